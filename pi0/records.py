@@ -1,0 +1,76 @@
+"""What a policy sees and what it answers: the records shared with every simulator.
+
+Plain numpy, so that simulator processes can use them without importing torch.
+
+Shape legend: N cameras, S denoise steps, H actions per chunk, h executed actions, A model action dims.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+RenderQuality = Literal["exact", "fast"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationSpec:
+    """Which pictures a policy wants.
+
+    Example: ``ObservationSpec(cameras=("agentview",), height=96, width=96, quality="fast")``.
+
+    Attributes:
+        cameras: LIBERO camera names, in the order of ``Observation.images``.
+        height: Rendered height in pixels.
+        width: Rendered width in pixels.
+        quality: ``exact`` gives LIBERO's own pixels; ``fast`` switches multisampling and
+            reflections off, which changes pixels slightly and is only right for a policy trained so.
+    """
+
+    cameras: tuple[str, ...]
+    height: int
+    width: int
+    quality: RenderQuality = "exact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One look at the simulator, exactly as LIBERO's ``env.step`` returned it.
+
+    Attributes:
+        images: uint8 [N, height, width, 3], RGB, as LIBERO renders them (upside-down).
+        proprio: float64 [9]: end-effector position (m, 3), quaternion (x, y, z, w), gripper (2).
+    """
+
+    images: NDArray[np.uint8]
+    proprio: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One answer of the policy, with everything needed to score it again.
+
+    Attributes:
+        actions: float32 [h, 7], simulator space, clipped to [-1, 1]: what is executed.
+        chain: float32 [S + 1, H, A], model space: ``chain[0]`` is the initial noise and
+            ``chain[S]`` the normalised action chunk.
+        is_stochastic: Whether noise was injected along the chain (practice) or not (evaluation).
+    """
+
+    actions: NDArray[np.float32]
+    chain: NDArray[np.float32]
+    is_stochastic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a denoising chain is drawn.
+
+    Attributes:
+        num_steps: S, denoise steps from noise (t = 1) to action (t = 0).
+        noise_scale: The letter a of Flow-SDE; 0 is the deterministic ODE used for evaluation.
+    """
+
+    num_steps: int
+    noise_scale: float = 0.0

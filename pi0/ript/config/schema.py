@@ -1,0 +1,266 @@
+"""Every setting of a run, typed, with its default and its reason. The only place where defaults live.
+
+Field checks live in ``__post_init__``; messages name the dotted key, the value and what is allowed.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Backend = Literal["inline", "process"]
+Device = Literal["auto", "cpu", "cuda"]
+TaskName = str | int
+
+DEFAULT_HELD_OUT = 20
+STATES_PER_TASK = 50
+
+
+def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is practised.
+
+    Attributes:
+        benchmark_name: LIBERO suite, e.g. ``libero_goal``.
+        task_name: One task by name or index; ``task_names_to_use`` is used where it is null.
+        task_names_to_use: Several tasks by name or index; empty means all tasks of the suite.
+        num_parallel_envs: Simulator slots of the parallel runner (the serial one has one).
+        max_episode_length: Control steps per episode after settling; null takes the suite's own limit.
+        num_steps_wait: Settling steps before the policy acts.
+        num_held_out_states: The last n of LIBERO's 50 initial states per task are never practised on;
+            evaluation uses only those.
+        fixture_seed: Seeds the fixture poses that LIBERO's initial states do not contain.
+    """
+
+    benchmark_name: str = "libero_goal"
+    task_name: TaskName | None = None
+    task_names_to_use: tuple[TaskName, ...] = ()
+    num_parallel_envs: int = 8
+    max_episode_length: int | None = None
+    num_steps_wait: int = 10
+    num_held_out_states: int = DEFAULT_HELD_OUT
+    fixture_seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.num_parallel_envs >= 1,
+            f"task.num_parallel_envs must be >= 1, got {self.num_parallel_envs}",
+        )
+        _require(
+            self.max_episode_length is None or self.max_episode_length >= 1,
+            f"task.max_episode_length must be >= 1 or null, got {self.max_episode_length}",
+        )
+        _require(self.num_steps_wait >= 0, f"task.num_steps_wait must be >= 0, got {self.num_steps_wait}")
+        _require(
+            1 <= self.num_held_out_states < STATES_PER_TASK,
+            f"task.num_held_out_states must be in [1, {STATES_PER_TASK - 1}], got {self.num_held_out_states}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """How simulators are run.
+
+    Attributes:
+        backend: ``process`` runs workers; ``inline`` runs all slots in this process.
+        num_workers: Worker processes; null takes one per core, at most one per slot.
+        max_scenes: Scenes (0.5 to 2 GB each) kept loaded per worker, least recently used out.
+        timeout_s: Seconds of silence after which a worker counts as hung and is replaced.
+        max_attempts: How often an episode is tried before it is reported as crashed.
+    """
+
+    backend: Backend = "process"
+    num_workers: int | None = None
+    max_scenes: int = 4
+    timeout_s: float = 120.0
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        _require(
+            self.num_workers is None or self.num_workers >= 1,
+            f"env.num_workers must be >= 1 or null, got {self.num_workers}",
+        )
+        _require(self.max_scenes >= 1, f"env.max_scenes must be >= 1, got {self.max_scenes}")
+        _require(self.timeout_s > 0, f"env.timeout_s must be > 0, got {self.timeout_s}")
+        _require(self.max_attempts >= 1, f"env.max_attempts must be >= 1, got {self.max_attempts}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """How the policy is run.
+
+    Attributes:
+        device: ``auto`` takes the GPU if there is one; the choice is announced.
+        batch_size: Rows per policy call. Smaller ready sets are padded to it, so that an answer
+            never depends on which other simulators happened to be ready.
+        denoise_steps: S, denoise steps while practising and evaluating.
+        train_expert_only: Train the action expert and projections; the vision-language model is frozen.
+    """
+
+    device: Device = "auto"
+    batch_size: int = 4
+    denoise_steps: int = 4
+    train_expert_only: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, f"policy.batch_size must be >= 1, got {self.batch_size}")
+        _require(self.denoise_steps >= 2, f"policy.denoise_steps must be >= 2, got {self.denoise_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgoConfig:
+    """The learning rule: RIPT with Flow-SDE.
+
+    Attributes:
+        rloo_batch_size: K, rollouts per initial state.
+        demo_batch_size: G, groups wanted per step.
+        enable_dynamic_sampling: Reject groups in which every rollout ended alike.
+        max_sampling_attempts: At most this many times G groups are tried per step.
+        noise_scale: The letter a of Flow-SDE: how much noise practice explores with.
+        num_epochs: Passes over the collected batch.
+        num_minibatches: Optimizer steps per pass.
+        micro_batch_size: Rows per backward pass; changes memory, not the gradient.
+        lr: Learning rate of AdamW.
+        warmup_steps: Optimizer steps over which the learning rate rises linearly.
+        grad_norm_clip: Gradient norm bound.
+        ppo_clip_range: Lower clip: ratios below 1 - this are clipped.
+        ppo_clip_high: Upper clip: ratios above 1 + this are clipped.
+        dual_clip: Bound of the ratio for negative advantages.
+        kl_stop: The update ends when the mean exact KL per transition exceeds this.
+        loss_aggregation: ``trajectory`` weighs every episode alike, ``token`` every decision.
+    """
+
+    rloo_batch_size: int = 8
+    demo_batch_size: int = 8
+    enable_dynamic_sampling: bool = True
+    max_sampling_attempts: int = 3
+    noise_scale: float = 0.5
+    num_epochs: int = 2
+    num_minibatches: int = 2
+    micro_batch_size: int = 256
+    lr: float = 5.0e-5
+    warmup_steps: int = 10
+    grad_norm_clip: float = 1.0
+    ppo_clip_range: float = 0.2
+    ppo_clip_high: float = 0.2
+    dual_clip: float = 3.0
+    kl_stop: float = 0.02
+    loss_aggregation: Literal["trajectory", "token"] = "trajectory"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.rloo_batch_size >= 2,
+            f"algo.rloo_batch_size must be >= 2 for leave-one-out, got {self.rloo_batch_size}",
+        )
+        for name in (
+            "demo_batch_size",
+            "max_sampling_attempts",
+            "num_epochs",
+            "num_minibatches",
+            "micro_batch_size",
+        ):
+            _require(getattr(self, name) >= 1, f"algo.{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("noise_scale", "lr", "grad_norm_clip", "ppo_clip_range", "ppo_clip_high", "kl_stop"):
+            _require(getattr(self, name) > 0, f"algo.{name} must be > 0, got {getattr(self, name)}")
+        _require(self.warmup_steps >= 0, f"algo.warmup_steps must be >= 0, got {self.warmup_steps}")
+        _require(self.dual_clip > 1, f"algo.dual_clip must be > 1, got {self.dual_clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW beyond its learning rate (``algo.lr``)."""
+
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, from which seed, and what is kept.
+
+    Attributes:
+        num_train_steps: RIPT steps (collect, update).
+        seed: The one seed from which every random draw of the run derives.
+        save_freq: Steps between checkpoints; the last step is always saved.
+        keep_checkpoints: Newest checkpoints kept; older ones are deleted.
+        target_success: Stop once the mean practice success of the last three steps reaches this; null never.
+        optimizer: AdamW settings.
+    """
+
+    num_train_steps: int = 20
+    seed: int = 42
+    save_freq: int = 5
+    keep_checkpoints: int = 2
+    target_success: float | None = None
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_train_steps", "save_freq", "keep_checkpoints"):
+            _require(getattr(self, name) >= 1, f"training.{name} must be >= 1, got {getattr(self, name)}")
+        _require(
+            self.target_success is None or 0 < self.target_success <= 1,
+            f"training.target_success must be in (0, 1] or null, got {self.target_success}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Held-out evaluation with the deterministic ODE, before and after practice.
+
+    Attributes:
+        rollouts_per_task: Episodes per task, spread over the held-out initial states; 0 switches it off.
+        every: Steps between evaluations in the middle of a run; 0 means only before and after.
+        save_videos: Episodes per task filmed in the first and the last evaluation.
+    """
+
+    rollouts_per_task: int = 100
+    every: int = 0
+    save_videos: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rollouts_per_task", "every", "save_videos"):
+            _require(getattr(self, name) >= 0, f"evaluation.{name} must be >= 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """Switches. ``use_ript_vla_runner``: true = parallel runner, false = serial runner."""
+
+    use_ript_vla_runner: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """Where figures go besides ``metrics.jsonl``, which is always written."""
+
+    level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        exp_name: Name of the run; the run directory is ``output_dir/exp_name`` plus a time stamp.
+        policy_path: ``builtin`` or a checkpoint folder.
+        output_dir: Folder that receives run directories.
+        norm_stats_path: Overrides the normalisation statistics of the checkpoint.
+    """
+
+    exp_name: str = "ript"
+    policy_path: str = "builtin"
+    output_dir: str = "outputs"
+    norm_stats_path: str | None = None
+    task: TaskConfig = field(default_factory=TaskConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    algo: AlgoConfig = field(default_factory=AlgoConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)

@@ -1,0 +1,92 @@
+"""The seams of the system on one page: what each part may expect of the others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import Chunk, Observation, ObservationSpec, Sampling
+from pi0.ript.types import InitialState
+
+
+class Policy(Protocol):
+    """Whatever can act: a batch of looks in, a batch of action chunks out."""
+
+    @property
+    def spec(self) -> ObservationSpec:
+        """Return which pictures the policy wants."""
+        ...
+
+    def act(
+        self,
+        observations: Sequence[Observation],
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> list[Chunk]:
+        """Answer every row in one batched call; row i depends on row i's inputs and seed only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a slot reports after ``restore`` or ``execute``.
+
+    Attributes:
+        slot: Which slot.
+        observation: What LIBERO's ``env.step`` would have returned; None after a crash.
+        is_success: Whether the task's success condition held after any step so far (sticky).
+        num_steps: Control steps executed by this command.
+        error: Why the slot crashed, else empty.
+        timings: Worker seconds by stage for this command ("physics_s", "render_s", "restore_s").
+    """
+
+    slot: int
+    observation: Observation | None
+    is_success: bool
+    num_steps: int
+    error: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+class EnvPool(Protocol):
+    """Simulator slots that work on their own time. One command per slot may be under way."""
+
+    @property
+    def num_slots(self) -> int:
+        """Return how many episodes can be under way at once."""
+        ...
+
+    def restore(self, slot: int, initial_state: InitialState) -> None:
+        """Start bringing the slot to the settled initial state; its look arrives through ``wait``."""
+        ...
+
+    def execute(self, slot: int, actions: NDArray[np.float32]) -> None:
+        """Start up to h control steps, float32 [h, 7]; stops at success; its look arrives through ``wait``."""
+        ...
+
+    def wait(self) -> list[Reply]:
+        """Block until at least one command has finished and return all finished ones."""
+        ...
+
+    def loaded_scenes(self, slot: int) -> frozenset[tuple[str, int]]:
+        """Return the (suite, task_id) scenes that are cheap to restore in this slot."""
+        ...
+
+    def close(self) -> None:
+        """End every simulator; safe to call twice."""
+        ...
+
+
+class Reporter(Protocol):
+    """Takes the figures of a step; where they go is its business."""
+
+    def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
+        """Record one line of metrics for a step."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release files."""
+        ...

@@ -1,0 +1,9 @@
+"""Seeds derive from names, never from a global generator or from arithmetic on other seeds."""
+
+import hashlib
+
+
+def derive_seed(*path: int | str) -> int:
+    """Return a 63-bit seed for a place in the run, e.g. ``derive_seed(42, "rollout", step, group, k)``."""
+    digest = hashlib.sha256("/".join(str(part) for part in path).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

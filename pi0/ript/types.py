@@ -1,0 +1,159 @@
+"""The records that flow through practice. Plain numpy: simulator processes never import torch.
+
+Shape legend: G groups, K rollouts per group, B rows (decisions), N cameras, S denoise steps,
+H actions per chunk, h executed actions, A model action dims.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import Chunk, Observation
+
+Outcome = Literal["success", "failure", "crashed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialState:
+    """A situation to practise: which task, which simulator state, which fixture poses.
+
+    Example: ``InitialState(suite="libero_goal", task_id=7, index=3, fixture_seed=0, state=...)``.
+
+    Attributes:
+        suite: LIBERO suite name.
+        task_id: Task number within the suite.
+        index: Which of the suite's initial states; -1 for a state the caller brought.
+        fixture_seed: Seeds the poses of fixtures (cabinet, stove), which ``state`` does not hold.
+        state: float64 [n], flattened MuJoCo state (time, qpos, qvel).
+    """
+
+    suite: str
+    task_id: int
+    index: int
+    fixture_seed: int
+    state: NDArray[np.float64]
+
+    @property
+    def key(self) -> str:
+        """Return a hash of the situation that is stable across processes and machines."""
+        digest = hashlib.sha256(f"{self.suite}/{self.task_id}/{self.fixture_seed}/".encode())
+        digest.update(np.ascontiguousarray(self.state, dtype=np.float64).tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeRequest:
+    """One rollout to be done.
+
+    Attributes:
+        initial_state: Where it starts.
+        seed: Every random draw of the episode derives from this number.
+        max_steps: Control steps allowed after settling.
+        group: Position of the group in its collection (request order).
+        rollout: Position within the group, 0 .. K-1.
+        is_filmed: Whether the frames of its decisions are kept.
+    """
+
+    initial_state: InitialState
+    seed: int
+    max_steps: int
+    group: int = 0
+    rollout: int = 0
+    is_filmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One look, one chunk, and how much of it was executed (``num_executed`` <= h control steps)."""
+
+    observation: Observation
+    chunk: Chunk
+    num_executed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """One rollout from its initial state to success, the step limit or a crash.
+
+    Attributes:
+        request: What was asked for.
+        task: The instruction given to the policy.
+        decisions: In order; holds only decisions that were executed, never padding.
+        outcome: ``success``, ``failure`` (step limit) or ``crashed`` (simulator; not a failure).
+        num_steps: Control steps executed, settling not counted.
+        error: The reason of a crash, else empty.
+    """
+
+    request: EpisodeRequest
+    task: str
+    decisions: tuple[Decision, ...]
+    outcome: Outcome
+    num_steps: int
+    error: str = ""
+
+    @property
+    def reward(self) -> float:
+        """Return 1.0 for success and 0.0 for failure; a crashed episode has no reward."""
+        assert self.outcome != "crashed", f"a crashed episode has no reward: {self.error}"
+        return 1.0 if self.outcome == "success" else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeGroup:
+    """K rollouts of one initial state, in rollout order."""
+
+    initial_state: InitialState
+    episodes: tuple[Episode, ...]
+
+    @property
+    def rewards(self) -> NDArray[np.float64]:
+        """Return the rewards, float64 [K]."""
+        return np.array([episode.reward for episode in self.episodes], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Decisions of all accepted episodes, one row each, ready to be scored.
+
+    Attributes:
+        observations: B observations.
+        tasks: B instructions.
+        chains: float32 [B, S + 1, H, A].
+        advantages: float32 [B]: the advantage of the row's episode.
+        weights: float32 [B]: share of each row in the loss; sums to 1.
+    """
+
+    observations: tuple[Observation, ...]
+    tasks: tuple[str, ...]
+    chains: NDArray[np.float32]
+    advantages: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateStats:
+    """What one update did, as plain floats.
+
+    Attributes:
+        loss: Weighted surrogate loss of the first pass.
+        kl: Mean exact Gaussian KL per (decision, denoise step) between old and new policy at the end.
+        clip_fraction: Share of ratios outside the clip range, over all passes.
+        grad_norm: Mean gradient norm before clipping.
+        log_ratio_max: Largest |log ratio| before the first optimizer step; 0 if scoring is exact.
+        num_optimizer_steps: Optimizer steps taken.
+        has_stopped_early: Whether the KL bound ended the update.
+    """
+
+    loss: float
+    kl: float
+    clip_fraction: float
+    grad_norm: float
+    log_ratio_max: float
+    num_optimizer_steps: int
+    has_stopped_early: bool
