@@ -1,0 +1,29 @@
+"""Leave-one-out advantages: how much better a rollout was than its siblings."""
+
+import torch
+from torch import Tensor
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """Return each rollout's reward minus the mean reward of its K - 1 siblings.
+
+    Closed form: ``K / (K - 1) * (R_k - mean R)``. It is never divided by the group's deviation:
+    that would let groups with rare outcomes dominate and bias the gradient.
+
+    Args:
+        rewards: [G, K], any dtype; computed in float64.
+
+    Returns:
+        float64 [G, K]; every row sums to 0, and a uniform group is exactly 0.
+
+    Raises:
+        ValueError: If a group has fewer than two rollouts: there is no sibling to compare with.
+    """
+    if rewards.ndim != 2 or rewards.shape[1] < 2:
+        raise ValueError(
+            f"leave-one-out needs rewards of shape [groups, K >= 2], got {tuple(rewards.shape)}; "
+            "set algo.rloo_batch_size to 2 or more"
+        )
+    values = rewards.to(torch.float64)
+    siblings = values.shape[1] - 1
+    return values - (values.sum(dim=1, keepdim=True) - values) / siblings

@@ -1,0 +1,139 @@
+"""One device: gradients, clipping, warm-up and AdamW, with a state that can be stored exactly."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pi0.ript.config.schema import OptimizerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """What an engine needs to go on: tensors for safetensors, plain numbers for JSON.
+
+    Attributes:
+        tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU.
+        num_steps: Optimizer steps taken.
+    """
+
+    tensors: Mapping[str, Tensor]
+    num_steps: int
+
+
+class SingleEngine:
+    """Changes the weights of one network on one device.
+
+    Args:
+        parameters: What is trained; floating point 32 bit, because steps of 1e-6 vanish in 16 bit.
+        optimizer: AdamW settings.
+        lr: Learning rate after warm-up.
+        warmup_steps: Optimizer steps of linear rise; step n (from 0) uses ``lr * (n + 1) / warmup_steps``.
+        grad_norm_clip: Bound of the total gradient norm.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        optimizer: OptimizerConfig,
+        lr: float,
+        warmup_steps: int,
+        grad_norm_clip: float,
+    ) -> None:
+        self._parameters = list(parameters)
+        _check_parameters(self._parameters)
+        self._lr = lr
+        self._warmup_steps = warmup_steps
+        self._grad_norm_clip = grad_norm_clip
+        self._num_steps = 0
+        self._adamw = torch.optim.AdamW(
+            self._parameters,
+            lr=lr,
+            betas=(optimizer.beta1, optimizer.beta2),
+            weight_decay=optimizer.weight_decay,
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """Return the optimizer steps taken."""
+        return self._num_steps
+
+    @property
+    def next_lr(self) -> float:
+        """Return the learning rate of the next step."""
+        return self._lr * min(1.0, (self._num_steps + 1) / max(1, self._warmup_steps))
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a scalar loss to what has been accumulated since the last step."""
+        loss.backward()
+
+    def step(self) -> float:
+        """Clip, take one AdamW step, forget the gradient; return the gradient norm before clipping.
+
+        Raises:
+            FloatingPointError: If the gradient is not finite; weights and moments stay as they were.
+        """
+        grad_norm = float(nn.utils.clip_grad_norm_(self._parameters, self._grad_norm_clip))
+        if not torch.isfinite(torch.tensor(grad_norm)):
+            self.discard()
+            raise FloatingPointError(f"gradient norm is {grad_norm} at optimizer step {self._num_steps}")
+        for group in self._adamw.param_groups:
+            group["lr"] = self.next_lr
+        self._adamw.step()
+        self._num_steps += 1
+        self.discard()
+        return grad_norm
+
+    def discard(self) -> None:
+        """Forget the accumulated gradient without a step."""
+        self._adamw.zero_grad(set_to_none=True)
+
+    def state(self) -> EngineState:
+        """Return a copy of the state on the CPU."""
+        tensors = {
+            f"{number}.{name}": tensor.detach().to("cpu", copy=True)
+            for number, parameter in enumerate(self._parameters)
+            for name, tensor in self._adamw.state.get(parameter, {}).items()
+        }
+        return EngineState(tensors=tensors, num_steps=self._num_steps)
+
+    def load_state(self, state: EngineState) -> None:
+        """Continue from a stored state, bit for bit.
+
+        Raises:
+            ValueError: If the state belongs to other parameters.
+        """
+        loaded: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in state.tensors.items():
+            number, _, name = key.partition(".")
+            loaded.setdefault(int(number), {})[name] = tensor
+        for number, moments in loaded.items():
+            self._check_moments(number, moments)
+        self._adamw.state.clear()
+        for number, moments in loaded.items():
+            parameter = self._parameters[number]
+            # AdamW counts its steps in a CPU tensor, whatever the device of the weights.
+            self._adamw.state[parameter] = {
+                name: tensor.clone() if name == "step" else tensor.to(parameter.device, copy=True)
+                for name, tensor in moments.items()
+            }
+        self._num_steps = state.num_steps
+
+    def _check_moments(self, number: int, moments: Mapping[str, Tensor]) -> None:
+        shape = self._parameters[number].shape if number < len(self._parameters) else None
+        for name in ("exp_avg", "exp_avg_sq"):
+            found = moments[name].shape if name in moments else None
+            if shape is None or found != shape:
+                raise ValueError(
+                    f"optimizer state of parameter {number}: {name} has shape {found}, expected {shape}; "
+                    "the checkpoint was trained with another network or policy.train_expert_only"
+                )
+
+
+def _check_parameters(parameters: list[nn.Parameter]) -> None:
+    if not parameters:
+        raise ValueError("nothing to train: the engine was given no parameters")
+    dtypes = {parameter.dtype for parameter in parameters} - {torch.float32, torch.float64}
+    if dtypes:
+        raise ValueError(f"trained parameters must be float32, got {sorted(map(str, dtypes))}")

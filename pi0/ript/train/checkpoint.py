@@ -1,0 +1,232 @@
+"""Run checkpoints: written whole or not at all, found again after any crash.
+
+Layout: ``<run>/checkpoints/<step>/{pretrained_model/, training_state/}`` and ``<run>/checkpoints/last``,
+a link to the newest one. A checkpoint is written to a temporary sibling folder, flushed to disk and then
+renamed, so that a folder named by a step is complete.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from pi0.checkpoint import save_policy
+from pi0.policy import Pi0Policy
+from pi0.ript.engine.single import EngineState
+
+_log = logging.getLogger(__name__)
+
+POLICY_FOLDER = "pretrained_model"
+STATE_FOLDER = "training_state"
+_LAST = "last"
+_TEMPORARY = ".writing-"
+_STATE_FILE = f"{STATE_FOLDER}/state.json"
+_OPTIMIZER_FILE = f"{STATE_FOLDER}/optimizer.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingState:
+    """Everything besides the weights that a run needs to continue with the numbers it would have had.
+
+    Attributes:
+        step: RIPT steps finished.
+        engine: Optimizer moments and step count.
+        sampler_position: ``InitialStateSampler.position``.
+        counters: Running totals of the trainer, plain numbers by name.
+        config_hash: Identifies the settings of the run.
+    """
+
+    step: int
+    engine: EngineState
+    sampler_position: int
+    counters: Mapping[str, int | float]
+    config_hash: str
+
+
+def save_checkpoint(run_dir: Path, policy: Pi0Policy, state: TrainingState, keep: int) -> Path:
+    """Write the checkpoint of ``state.step``, point ``last`` to it and delete the oldest ones.
+
+    Args:
+        run_dir: Run directory.
+        policy: Whose weights are saved.
+        state: The rest.
+        keep: Newest checkpoints kept, >= 1.
+
+    Returns:
+        The checkpoint folder.
+
+    Raises:
+        OSError: If it cannot be written; nothing half-written stays and earlier checkpoints are intact.
+    """
+    checkpoints = run_dir / "checkpoints"
+    final = checkpoints / str(state.step)
+    temporary = checkpoints / f"{_TEMPORARY}{state.step}"
+    with _one_line_errors(final):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(checkpoints)
+        try:
+            _write(temporary, policy, state)
+            _replace_folder(temporary, final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _point_last_to(final)
+    _prune(checkpoints, state.step, keep)
+    return final
+
+
+def load_training_state(checkpoint: Path) -> TrainingState:
+    """Return the training state of a checkpoint folder.
+
+    Raises:
+        ValueError: If the checkpoint is missing files or damaged.
+    """
+    damage = find_damage(checkpoint)
+    if damage:
+        raise ValueError(f"checkpoint {checkpoint} cannot be read: {damage}; choose another one")
+    content = json.loads((checkpoint / _STATE_FILE).read_text())
+    tensors = load_file(checkpoint / _OPTIMIZER_FILE)
+    return TrainingState(
+        step=content["step"],
+        engine=EngineState(tensors=tensors, num_steps=content["num_optimizer_steps"]),
+        sampler_position=content["sampler_position"],
+        counters=content["counters"],
+        config_hash=content["config_hash"],
+    )
+
+
+def find_last(run_dir: Path) -> Path:
+    """Return the newest undamaged checkpoint of a run; damaged ones are passed over with a warning.
+
+    Raises:
+        ValueError: If there is no such run or no usable checkpoint in it.
+    """
+    checkpoints = run_dir / "checkpoints"
+    if not checkpoints.is_dir():
+        raise ValueError(f"nothing to resume: {checkpoints} does not exist; give a run directory")
+    for candidate in _newest_first(checkpoints):
+        damage = find_damage(candidate)
+        if not damage:
+            return candidate
+        _log.warning("checkpoint %s is damaged (%s); trying the one before", candidate, damage)
+    raise ValueError(f"nothing to resume: no usable checkpoint in {checkpoints}")
+
+
+def find_damage(checkpoint: Path) -> str:
+    """Return what is wrong with a checkpoint folder in a few words, or an empty string."""
+    try:
+        files: dict[str, int] = json.loads((checkpoint / _STATE_FILE).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{_STATE_FILE} is missing or unreadable"
+    for name, size in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        if path.suffix == ".safetensors" and not _opens(path):
+            return f"{name} is not a readable safetensors file"
+    return ""
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
+def _write(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
+    (folder / STATE_FOLDER).mkdir(parents=True)
+    save_policy(policy, folder / POLICY_FOLDER)
+    save_file(dict(state.engine.tensors), folder / _OPTIMIZER_FILE)
+    content = {
+        "step": state.step,
+        "num_optimizer_steps": state.engine.num_steps,
+        "sampler_position": state.sampler_position,
+        "counters": dict(state.counters),
+        "config_hash": state.config_hash,
+        "files": {str(p.relative_to(folder)): p.stat().st_size for p in _files(folder)},
+    }
+    (folder / _STATE_FILE).write_text(json.dumps(content, indent=2) + "\n")
+    for path in [*_files(folder), folder / STATE_FOLDER, folder / POLICY_FOLDER, folder]:
+        _flush(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _flush(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace_folder(temporary: Path, final: Path) -> None:
+    """Rename into place; a folder of the same step (damaged, or from before a resume) goes first."""
+    if final.exists():
+        outgoing = final.with_name(f"{_TEMPORARY}old-{final.name}")
+        final.rename(outgoing)
+        temporary.rename(final)
+        shutil.rmtree(outgoing)
+    else:
+        temporary.rename(final)
+    _flush(final.parent)
+
+
+def _point_last_to(final: Path) -> None:
+    link = final.with_name(f"{_TEMPORARY}{_LAST}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(final.name)
+    link.replace(final.with_name(_LAST))
+    _flush(final.parent)
+
+
+def _remove_leftovers(checkpoints: Path) -> None:
+    for path in checkpoints.glob(f"{_TEMPORARY}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _by_step(checkpoints: Path) -> list[Path]:
+    folders = [path for path in checkpoints.iterdir() if path.is_dir() and path.name.isdecimal()]
+    return sorted(folders, key=lambda path: int(path.name), reverse=True)
+
+
+def _newest_first(checkpoints: Path) -> list[Path]:
+    """Return the folder ``last`` points to, then the others by falling step."""
+    folders = _by_step(checkpoints)
+    last = (checkpoints / _LAST).resolve()
+    return sorted(folders, key=lambda path: path.resolve() != last)
+
+
+def _prune(checkpoints: Path, step: int, keep: int) -> None:
+    """Keep the newest of those up to ``step``; a later one is not ours to count or to delete."""
+    written = [path for path in _by_step(checkpoints) if int(path.name) <= step]
+    for path in written[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _one_line_errors(final: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OSError(
+            f"cannot write checkpoint {final}: {reason}; free disk space or set another output_dir"
+        ) from error
