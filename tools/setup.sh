@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Prepare a fresh clone: virtual environment, Python packages, OpenGL libraries. Safe to run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly GL_PACKAGES="libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libgles2 libopengl0 libglib2.0-0"
+
+say() { echo "setup: $*"; }
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON311:-python3.11}" python3 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "setup: Python 3.11 not found; install it (Debian/Ubuntu: apt-get install python3.11 python3.11-venv," \
+        "or uv python install 3.11) or set PYTHON311=/path/to/python3.11" >&2
+    return 1
+}
+
+has_gl() {
+    "$1" - <<'PY'
+import ctypes
+import glob
+import sys
+
+try:
+    for name in ("libEGL.so.1", "libOpenGL.so.0", "libGL.so.1", "libgthread-2.0.so.0"):
+        ctypes.CDLL(name)
+except OSError:
+    sys.exit(1)
+folders = ("/usr/lib/*", "/usr/lib64", "/usr/lib")
+drivers = ("dri/swrast_dri.so", "libgallium-*.so", "libEGL_nvidia.so.0")
+sys.exit(not any(glob.glob(f"{folder}/{driver}") for folder in folders for driver in drivers))
+PY
+}
+
+install_gl() {
+    local sudo=""
+    if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
+    if command -v apt-get >/dev/null && { [ -z "$sudo" ] || sudo -n true 2>/dev/null; }; then
+        say "installing OpenGL libraries: $GL_PACKAGES"
+        $sudo apt-get update -qq
+        # shellcheck disable=SC2086
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $GL_PACKAGES >/dev/null
+    else
+        say "OpenGL libraries are missing and cannot be installed from here; run: sudo apt-get install $GL_PACKAGES" >&2
+        return 1
+    fi
+}
+
+python="$(find_python)"
+if ! [ -x .venv/bin/python ]; then
+    say "creating .venv with $python"
+    if ! "$python" -m venv .venv; then
+        rm -rf .venv
+        say "$python cannot create virtual environments; run: sudo apt-get install python3.11-venv" >&2
+        exit 1
+    fi
+fi
+
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids the CUDA libraries on a machine without a GPU.
+say "installing Python packages into .venv (a few minutes the first time)"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch==2.13.0
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+
+if has_gl .venv/bin/python; then say "OpenGL libraries are present"; else install_gl; fi
+
+touch .venv/.ready
+say "ready"
