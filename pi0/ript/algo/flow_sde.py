@@ -8,7 +8,9 @@ SUMMED over the h x 7 scored entries: only the sum makes E_old[ratio] equal 1.
 import torch
 from torch import Tensor
 
-LOG_RATIO_BOUND = 10.0  # keeps exp finite; far outside every clip range, where gradients are 0 anyway
+LOG_RATIO_BOUND = (
+    10.0  # keeps exp finite; far outside every clip range, where gradients are 0 anyway
+)
 
 
 def log_ratio(mean: Tensor, mean_old: Tensor, x_next: Tensor, std: Tensor) -> Tensor:

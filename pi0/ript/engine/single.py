@@ -77,7 +77,9 @@ class SingleEngine:
         grad_norm = float(nn.utils.clip_grad_norm_(self._parameters, self._grad_norm_clip))
         if not torch.isfinite(torch.tensor(grad_norm)):
             self.discard()
-            raise FloatingPointError(f"gradient norm is {grad_norm} at optimizer step {self._num_steps}")
+            raise FloatingPointError(
+                f"gradient norm is {grad_norm} at optimizer step {self._num_steps}"
+            )
         for group in self._adamw.param_groups:
             group["lr"] = self.next_lr
         self._adamw.step()

@@ -35,7 +35,9 @@ def make_batch(groups: Sequence[EpisodeGroup], aggregation: Aggregation) -> Batc
     executed = [_executed(episode) for episode in episodes]
     lengths = np.array([len(decisions) for decisions in executed])
     if lengths.sum() == 0:
-        raise ValueError("no executed decision in any group: nothing to learn from; skip the update")
+        raise ValueError(
+            "no executed decision in any group: nothing to learn from; skip the update"
+        )
     rows = [decision for decisions in executed for decision in decisions]
     tasks = [e.task for e, decisions in zip(episodes, executed, strict=True) for _ in decisions]
     return Batch(
@@ -65,4 +67,6 @@ def _check(episodes: Sequence[Episode]) -> None:
         if episode.outcome == "crashed":
             raise ValueError(f"{where} crashed ({episode.error}): drop its group before batching")
         if any(not decision.chunk.is_stochastic for decision in episode.decisions):
-            raise ValueError(f"{where} was drawn without noise: set algo.noise_scale > 0 to practise")
+            raise ValueError(
+                f"{where} was drawn without noise: set algo.noise_scale > 0 to practise"
+            )

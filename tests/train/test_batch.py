@@ -1,0 +1,103 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pi0.records import Chunk, Observation
+from pi0.ript.train.batch import make_batch
+from pi0.ript.types import Decision, Episode, EpisodeGroup, EpisodeRequest, InitialState, Outcome
+
+START = InitialState(suite="libero_goal", task_id=0, index=0, fixture_seed=0, state=np.zeros(3))
+
+
+def decision(marker: float, num_executed: int = 5, *, is_stochastic: bool = True) -> Decision:
+    return Decision(
+        observation=Observation(images=np.zeros((1, 4, 4, 3), np.uint8), proprio=np.zeros(9)),
+        chunk=Chunk(
+            actions=np.zeros((5, 7), np.float32),
+            chain=np.full((3, 5, 8), marker, np.float32),
+            is_stochastic=is_stochastic,
+        ),
+        num_executed=num_executed,
+    )
+
+
+def episode(outcome: Outcome, markers: list[float], task: str = "open the drawer") -> Episode:
+    return Episode(
+        request=EpisodeRequest(initial_state=START, seed=0, max_steps=100),
+        task=task,
+        decisions=tuple(decision(marker) for marker in markers),
+        outcome=outcome,
+        num_steps=5 * len(markers),
+    )
+
+
+def group(*episodes: Episode) -> EpisodeGroup:
+    return EpisodeGroup(initial_state=START, episodes=episodes)
+
+
+# One success of two decisions, two failures of three and one: advantages 1, -1/2, -1/2.
+LENGTHS_2_3_1 = group(
+    episode("success", [1, 2]), episode("failure", [3, 4, 5]), episode("failure", [6], task="other")
+)
+
+
+def test_rows_are_the_decisions_in_group_rollout_decision_order():
+    batch = make_batch(
+        [LENGTHS_2_3_1, group(episode("success", [7]), episode("failure", [8]))], "token"
+    )
+
+    assert batch.chains[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert len(batch) == 8
+    assert batch.tasks[5] == "other"
+    assert batch.chains.dtype == batch.advantages.dtype == batch.weights.dtype == np.float32
+
+
+def test_every_row_carries_the_advantage_of_its_episode_within_its_group():
+    other = group(episode("success", [7]), episode("failure", [8]))
+
+    batch = make_batch([LENGTHS_2_3_1, other], "token")
+
+    np.testing.assert_allclose(batch.advantages, [1, 1, -0.5, -0.5, -0.5, -0.5, 1, -1], rtol=1e-7)
+
+
+def test_trajectory_weights_give_every_episode_the_same_total():
+    # Three episodes of 2, 3 and 1 decisions: each has 1/3 to share.
+    batch = make_batch([LENGTHS_2_3_1], "trajectory")
+
+    np.testing.assert_allclose(batch.weights, [1 / 6, 1 / 6, 1 / 9, 1 / 9, 1 / 9, 1 / 3], rtol=1e-6)
+    assert batch.weights.sum() == pytest.approx(1)
+
+
+def test_token_weights_give_every_decision_the_same():
+    batch = make_batch([LENGTHS_2_3_1], "token")
+
+    np.testing.assert_allclose(batch.weights, np.full(6, 1 / 6), rtol=1e-6)
+
+
+def test_a_decision_that_was_never_executed_is_no_row():
+    late = replace(episode("success", [1]), decisions=(decision(1), decision(2, num_executed=0)))
+
+    batch = make_batch([group(late, episode("failure", [3]))], "trajectory")
+
+    assert batch.chains[:, 0, 0, 0].tolist() == [1, 3]
+    np.testing.assert_allclose(batch.weights, [0.5, 0.5])
+
+
+def test_a_crashed_rollout_is_refused_not_scored_zero():
+    crashed = replace(episode("crashed", [1]), error="worker died")
+
+    with pytest.raises(ValueError, match="worker died"):
+        make_batch([group(crashed, episode("success", [2]))], "trajectory")
+
+
+def test_a_chunk_without_noise_has_no_likelihood():
+    plain = replace(episode("success", [1]), decisions=(decision(1, is_stochastic=False),))
+
+    with pytest.raises(ValueError, match="noise_scale"):
+        make_batch([group(plain, episode("failure", [2]))], "trajectory")
+
+
+def test_an_empty_collection_says_that_there_is_nothing_to_learn():
+    with pytest.raises(ValueError, match="nothing to learn"):
+        make_batch([], "trajectory")
