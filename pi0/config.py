@@ -1,0 +1,145 @@
+"""The policy card: what the weights of a pi0 policy do not say about themselves.
+
+It is stored as ``policy.json`` beside the weights; the sizes of the network are transformers'
+``config.json``.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pi0.records import ObservationSpec, RenderQuality
+
+StateEncoding = Literal["axis_angle", "rotation6d"]
+NetworkDtype = Literal["float32", "bfloat16"]
+
+ENV_ACTION_DIM = 7
+STATE_DIMS: dict[StateEncoding, int] = {"axis_angle": 8, "rotation6d": 11}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyCard:
+    """How a policy sees LIBERO and how its answers are read.
+
+    Attributes:
+        horizon: H, actions per chunk.
+        execute_steps: h, actions executed before the policy looks again; at most ``horizon``.
+        action_dim: A, action width of the network; 7 real dims, the rest is padding.
+        state_dim: State width of the network; shorter states are padded with zeros.
+        cameras: LIBERO camera names, in the order the network was trained with.
+        render_size: Height and width in pixels of the pictures asked of the simulator.
+        image_size: Height and width in pixels of the pictures given to the network.
+        render_quality: ``exact`` or ``fast``, see ``ObservationSpec``.
+        rotate_180: Turn LIBERO's upside-down pictures by 180 degrees, as openpi does.
+        state_encoding: ``axis_angle`` is openpi's 8-d state; ``rotation6d`` is 11-d and continuous.
+        extra_delta: The first six actions are relative to the state at the start of the chunk.
+        max_prompt_tokens: Prompt length after padding, begin and end tokens included.
+        denoise_steps: S, denoise steps the policy is meant to be used with.
+        dtype: Precision of the vision-language model; the action expert is always float32.
+    """
+
+    horizon: int
+    execute_steps: int
+    action_dim: int
+    state_dim: int
+    cameras: tuple[str, ...]
+    render_size: int
+    image_size: int
+    render_quality: RenderQuality
+    rotate_180: bool
+    state_encoding: StateEncoding
+    extra_delta: bool
+    max_prompt_tokens: int
+    denoise_steps: int
+    dtype: NetworkDtype
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("horizon", "render_size", "image_size", "max_prompt_tokens", "denoise_steps"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        _require(
+            1 <= self.execute_steps <= self.horizon,
+            "execute_steps",
+            self.execute_steps,
+            f"in [1, horizon = {self.horizon}]",
+        )
+        _require(self.action_dim >= ENV_ACTION_DIM, "action_dim", self.action_dim, ">= 7")
+        _require(bool(self.cameras), "cameras", self.cameras, "at least one camera name")
+        needed = STATE_DIMS[self.state_encoding]
+        _require(
+            self.state_dim >= needed,
+            "state_dim",
+            self.state_dim,
+            f">= {needed} for {self.state_encoding}",
+        )
+        _require(
+            not self.extra_delta or self.state_encoding == "axis_angle",
+            "extra_delta",
+            self.extra_delta,
+            "false unless state_encoding is axis_angle",
+        )
+
+    @property
+    def spec(self) -> ObservationSpec:
+        """Return which pictures the policy wants."""
+        size = self.render_size
+        return ObservationSpec(
+            cameras=self.cameras, height=size, width=size, quality=self.render_quality
+        )
+
+    @property
+    def state_width(self) -> int:
+        """Return how many state numbers are real (the rest of ``state_dim`` is padding)."""
+        return STATE_DIMS[self.state_encoding]
+
+    def to_json(self) -> str:
+        """Return the card as indented JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def read_policy_card(path: Path) -> PolicyCard:
+    """Read ``policy.json``; a missing, unknown or ill-typed key is an error that names it."""
+    raw = read_json(path)
+    known = {field.name for field in fields(PolicyCard)}
+    for key in sorted(raw.keys() - known):
+        raise ValueError(f"{path}: unknown key {key!r}; allowed keys: {', '.join(sorted(known))}")
+    for key in sorted(known - raw.keys()):
+        raise ValueError(f"{path}: key {key!r} is missing; add it (see pi0/config.py)")
+    if isinstance(raw["cameras"], list):
+        raw["cameras"] = tuple(raw["cameras"])
+    try:
+        return PolicyCard(**raw)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, with one-line errors that name the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; the checkpoint folder is incomplete")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); copy the file again") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(raw).__name__}")
+    return raw
+
+
+def _require(condition: bool, key: str, value: object, allowed: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise ValueError(f"key {key!r} must be {allowed}, got {value!r}")
+
+
+def _check_types(card: PolicyCard) -> None:
+    for key, hint in get_type_hints(PolicyCard).items():
+        value = getattr(card, key)
+        if get_origin(hint) is Literal:
+            _require(value in get_args(hint), key, value, f"one of {', '.join(get_args(hint))}")
+        elif get_origin(hint) is tuple:
+            is_names = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+            _require(is_names, key, value, "a list of names")
+        else:
+            # bool is a subclass of int, and `"horizon": true` must not count as 1
+            _require(type(value) is hint, key, value, f"of type {hint.__name__}")

@@ -1,0 +1,256 @@
+"""A batch of looks in, a batch of action chunks out; and the same numbers again for learning.
+
+Acting and scoring share one prefix and one velocity function, always in eval mode.
+
+Shape legend: B rows, N cameras, L prefix tokens, S denoise steps, H actions per chunk, h executed
+actions, A model action dims, R noise draws per row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from pi0.codec import Codec, NormStats
+from pi0.config import ENV_ACTION_DIM, PolicyCard
+from pi0.network import Pi0Network, PrefixCache
+from pi0.records import Chunk, Observation, ObservationSpec, Sampling
+from pi0.sampler import Schedule, draw_chain, make_schedule, transition_means
+from pi0.tokenizer import PromptTokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """B encoded looks.
+
+    Attributes:
+        images: uint8 [B, N, size, size, 3], upright RGB.
+        token_ids: int64 [B, L].
+        is_valid: bool [B, L].
+        state: float32 [B, state_dim], normalised.
+    """
+
+    images: Tensor
+    token_ids: Tensor
+    is_valid: Tensor
+    state: Tensor
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def rows(self, index: Tensor | slice) -> "Inputs":
+        """Return some rows."""
+        return Inputs(
+            images=self.images[index],
+            token_ids=self.token_ids[index],
+            is_valid=self.is_valid[index],
+            state=self.state[index],
+        )
+
+    def to(self, device: torch.device) -> "Inputs":
+        """Return the inputs on a device."""
+        return Inputs(
+            images=self.images.to(device),
+            token_ids=self.token_ids.to(device),
+            is_valid=self.is_valid.to(device),
+            state=self.state.to(device),
+        )
+
+
+class Pi0Policy:
+    """A pi0 network with everything needed to act in LIBERO and to be trained."""
+
+    def __init__(
+        self,
+        *,
+        network: Pi0Network,
+        card: PolicyCard,
+        stats: NormStats,
+        tokenizer: Tokenizer,
+        device: torch.device | str,
+        batch_size: int,
+    ) -> None:
+        """Put the network on the device.
+
+        Args:
+            network: Owns the weights; trained in place.
+            card: How the policy sees LIBERO.
+            stats: Normalisation statistics.
+            tokenizer: Of the instructions.
+            device: Where the network runs.
+            batch_size: Rows of every network call of ``act``; fewer rows are padded, more are split,
+                so that an answer never depends on which other rows were asked with it.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval()
+        self.card = card
+        self.batch_size = batch_size
+        self.codec = Codec(card=card, stats=stats)
+        self._prompts = PromptTokenizer(
+            tokenizer,
+            image_token_id=network.config.vlm_config.image_token_id,
+            num_image_tokens=network.num_image_tokens * len(card.cameras),
+            max_prompt_tokens=card.max_prompt_tokens,
+        )
+
+    @property
+    def spec(self) -> ObservationSpec:
+        """Return which pictures the policy wants."""
+        return self.card.spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer of the instructions."""
+        return self._prompts.tokenizer
+
+    def act(
+        self,
+        observations: Sequence[Observation],
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> list[Chunk]:
+        """Answer every row; row i depends on row i's look, instruction and seed only."""
+        if not len(observations) == len(tasks) == len(seeds):
+            raise ValueError(
+                f"got {len(observations)} looks, {len(tasks)} tasks, {len(seeds)} seeds"
+            )
+        chunks: list[Chunk] = []
+        for start in range(0, len(observations), self.batch_size):
+            some = slice(start, start + self.batch_size)
+            chunks += self._act_once(observations[some], tasks[some], seeds[some], sampling)
+        return chunks
+
+    def encode(self, observations: Sequence[Observation], tasks: Sequence[str]) -> Inputs:
+        """Return the tensors of B looks, on the CPU."""
+        token_ids, is_valid = self._prompts.encode(tasks)
+        return Inputs(
+            images=torch.from_numpy(self.codec.encode_images(observations)),
+            token_ids=torch.from_numpy(token_ids),
+            is_valid=torch.from_numpy(is_valid),
+            state=torch.from_numpy(self.codec.encode_state(_proprio(observations))),
+        )
+
+    def prefix(self, inputs: Inputs) -> PrefixCache:
+        """Read looks and instructions; differentiable where vision-language weights are trainable."""
+        inputs = inputs.to(self.device)
+        pixels = inputs.images.permute(0, 1, 4, 2, 3).float() / 255.0 * 2.0 - 1.0
+        return self.network.prefix(pixels, inputs.token_ids, inputs.is_valid)
+
+    def transition_means(
+        self, prefix: PrefixCache, inputs: Inputs, chains: Tensor, sampling: Sampling
+    ) -> Tensor:
+        """Return the means of all denoise transitions in one packed pass.
+
+        Args:
+            prefix: Result of ``prefix(inputs)``.
+            inputs: B encoded looks.
+            chains: Float32 [B, S + 1, H, A], as in ``Chunk.chain``.
+            sampling: How the chains were drawn.
+
+        Returns:
+            Float32 [B, S, h, 7]: only what ``act`` adds noise to; compare with
+            ``chains[:, 1:, :h, :7]``, whose standard deviations are ``scored_stds``.
+        """
+        schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
+        x = chains[:, :-1].to(self.device)
+        velocity = self._velocity(prefix, inputs.state, x, _times(schedule, self.device))
+        means = transition_means(x, velocity, schedule)
+        return means[:, :, : self.card.execute_steps, :ENV_ACTION_DIM]
+
+    def scored_stds(self, sampling: Sampling) -> Tensor:
+        """Return the standard deviations of the transitions, float32 [S]."""
+        schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
+        return torch.tensor(schedule.stds, dtype=torch.float32, device=self.device)
+
+    def flow_matching_loss(
+        self, prefix: PrefixCache, inputs: Inputs, actions: Tensor, noise: Tensor, times: Tensor
+    ) -> Tensor:
+        """Return the supervised loss per row, float32 [B]: mean squared velocity error.
+
+        Args:
+            prefix: Result of ``prefix(inputs)``.
+            inputs: B encoded looks.
+            actions: Float32 [B, H, A], model space.
+            noise: Standard normal [B, R, H, A].
+            times: Float32 [R] or [B, R] in (0, 1].
+        """
+        actions, noise, times = (x.to(self.device) for x in (actions, noise, times))
+        clean = actions[:, None]
+        t = times.expand(noise.shape[:2])[..., None, None]
+        velocity = self._velocity(prefix, inputs.state, t * noise + (1.0 - t) * clean, times)
+        return (velocity - (noise - clean)).square().mean(dim=(1, 2, 3))
+
+    def trainable_parameters(self, *, expert_only: bool) -> list[nn.Parameter]:
+        """Return what training may change; gradients are switched off for everything else."""
+        network = self.network
+        chosen = network.expert_parameters() if expert_only else network.all_trainable_parameters()
+        network.requires_grad_(requires_grad=False)
+        for parameter in chosen:
+            parameter.requires_grad_(requires_grad=True)
+        return chosen
+
+    def _velocity(self, prefix: PrefixCache, state: Tensor, x: Tensor, times: Tensor) -> Tensor:
+        return self.network.velocity(prefix, state.to(self.device), x, times)
+
+    @torch.inference_mode()
+    def _act_once(
+        self,
+        observations: Sequence[Observation],
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> list[Chunk]:
+        num_rows = len(observations)
+        fill = self.batch_size - num_rows
+        schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
+        inputs = self.encode(
+            [*observations, *[observations[0]] * fill], [*tasks, *[tasks[0]] * fill]
+        ).to(self.device)
+        noise = self._noise([*seeds, *[seeds[0]] * fill], schedule)
+        chains = self._draw(inputs, noise, schedule)[:num_rows].cpu().numpy()
+        actions = self.codec.decode_actions(chains[:, -1], _proprio(observations))
+        return [
+            Chunk(
+                actions=actions[row, : self.card.execute_steps],
+                chain=chains[row],
+                is_stochastic=schedule.is_stochastic,
+            )
+            for row in range(num_rows)
+        ]
+
+    def _draw(self, inputs: Inputs, noise: Tensor, schedule: Schedule) -> Tensor:
+        cache = self.prefix(inputs)
+        layout = self.network.layout(cache, 1)
+        times = _times(schedule, self.device)
+
+        def velocity(x: Tensor, step: int) -> Tensor:
+            t = times[step : step + 1]
+            return self.network.velocity(cache, inputs.state, x[:, None], t, layout)[:, 0]
+
+        is_noisy = torch.zeros(noise.shape[2:], dtype=torch.bool, device=self.device)
+        is_noisy[: self.card.execute_steps, :ENV_ACTION_DIM] = True
+        return draw_chain(velocity, noise, is_noisy, schedule)
+
+    def _noise(self, seeds: Sequence[int], schedule: Schedule) -> Tensor:
+        """Return [B, S + 1, H, A]; a row's noise is a function of its seed alone."""
+        shape = (schedule.num_steps + 1, self.card.horizon, self.card.action_dim)
+        rows = [
+            np.random.Generator(np.random.Philox(seed)).standard_normal(shape, dtype=np.float32)
+            for seed in seeds
+        ]
+        return torch.from_numpy(np.stack(rows)).to(self.device)
+
+
+def _proprio(observations: Sequence[Observation]) -> NDArray[np.float64]:
+    return np.stack([observation.proprio for observation in observations])
+
+
+def _times(schedule: Schedule, device: torch.device) -> Tensor:
+    return torch.tensor(schedule.times, dtype=torch.float32, device=device)
