@@ -53,7 +53,9 @@ class TaskConfig:
             self.max_episode_length is None or self.max_episode_length >= 1,
             f"task.max_episode_length must be >= 1 or null, got {self.max_episode_length}",
         )
-        _require(self.num_steps_wait >= 0, f"task.num_steps_wait must be >= 0, got {self.num_steps_wait}")
+        _require(
+            self.num_steps_wait >= 0, f"task.num_steps_wait must be >= 0, got {self.num_steps_wait}"
+        )
         _require(
             1 <= self.num_held_out_states < STATES_PER_TASK,
             f"task.num_held_out_states must be in [1, {STATES_PER_TASK - 1}], got {self.num_held_out_states}",
@@ -107,7 +109,9 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"policy.batch_size must be >= 1, got {self.batch_size}")
-        _require(self.denoise_steps >= 2, f"policy.denoise_steps must be >= 2, got {self.denoise_steps}")
+        _require(
+            self.denoise_steps >= 2, f"policy.denoise_steps must be >= 2, got {self.denoise_steps}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +166,17 @@ class AlgoConfig:
             "num_minibatches",
             "micro_batch_size",
         ):
-            _require(getattr(self, name) >= 1, f"algo.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("noise_scale", "lr", "grad_norm_clip", "ppo_clip_range", "ppo_clip_high", "kl_stop"):
+            _require(
+                getattr(self, name) >= 1, f"algo.{name} must be >= 1, got {getattr(self, name)}"
+            )
+        for name in (
+            "noise_scale",
+            "lr",
+            "grad_norm_clip",
+            "ppo_clip_range",
+            "ppo_clip_high",
+            "kl_stop",
+        ):
             _require(getattr(self, name) > 0, f"algo.{name} must be > 0, got {getattr(self, name)}")
         _require(self.warmup_steps >= 0, f"algo.warmup_steps must be >= 0, got {self.warmup_steps}")
         _require(self.dual_clip > 1, f"algo.dual_clip must be > 1, got {self.dual_clip}")
@@ -171,7 +184,13 @@ class AlgoConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW beyond its learning rate (``algo.lr``)."""
+    """AdamW beyond its learning rate (``algo.lr``).
+
+    Attributes:
+        weight_decay: Decoupled weight decay.
+        beta1: Decay of the running mean of gradients.
+        beta2: Decay of the running mean of squared gradients.
+    """
 
     weight_decay: float = 0.01
     beta1: float = 0.9
@@ -200,7 +219,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_train_steps", "save_freq", "keep_checkpoints"):
-            _require(getattr(self, name) >= 1, f"training.{name} must be >= 1, got {getattr(self, name)}")
+            _require(
+                getattr(self, name) >= 1, f"training.{name} must be >= 1, got {getattr(self, name)}"
+            )
         _require(
             self.target_success is None or 0 < self.target_success <= 1,
             f"training.target_success must be in (0, 1] or null, got {self.target_success}",
@@ -223,19 +244,32 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("rollouts_per_task", "every", "save_videos"):
-            _require(getattr(self, name) >= 0, f"evaluation.{name} must be >= 0, got {getattr(self, name)}")
+            _require(
+                getattr(self, name) >= 0,
+                f"evaluation.{name} must be >= 0, got {getattr(self, name)}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """Switches. ``use_ript_vla_runner``: true = parallel runner, false = serial runner."""
+    """Switches.
+
+    Attributes:
+        use_ript_vla_runner: true = parallel runner, false = serial runner; the environment variable
+            USE_RIPT_VLA_RUNNER wins.
+    """
 
     use_ript_vla_runner: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """Where figures go besides ``metrics.jsonl``, which is always written."""
+    """Where figures go besides ``metrics.jsonl``, which is always written.
+
+    Attributes:
+        level: Least severity of log lines shown.
+        tensorboard: Write TensorBoard files into the run directory.
+    """
 
     level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
     tensorboard: bool = True

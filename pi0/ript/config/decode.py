@@ -1,0 +1,167 @@
+"""Plain data -> the frozen dataclasses of the schema, strictly and with one-line errors.
+
+draccus writes configurations (``encode``); reading is ours because its decoders take ``abc`` for a list
+of letters, turn task index 3 into the name "3" and hide the messages of ``__post_init__``.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.yaml_text import parse_yaml
+
+T = TypeVar("T")
+
+_NAMES: dict[object, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    NoneType: "null",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """A value typed on the command line: its meaning depends on the type of the field."""
+
+    text: str
+
+
+def decode_config(kind: type[T], data: object) -> T:
+    """Return ``kind`` filled from nested mappings; missing keys take their defaults.
+
+    Raises:
+        ConfigError: An unknown key, a value of a wrong type or a value out of bounds.
+    """
+    return _section(kind, data, "", known_keys(kind))
+
+
+def known_keys(kind: type) -> tuple[str, ...]:
+    """Return every dotted key of a schema, sections included, in the order of the schema."""
+    return tuple(_walk(kind, ""))
+
+
+def nearest(name: str, candidates: tuple[str, ...]) -> str:
+    """Return the candidate that ``name`` most likely means; a right name in a wrong section counts."""
+
+    def likeness(candidate: str) -> float:
+        whole = difflib.SequenceMatcher(None, name, candidate).ratio()
+        leaf = difflib.SequenceMatcher(None, name.split(".")[-1], candidate.split(".")[-1]).ratio()
+        return max(whole, 0.95 * leaf)
+
+    return max(candidates, key=likeness)
+
+
+def describe(kind: object) -> str:
+    """Return what a field of this type accepts, in words: ``a whole number or null``."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a list, each item {describe(get_args(kind)[0])}"
+    return " or ".join(
+        _NAMES[member] if member in _NAMES else describe(member) for member in _members(kind)
+    )
+
+
+def _walk(kind: type, prefix: str) -> Iterator[str]:
+    for name, hint in get_type_hints(kind).items():
+        yield prefix + name
+        if is_dataclass(hint):
+            yield from _walk(cast("type", hint), f"{prefix}{name}.")
+
+
+def _section(kind: type[T], data: object, path: str, keys: tuple[str, ...]) -> T:
+    if isinstance(data, Raw):
+        raise ConfigError(
+            f"{path} is a section, got {data.text!r}; name one of its keys: {path}.<key>"
+        )
+    if data is None:  # a section whose keys are all commented out
+        data = {}
+    if not isinstance(data, Mapping):
+        where = path or "the configuration"
+        raise ConfigError(f"{where} must be a section with keys, got {data!r}")
+    values = cast("Mapping[object, object]", data)
+    prefix = f"{path}." if path else ""
+    hints = get_type_hints(kind)
+    for key in values:
+        if key not in hints:
+            dotted = f"{prefix}{key}"
+            raise ConfigError(f"unknown key {dotted!r}; did you mean {nearest(dotted, keys)!r}?")
+    arguments: dict[str, object] = {}
+    for field in fields(kind):  # pyright: ignore[reportArgumentType] - every section is a dataclass
+        if field.name in values:
+            dotted, hint = prefix + field.name, hints[field.name]
+            value = values[field.name]
+            is_section = is_dataclass(hint)
+            arguments[field.name] = (
+                _section(cast("type", hint), value, dotted, keys)
+                if is_section
+                else _value(hint, value, dotted)
+            )
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _value(kind: object, raw: object, key: str) -> object:
+    value = _interpret(kind, raw) if isinstance(raw, Raw) else raw
+    for member in _members(kind):
+        accepted, result = _try(member, value, key)
+        if accepted:
+            return result
+    message = f"{key} must be {describe(kind)}, got {value!r}"
+    if get_origin(kind) is Literal and isinstance(value, str):
+        message += f"; did you mean {nearest(value, tuple(map(str, get_args(kind))))!r}?"
+    raise ConfigError(message)
+
+
+def _interpret(kind: object, raw: Raw) -> object:
+    """Read command-line text: as YAML, except that a text field takes it as it stands."""
+    if raw.text == "":
+        return ""
+    value = parse_yaml(raw.text)
+    members = _members(kind)
+    if str in members and type(value) not in members:
+        return raw.text
+    return value
+
+
+def _members(kind: object) -> tuple[object, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _try(kind: object, value: object, key: str) -> tuple[bool, object]:
+    """Return whether ``value`` is of this type, and the value as the field stores it."""
+    if kind is float:
+        number = _number(value)
+        return number is not None, number
+    if get_origin(kind) is Literal:
+        # "1 == True" in Python; a choice must match in type too.
+        return any(
+            type(choice) is type(value) and choice == value for choice in get_args(kind)
+        ), value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            return False, None
+        items = cast("list[object]", value)
+        item_kind = get_args(kind)[0]
+        return True, tuple(_value(item_kind, item, f"{key}[{i}]") for i, item in enumerate(items))
+    # Exact, not isinstance: True is no whole number.
+    return isinstance(kind, type) and type(value) is kind, value
+
+
+def _number(value: object) -> float | None:
+    """Return a finite float from a number or from quoted text such as '1e-5'; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

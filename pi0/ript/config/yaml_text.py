@@ -1,0 +1,68 @@
+"""YAML as this project reads it: safe, YAML 1.2 scalars, no key twice.
+
+PyYAML follows YAML 1.1, where ``1e-5`` is text, ``yes`` is a boolean and ``010`` is eight; each of these
+has cost somebody a run, so the scalars are the ones of the YAML 1.2 core schema.
+"""
+
+import re
+from collections.abc import Hashable
+
+import yaml
+
+from pi0.ript.config.errors import ConfigError
+
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+_SCALARS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    "float": (_FLOAT, list("-+.0123456789")),
+    "merge": (r"<<", ["<"]),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2 scalars that refuses a key given twice."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own class-level registry
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - PyYAML's signature
+    ) -> dict[Hashable, object]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"key {key!r} is given twice (line {line}); keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+for _name, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType] - PyYAML has no types
+        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first
+    )
+
+
+def parse_yaml(text: str) -> object:
+    """Return the data of one YAML document; only plain data, never objects.
+
+    Raises:
+        ConfigError: The text is not YAML, holds a key twice or asks for a Python object.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = " ".join(str(error.problem or error.context).split())
+        raise ConfigError(f"not valid YAML (line {line}): {problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def dump_yaml(data: object) -> str:
+    """Return ``data`` as YAML that :func:`parse_yaml` reads back unchanged."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=False)
