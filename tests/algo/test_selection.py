@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pi0.ript.algo.selection import is_accepted, is_mixed
+from pi0.ript.algo.selection import is_mixed
 
 
 @pytest.mark.parametrize(
@@ -16,14 +16,6 @@ from pi0.ript.algo.selection import is_accepted, is_mixed
 )
 def test_only_a_group_that_ended_differently_is_mixed(rewards: list[float], *, expected: bool):
     assert is_mixed(np.array(rewards, dtype=np.float64)) is expected
-
-
-def test_uniform_groups_are_rejected_only_under_dynamic_sampling():
-    uniform = np.ones(4)
-
-    assert not is_accepted(uniform, needs_mixed=True)
-    assert is_accepted(uniform, needs_mixed=False)
-    assert is_accepted(np.array([1.0, 0.0]), needs_mixed=True)
 
 
 @pytest.mark.parametrize(

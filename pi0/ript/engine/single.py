@@ -138,4 +138,7 @@ def _check_parameters(parameters: list[nn.Parameter]) -> None:
         raise ValueError("nothing to train: the engine was given no parameters")
     dtypes = {parameter.dtype for parameter in parameters} - {torch.float32, torch.float64}
     if dtypes:
-        raise ValueError(f"trained parameters must be float32, got {sorted(map(str, dtypes))}")
+        raise ValueError(
+            f"trained parameters must be float32, got {sorted(map(str, dtypes))}; "
+            "set policy.train_expert_only to true or load the weights in float32"
+        )

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pi0.policy import Pi0Policy, PrefixCache
+from pi0.network import PrefixCache
+from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.flow_sde import clip_fraction, clipped_surrogate, gaussian_kl, log_ratio
 from pi0.ript.config.schema import AlgoConfig
@@ -20,6 +21,9 @@ from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Batch, UpdateStats
 
 Rows = NDArray[np.int64]
+
+# The tiny pi0 needs 0.1 MB per row, the real one 10 to 15 MB.
+PREFIX_BUDGET = 16 * 2**30
 
 
 class Engine(Protocol):
@@ -46,7 +50,8 @@ def update(
     sampling: Sampling,
     seed: int,
     *,
-    train_expert_only: bool = True,
+    train_expert_only: bool,
+    prefix_budget: int = PREFIX_BUDGET,
 ) -> UpdateStats:
     """Improve the policy on a batch of its own decisions; same inputs give the same bits.
 
@@ -57,7 +62,8 @@ def update(
         algo: The learning rule.
         sampling: How the chains were drawn.
         seed: Orders the rows; derive it from run seed and step.
-        train_expert_only: The prefix is frozen, so it is computed once and kept.
+        train_expert_only: Prefixes cannot change, so they are computed without gradient and kept.
+        prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
 
     Returns:
         What happened, as plain floats; all 0 if no row teaches anything.
@@ -70,10 +76,9 @@ def update(
     rows = np.flatnonzero((batch.advantages != 0) & (batch.weights > 0))
     if rows.size == 0:
         return _Tally().stats(kl=0.0, has_stopped_early=False)
-    scorer = _Scorer(
-        policy, batch, rows, sampling, algo.micro_batch_size, is_frozen=train_expert_only
-    )
-    learner = _Learner(engine, scorer, _Targets.of(batch, rows, scorer.device), algo)
+    scorer = _Scorer(policy, batch, rows, sampling, is_frozen=train_expert_only)
+    scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
+    learner = _Learner(engine, scorer, _Targets.of(batch, rows, policy.device), algo)
     try:
         return learner.run(seed)
     except FloatingPointError:
@@ -85,40 +90,38 @@ class _Scorer:
     """Transition means of chosen rows. Old and new means both come from here: one forward function."""
 
     def __init__(
-        self,
-        policy: Pi0Policy,
-        batch: Batch,
-        rows: Rows,
-        sampling: Sampling,
-        micro_batch_size: int,
-        *,
-        is_frozen: bool,
+        self, policy: Pi0Policy, batch: Batch, rows: Rows, sampling: Sampling, *, is_frozen: bool
     ) -> None:
         self._policy = policy
         self._sampling = sampling
-        self._observations = [batch.observations[row] for row in rows]
-        self._tasks = [batch.tasks[row] for row in rows]
+        self._inputs = policy.encode(
+            [batch.observations[row] for row in rows], [batch.tasks[row] for row in rows]
+        )
+        self._is_frozen = is_frozen
+        self._kept: PrefixCache | None = None
         self.stds = policy.scored_stds(sampling)
-        self.device = self.stds.device
-        self.chains = torch.from_numpy(batch.chains[rows]).to(self.device)
-        self._prefix = self._all_prefixes(micro_batch_size) if is_frozen else None
+        self.chains = torch.from_numpy(batch.chains[rows]).to(policy.device)
+
+    def keep_prefixes(self, micro_batch_size: int, budget: int) -> None:
+        """Compute the prefixes of all rows now, if they cannot change and fit into ``budget`` bytes."""
+        if not self._is_frozen:
+            return
+        pieces = _split(np.arange(len(self._inputs)), micro_batch_size)
+        first = self._read(pieces[0])
+        if _num_bytes(first) / len(pieces[0]) * len(self._inputs) <= budget:
+            self._kept = _join([first, *(self._read(piece) for piece in pieces[1:])])
 
     def means(self, rows: Rows) -> Tensor:
         """Return transition means, float32 [b, S, h, 7], with gradient where enabled."""
-        index = torch.from_numpy(rows).to(self.device)
-        prefix = self._compute(rows) if self._prefix is None else self._prefix.rows(index)
-        return self._policy.transition_means(prefix, self.chains[index], self._sampling)
+        index = torch.from_numpy(rows)
+        on_device = index.to(self.chains.device)
+        prefix = self._read(rows) if self._kept is None else self._kept.rows(on_device)
+        inputs, chains = self._inputs.rows(index), self.chains[on_device]
+        return self._policy.transition_means(prefix, inputs, chains, self._sampling)
 
-    def _compute(self, rows: Rows) -> PrefixCache:
-        observations = [self._observations[row] for row in rows]
-        return self._policy.prefix(
-            self._policy.encode(observations, [self._tasks[r] for r in rows])
-        )
-
-    @torch.no_grad()
-    def _all_prefixes(self, micro_batch_size: int) -> PrefixCache:
-        pieces = _split(np.arange(len(self._tasks)), micro_batch_size)
-        return PrefixCache.cat([self._compute(piece) for piece in pieces])
+    def _read(self, rows: Rows) -> PrefixCache:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
+            return self._policy.prefix(self._inputs.rows(torch.from_numpy(rows)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +253,18 @@ class _Learner:
         pieces = [piece for minibatch in plan for piece in minibatch]
         parts = [(self._targets.weights[piece] * self._compare(piece)[1]).sum() for piece in pieces]
         return float(torch.stack(parts).sum())
+
+
+def _join(caches: list[PrefixCache]) -> PrefixCache:
+    return PrefixCache(
+        keys=tuple(torch.cat(layer) for layer in zip(*(c.keys for c in caches), strict=True)),
+        values=tuple(torch.cat(layer) for layer in zip(*(c.values for c in caches), strict=True)),
+        is_valid=torch.cat([cache.is_valid for cache in caches]),
+    )
+
+
+def _num_bytes(cache: PrefixCache) -> int:
+    return sum(tensor.nbytes for tensor in (*cache.keys, *cache.values))
 
 
 def _split(rows: Rows, size: int) -> list[Rows]:
