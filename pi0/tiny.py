@@ -4,7 +4,7 @@ from transformers import PI0Config
 
 from pi0.config import PolicyCard
 
-WIDTH = 128
+WIDTH = 160
 MLP_WIDTH = 512
 NUM_LAYERS = 4
 NUM_VISION_LAYERS = 3

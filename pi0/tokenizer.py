@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from pi0.config import read_json
+
 BEGIN_TOKEN = "<bos>"
 _SPECIAL_TOKENS = ("<pad>", "<eos>", BEGIN_TOKEN, "<unk>", "<image>")
 
@@ -69,13 +71,10 @@ class PromptTokenizer:
 
 def read_tokenizer(path: Path) -> Tokenizer:
     """Read a ``tokenizer.json``; nothing is downloaded."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; put PaliGemma's tokenizer.json there")
-    try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    # the Rust side raises a bare Exception for any malformed file
-    except Exception as error:
-        raise ValueError(f"{path} is not a tokenizer ({error}); copy the file again") from None
+    raw = read_json(path)
+    if not isinstance(raw.get("model"), dict) or "vocab" not in raw["model"]:
+        raise ValueError(f"{path} holds no vocabulary; put PaliGemma's tokenizer.json there")
+    return Tokenizer.from_file(str(path))
 
 
 def build_tiny_tokenizer(words: Iterable[str]) -> Tokenizer:
