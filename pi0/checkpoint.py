@@ -23,7 +23,7 @@ from transformers.initialization import no_init_weights
 
 from pi0.codec import NormStats, read_norm_stats
 from pi0.config import PolicyCard, read_json, read_policy_card
-from pi0.network import Pi0Network, dead_tensor_names
+from pi0.network import Pi0Network, dead_tensor_names, vlm_sizes
 from pi0.policy import Pi0Policy
 from pi0.tokenizer import read_tokenizer
 
@@ -178,7 +178,7 @@ def _read_network_config(path: Path, card: PolicyCard) -> PI0Config:
         "horizon": ("chunk_size", config.chunk_size),
         "action_dim": ("max_action_dim", config.max_action_dim),
         "state_dim": ("max_state_dim", config.max_state_dim),
-        "image_size": ("vision_config.image_size", config.vlm_config.vision_config.image_size),
+        "image_size": ("vision_config.image_size", vlm_sizes(config).vision_config.image_size),
     }
     for key, (name, value) in agreements.items():
         if getattr(card, key) != value:
@@ -190,7 +190,7 @@ def _read_network_config(path: Path, card: PolicyCard) -> PI0Config:
 
 
 def _check_vocabulary(tokenizer: Tokenizer, config: PI0Config, folder: Path) -> None:
-    allowed = config.vlm_config.text_config.vocab_size
+    allowed = vlm_sizes(config).text_config.vocab_size
     used = tokenizer.get_vocab_size(with_added_tokens=False)
     if used > allowed:
         raise ValueError(

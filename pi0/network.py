@@ -71,7 +71,7 @@ class Pi0Network(nn.Module):
         self.config = config
         build_config = deepcopy(config)
         # the expert's word embedding is never used: 263 million parameters in the real pi0
-        build_config.dit_config.vocab_size = 1
+        dit_sizes(build_config).vocab_size = 1
         self.core: Any = PI0ForConditionalGeneration(build_config)
         self._drop_dead_modules()
         self.eval()
@@ -79,7 +79,7 @@ class Pi0Network(nn.Module):
     @property
     def num_image_tokens(self) -> int:
         """Return how many prefix tokens one camera takes."""
-        vision = self.config.vlm_config.vision_config
+        vision = vlm_sizes(self.config).vision_config
         return (vision.image_size // vision.patch_size) ** 2
 
     def prefix(self, pixels: Tensor, token_ids: Tensor, is_valid: Tensor) -> PrefixCache:
@@ -99,14 +99,15 @@ class Pi0Network(nn.Module):
         cos, sin = _rotary(language.rotary_emb, hidden, positions)
         is_visible = is_valid[:, None, None, :]
         keys, values = [], []
-        for index, layer in enumerate(language.layers):
-            is_last = index == len(language.layers) - 1
-            query, key, value = _project(layer, hidden, cos, sin, has_query=not is_last)
+        for layer in language.layers:
+            normed = _rms_norm(layer.input_layernorm, hidden)
+            key, value = _key_value(layer, normed, cos, sin)
             keys.append(key)
             values.append(value)
             # nothing reads the last layer's output, only its keys and values
-            if query is not None:
-                hidden = _finish_layer(layer, hidden, _attend(query, key, value, is_visible))
+            if layer is not language.layers[-1]:
+                seen = _attend(_query(layer, normed, cos, sin), key, value, is_visible)
+                hidden = _finish_layer(layer, hidden, seen)
         return PrefixCache(keys=tuple(keys), values=tuple(values), is_valid=is_valid)
 
     def layout(self, cache: PrefixCache, num_steps: int) -> SuffixLayout:
@@ -151,7 +152,9 @@ class Pi0Network(nn.Module):
         for layer, past_key, past_value in zip(
             expert.layers, cache.keys, cache.values, strict=True
         ):
-            query, key, value = _project(layer, hidden, layout.cos, layout.sin)
+            normed = _rms_norm(layer.input_layernorm, hidden)
+            query = _query(layer, normed, layout.cos, layout.sin)
+            key, value = _key_value(layer, normed, layout.cos, layout.sin)
             key = torch.cat([past_key.to(key.dtype), key], dim=2)
             value = torch.cat([past_value.to(value.dtype), value], dim=2)
             hidden = _finish_layer(layer, hidden, _attend(query, key, value, layout.is_visible))
@@ -224,9 +227,19 @@ class Pi0Network(nn.Module):
         last.self_attn.q_proj = last.self_attn.o_proj = nn.Identity()
 
 
+def vlm_sizes(config: PI0Config) -> Any:
+    """Return the PaliGemma part; transformers types it too loosely to read its fields."""
+    return config.vlm_config
+
+
+def dit_sizes(config: PI0Config) -> Any:
+    """Return the action expert's part."""
+    return config.dit_config
+
+
 def dead_tensor_names(config: PI0Config) -> frozenset[str]:
     """Return names that transformers' PI0 has but no forward pass ever uses."""
-    last = f"model.vlm.language_model.layers.{config.vlm_config.text_config.num_hidden_layers - 1}"
+    last = f"model.vlm.language_model.layers.{vlm_sizes(config).text_config.num_hidden_layers - 1}"
     inner = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm")
     inner += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
     dead = {f"{last}.{name}.weight" for name in inner}
@@ -236,7 +249,7 @@ def dead_tensor_names(config: PI0Config) -> frozenset[str]:
 
 
 def _check_sizes(config: PI0Config) -> None:
-    text, expert = config.vlm_config.text_config, config.dit_config
+    text, expert = vlm_sizes(config).text_config, dit_sizes(config)
     for name in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"):
         if getattr(text, name) != getattr(expert, name):
             raise ValueError(
@@ -269,17 +282,17 @@ def _rms_norm(norm: Any, x: Tensor) -> Tensor:
     return F.rms_norm(x.float(), scale.shape, scale, norm.eps).to(x.dtype)
 
 
-def _project(
-    layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, *, has_query: bool = True
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return rotated query [B, heads, T, D] (or None), rotated key and value [B, 1, T, D]."""
+def _query(layer: Any, normed: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return the rotated query [B, heads, T, D]."""
     attention = layer.self_attn
-    normed = _rms_norm(layer.input_layernorm, hidden)
+    return _rotate(_split_heads(attention.q_proj(normed), attention.head_dim), cos, sin)
+
+
+def _key_value(layer: Any, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rotated key and the value, each [B, 1, T, D]."""
+    attention = layer.self_attn
     key = _rotate(_split_heads(attention.k_proj(normed), attention.head_dim), cos, sin)
-    value = _split_heads(attention.v_proj(normed), attention.head_dim)
-    if not has_query:
-        return None, key, value
-    return _rotate(_split_heads(attention.q_proj(normed), attention.head_dim), cos, sin), key, value
+    return key, _split_heads(attention.v_proj(normed), attention.head_dim)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, is_visible: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pi0.codec import Codec, NormStats
 from pi0.config import ENV_ACTION_DIM, PolicyCard
-from pi0.network import Pi0Network, PrefixCache
+from pi0.network import Pi0Network, PrefixCache, vlm_sizes
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.sampler import Schedule, draw_chain, make_schedule, transition_means
 from pi0.tokenizer import PromptTokenizer
@@ -94,7 +94,7 @@ class Pi0Policy:
         self.codec = Codec(card=card, stats=stats)
         self._prompts = PromptTokenizer(
             tokenizer,
-            image_token_id=network.config.vlm_config.image_token_id,
+            image_token_id=vlm_sizes(network.config).image_token_id,
             num_image_tokens=network.num_image_tokens * len(card.cameras),
             max_prompt_tokens=card.max_prompt_tokens,
         )
@@ -193,7 +193,7 @@ class Pi0Policy:
         chosen = network.expert_parameters() if expert_only else network.all_trainable_parameters()
         network.requires_grad_(requires_grad=False)
         for parameter in chosen:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad = True
         return chosen
 
     def _velocity(self, prefix: PrefixCache, state: Tensor, x: Tensor, times: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96
         rotate_180=True,
         state_encoding="rotation6d",
         extra_delta=False,
-        max_prompt_tokens=32,
+        max_prompt_tokens=16,
         denoise_steps=4,
         dtype="float32",
     )
