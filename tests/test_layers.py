@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # A file may import files of a lower rank and files of its own area. Areas of one rank are siblings.
 RANKS = {
     "pi0": 0,  # the policy side; which of its files may be imported is POLICY_FREE's business
+    "atomic": 0,
     "types": 1,
     "seeding": 1,
     "config": 1,
@@ -28,7 +29,7 @@ RANKS = {
     "scripts": 7,
 }
 # These areas run in simulator processes or describe data: from the policy side they know numpy records only.
-POLICY_FREE = {"types", "seeding", "config", "interfaces", "env", "report"}
+POLICY_FREE = {"atomic", "types", "seeding", "config", "interfaces", "env", "report"}
 TORCH_FREE_POLICY_FILES = {"pi0.records", "pi0.codec"}
 TORCH_FREE_FILES = {"pi0.ript.types", "pi0.ript.interfaces", "pi0.ript.seeding", "pi0.records"}
 

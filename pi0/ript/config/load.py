@@ -1,6 +1,5 @@
 """Command line + YAML file -> TrainConfig. The only reader of configuration files."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import NoReturn, cast
 
 import draccus
 
+from pi0.ript.atomic import write_atomically
 from pi0.ript.config.decode import Raw, decode_config
 from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.schema import TrainConfig
@@ -77,15 +77,7 @@ def to_yaml(config: TrainConfig) -> str:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write the resolved configuration; the file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="ascii") as file:
-            file.write(to_yaml(config))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, to_yaml(config))
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -1,0 +1,101 @@
+"""The answer of a run: success before and after on the same held-out episodes, and where the time went."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pi0.ript.atomic import write_atomically
+from pi0.ript.report.intervals import SuccessRate, paired_change, success_rate
+
+SUMMARY_NAME = "summary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOutcomes:
+    """Success of the same episodes of one task before and after practice, in the same order.
+
+    Example: ``TaskOutcomes(task="libero_goal/7 turn on the stove", base=(False,), trained=(True,))``.
+    """
+
+    task: str
+    base: tuple[bool, ...]
+    trained: tuple[bool, ...]
+
+
+def summarize(tasks: Sequence[TaskOutcomes], seconds: Mapping[str, float]) -> dict[str, object]:
+    """Return the summary as JSON-ready values.
+
+    Args:
+        tasks: At least one task with at least one episode; empty if evaluation was switched off.
+        seconds: Seconds by stage of the run.
+    """
+    return {
+        "tasks": {row.task: _comparison(row) for row in _with_all(tasks)},
+        "seconds": dict(seconds),
+    }
+
+
+def summary_text(tasks: Sequence[TaskOutcomes], seconds: Mapping[str, float]) -> str:
+    """Return the summary for a human."""
+    lines: list[str] = []
+    for row in _with_all(tasks):
+        lines += [
+            row.task,
+            f"  base     {success_rate(row.base)}",
+            f"  trained  {success_rate(row.trained)}",
+            f"  change   {paired_change(row.base, row.trained)}",
+        ]
+    total = sum(seconds.values())
+    lines.append(f"time {total:.0f} s")
+    lines += [
+        f"  {stage:<12}{spent:8.1f} s {spent / total:6.1%}"
+        for stage, spent in sorted(seconds.items(), key=lambda item: -item[1])
+        if total > 0
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_summary(
+    run_dir: Path, tasks: Sequence[TaskOutcomes], seconds: Mapping[str, float]
+) -> str:
+    """Write ``summary.json`` and ``summary.txt`` into the run directory; return the text."""
+    text = summary_text(tasks, seconds)
+    data = json.dumps(summarize(tasks, seconds), indent=2, allow_nan=False)
+    write_atomically(run_dir / f"{SUMMARY_NAME}.json", data + "\n")
+    write_atomically(run_dir / f"{SUMMARY_NAME}.txt", text)
+    return text
+
+
+def success_table(outcomes: Mapping[str, Sequence[bool]]) -> str:
+    """Return one line per task, and one for all, for an evaluation of a single policy."""
+    rates = success_rates(outcomes)
+    width = max(len(task) for task in rates)
+    return "".join(f"{task:<{width}}  {rate}\n" for task, rate in rates.items())
+
+
+def success_rates(outcomes: Mapping[str, Sequence[bool]]) -> dict[str, SuccessRate]:
+    """Return the success rate per task, followed by ``all`` if there are several."""
+    rates = {task: success_rate(values) for task, values in outcomes.items()}
+    if len(outcomes) > 1:
+        rates["all"] = success_rate([value for values in outcomes.values() for value in values])
+    return rates
+
+
+def _with_all(tasks: Sequence[TaskOutcomes]) -> list[TaskOutcomes]:
+    if len(tasks) < 2:
+        return list(tasks)
+    every = TaskOutcomes(
+        task="all",
+        base=tuple(outcome for task in tasks for outcome in task.base),
+        trained=tuple(outcome for task in tasks for outcome in task.trained),
+    )
+    return [*tasks, every]
+
+
+def _comparison(row: TaskOutcomes) -> dict[str, object]:
+    return {
+        "base": asdict(success_rate(row.base)),
+        "trained": asdict(success_rate(row.trained)),
+        "change": asdict(paired_change(row.base, row.trained)),
+    }

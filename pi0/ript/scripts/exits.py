@@ -1,0 +1,77 @@
+"""How a program ends: 0 done, 2 the user can fix it (one line), 130 Ctrl-C, 143 SIGTERM."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+USER_ERROR = 2
+TRACEBACK_VARIABLE = "RIPT_TRACEBACK"
+
+Main = Callable[[Sequence[str]], int | None]
+
+
+def run_main(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``main`` on the command line and leave with the right status.
+
+    A wrong setting or file (``ValueError`` raised by our own code, ``OSError``) becomes one line on stderr
+    and status 2. Anything else is a bug and keeps its traceback. On SIGTERM and Ctrl-C every ``finally``
+    and ``with`` block runs before the process ends. ``RIPT_TRACEBACK=1`` shows tracebacks of user errors too.
+    """
+    sys.exit(_run(main, sys.argv[1:] if argv is None else argv))
+
+
+def _run(main: Main, argv: Sequence[str]) -> int:
+    earlier = signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        return main(argv) or 0
+    except KeyboardInterrupt:
+        return _say("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of our output has gone, e.g. "--print_config | head"; the interpreter's own flush
+        # of stdout at exit would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (ValueError, OSError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not is_user_error(error):
+            raise
+        return _say(one_line(error), USER_ERROR)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def is_user_error(error: ValueError | OSError) -> bool:
+    """Return whether the user can mend it: files and disks, or a check written in this package.
+
+    A ``ValueError`` from inside another library means that we called it wrongly.
+    """
+    if isinstance(error, OSError):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals["__name__"] if trace is not None else ""
+    # Generated __init__ methods of dataclasses live in the module of their class.
+    return module == "__main__" or module == "pi0" or module.startswith("pi0.")
+
+
+def one_line(error: BaseException) -> str:
+    """Return what is wrong on one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.strerror}: {error.filename}"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _say(message: str, status: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return status
+
+
+def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # A second SIGTERM must not interrupt the clean-up of the first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + signal.SIGTERM)

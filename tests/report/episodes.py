@@ -1,0 +1,31 @@
+"""Small episodes for the tests of this folder."""
+
+import numpy as np
+
+from pi0.records import Chunk, Observation
+from pi0.ript.types import Decision, Episode, EpisodeRequest, InitialState
+
+
+def make_episode(*, outcome="success", num_decisions=3, task="open it", height=6, width=9):
+    """Return an episode whose picture n is dark at the top half and n at the bottom half."""
+    state = InitialState(
+        suite="libero_goal", task_id=7, index=33, fixture_seed=0, state=np.zeros(4)
+    )
+    decisions = []
+    for n in range(num_decisions):
+        images = np.zeros((2, height, width, 3), dtype=np.uint8)
+        images[:, height // 2 :] = 50 * n
+        chunk = Chunk(
+            actions=np.zeros((2, 7), dtype=np.float32),
+            chain=np.zeros((3, 4, 8), dtype=np.float32),
+            is_stochastic=False,
+        )
+        observation = Observation(images=images, proprio=np.zeros(9))
+        decisions.append(Decision(observation=observation, chunk=chunk, num_executed=2))
+    return Episode(
+        request=EpisodeRequest(initial_state=state, seed=5, max_steps=10),
+        task=task,
+        decisions=tuple(decisions),
+        outcome=outcome,
+        num_steps=2 * num_decisions,
+    )

@@ -1,0 +1,78 @@
+"""Success rates come with intervals; two policies are compared episode by episode."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pi0.ript.report.intervals import mcnemar, paired_change, success_rate, wilson
+
+
+def test_wilson_interval_of_half_out_of_ten():
+    # p = 0.5, n = 10, z^2 = 3.8415: centre = (0.5 + 3.8415 / 20) / 1.38415 = 0.5;
+    # half = 1.959964 * sqrt(0.25 / 10 + 3.8415 / 400) / 1.38415 = 1.959964 * 0.186021 / 1.38415 = 0.263407.
+    assert wilson(5, 10) == pytest.approx((0.236593, 0.763407), abs=1e-6)
+
+
+def test_wilson_interval_of_no_success_starts_at_zero_but_does_not_end_there():
+    # p = 0: low = 0; high = z^2 / n / (1 + z^2 / n) = 3.8415 / (10 + 3.8415) = 0.277533.
+    assert wilson(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
+    assert wilson(10, 10) == pytest.approx((1 - 0.277533, 1.0), abs=1e-6)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=200))
+def test_interval_holds_the_rate_and_stays_within_zero_and_one(outcomes):
+    rate = success_rate(outcomes)
+    assert 0 <= rate.low <= rate.rate + 1e-12
+    assert rate.rate - 1e-12 <= rate.high <= 1
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=50))
+def test_interval_of_failures_mirrors_the_one_of_successes(outcomes):
+    rate, mirror = success_rate(outcomes), success_rate([not outcome for outcome in outcomes])
+    assert (1 - mirror.high, 1 - mirror.low) == pytest.approx((rate.low, rate.high))
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p_value"),
+    [
+        (0, 0, 1.0),  # nothing changed: no evidence
+        (1, 0, 1.0),  # 2 * (1 / 2)
+        (5, 0, 0.0625),  # 2 * (1 / 32)
+        (0, 5, 0.0625),
+        (5, 1, 0.21875),  # 2 * (1 + 6) / 64
+        (3, 3, 1.0),  # 2 * (1 + 6 + 15 + 20) / 64 > 1
+    ],
+)
+def test_mcnemar_counts_the_tail_of_the_binomial(gained, lost, p_value):
+    assert mcnemar(gained, lost) == p_value
+
+
+def test_paired_change_by_hand():
+    # 8 pairs: 4 gained, 1 lost, so the difference is 3 / 8.
+    # Bonett-Price: up = 5 / 10, down = 2 / 10, centre 0.3,
+    # half = 1.959964 * sqrt((0.7 - 0.09) / 10) = 1.959964 * 0.246982 = 0.484075.
+    before = [False] * 5 + [True] * 3
+    after = [True] * 4 + [False] + [False] + [True] * 2
+    change = paired_change(before, after)
+    assert (change.num_gained, change.num_lost, change.difference) == (4, 1, 0.375)
+    assert (change.low, change.high) == pytest.approx((-0.184075, 0.784075), abs=1e-6)
+    assert change.p_value == 0.375  # 2 * (1 + 5) / 32
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_swapping_before_and_after_flips_the_change(pairs):
+    before, after = zip(*pairs, strict=True)
+    forth, back = paired_change(before, after), paired_change(after, before)
+    assert forth.difference == -back.difference
+    assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
+    assert forth.p_value == back.p_value
+
+
+def test_comparison_of_unequal_numbers_is_refused():
+    with pytest.raises(AssertionError, match="not paired: 1 and 2"):
+        paired_change([True], [True, False])
+
+
+def test_figures_read_as_text():
+    assert str(success_rate([True] * 5 + [False] * 5)) == "50.0% (5/10, 95 % [23.7%, 76.3%])"
+    assert str(paired_change([False], [True])).startswith("+100.0 points (95 % [")

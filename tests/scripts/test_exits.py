@@ -1,0 +1,91 @@
+"""A program ends with one line for the user's mistakes and a traceback for ours."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from pi0.ript.config.load import load_config
+from pi0.ript.scripts.exits import one_line, run_main
+
+
+def leave(main, argv=()):
+    with pytest.raises(SystemExit) as left:
+        run_main(main, argv)
+    return left.value.code
+
+
+def raising(error):
+    def main(_argv):
+        raise error
+
+    return main
+
+
+def test_success_is_zero():
+    assert leave(lambda argv: None) == 0
+    assert leave(lambda argv: 3) == 3
+
+
+def test_wrong_setting_is_one_line_and_two(capsys):
+    assert leave(load_config, ["--config_path", "nowhere.yaml"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: configuration file not found: nowhere.yaml")
+
+
+def test_full_disk_names_the_file(capsys):
+    assert leave(raising(OSError(28, "No space left on device", "outputs/x"))) == 2
+    assert capsys.readouterr().err == "error: No space left on device: outputs/x\n"
+
+
+def test_error_of_several_lines_becomes_one():
+    assert one_line(ValueError("first\n  second")) == "first second"
+
+
+def test_value_error_from_inside_a_library_keeps_its_traceback():
+    with pytest.raises(ValueError, match="invalid width"):
+        run_main(lambda argv: len(textwrap.wrap("text", width=0)), ())
+
+
+def test_traceback_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("RIPT_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        run_main(load_config, ["--config_path", "nowhere.yaml"])
+
+
+def test_ctrl_c_is_said_without_a_traceback(capsys):
+    assert leave(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_signal_handler_is_given_back():
+    earlier = signal.getsignal(signal.SIGTERM)
+    leave(lambda argv: None)
+    assert signal.getsignal(signal.SIGTERM) is earlier
+
+
+def test_sigterm_cleans_up_and_is_no_success():
+    program = """
+    import os, signal, time
+    from pi0.ript.scripts.exits import run_main
+
+    def main(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            print("cleaned up")
+
+    run_main(main, [])
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (143, "cleaned up\n", "")
