@@ -1,0 +1,327 @@
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pi0.policy import Pi0Policy
+from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.engine.single import SingleEngine
+from pi0.ript.train.update import update
+from pi0.ript.types import Batch, UpdateStats
+from tests.train.policies import (
+    SAMPLING,
+    are_equal,
+    draw_batch,
+    make_policy,
+    padded_card,
+    weights_of,
+)
+
+ALGO = AlgoConfig(num_epochs=1, num_minibatches=1, micro_batch_size=8, warmup_steps=0)
+NUM_ROWS = 7
+
+
+class Recorder:
+    """An engine that keeps the gradient of every step and never moves a weight."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.gradients: list[Tensor] = []
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def step(self) -> float:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.gradients.append(torch.cat([gradient.flatten() for gradient in gradients]))
+        self.discard()
+        return float(self.gradients[-1].norm())
+
+    def discard(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def record(
+    policy: Pi0Policy,
+    batch: Batch,
+    algo: AlgoConfig,
+    *,
+    expert_only: bool = True,
+    budget: int = 2**30,
+) -> tuple[UpdateStats, list[Tensor]]:
+    recorder = Recorder(policy.trainable_parameters(expert_only=expert_only))
+    stats = update(
+        policy,
+        recorder,
+        batch,
+        algo,
+        SAMPLING,
+        seed=3,
+        train_expert_only=expert_only,
+        prefix_budget=budget,
+    )
+    return stats, recorder.gradients
+
+
+def practise(
+    policy: Pi0Policy, batch: Batch, algo: AlgoConfig, *, seed: int = 3, expert_only: bool = True
+) -> UpdateStats:
+    engine = SingleEngine(
+        policy.trainable_parameters(expert_only=expert_only),
+        OptimizerConfig(),
+        algo.lr,
+        algo.warmup_steps,
+        algo.grad_norm_clip,
+    )
+    return update(policy, engine, batch, algo, SAMPLING, seed, train_expert_only=expert_only)
+
+
+class TestUnchangedPolicy:
+    @pytest.mark.parametrize("expert_only", [True, False])
+    @pytest.mark.parametrize("micro_batch_size", [1, 3, 8])
+    def test_first_ratios_are_exactly_one(self, micro_batch_size: int, expert_only: bool):  # noqa: FBT001
+        policy = make_policy()
+        algo = replace(ALGO, micro_batch_size=micro_batch_size, num_minibatches=2)
+
+        stats, _ = record(policy, draw_batch(policy, NUM_ROWS), algo, expert_only=expert_only)
+
+        assert stats.log_ratio_max == 0.0
+        assert stats.clip_fraction == 0.0
+        assert stats.kl == 0.0
+
+    def test_loss_is_minus_the_weighted_advantage(self):
+        # At ratio 1 every transition's loss is -A, whatever the clip.
+        policy = make_policy()
+        batch = draw_batch(policy, NUM_ROWS)
+
+        stats, _ = record(policy, batch, ALGO)
+
+        assert stats.loss == pytest.approx(-float(batch.weights @ batch.advantages), abs=1e-6)
+
+    def test_gradient_is_that_of_the_weighted_log_likelihood(self):
+        # d loss / d theta = -sum_b w_b A_b mean_k d log p(x_{k+1} | x_k), computed here directly.
+        policy = make_policy(card=padded_card())
+        batch = draw_batch(policy, 4)
+        parameters = policy.trainable_parameters(expert_only=True)
+        inputs = policy.encode(batch.observations, batch.tasks)
+        chains = torch.from_numpy(batch.chains)
+        means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
+        assert means.shape == (4, 4, 5, 7)
+        std = policy.scored_stds(SAMPLING)[:, None, None].expand(4, 5, 7)
+        density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :5, :7])
+        rows = torch.from_numpy(batch.weights * batch.advantages)
+        objective = -(rows * density.sum(dim=(2, 3)).mean(dim=1)).sum()
+        gradients = torch.autograd.grad(objective, parameters, allow_unused=True)
+        expected = torch.cat([g.flatten() for g in gradients if g is not None])
+
+        _, found = record(policy, batch, ALGO)
+
+        torch.testing.assert_close(
+            found[0], expected, rtol=1e-4, atol=1e-5 * float(expected.norm())
+        )
+
+
+class TestMicroBatches:
+    @pytest.mark.parametrize("micro_batch_size", [1, 3])
+    def test_their_size_changes_neither_loss_nor_gradient(self, micro_batch_size: int):
+        policy = make_policy()
+        batch = draw_batch(policy, NUM_ROWS)
+
+        whole, [expected] = record(policy, batch, ALGO)
+        parts, [found] = record(policy, batch, replace(ALGO, micro_batch_size=micro_batch_size))
+
+        assert parts.loss == pytest.approx(whole.loss, abs=1e-6)
+        # float32 rounds to 1e-7; the narrowest transition multiplies that by 1 / std = 7.
+        assert float((found - expected).norm() / expected.norm()) < 5e-6
+
+    def test_a_prefix_that_is_not_kept_gives_the_same_gradient(self):
+        policy = make_policy()
+        batch = draw_batch(policy, NUM_ROWS)
+        algo = replace(ALGO, micro_batch_size=3)
+
+        _, [kept] = record(policy, batch, algo)
+        stats, [computed] = record(policy, batch, algo, budget=0)
+
+        assert stats.log_ratio_max == 0.0
+        torch.testing.assert_close(computed, kept, rtol=1e-4, atol=1e-5 * float(kept.norm()))
+
+    def test_every_minibatch_has_full_scale(self):
+        # The gradient of the whole batch is the mean of the minibatches' gradients, weighted by the
+        # share of the loss that each minibatch holds.
+        policy = make_policy()
+        batch = replace(draw_batch(policy, 6), weights=np.full(6, 1 / 6, np.float32))
+
+        _, [whole] = record(policy, batch, ALGO)
+        stats, halves = record(policy, batch, replace(ALGO, num_minibatches=2))
+
+        assert stats.num_optimizer_steps == 2
+        mean = (halves[0] + halves[1]) / 2
+        torch.testing.assert_close(mean, whole, rtol=1e-4, atol=1e-5 * float(whole.norm()))
+
+    def test_more_minibatches_than_rows_are_one_row_each(self):
+        policy = make_policy()
+        stats, gradients = record(policy, draw_batch(policy, 2), replace(ALGO, num_minibatches=5))
+
+        assert stats.num_optimizer_steps == len(gradients) == 2
+
+
+class TestRowsThatTeachNothing:
+    def test_rows_of_zero_advantage_or_weight_are_never_looked_at(self):
+        policy = make_policy()
+        batch = draw_batch(policy, 5)
+        poisoned = batch.chains.copy()
+        poisoned[[1, 3]] = np.nan
+        advantages, weights = batch.advantages.copy(), batch.weights.copy()
+        advantages[1], weights[3] = 0.0, 0.0
+        mixed = replace(batch, chains=poisoned, advantages=advantages, weights=weights)
+        keep = [0, 2, 4]
+        clean = Batch(
+            observations=tuple(batch.observations[row] for row in keep),
+            tasks=tuple(batch.tasks[row] for row in keep),
+            chains=batch.chains[keep],
+            advantages=batch.advantages[keep],
+            weights=batch.weights[keep],
+        )
+
+        stats, [found] = record(policy, mixed, ALGO)
+        expected_stats, [expected] = record(policy, clean, ALGO)
+
+        assert stats == expected_stats
+        assert torch.equal(found, expected)
+
+    def test_a_batch_of_uniform_groups_changes_nothing(self):
+        policy = make_policy()
+        before = weights_of(policy)
+        batch = draw_batch(policy, 3)
+
+        stats = practise(policy, replace(batch, advantages=np.zeros(3, np.float32)), ALGO)
+
+        assert stats.num_optimizer_steps == 0
+        assert are_equal(before, weights_of(policy))
+
+    def test_what_was_not_scored_does_not_matter(self):
+        # The end of the chain beyond the executed 5 x 7 entries was drawn without noise.
+        policy = make_policy(card=padded_card())
+        batch = draw_batch(policy, 4)
+        disturbed = batch.chains.copy()
+        disturbed[:, -1, 5:] += 1.0
+        disturbed[:, -1, :, 7:] -= 1.0
+
+        stats, [expected] = record(policy, batch, ALGO)
+        other_stats, [found] = record(policy, replace(batch, chains=disturbed), ALGO)
+
+        assert stats == other_stats
+        assert torch.equal(found, expected)
+
+
+class TestLearning:
+    ALGO = replace(
+        ALGO, lr=1e-4, num_epochs=3, num_minibatches=2, micro_batch_size=4, kl_stop=100.0
+    )
+
+    def test_good_decisions_become_likelier_than_bad_ones(self):
+        policy = make_policy()
+        batch = draw_batch(policy, NUM_ROWS)
+        inputs = policy.encode(batch.observations, batch.tasks)
+        chains = torch.from_numpy(batch.chains)
+
+        @torch.no_grad()
+        def likelihood() -> Tensor:
+            means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
+            std = policy.scored_stds(SAMPLING)[:, None, None].expand(means.shape[1:])
+            density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :10, :7])
+            return density.sum(dim=(1, 2, 3))
+
+        before = likelihood()
+        stats = practise(policy, batch, self.ALGO)
+        gain = likelihood() - before
+
+        is_good = torch.from_numpy(batch.advantages > 0)
+        assert gain[is_good].mean() > gain[~is_good].mean()
+        assert stats.num_optimizer_steps == 6
+        assert stats.kl > 0
+        assert stats.grad_norm > 0
+
+    def test_the_vision_language_model_stays_bit_identical_when_frozen(self):
+        policy = make_policy()
+        before = weights_of(policy)
+
+        practise(policy, draw_batch(policy, 4), self.ALGO)
+
+        after = weights_of(policy)
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed
+        assert not any("model.vlm." in name for name in changed)
+
+    def test_the_vision_language_model_learns_when_everything_is_trained(self):
+        policy = make_policy()
+        before = weights_of(policy)
+
+        practise(policy, draw_batch(policy, 4), self.ALGO, expert_only=False)
+
+        after = weights_of(policy)
+        assert any("model.vlm." in k and not torch.equal(before[k], after[k]) for k in before)
+
+    def test_same_inputs_give_the_same_bits(self):
+        results = []
+        for _ in range(2):
+            policy = make_policy()
+            stats = practise(policy, draw_batch(policy, NUM_ROWS), self.ALGO)
+            results.append((stats, weights_of(policy)))
+
+        assert results[0][0] == results[1][0]
+        assert are_equal(results[0][1], results[1][1])
+
+    def test_the_seed_orders_the_rows(self):
+        results = []
+        for seed in (3, 4):
+            policy = make_policy()
+            practise(policy, draw_batch(policy, NUM_ROWS), self.ALGO, seed=seed)
+            results.append(weights_of(policy))
+
+        assert not are_equal(*results)
+
+    def test_it_stops_once_the_policy_has_moved_too_far(self):
+        policy = make_policy()
+        algo = replace(self.ALGO, lr=1e-3, kl_stop=1e-6)
+
+        stats = practise(policy, draw_batch(policy, NUM_ROWS), algo)
+
+        # The first step starts at KL 0; the second minibatch sees that the bound is exceeded.
+        assert stats.has_stopped_early
+        assert stats.num_optimizer_steps == 1
+        assert stats.kl > algo.kl_stop
+
+    def test_figures_are_plain_numbers(self):
+        policy = make_policy()
+        stats = practise(policy, draw_batch(policy, 3), ALGO)
+
+        assert {type(value) for value in asdict(stats).values()} <= {float, int, bool}
+
+
+class TestNumbersThatAreNotFinite:
+    @pytest.mark.parametrize("field", ["chains", "advantages"])
+    def test_they_end_the_update_before_any_weight_changes(self, field: str):
+        policy = make_policy()
+        batch = draw_batch(policy, NUM_ROWS)
+        values = getattr(batch, field).copy()
+        values[-1] = np.nan
+        before = weights_of(policy)
+
+        with pytest.raises(FloatingPointError, match="not finite"):
+            practise(policy, replace(batch, **{field: values}), ALGO)
+
+        assert are_equal(before, weights_of(policy))
+        assert all(parameter.grad is None for parameter in policy.network.parameters())
+
+    def test_a_broken_weight_is_noticed_before_the_first_step(self):
+        policy = make_policy()
+        batch = draw_batch(policy, 3)
+        with torch.no_grad():
+            policy.network.expert_parameters()[0].view(-1)[0] = torch.nan
+
+        with pytest.raises(FloatingPointError, match="transition means"):
+            practise(policy, batch, ALGO)
