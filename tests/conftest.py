@@ -6,6 +6,8 @@ import pytest
 
 # Headless rendering must be chosen before the first import of mujoco.
 os.environ.setdefault("MUJOCO_GL", "egl")
+# Tiny networks on shared cores: threads that wait for each other take 20 times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
