@@ -8,10 +8,10 @@ CONFIG ?= pi0/ript/config/quickstart.yaml
 ARGS ?=
 SOURCES := $(wildcard pi0 tests tools benchmarks)
 
-.PHONY: help setup train test check format clean
+.PHONY: help setup train test check format docs clean
 
 help:
-	@echo "make setup | train | test | check | format | clean"
+	@echo "make setup | train | test | check | format | docs | clean"
 
 setup: .venv/.ready
 
@@ -33,6 +33,9 @@ check: setup
 format: setup
 	@$(PYTHON) -m ruff check --fix $(SOURCES)
 	@$(PYTHON) -m ruff format $(SOURCES)
+
+docs: setup
+	@$(PYTHON) tools/write_config_reference.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -6,7 +6,9 @@ from pi0.records import Chunk, Observation
 from pi0.ript.types import Decision, Episode, EpisodeRequest, InitialState
 
 
-def make_episode(*, outcome="success", num_decisions=3, task="open it", height=6, width=9):
+def make_episode(
+    *, outcome="success", num_decisions=3, task="open it", height=6, width=9, is_filmed=False
+):
     """Return an episode whose picture n is dark at the top half and n at the bottom half."""
     state = InitialState(
         suite="libero_goal", task_id=7, index=33, fixture_seed=0, state=np.zeros(4)
@@ -23,7 +25,7 @@ def make_episode(*, outcome="success", num_decisions=3, task="open it", height=6
         observation = Observation(images=images, proprio=np.zeros(9))
         decisions.append(Decision(observation=observation, chunk=chunk, num_executed=2))
     return Episode(
-        request=EpisodeRequest(initial_state=state, seed=5, max_steps=10),
+        request=EpisodeRequest(initial_state=state, seed=5, max_steps=10, is_filmed=is_filmed),
         task=task,
         decisions=tuple(decisions),
         outcome=outcome,

@@ -4,7 +4,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from pi0.ript.report.video import episode_frames, video_name, write_episode_video, write_video
+from pi0.ript.report.video import Film, episode_frames, video_name, write_episode_video, write_video
 from tests.report.episodes import make_episode
 
 
@@ -45,3 +45,19 @@ def test_frames_of_two_sizes_make_no_film(tmp_path):
     with pytest.raises(AssertionError, match="one shape"):
         write_video(tmp_path / "film.mp4", frames)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_episodes_asked_for_are_filmed_and_all_are_passed_on(tmp_path):
+    seen = []
+    film = Film(tmp_path / "videos", seen.append)
+    episodes = [make_episode(), make_episode(is_filmed=True)]
+    for episode in episodes:
+        film(episode)
+    assert seen == episodes
+    assert [path.name for path in (tmp_path / "videos").iterdir()] == [video_name(episodes[1])]
+
+
+def test_filmed_episode_that_crashed_before_its_first_picture_is_passed_on(tmp_path):
+    seen = []
+    Film(tmp_path, seen.append)(make_episode(outcome="crashed", num_decisions=0, is_filmed=True))
+    assert len(seen) == 1

@@ -79,6 +79,7 @@ class Film:
 
     def __call__(self, episode: Episode) -> None:
         """Take a finished episode."""
-        if episode.request.is_filmed:
+        # A simulator that crashed at once left no picture.
+        if episode.request.is_filmed and episode.decisions:
             write_episode_video(self._folder, episode)
         self._then(episode)

@@ -1,0 +1,65 @@
+"""The table of all settings in docs/config.md, made from the schema and its docstrings."""
+
+import inspect
+import re
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import cast, get_type_hints
+
+from pi0.ript.config.decode import describe
+from pi0.ript.config.schema import TrainConfig
+
+_INTRODUCTION = """\
+# Settings
+
+Made from `pi0/ript/config/schema.py` by `make docs`; do not edit by hand.
+
+A run reads one YAML file, `--config_path FILE`. Every key is optional and every key below can also be given
+on the command line, which wins: `--task.num_parallel_envs 4`, `--task.num_parallel_envs=4` or
+`--override task.num_parallel_envs=4`. `--print_config` shows what a run would use. The resolved
+configuration is saved as `config.yaml` in the run directory.
+
+An unknown key, a value of a wrong type or a key given twice is an error, with the nearest known key.
+Numbers may be written `1e-5`; `yes` and `on` are text, not booleans (YAML 1.2).
+
+The environment variable `USE_RIPT_VLA_RUNNER` (`1/true/yes/on` or `0/false/no/off`, any case) overrides
+`features.use_ript_vla_runner`; unset or empty means no opinion.
+"""
+
+
+def config_reference() -> str:
+    """Return docs/config.md."""
+    return _INTRODUCTION + "".join(_section(TrainConfig, "", "Run"))
+
+
+def field_descriptions(section: type) -> dict[str, str]:
+    """Return the text of each field in the ``Attributes:`` part of a docstring, on one line each."""
+    text = inspect.cleandoc(section.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
+    return {name: " ".join(words.split()) for name, words in entries}
+
+
+def _section(kind: type, path: str, title: str) -> list[str]:
+    hints = get_type_hints(kind)
+    summary = inspect.cleandoc(kind.__doc__ or "").splitlines()[0]
+    lines = [
+        f"\n## {title}\n\n{summary}\n\n| key | accepts | default | meaning |\n|---|---|---|---|\n"
+    ]
+    descriptions = field_descriptions(kind)
+    inner: list[str] = []
+    for field in fields(kind):
+        hint, dotted = hints[field.name], path + field.name
+        if is_dataclass(hint):
+            inner += _section(cast("type", hint), f"{dotted}.", f"`{dotted}`")
+        else:
+            meaning = descriptions[field.name].replace("``", "`").replace("|", "\\|")
+            lines.append(f"| `{dotted}` | {describe(hint)} | `{_default(field)}` | {meaning} |\n")
+    return lines + inner
+
+
+def _default(field: "Field[object]") -> str:
+    assert field.default is not MISSING, f"{field.name} has no default"
+    if field.default is None:
+        return "null"
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    return "[]" if field.default == () else str(field.default)
