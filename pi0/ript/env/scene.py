@@ -10,107 +10,26 @@ forward dynamics, and observables beyond ``Observation``.
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import mujoco
 import numpy as np
-import robosuite
-from libero.libero.envs import bddl_utils
-from libero.libero.envs.bddl_base_domain import TASK_MAPPING, BDDLBaseDomain
 from numpy.typing import NDArray
-from robosuite.utils.errors import RandomizationError
 from robosuite.utils.transform_utils import convert_quat
 
 from pi0.records import Observation, ObservationSpec
+from pi0.ript.env.checks import check_actions, check_state
 from pi0.ript.env.controller import FastController
+from pi0.ript.env.libero_env import LiberoEnv, model_state, set_model_state
 from pi0.ript.env.renderer import Renderer
-from pi0.ript.env.suites import bddl_file, task_language
+from pi0.ript.env.slot import Clock, Settled, Slot, StepResult
+from pi0.ript.env.suites import task_language
 from pi0.ript.types import InitialState
 
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
-ACTION_DIM = 7
 CACHE_SIZE = 128
-PLACEMENT_ATTEMPTS = 100
-# What a reset draws (fixture poses) or a task changes (the stove's burner) on the model.
-MODEL_FIELDS = ("body_pos", "body_quat", "site_rgba")
 STATE_KIND = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 DIVERGENCE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
               mujoco.mjtWarning.mjWARN_BADQACC)  # fmt: skip
-
-ModelState = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """What ``Scene.execute`` reports.
-
-    Attributes:
-        observation: What LIBERO's ``env.step`` returned for the last executed step.
-        is_success: Whether the task's condition held after any step so far.
-        num_steps: Control steps executed.
-    """
-
-    observation: Observation
-    is_success: bool
-    num_steps: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Clock:
-    """When robosuite's observables sample: once per control period, decided by summed float time.
-
-    Attributes:
-        elapsed: Seconds since the last period began.
-        has_sampled: Whether this period's sample has been taken.
-    """
-
-    elapsed: float = 0.0
-    has_sampled: bool = False
-
-    def tick(self, timestep: float, period: float) -> bool:
-        """Advance by one substep and say whether observables sample now."""
-        self.elapsed += timestep
-        samples = not self.has_sampled and period >= self.elapsed
-        if samples:
-            self.has_sampled = True
-        if self.elapsed >= period:
-            self.elapsed %= period
-            self.has_sampled = False
-        return samples
-
-    def force(self, timestep: float) -> None:
-        """Advance by one forced sample, as reset and ``set_init_state`` do."""
-        self.elapsed += timestep
-        self.has_sampled = True
-
-
-@dataclass(slots=True, kw_only=True)
-class Slot:
-    """Everything one simulation's future depends on."""
-
-    data: mujoco.MjData
-    controller: FastController | None = None
-    gripper: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    model_state: ModelState = field(default_factory=dict)
-    clock: Clock = field(default_factory=Clock)
-    proprio: NDArray[np.float64] = field(default_factory=lambda: np.zeros(9))
-    observation: Observation | None = None
-    is_success: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """A settled initial state, ready to be put into any slot."""
-
-    state: NDArray[np.float64]
-    controller: FastController
-    gripper: NDArray[np.float64]
-    model_state: ModelState
-    clock: tuple[float, bool]
-    proprio: NDArray[np.float64]
-    observation: Observation
 
 
 class Scene:
@@ -141,10 +60,8 @@ class Scene:
         self.suite, self.task_id, self.spec = suite, task_id, spec
         self.num_steps_wait = num_steps_wait
         self.render_seconds = 0.0
-        with _preserved_numpy_generator():
-            self._env, self._pristine = _build(suite, task_id)
-        self._initializers = list(self._env.object_property_initializers)
-        self._model = self._env.sim.model._model
+        self._libero = LiberoEnv(suite, task_id)
+        self._env, self._model = self._libero.domain, self._libero.model
         self._renderer = Renderer(self._model, spec)
         self._slots = [Slot(data=mujoco.MjData(self._model)) for _ in range(num_slots)]
         self._scratch = mujoco.MjData(self._model)
@@ -189,12 +106,13 @@ class Scene:
         assert target.observation is not None
         return target.observation
 
-    def execute(self, slot: int, actions: NDArray[np.float32]) -> StepResult:
+    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> StepResult:
         """Run up to h control steps and stop at success.
 
         Args:
             slot: A slot that has been restored.
             actions: Float [h, 7]; LIBERO clips them to [-1, 1].
+            look: False draws nothing and reports no observation; the physics are the same.
 
         Returns:
             The look of the last executed step; a slot that has succeeded before executes nothing.
@@ -207,22 +125,22 @@ class Scene:
         target = self._slots[slot]
         if target.observation is None:
             raise ValueError(f"slot {slot} must be restored before it executes")
-        if target.is_success:
-            return StepResult(observation=target.observation, is_success=True, num_steps=0)
         self._activate(target)
         num_steps, has_looked = 0, False
         while num_steps < len(actions) and not target.is_success:
-            has_looked |= self._control_step(target, actions[num_steps])
+            has_looked |= self._control_step(target, actions[num_steps], look=look)
             target.is_success = bool(self._env._check_success())
             self._env._post_process()
             num_steps += 1
         self._deactivate(target)
         if any(target.data.warning[kind].number for kind in DIVERGENCE):
             raise RuntimeError(f"the physics of {self.suite} task {self.task_id} diverged")
-        if has_looked:
+        if has_looked and look:
             target.observation = self._draw(target.proprio)
         return StepResult(
-            observation=target.observation, is_success=target.is_success, num_steps=num_steps
+            observation=target.observation if look else None,
+            is_success=target.is_success,
+            num_steps=num_steps,
         )
 
     def body_pose(
@@ -284,35 +202,23 @@ class Scene:
                 f"{initial_state.suite} task {initial_state.task_id}"
             )
         expected = 1 + self._model.nq + self._model.nv
-        if initial_state.state.shape != (expected,):
-            raise ValueError(
-                f"initial states of {self.suite} task {self.task_id} have length {expected}, "
-                f"got {initial_state.state.shape}"
-            )
-        if not np.isfinite(initial_state.state).all():
-            raise ValueError("the initial state holds values that are not finite")
+        check_state(initial_state.state, expected, f"{self.suite} task {self.task_id}")
 
     # Putting a slot under robosuite's objects and taking it out again.
 
     def _activate(self, slot: Slot) -> None:
         self._env.sim.data._data = slot.data
-        for name, values in slot.model_state.items():
-            getattr(self._model, name)[:] = values
+        set_model_state(self._model, slot.model_state)
         self._robot.controller = slot.controller
 
     def _deactivate(self, slot: Slot) -> None:
-        slot.model_state = self._model_state()
-
-    def _model_state(self) -> ModelState:
-        return {name: np.array(getattr(self._model, name)) for name in MODEL_FIELDS}
+        slot.model_state = model_state(self._model)
 
     # Restoring.
 
     def _settle(self, slot: Slot, initial_state: InitialState) -> None:
-        slot.model_state = self._pristine
         self._activate(slot)
-        with _preserved_numpy_generator():
-            self._reset(initial_state.fixture_seed)
+        self._libero.reset(initial_state.fixture_seed)
         slot.controller = FastController.adopt(self._robot.controller)
         slot.gripper = np.zeros(2)
         slot.is_success = False
@@ -320,26 +226,10 @@ class Scene:
         slot.clock.force(self._timestep)
         self._set_state(slot, initial_state.state)
         for _ in range(self.num_steps_wait):
-            self._control_step(slot, SETTLE_ACTION)
+            self._control_step(slot, SETTLE_ACTION, look=True)
             self._env._post_process()
         self._deactivate(slot)
         slot.observation = self._draw(slot.proprio)
-
-    def _reset(self, fixture_seed: int) -> None:
-        # LIBERO recompiles the model on reset, which appends the task's joint initializers to its
-        # list once more: a new environment draws them twice on its first reset, and once more for
-        # every placement that failed. The draws come before those of the fixture poses.
-        self._env.seed(fixture_seed)
-        for attempt in range(PLACEMENT_ATTEMPTS):
-            self._env.object_property_initializers = self._initializers * (2 + attempt)
-            for name, values in self._pristine.items():
-                getattr(self._model, name)[:] = values
-            try:
-                self._env.reset()
-            except RandomizationError:
-                continue
-            return
-        raise RuntimeError(f"LIBERO found no valid placement with fixture seed {fixture_seed}")
 
     def _set_state(self, slot: Slot, state: NDArray[np.float64]) -> None:
         sim = self._env.sim
@@ -348,7 +238,7 @@ class Scene:
         self._env._check_success()
         self._env._post_process()
         slot.clock.force(self._timestep)
-        self._look(slot)
+        self._look(slot, look=True)
 
     def _snapshot(self, slot: Slot) -> Settled:
         assert slot.controller is not None
@@ -378,7 +268,7 @@ class Scene:
 
     # Stepping.
 
-    def _control_step(self, slot: Slot, action: NDArray[np.floating]) -> bool:
+    def _control_step(self, slot: Slot, action: NDArray[np.floating], *, look: bool) -> bool:
         """Run one control step and return whether observables sampled in it."""
         controller, data, model = slot.controller, slot.data, self._model
         assert controller is not None
@@ -395,11 +285,11 @@ class Scene:
             ctrl[self._arm_actuators] = torques
             mujoco.mj_step2(model, data)
             if slot.clock.tick(self._timestep, self._sampling_period):
-                self._look(slot)
+                self._look(slot, look=look)
                 has_looked = True
         return has_looked
 
-    def _look(self, slot: Slot) -> None:
+    def _look(self, slot: Slot, *, look: bool) -> None:
         data = slot.data
         assert slot.controller is not None
         slot.proprio = np.concatenate(
@@ -409,61 +299,11 @@ class Scene:
                 data.qpos[self._gripper_qpos],
             ]
         )
-        self._renderer.look(data)
+        if look:
+            self._renderer.look(data)
 
     def _draw(self, proprio: NDArray[np.float64]) -> Observation:
         started = time.perf_counter()
         images = self._renderer.render()
         self.render_seconds += time.perf_counter() - started
         return Observation(images=images, proprio=proprio)
-
-
-def check_actions(actions: NDArray[np.floating]) -> None:
-    """Raise ``ValueError`` unless ``actions`` is a finite [h, 7] array with h >= 1."""
-    if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or len(actions) == 0:
-        raise ValueError(f"actions must have shape [h, {ACTION_DIM}], got {list(actions.shape)}")
-    if not np.isfinite(actions).all():
-        raise ValueError("actions must be finite, got NaN or infinity")
-
-
-@contextmanager
-def _preserved_numpy_generator() -> Iterator[None]:
-    # LIBERO draws from numpy's global generator; the caller's sequence must not notice.
-    saved = np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(saved)  # noqa: NPY002
-
-
-def _build(suite: str, task_id: int) -> tuple[BDDLBaseDomain, ModelState]:
-    """Build LIBERO's environment for a task as ``ControlEnv`` does, without a GL context.
-
-    Returns:
-        The environment and the model fields as compiled, before the first reset drew fixture poses.
-    """
-    path = str(bddl_file(suite, task_id))
-    domain = TASK_MAPPING[bddl_utils.get_problem_info(path)["problem_name"]]
-    pristine: ModelState = {}
-
-    def initialize_sim(self: BDDLBaseDomain, xml_string: str | None = None) -> None:
-        domain._initialize_sim(self, xml_string)
-        for name in MODEL_FIELDS:
-            pristine[name] = np.array(getattr(self.sim.model._model, name))
-
-    # The domain checks that its class is named after the problem.
-    recording = type(domain.__name__, (domain,), {"_initialize_sim": initialize_sim})
-    np.random.seed(0)  # noqa: NPY002 - LIBERO's constructor draws a first placement
-    env = recording(
-        path,
-        robots=["Panda"],
-        controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
-        gripper_types="default",
-        initialization_noise=None,
-        use_camera_obs=False,
-        has_renderer=False,
-        has_offscreen_renderer=False,
-        control_freq=20,
-        hard_reset=False,
-    )
-    return env, pristine

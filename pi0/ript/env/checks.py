@@ -1,0 +1,23 @@
+"""What a simulator is asked to do is checked before it is sent anywhere."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTION_DIM = 7
+
+
+def check_actions(actions: NDArray[np.floating]) -> None:
+    """Raise ``ValueError`` unless ``actions`` is a finite [h, 7] array with h >= 1."""
+    if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or len(actions) == 0:
+        raise ValueError(f"actions must have shape [h, {ACTION_DIM}], got {list(actions.shape)}")
+    if not np.isfinite(actions).all():
+        raise ValueError("actions must be finite, got NaN or infinity")
+
+
+def check_state(state: NDArray[np.float64], expected_length: int, task: str) -> None:
+    """Raise ``ValueError`` unless ``state`` is a finite flattened state of the task's length."""
+    if state.shape != (expected_length,):
+        got = len(state) if state.ndim == 1 else list(state.shape)
+        raise ValueError(f"initial states of {task} have length {expected_length}, got {got}")
+    if not np.isfinite(state).all():
+        raise ValueError(f"an initial state of {task} holds values that are not finite")

@@ -1,0 +1,101 @@
+"""An episode as a dict with one entry per control step, as users of the runners know it."""
+
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import Observation
+from pi0.ript.types import Decision, Episode
+
+
+class EpisodeView(TypedDict):
+    """One episode; T control steps, each real.
+
+    Attributes:
+        observations: T dicts; ``observations[t]`` is what the policy saw when it chose step t. The
+            steps of one chunk share one dict.
+        actions: float32 [T, 7], as executed.
+        rewards: float64 [T]; 1.0 at success.
+        dones: bool [T]; True at success.
+        infos: T dicts: decision number and step within its chunk.
+        valid: bool [T]; all True, nothing is padded.
+        inference_steps: int64 [D]: the steps at which the policy was asked.
+        task: The instruction.
+        task_id: Task number within the suite.
+        init_state: float64 [n], the flattened initial state.
+        init_hash: Stable hash of the initial state.
+        success: Whether the task was solved.
+        total_reward: 1.0, 0.0, or NaN if the simulator crashed.
+        seed: Seed of the episode's noise.
+        outcome: ``success``, ``failure`` or ``crashed``.
+        decisions: What the policy saw, drew and had executed.
+        episode: The whole record.
+    """
+
+    observations: list[dict[str, NDArray[Any]]]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float64]
+    dones: NDArray[np.bool_]
+    infos: list[dict[str, int]]
+    valid: NDArray[np.bool_]
+    inference_steps: NDArray[np.int64]
+    task: str
+    task_id: int
+    init_state: NDArray[np.float64]
+    init_hash: str
+    success: bool
+    total_reward: float
+    seed: int
+    outcome: str
+    decisions: tuple[Decision, ...]
+    episode: Episode
+
+
+def episode_view(episode: Episode) -> EpisodeView:
+    """Return the step-by-step view of an episode; pictures are shared, not copied."""
+    success = episode.outcome == "success"
+    state = episode.request.initial_state
+    lengths = [decision.num_executed for decision in episode.decisions]
+    steps = sum(lengths)
+    chunks = [
+        decision.chunk.actions[:n] for decision, n in zip(episode.decisions, lengths, strict=True)
+    ]
+    ends = np.zeros(steps, dtype=np.bool_)
+    ends[-1:] = success
+    return EpisodeView(
+        observations=[
+            seen
+            for decision in episode.decisions
+            for seen in [_as_dict(decision.observation)] * decision.num_executed
+        ],
+        actions=np.concatenate([np.zeros((0, 7), dtype=np.float32), *chunks]),
+        rewards=ends.astype(np.float64),
+        dones=ends,
+        infos=[
+            {"decision": number, "step_in_chunk": step}
+            for number, length in enumerate(lengths)
+            for step in range(length)
+        ],
+        valid=np.ones(steps, dtype=np.bool_),
+        inference_steps=np.cumsum([0, *lengths], dtype=np.int64)[:-1],
+        task=episode.task,
+        task_id=state.task_id,
+        init_state=state.state,
+        init_hash=state.key,
+        success=success,
+        total_reward=float("nan") if episode.outcome == "crashed" else episode.reward,
+        seed=episode.request.seed,
+        outcome=episode.outcome,
+        decisions=episode.decisions,
+        episode=episode,
+    )
+
+
+def _as_dict(observation: Observation) -> dict[str, NDArray[Any]]:
+    return {
+        "images": observation.images,
+        "robot0_eef_pos": observation.proprio[:3],
+        "robot0_eef_quat": observation.proprio[3:7],
+        "robot0_gripper_qpos": observation.proprio[7:],
+    }

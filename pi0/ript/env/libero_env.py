@@ -1,0 +1,110 @@
+"""LIBERO's own environment, built without a GL context and reset without recompiling its model."""
+
+# ruff: noqa: SLF001 - robosuite offers no public way to its MuJoCo model and reset parts.
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mujoco
+import numpy as np
+import robosuite
+from libero.libero.envs import bddl_utils
+from libero.libero.envs.bddl_base_domain import TASK_MAPPING, BDDLBaseDomain
+from numpy.typing import NDArray
+from robosuite.utils.errors import RandomizationError
+
+from pi0.ript.env.suites import bddl_file
+
+PLACEMENT_ATTEMPTS = 100
+# What a reset draws (fixture poses) or a task changes (the stove's burner) on the model.
+MODEL_FIELDS = ("body_pos", "body_quat", "site_rgba")
+
+ModelState = dict[str, NDArray[np.float64]]
+
+
+def model_state(model: mujoco.MjModel) -> ModelState:
+    """Return copies of the model fields that differ between simulations of one scene."""
+    return {name: np.array(getattr(model, name)) for name in MODEL_FIELDS}
+
+
+def set_model_state(model: mujoco.MjModel, state: ModelState) -> None:
+    """Write back what ``model_state`` returned."""
+    for name, values in state.items():
+        getattr(model, name)[:] = values
+
+
+class LiberoEnv:
+    """A LIBERO domain together with what its model looked like when it was compiled."""
+
+    def __init__(self, suite: str, task_id: int) -> None:
+        """Build the environment of a task as LIBERO's ``ControlEnv`` does."""
+        with _preserved_numpy_generator():
+            self.domain, self._pristine = _build(suite, task_id)
+        self.model: mujoco.MjModel = self.domain.sim.model._model
+        self._initializers = list(self.domain.object_property_initializers)
+
+    def reset(self, fixture_seed: int) -> None:
+        """Do what ``env.seed(fixture_seed); env.reset()`` does on a new LIBERO environment.
+
+        Works on whatever MjData is installed and leaves numpy's global generator as it was.
+        """
+        with _preserved_numpy_generator():
+            self._reset(fixture_seed)
+
+    def _reset(self, fixture_seed: int) -> None:
+        # LIBERO recompiles the model on reset, which appends the task's joint initializers to its
+        # list once more: a new environment draws them twice on its first reset, and once more for
+        # every placement that failed. The draws come before those of the fixture poses.
+        self.domain.seed(fixture_seed)
+        for attempt in range(PLACEMENT_ATTEMPTS):
+            self.domain.object_property_initializers = self._initializers * (2 + attempt)
+            set_model_state(self.model, self._pristine)
+            try:
+                self.domain.reset()
+            except RandomizationError:
+                continue
+            return
+        raise RuntimeError(f"LIBERO found no valid placement with fixture seed {fixture_seed}")
+
+
+@contextmanager
+def _preserved_numpy_generator() -> Iterator[None]:
+    # LIBERO draws from numpy's global generator; the caller's sequence must not notice.
+    saved = np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(saved)  # noqa: NPY002
+
+
+def _build(suite: str, task_id: int) -> tuple[BDDLBaseDomain, ModelState]:
+    """Build LIBERO's environment for a task as ``ControlEnv`` does, without a GL context.
+
+    Returns:
+        The environment and the model fields as compiled, before the first reset drew fixture poses.
+    """
+    path = str(bddl_file(suite, task_id))
+    domain = TASK_MAPPING[bddl_utils.get_problem_info(path)["problem_name"]]
+    pristine: ModelState = {}
+
+    def initialize_sim(self: BDDLBaseDomain, xml_string: str | None = None) -> None:
+        domain._initialize_sim(self, xml_string)
+        for name in MODEL_FIELDS:
+            pristine[name] = np.array(getattr(self.sim.model._model, name))
+
+    # The domain checks that its class is named after the problem.
+    recording = type(domain.__name__, (domain,), {"_initialize_sim": initialize_sim})
+    np.random.seed(0)  # noqa: NPY002 - LIBERO's constructor draws a first placement
+    env = recording(
+        path,
+        robots=["Panda"],
+        controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
+        gripper_types="default",
+        initialization_noise=None,
+        use_camera_obs=False,
+        has_renderer=False,
+        has_offscreen_renderer=False,
+        control_freq=20,
+        hard_reset=False,
+    )
+    return env, pristine

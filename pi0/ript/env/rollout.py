@@ -1,0 +1,246 @@
+"""The scheduler: ready slots -> one batched policy call -> chunks back -> next episode."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from pi0.records import Chunk, Observation, Sampling
+from pi0.ript.env.suites import task_language
+from pi0.ript.interfaces import EnvPool, Policy, Reply
+from pi0.ript.seeding import derive_seed
+from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
+
+Source = Callable[[], EpisodeRequest | None]
+"""Gives the next episode to do; None means nothing for now, so it is asked again later."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RolloutStats:
+    """What a rollout cost.
+
+    Attributes:
+        num_episodes: Episodes delivered, crashed ones included.
+        num_env_steps: Control steps executed, those of abandoned attempts included.
+        num_retries: Attempts that crashed and were started again.
+        policy_calls: Batched policy calls.
+        policy_rows: Rows over all calls.
+        policy_seconds: Seconds inside the policy.
+        worker_seconds: Simulator seconds by stage, summed over workers.
+    """
+
+    num_episodes: int = 0
+    num_env_steps: int = 0
+    num_retries: int = 0
+    policy_calls: int = 0
+    policy_rows: int = 0
+    policy_seconds: float = 0.0
+    worker_seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    def add_reply(self, reply: Reply) -> None:
+        """Count what a command did and took."""
+        self.num_env_steps += reply.num_steps
+        for stage, seconds in reply.timings.items():
+            self.worker_seconds[stage] = self.worker_seconds.get(stage, 0.0) + seconds
+
+    def metrics(self, wall_seconds: float) -> dict[str, float | str]:
+        """Return the figures of a rollout that took ``wall_seconds``."""
+        return {
+            "rollout/episodes_per_s": self.num_episodes / max(wall_seconds, 1e-9),
+            "rollout/env_steps_per_s": self.num_env_steps / max(wall_seconds, 1e-9),
+            "rollout/policy_batch_rows": self.policy_rows / max(self.policy_calls, 1),
+            "rollout/num_retries": self.num_retries,
+            "time/policy_s": self.policy_seconds,
+            **{f"time/worker_{stage}": s for stage, s in sorted(self.worker_seconds.items())},
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """An attempt at an episode."""
+
+    request: EpisodeRequest
+    attempt: int
+    observation: Observation | None = None
+    chunk: Chunk | None = None
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    num_steps: int = 0
+
+    @property
+    def scene(self) -> tuple[str, int]:
+        return self.request.initial_state.suite, self.request.initial_state.task_id
+
+    def finish(self, outcome: Outcome, error: str = "") -> Episode:
+        return Episode(
+            request=self.request,
+            task=task_language(*self.scene),
+            decisions=tuple(self.decisions),
+            outcome=outcome,
+            num_steps=self.num_steps,
+            error=error,
+        )
+
+
+def rollout(
+    pool: EnvPool,
+    policy: Policy,
+    source: Source,
+    *,
+    sampling: Sampling,
+    batch_size: int,
+    max_attempts: int,
+    stats: RolloutStats,
+) -> Iterator[Episode]:
+    """Run the source's episodes on all slots and yield each as it finishes.
+
+    An episode depends on its request and the policy only, never on slot, order or neighbours. An
+    attempt that crashes starts again from the initial state, at most ``max_attempts`` times in all,
+    and is then delivered with outcome ``crashed``. Ends once nothing is under way and the source
+    has nothing left.
+
+    Args:
+        pool: The simulator slots; must be idle.
+        policy: Answers batches of looks.
+        source: Gives the episodes to do.
+        sampling: How the policy draws its chunks.
+        batch_size: Most rows per policy call.
+        max_attempts: Attempts per episode.
+        stats: Counts what happens.
+    """
+    scheduler = _Scheduler(pool, policy, source, sampling, batch_size, max_attempts, stats)
+    try:
+        yield from scheduler.run()
+    finally:
+        scheduler.drain()
+
+
+class _Scheduler:
+    def __init__(
+        self,
+        pool: EnvPool,
+        policy: Policy,
+        source: Source,
+        sampling: Sampling,
+        batch_size: int,
+        max_attempts: int,
+        stats: RolloutStats,
+    ) -> None:
+        self._pool, self._policy, self._source = pool, policy, source
+        self._sampling, self._batch_size = sampling, batch_size
+        self._max_attempts, self._stats = max_attempts, stats
+        self._free = list(range(pool.num_slots))
+        self._waiting: deque[_Run] = deque()
+        self._under_way: dict[int, _Run] = {}
+        self._ready: dict[int, _Run] = {}
+
+    def run(self) -> Iterator[Episode]:
+        self._fill()
+        while self._under_way or self._ready:
+            while self._under_way and len(self._ready) < self._worthwhile_batch():
+                for episode in self._collect():
+                    self._stats.num_episodes += 1
+                    yield episode
+                self._fill()
+            if self._ready:
+                self._decide()
+
+    def drain(self) -> None:
+        """Leave the pool idle, also when the consumer stopped early."""
+        while self._under_way:
+            for reply in self._wait():
+                self._under_way.pop(reply.slot)
+
+    def _worthwhile_batch(self) -> int:
+        # With half of the episodes deciding the other half keeps the simulators busy meanwhile.
+        active = len(self._under_way) + len(self._ready)
+        return min(self._batch_size, max(1, active // 2))
+
+    def _fill(self) -> None:
+        """Give every free slot an episode, if possible one whose scene its worker has loaded."""
+        while len(self._waiting) < len(self._free):
+            request = self._source()
+            if request is None:
+                break
+            self._waiting.append(_Run(request=request, attempt=1))
+        for slot in list(self._free):
+            if not self._waiting:
+                return
+            run = self._suited(slot)
+            self._waiting.remove(run)
+            self._free.remove(slot)
+            self._under_way[slot] = run
+            self._pool.restore(slot, run.request.initial_state)
+
+    def _suited(self, slot: int) -> _Run:
+        loaded = self._pool.loaded_scenes(slot)
+        return next((run for run in self._waiting if run.scene in loaded), self._waiting[0])
+
+    def _collect(self) -> list[Episode]:
+        """Take finished commands and return the episodes that have ended."""
+        episodes: list[Episode] = []
+        for reply in self._wait():
+            self._stats.add_reply(reply)
+            run = self._under_way.pop(reply.slot)
+            episode = self._advance(run, reply)
+            if episode is None and not reply.error:
+                self._ready[reply.slot] = run
+                continue
+            self._free.append(reply.slot)
+            episodes += [episode] if episode is not None else []
+        return episodes
+
+    def _wait(self) -> list[Reply]:
+        try:
+            return self._pool.wait()
+        except RuntimeError:  # the pool cannot work at all; there is nothing left to drain
+            self._under_way.clear()
+            raise
+
+    def _advance(self, run: _Run, reply: Reply) -> Episode | None:
+        """Take a reply into its episode and return the episode if it has ended."""
+        if reply.error:
+            return self._crash(run, reply.error)
+        run.observation, last, run.chunk = reply.observation, run.observation, run.chunk
+        if run.chunk is None or last is None:
+            return None  # just restored
+        run.decisions.append(
+            Decision(observation=last, chunk=run.chunk, num_executed=reply.num_steps)
+        )
+        run.num_steps += reply.num_steps
+        if reply.is_success:
+            return run.finish("success")
+        return run.finish("failure") if run.num_steps >= run.request.max_steps else None
+
+    def _crash(self, run: _Run, error: str) -> Episode | None:
+        if run.attempt >= self._max_attempts:
+            return run.finish("crashed", error)
+        self._stats.num_retries += 1
+        self._waiting.appendleft(_Run(request=run.request, attempt=run.attempt + 1))
+        return None
+
+    def _decide(self) -> None:
+        """Ask the policy once for as many ready slots as fit and send the chunks back."""
+        slots = list(self._ready)[: self._batch_size]
+        runs = [self._ready.pop(slot) for slot in slots]
+        started = perf_counter()
+        chunks = self._policy.act(
+            [_seen(run) for run in runs],
+            [task_language(*run.scene) for run in runs],
+            [derive_seed(run.request.seed, len(run.decisions)) for run in runs],
+            self._sampling,
+        )
+        self._stats.policy_seconds += perf_counter() - started
+        self._stats.policy_calls += 1
+        self._stats.policy_rows += len(runs)
+        self._send(slots, runs, chunks)
+
+    def _send(self, slots: Sequence[int], runs: Sequence[_Run], chunks: Sequence[Chunk]) -> None:
+        for slot, run, chunk in zip(slots, runs, chunks, strict=True):
+            run.chunk = chunk
+            self._pool.execute(slot, chunk.actions[: run.request.max_steps - run.num_steps])
+            self._under_way[slot] = run
+
+
+def _seen(run: _Run) -> Observation:
+    assert run.observation is not None
+    return run.observation

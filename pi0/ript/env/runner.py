@@ -1,0 +1,251 @@
+"""What both public runners share: a policy, a pool of simulator slots, and the rollouts of a task."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import Sampling
+from pi0.ript.config.schema import TaskName, TrainConfig
+from pi0.ript.env.checks import check_state
+from pi0.ript.env.episode_view import EpisodeView, episode_view
+from pi0.ript.env.rollout import RolloutStats, Source, rollout
+from pi0.ript.env.suites import (
+    initial_states,
+    make_initial_state,
+    resolve_task,
+    split,
+    step_limit,
+    task_count,
+    task_name,
+)
+from pi0.ript.interfaces import EnvPool, Policy
+from pi0.ript.seeding import derive_seed
+from pi0.ript.types import Episode, EpisodeRequest, InitialState
+
+logger = logging.getLogger(__name__)
+
+States = NDArray[np.float64] | Sequence[NDArray[np.float64]]
+
+
+class EnvRunner(ABC):
+    """Runs episodes of a policy on LIBERO; the subclasses differ only in where simulators live.
+
+    Example:
+        ``with LIBEROEnvRunner(policy, "libero_goal", rollouts_per_env=8) as runner:`` then
+        ``for success, reward, episode in runner.run_policy_in_env("turn_on_the_stove"): ...``
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        benchmark_name: str | None = None,
+        rollouts_per_env: int = 1,
+        num_parallel_envs: int = 1,
+        max_episode_length: int | None = None,
+        task_names_to_use: Iterable[TaskName] | None = None,
+        config: TrainConfig | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        norm_stats_path: str | None = None,
+    ) -> None:
+        """Check the arguments; simulators start with the first rollout.
+
+        Args:
+            policy: Answers batches of looks; required.
+            benchmark_name: LIBERO suite; None takes ``config.task.benchmark_name``.
+            rollouts_per_env: Episodes per ``run_policy_in_env`` call.
+            num_parallel_envs: Simulator slots of the parallel runner; the serial one has one.
+            max_episode_length: Control steps per episode after settling; None takes
+                ``config.task.max_episode_length`` or, where that is null, the suite's limit.
+            task_names_to_use: Tasks by name or index; None or empty means all of the suite.
+            config: Everything else: noise scale, seed, batch size, workers, time limits.
+            rank: Which of ``world_size`` processes this is; ranks draw different noise.
+            world_size: How many processes practise together.
+            norm_stats_path: Accepted for callers of older runners; a policy holds its own.
+
+        Raises:
+            ValueError: An argument is missing or out of range; names it.
+        """
+        if policy is None:
+            raise ValueError("policy is required, got None; load one, e.g. load_policy('builtin')")
+        for name, value in (
+            ("rollouts_per_env", rollouts_per_env),
+            ("num_parallel_envs", num_parallel_envs),
+            ("world_size", world_size),
+        ):
+            _require_positive(name, value)
+        if max_episode_length is not None:
+            _require_positive("max_episode_length", max_episode_length)
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in 0..{world_size - 1}, got {rank}")
+        if norm_stats_path is not None:
+            logger.warning(
+                "norm_stats_path=%s has no effect on a runner: the policy holds its statistics",
+                norm_stats_path,
+            )
+        self.policy = policy
+        self.config = config if config is not None else TrainConfig()
+        self.suite = benchmark_name or self.config.task.benchmark_name
+        self.rollouts_per_env = rollouts_per_env
+        self.num_parallel_envs = num_parallel_envs
+        self.rank, self.world_size = rank, world_size
+        self.max_steps = (
+            max_episode_length or self.config.task.max_episode_length or step_limit(self.suite)
+        )
+        self.task_ids = tuple(
+            resolve_task(self.suite, task) for task in task_names_to_use or ()
+        ) or tuple(range(task_count(self.suite)))
+        self.stats = RolloutStats()
+        self._pool: EnvPool | None = None
+        self._num_calls = 0
+
+    @abstractmethod
+    def _make_pool(self) -> EnvPool:
+        """Start the simulators."""
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Return the names of the tasks to use."""
+        return tuple(task_name(self.suite, task_id) for task_id in self.task_ids)
+
+    def create_env(self, env_name: TaskName) -> EnvPool:
+        """Return a pool of simulator slots that the caller owns and closes.
+
+        Args:
+            env_name: Task name or index; must exist. The pool can run every task.
+        """
+        resolve_task(self.suite, env_name)
+        return self._make_pool()
+
+    def run(
+        self, source: Source, sampling: Sampling, pool: EnvPool | None = None
+    ) -> Iterator[Episode]:
+        """Run the source's episodes and yield each as it finishes; ``stats`` counts this run.
+
+        Args:
+            source: Gives the next episode to do; None means nothing for now.
+            sampling: How the policy draws its chunks.
+            pool: A pool the caller owns; None uses the runner's own.
+        """
+        self.stats = RolloutStats()
+        if pool is None:
+            self._pool = self._pool or self._make_pool()
+        return rollout(
+            pool or self._pool,
+            self.policy,
+            source,
+            sampling=sampling,
+            batch_size=self.config.policy.batch_size,
+            max_attempts=self.config.env.max_attempts,
+            stats=self.stats,
+        )
+
+    def run_policy_in_env(
+        self,
+        env_name: TaskName,
+        all_init_states: States | None = None,
+        debug_save_video: bool | None = None,  # noqa: FBT001 - the published signature
+        created_env: EnvPool | None = None,
+    ) -> Iterator[tuple[bool, float, EpisodeView]]:
+        """Yield exactly ``rollouts_per_env`` episodes of one task, in rollout order.
+
+        Results stream: each is yielded as soon as it and its predecessors have finished. The n-th
+        call of a runner draws noise of its own, the same in every run of the program.
+
+        Args:
+            env_name: Task name or index.
+            all_init_states: Float [n, length]; rollout k starts from state k. None takes LIBERO's
+                own states, without the held-out ones, over and over.
+            debug_save_video: Mark the episodes as filmed.
+            created_env: A pool made by ``create_env``; the caller closes it.
+
+        Yields:
+            Success, total reward (0 or 1, NaN if the simulator crashed) and the episode.
+        """
+        task_id = resolve_task(self.suite, env_name)
+        states = self._starting_states(task_id, all_init_states)
+        requests = self._requests(states, is_filmed=bool(debug_save_video))
+        self._num_calls += 1
+        waiting = iter(requests)
+        sampling = Sampling(
+            num_steps=self.config.policy.denoise_steps, noise_scale=self.config.algo.noise_scale
+        )
+        episodes = self.run(lambda: next(waiting, None), sampling, created_env)
+        return (_result(episode) for episode in _in_request_order(episodes))
+
+    def close(self) -> None:
+        """End the runner's own simulators; safe to call twice."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _starting_states(self, task_id: int, states: States | None) -> list[InitialState]:
+        fixture_seed = self.config.task.fixture_seed
+        if states is None:
+            train, _ = split(self.config.task.num_held_out_states)
+            return [
+                make_initial_state(self.suite, task_id, train[k % len(train)], fixture_seed)
+                for k in range(self.rollouts_per_env)
+            ]
+        if len(states) < self.rollouts_per_env:
+            raise ValueError(
+                f"rollouts_per_env={self.rollouts_per_env} needs as many initial states, "
+                f"got {len(states)}"
+            )
+        arrays = [np.asarray(state, dtype=np.float64) for state in states][: self.rollouts_per_env]
+        length = initial_states(self.suite, task_id).shape[1]
+        for state in arrays:
+            check_state(state, length, f"{self.suite} task {task_id}")
+        return [
+            InitialState(
+                suite=self.suite,
+                task_id=task_id,
+                index=-1,
+                fixture_seed=fixture_seed,
+                state=state,
+            )
+            for state in arrays
+        ]
+
+    def _requests(self, states: list[InitialState], *, is_filmed: bool) -> list[EpisodeRequest]:
+        seed = self.config.training.seed
+        return [
+            EpisodeRequest(
+                initial_state=state,
+                seed=derive_seed(seed, "run_policy_in_env", self.rank, self._num_calls, k),
+                max_steps=self.max_steps,
+                rollout=k,
+                is_filmed=is_filmed,
+            )
+            for k, state in enumerate(states)
+        ]
+
+
+def _require_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+def _in_request_order(episodes: Iterator[Episode]) -> Iterator[Episode]:
+    early: dict[int, Episode] = {}
+    due = 0
+    for episode in episodes:
+        early[episode.request.rollout] = episode
+        while due in early:
+            yield early.pop(due)
+            due += 1
+
+
+def _result(episode: Episode) -> tuple[bool, float, EpisodeView]:
+    view = episode_view(episode)
+    return view["success"], view["total_reward"], view
