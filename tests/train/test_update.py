@@ -10,14 +10,8 @@ from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.train.update import update
 from pi0.ript.types import Batch, UpdateStats
-from tests.train.policies import (
-    SAMPLING,
-    are_equal,
-    draw_batch,
-    make_policy,
-    padded_card,
-    weights_of,
-)
+from tests.policy_parts import small_policy
+from tests.train.rows import SAMPLING, are_equal, draw_batch, weights_of
 
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=1, micro_batch_size=8, warmup_steps=0)
 NUM_ROWS = 7
@@ -83,7 +77,7 @@ class TestUnchangedPolicy:
     @pytest.mark.parametrize("expert_only", [True, False])
     @pytest.mark.parametrize("micro_batch_size", [1, 3, 8])
     def test_first_ratios_are_exactly_one(self, micro_batch_size: int, expert_only: bool):  # noqa: FBT001
-        policy = make_policy()
+        policy = small_policy()
         algo = replace(ALGO, micro_batch_size=micro_batch_size, num_minibatches=2)
 
         stats, _ = record(policy, draw_batch(policy, NUM_ROWS), algo, expert_only=expert_only)
@@ -94,7 +88,7 @@ class TestUnchangedPolicy:
 
     def test_loss_is_minus_the_weighted_advantage(self):
         # At ratio 1 every transition's loss is -A, whatever the clip.
-        policy = make_policy()
+        policy = small_policy()
         batch = draw_batch(policy, NUM_ROWS)
 
         stats, _ = record(policy, batch, ALGO)
@@ -103,15 +97,15 @@ class TestUnchangedPolicy:
 
     def test_gradient_is_that_of_the_weighted_log_likelihood(self):
         # d loss / d theta = -sum_b w_b A_b mean_k d log p(x_{k+1} | x_k), computed here directly.
-        policy = make_policy(card=padded_card())
+        policy = small_policy()
         batch = draw_batch(policy, 4)
         parameters = policy.trainable_parameters(expert_only=True)
         inputs = policy.encode(batch.observations, batch.tasks)
         chains = torch.from_numpy(batch.chains)
         means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
-        assert means.shape == (4, 4, 5, 7)
-        std = policy.scored_stds(SAMPLING)[:, None, None].expand(4, 5, 7)
-        density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :5, :7])
+        assert means.shape == (4, 4, 4, 7)  # rows, denoise steps, executed actions, real dims
+        std = policy.scored_stds(SAMPLING)[:, None, None].expand(4, 4, 7)
+        density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :4, :7])
         rows = torch.from_numpy(batch.weights * batch.advantages)
         objective = -(rows * density.sum(dim=(2, 3)).mean(dim=1)).sum()
         gradients = torch.autograd.grad(objective, parameters, allow_unused=True)
@@ -127,7 +121,7 @@ class TestUnchangedPolicy:
 class TestMicroBatches:
     @pytest.mark.parametrize("micro_batch_size", [1, 3])
     def test_their_size_changes_neither_loss_nor_gradient(self, micro_batch_size: int):
-        policy = make_policy()
+        policy = small_policy()
         batch = draw_batch(policy, NUM_ROWS)
 
         whole, [expected] = record(policy, batch, ALGO)
@@ -138,7 +132,7 @@ class TestMicroBatches:
         assert float((found - expected).norm() / expected.norm()) < 5e-6
 
     def test_a_prefix_that_is_not_kept_gives_the_same_gradient(self):
-        policy = make_policy()
+        policy = small_policy()
         batch = draw_batch(policy, NUM_ROWS)
         algo = replace(ALGO, micro_batch_size=3)
 
@@ -151,7 +145,7 @@ class TestMicroBatches:
     def test_every_minibatch_has_full_scale(self):
         # The gradient of the whole batch is the mean of the minibatches' gradients, weighted by the
         # share of the loss that each minibatch holds.
-        policy = make_policy()
+        policy = small_policy()
         batch = replace(draw_batch(policy, 6), weights=np.full(6, 1 / 6, np.float32))
 
         _, [whole] = record(policy, batch, ALGO)
@@ -162,7 +156,7 @@ class TestMicroBatches:
         torch.testing.assert_close(mean, whole, rtol=1e-4, atol=1e-5 * float(whole.norm()))
 
     def test_more_minibatches_than_rows_are_one_row_each(self):
-        policy = make_policy()
+        policy = small_policy()
         stats, gradients = record(policy, draw_batch(policy, 2), replace(ALGO, num_minibatches=5))
 
         assert stats.num_optimizer_steps == len(gradients) == 2
@@ -170,7 +164,7 @@ class TestMicroBatches:
 
 class TestRowsThatTeachNothing:
     def test_rows_of_zero_advantage_or_weight_are_never_looked_at(self):
-        policy = make_policy()
+        policy = small_policy()
         batch = draw_batch(policy, 5)
         poisoned = batch.chains.copy()
         poisoned[[1, 3]] = np.nan
@@ -193,7 +187,7 @@ class TestRowsThatTeachNothing:
         assert torch.equal(found, expected)
 
     def test_a_batch_of_uniform_groups_changes_nothing(self):
-        policy = make_policy()
+        policy = small_policy()
         before = weights_of(policy)
         batch = draw_batch(policy, 3)
 
@@ -203,11 +197,11 @@ class TestRowsThatTeachNothing:
         assert are_equal(before, weights_of(policy))
 
     def test_what_was_not_scored_does_not_matter(self):
-        # The end of the chain beyond the executed 5 x 7 entries was drawn without noise.
-        policy = make_policy(card=padded_card())
+        # The end of the chain beyond the executed 4 x 7 entries was drawn without noise.
+        policy = small_policy()
         batch = draw_batch(policy, 4)
         disturbed = batch.chains.copy()
-        disturbed[:, -1, 5:] += 1.0
+        disturbed[:, -1, 4:] += 1.0
         disturbed[:, -1, :, 7:] -= 1.0
 
         stats, [expected] = record(policy, batch, ALGO)
@@ -223,7 +217,7 @@ class TestLearning:
     )
 
     def test_good_decisions_become_likelier_than_bad_ones(self):
-        policy = make_policy()
+        policy = small_policy()
         batch = draw_batch(policy, NUM_ROWS)
         inputs = policy.encode(batch.observations, batch.tasks)
         chains = torch.from_numpy(batch.chains)
@@ -232,7 +226,7 @@ class TestLearning:
         def likelihood() -> Tensor:
             means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
             std = policy.scored_stds(SAMPLING)[:, None, None].expand(means.shape[1:])
-            density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :10, :7])
+            density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :4, :7])
             return density.sum(dim=(1, 2, 3))
 
         before = likelihood()
@@ -246,7 +240,7 @@ class TestLearning:
         assert stats.grad_norm > 0
 
     def test_the_vision_language_model_stays_bit_identical_when_frozen(self):
-        policy = make_policy()
+        policy = small_policy()
         before = weights_of(policy)
 
         practise(policy, draw_batch(policy, 4), self.ALGO)
@@ -257,7 +251,7 @@ class TestLearning:
         assert not any("model.vlm." in name for name in changed)
 
     def test_the_vision_language_model_learns_when_everything_is_trained(self):
-        policy = make_policy()
+        policy = small_policy()
         before = weights_of(policy)
 
         practise(policy, draw_batch(policy, 4), self.ALGO, expert_only=False)
@@ -268,7 +262,7 @@ class TestLearning:
     def test_same_inputs_give_the_same_bits(self):
         results = []
         for _ in range(2):
-            policy = make_policy()
+            policy = small_policy()
             stats = practise(policy, draw_batch(policy, NUM_ROWS), self.ALGO)
             results.append((stats, weights_of(policy)))
 
@@ -278,14 +272,14 @@ class TestLearning:
     def test_the_seed_orders_the_rows(self):
         results = []
         for seed in (3, 4):
-            policy = make_policy()
+            policy = small_policy()
             practise(policy, draw_batch(policy, NUM_ROWS), self.ALGO, seed=seed)
             results.append(weights_of(policy))
 
         assert not are_equal(*results)
 
     def test_it_stops_once_the_policy_has_moved_too_far(self):
-        policy = make_policy()
+        policy = small_policy()
         algo = replace(self.ALGO, lr=1e-3, kl_stop=1e-6)
 
         stats = practise(policy, draw_batch(policy, NUM_ROWS), algo)
@@ -296,7 +290,7 @@ class TestLearning:
         assert stats.kl > algo.kl_stop
 
     def test_figures_are_plain_numbers(self):
-        policy = make_policy()
+        policy = small_policy()
         stats = practise(policy, draw_batch(policy, 3), ALGO)
 
         assert {type(value) for value in asdict(stats).values()} <= {float, int, bool}
@@ -305,7 +299,7 @@ class TestLearning:
 class TestNumbersThatAreNotFinite:
     @pytest.mark.parametrize("field", ["chains", "advantages"])
     def test_they_end_the_update_before_any_weight_changes(self, field: str):
-        policy = make_policy()
+        policy = small_policy()
         batch = draw_batch(policy, NUM_ROWS)
         values = getattr(batch, field).copy()
         values[-1] = np.nan
@@ -318,7 +312,7 @@ class TestNumbersThatAreNotFinite:
         assert all(parameter.grad is None for parameter in policy.network.parameters())
 
     def test_a_broken_weight_is_noticed_before_the_first_step(self):
-        policy = make_policy()
+        policy = small_policy()
         batch = draw_batch(policy, 3)
         with torch.no_grad():
             policy.network.expert_parameters()[0].view(-1)[0] = torch.nan
