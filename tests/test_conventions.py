@@ -119,8 +119,8 @@ print(json.dumps({
 """
 # Importing robosuite and mujoco sets these; they select the renderer and are third-party behaviour.
 RENDERER_VARIABLES = {"MUJOCO_EGL_DEVICE_ID", "PYOPENGL_PLATFORM", "MUJOCO_GL"}
-# Importing transformers or torch may set variables of their own.
-THIRD_PARTY_PREFIXES = ("KMP_", "TORCHINDUCTOR_", "QT_")
+# Importing torch (KMP_, TORCHINDUCTOR_), OpenCV (QT_, LD_LIBRARY_PATH) and gymnasium (PYGAME_) sets these.
+THIRD_PARTY_PREFIXES = ("KMP_", "TORCHINDUCTOR_", "QT_", "LD_LIBRARY_PATH", "PYGAME_")
 
 
 def module_names() -> list[str]:

@@ -23,7 +23,7 @@ RANKS = {
     "env": 4,
     "engine": 4,
     "report": 4,
-    "demos": 4,
+    "demos": 5,  # records experts on real simulators, so it stands beside train, above env
     "train": 5,
     "build": 6,
     "scripts": 7,
