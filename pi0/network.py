@@ -18,6 +18,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from transformers import PI0Config, PI0ForConditionalGeneration
 
+from pi0.activations import gelu, silu
+
+ACTIVATION = "gelu_pytorch_tanh"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixCache:
@@ -197,7 +201,8 @@ class Pi0Network(nn.Module):
             )
             seen = F.scaled_dot_product_attention(query, key, value)
             hidden = hidden + layer.self_attn.out_proj(seen.transpose(1, 2).flatten(2))
-            hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
+            widened = layer.mlp.fc1(layer.layer_norm2(hidden))
+            hidden = hidden + layer.mlp.fc2(gelu(widened))
         return tower.post_layernorm(hidden)
 
     def _embed_patches(self, images: Tensor) -> Tensor:
@@ -215,7 +220,7 @@ class Pi0Network(nn.Module):
         clock = embed.sinusoid_embeds(times.flatten().float()).unflatten(0, times.shape)
         clock = clock[:, :, None, :].expand_as(actions)
         merged = embed.action_time_mlp_in(torch.cat([actions, clock.to(actions.dtype)], dim=-1))
-        merged = embed.action_time_mlp_out(F.silu(merged)).flatten(1, 2)
+        merged = embed.action_time_mlp_out(silu(merged)).flatten(1, 2)
         return torch.cat([embed.state_proj(state)[:, None], merged], dim=1)
 
     def _drop_dead_modules(self) -> None:
@@ -256,6 +261,9 @@ def _check_sizes(config: PI0Config) -> None:
                 f"config.json: {name} must agree between text_config and dit_config, "
                 f"got {getattr(text, name)} and {getattr(expert, name)}"
             )
+    for part in (text, expert, vlm_sizes(config).vision_config):
+        if part.hidden_act != ACTIVATION:
+            raise ValueError(f"config.json: hidden_act must be {ACTIVATION}, got {part.hidden_act}")
     if text.num_key_value_heads != 1:
         raise ValueError(
             f"config.json: num_key_value_heads must be 1, got {text.num_key_value_heads}"
@@ -305,4 +313,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, is_visible: Tensor) -> Te
 
 def _finish_layer(layer: Any, hidden: Tensor, seen: Tensor) -> Tensor:
     hidden = hidden + layer.self_attn.o_proj(seen)
-    return hidden + layer.mlp(_rms_norm(layer.post_attention_layernorm, hidden))
+    normed = _rms_norm(layer.post_attention_layernorm, hidden)
+    gated = gelu(layer.mlp.gate_proj(normed)) * layer.mlp.up_proj(normed)
+    return hidden + layer.mlp.down_proj(gated)

@@ -1,0 +1,114 @@
+"""A small pi0 with every awkward property of the real one: two cameras, padding, extra actions."""
+
+from typing import Any
+
+import numpy as np
+from transformers import PI0Config
+
+from pi0.checkpoint import new_policy
+from pi0.codec import NormStats
+from pi0.config import PolicyCard
+from pi0.policy import Pi0Policy
+from pi0.records import Observation
+from pi0.tokenizer import build_tiny_tokenizer
+
+TASKS = ("open the drawer", "put the bowl on the plate", "open", "put the wine bottle on the rack")
+WORDS = "open the drawer put bowl on plate wine bottle"
+IMAGE_TOKEN = 4
+SIZE = 28  # two by two patches of 14 pixels
+
+
+def small_card(**changes: Any) -> PolicyCard:
+    values: dict[str, Any] = {
+        "horizon": 6,
+        "execute_steps": 4,
+        "action_dim": 9,
+        "state_dim": 12,
+        "cameras": ("agentview", "robot0_eye_in_hand"),
+        "render_size": SIZE,
+        "image_size": SIZE,
+        "render_quality": "exact",
+        "rotate_180": True,
+        "state_encoding": "axis_angle",
+        "extra_delta": True,
+        "max_prompt_tokens": 24,
+        "denoise_steps": 4,
+        "dtype": "float32",
+    }
+    return PolicyCard(**(values | changes))
+
+
+def small_stats() -> NormStats:
+    """Figures that are all different, so that a swapped axis or a wrong slice shows."""
+    return NormStats(
+        state_mean=np.linspace(-0.4, 0.3, 8),
+        state_std=np.linspace(0.5, 1.2, 8),
+        actions_mean=np.linspace(-0.1, 0.2, 7),
+        actions_std=np.linspace(0.3, 0.9, 7),
+    )
+
+
+def small_config(card: PolicyCard, vocab_size: int = 300) -> PI0Config:
+    gemma = {
+        "model_type": "gemma",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "vocab_size": vocab_size,
+    }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": card.image_size,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
+    return PI0Config(
+        vlm_config={
+            "model_type": "paligemma",
+            "text_config": gemma,
+            "vision_config": vision,
+            "projection_dim": 32,
+            "image_token_index": IMAGE_TOKEN,
+        },
+        dit_config=gemma | {"hidden_size": 24},
+        chunk_size=card.horizon,
+        max_state_dim=card.state_dim,
+        max_action_dim=card.action_dim,
+    )
+
+
+def small_policy(batch_size: int = 4, seed: int = 0, **changes: Any) -> Pi0Policy:
+    card = small_card(**changes)
+    return new_policy(
+        config=small_config(card),
+        card=card,
+        stats=small_stats(),
+        tokenizer=build_tiny_tokenizer(WORDS.split()),
+        seed=seed,
+        batch_size=batch_size,
+    )
+
+
+def look(rng: np.random.Generator, num_cameras: int = 2, size: int = SIZE) -> Observation:
+    quaternion = rng.normal(size=4)
+    pose = [rng.normal(size=3), quaternion / np.linalg.norm(quaternion), rng.normal(size=2)]
+    images = rng.integers(0, 256, (num_cameras, size, size, 3), dtype=np.uint8)
+    return Observation(images=images, proprio=np.concatenate(pose))
+
+
+def looks(count: int, seed: int = 0) -> list[Observation]:
+    rng = np.random.default_rng(seed)
+    return [look(rng) for _ in range(count)]
+
+
+def raises_one_line(error: BaseException, *parts: str) -> bool:
+    """Return whether the message is a single line that names every part."""
+    message = str(error)
+    return "\n" not in message and all(part in message for part in parts)

@@ -1,0 +1,36 @@
+"""The activations equal torch's, but a value's neighbours do not matter."""
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from pi0.activations import gelu, silu
+
+
+def torch_gelu(x):
+    return F.gelu(x, approximate="tanh")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(gelu, torch_gelu), (silu, F.silu)])
+def test_values_and_gradients_equal_torchs(ours, theirs):
+    values = torch.linspace(-20, 20, 1001, dtype=torch.float64)
+    x, y = (values.clone().requires_grad_() for _ in range(2))
+    torch.testing.assert_close(ours(x), theirs(y), atol=1e-12, rtol=1e-9)
+    ours(x).sum().backward()
+    theirs(y).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+@pytest.mark.parametrize("activation", [gelu, silu])
+def test_equal_rows_stay_equal_wherever_they_are(activation, num_threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        # 24 numbers per row: rows do not line up with vector registers of 8 or 16 numbers
+        row = torch.randn(1, 24, generator=torch.Generator().manual_seed(0))
+        for count in (3, 33, 3333):
+            result = activation(row.expand(count, 24).contiguous())
+            assert (result == result[0]).all()
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,190 @@
+"""The two calls equal transformers' own PI0, and packing changes nothing."""
+
+import pytest
+import torch
+from transformers import PI0ForConditionalGeneration
+
+from pi0.network import Pi0Network, dead_tensor_names
+from tests.policy_parts import IMAGE_TOKEN, SIZE, small_card, small_config
+
+ROWS, CAMERAS, PATCHES, STEPS = 8, 2, 4, 5
+PROMPT_LENGTHS = torch.tensor([5, 9, 7, 3, 9, 4, 6, 8])
+CARD = small_card()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    torch.manual_seed(0)
+    model = PI0ForConditionalGeneration(small_config(CARD)).eval()
+    # transformers starts norms at exactly 1 and biases at 0, which would hide mistakes
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope="module")
+def network(reference):
+    ours = Pi0Network(small_config(CARD))
+    dead = dead_tensor_names(ours.config)
+    live = {name: tensor for name, tensor in reference.state_dict().items() if name not in dead}
+    ours.core.load_state_dict(live, strict=True)
+    return ours
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    generator = torch.Generator().manual_seed(1)
+    length = CAMERAS * PATCHES + 9
+    is_valid = torch.arange(length) < (CAMERAS * PATCHES + PROMPT_LENGTHS)[:, None]
+    token_ids = torch.randint(5, 290, (ROWS, length), generator=generator) * is_valid
+    token_ids[:, : CAMERAS * PATCHES] = IMAGE_TOKEN
+    return {
+        "pixels": torch.rand(ROWS, CAMERAS, 3, SIZE, SIZE, generator=generator) * 2 - 1,
+        "token_ids": token_ids,
+        "is_valid": is_valid,
+        "state": torch.randn(ROWS, CARD.state_dim, generator=generator),
+        "noise": torch.randn(ROWS, CARD.horizon, CARD.action_dim, generator=generator),
+    }
+
+
+def sample(network, inputs, rows=slice(None)):
+    some = {name: tensor[rows] for name, tensor in inputs.items()}
+    cache = network.prefix(some["pixels"], some["token_ids"], some["is_valid"])
+    x = some["noise"]
+    for step in range(STEPS):
+        t = torch.tensor([1 - step / STEPS])
+        x = x - network.velocity(cache, some["state"], x[:, None], t)[:, 0] / STEPS
+    return x
+
+
+@pytest.fixture(scope="module")
+def expected(reference, inputs):
+    return reference.sample_actions(
+        state=inputs["state"],
+        input_ids=inputs["token_ids"],
+        pixel_values=inputs["pixels"],
+        noise=inputs["noise"],
+        attention_mask=inputs["is_valid"].long(),
+        pixel_attention_mask=torch.ones(ROWS, CAMERAS, dtype=torch.bool),
+        num_steps=STEPS,
+    )
+
+
+@torch.no_grad()
+def test_sampling_equals_transformers_for_prompts_of_any_length(network, inputs, expected):
+    torch.testing.assert_close(sample(network, inputs), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_row_alone_equals_the_row_in_a_batch(network, inputs, expected):
+    alone = torch.cat([sample(network, inputs, slice(row, row + 1)) for row in range(ROWS)])
+    torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_an_absent_camera_equals_transformers_masked_one(network, reference, inputs):
+    one = inputs | {
+        "pixels": inputs["pixels"][:, :1],
+        "token_ids": inputs["token_ids"][:, PATCHES:],
+        "is_valid": inputs["is_valid"][:, PATCHES:],
+    }
+    masked = reference.sample_actions(
+        state=inputs["state"],
+        input_ids=one["token_ids"],
+        pixel_values=inputs["pixels"],
+        noise=inputs["noise"],
+        attention_mask=one["is_valid"].long(),
+        pixel_attention_mask=torch.tensor([[True, False]] * ROWS),
+        num_steps=STEPS,
+    )
+    torch.testing.assert_close(sample(network, one), masked, atol=1e-5, rtol=1e-5)
+
+
+def packed_inputs():
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(ROWS, 4, CARD.horizon, CARD.action_dim, generator=generator)
+    return x, torch.tensor([1.0, 0.75, 0.5, 0.25])
+
+
+@torch.no_grad()
+def test_packed_steps_equal_a_loop_over_steps(network, inputs):
+    x, times = packed_inputs()
+    cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    packed = network.velocity(cache, inputs["state"], x, times)
+    for step in range(4):
+        one = slice(step, step + 1)
+        alone = network.velocity(cache, inputs["state"], x[:, one], times[one])
+        torch.testing.assert_close(packed[:, one], alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_packed_steps_do_not_see_each_other(network, inputs):
+    x, times = packed_inputs()
+    cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    before = network.velocity(cache, inputs["state"], x, times)
+    x[:, 2] += 100.0
+    after = network.velocity(cache, inputs["state"], x, times)
+    assert torch.equal(before[:, [0, 1, 3]], after[:, [0, 1, 3]])
+    assert not torch.allclose(before[:, 2], after[:, 2])
+
+
+@torch.no_grad()
+def test_times_may_differ_between_rows(network, inputs):
+    x, times = packed_inputs()
+    cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    own = times.expand(ROWS, 4).clone()
+    own[3] = torch.tensor([0.9, 0.1, 0.3, 0.7])
+    together = network.velocity(cache, inputs["state"], x, own)
+    row = slice(3, 4)
+    alone = network.velocity(cache.rows(row), inputs["state"][row], x[row], own[3])
+    torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_is_never_seen(network, inputs):
+    other = inputs | {"token_ids": inputs["token_ids"].masked_fill(~inputs["is_valid"], 77)}
+    assert torch.equal(sample(network, inputs), sample(network, other))
+
+
+def test_every_parameter_receives_a_gradient(network, inputs):
+    network.zero_grad()
+    x, times = packed_inputs()
+    cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    network.velocity(cache, inputs["state"], x, times).square().sum().backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # only words that do not occur stay without gradient, not whole tensors
+    assert silent == []
+
+
+def test_expert_and_backbone_split_all_parameters(network):
+    expert = {id(parameter) for parameter in network.expert_parameters()}
+    everything = {id(parameter) for parameter in network.all_trainable_parameters()}
+    backbone = {id(parameter) for parameter in network.core.model.vlm.parameters()}
+    assert expert.isdisjoint(backbone)
+    assert expert | backbone == everything
+
+
+def test_dead_weights_are_never_held(network, reference):
+    held = set(network.core.state_dict())
+    assert set(reference.state_dict()) - held == dead_tensor_names(network.config)
+
+
+@torch.no_grad()
+def test_half_precision_backbone_keeps_the_time_embedding_exact(reference, inputs, expected):
+    ours = Pi0Network(small_config(CARD))
+    dead = dead_tensor_names(ours.config)
+    ours.core.load_state_dict({k: v for k, v in reference.state_dict().items() if k not in dead})
+    ours.cast_backbone(torch.bfloat16)
+    freq = ours.core.embed_action_time.sinusoid_embeds.sinusoid_freq
+    assert torch.equal(freq, reference.embed_action_time.sinusoid_embeds.sinusoid_freq)
+    result = sample(ours, inputs)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, expected, atol=0.1, rtol=0.1)
+
+
+def test_several_key_value_heads_are_refused():
+    config = small_config(CARD)
+    for part in (config.vlm_config.text_config, config.dit_config):
+        part.num_key_value_heads = 2
+    with pytest.raises(ValueError, match="num_key_value_heads must be 1, got 2"):
+        Pi0Network(config)
