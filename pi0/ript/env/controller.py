@@ -1,5 +1,8 @@
 """robosuite's operational space controller without its redundant work, bit-equal to it."""
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (mujoco's extension module and robosuite come without types.)
+
 from typing import Self
 
 import mujoco

@@ -1,9 +1,13 @@
 """LIBERO's own environment, built without a GL context and reset without recompiling its model."""
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (mujoco's extension module and robosuite come without types.)
+
 # ruff: noqa: SLF001 - robosuite offers no public way to its MuJoCo model and reset parts.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -39,7 +43,8 @@ class LiberoEnv:
     def __init__(self, suite: str, task_id: int) -> None:
         """Build the environment of a task as LIBERO's ``ControlEnv`` does."""
         with _preserved_numpy_generator():
-            self.domain, self._pristine = _build(suite, task_id)
+            domain, self._pristine = _build(suite, task_id)
+        self.domain: Any = domain  # robosuite declares most attributes as None first
         self.model: mujoco.MjModel = self.domain.sim.model._model
         self._initializers = list(self.domain.object_property_initializers)
 

@@ -4,6 +4,9 @@ Looking costs microseconds and drawing tens of milliseconds, so every control st
 when LIBERO would have taken its picture, and only the last look of a command is drawn.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (mujoco's extension module and robosuite come without types.)
+
 import atexit
 
 import mujoco

@@ -157,7 +157,8 @@ class _Scheduler:
 
     def _fill(self) -> None:
         """Give every free slot an episode, if possible one whose scene its worker has loaded."""
-        while len(self._waiting) < len(self._free):
+        # Looking ahead by a round leaves a choice; an episode is the same wherever it runs.
+        while self._free and len(self._waiting) < self._pool.num_slots:
             request = self._source()
             if request is None:
                 break

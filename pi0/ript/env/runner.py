@@ -133,9 +133,9 @@ class EnvRunner(ABC):
         """
         self.stats = RolloutStats()
         if pool is None:
-            self._pool = self._pool or self._make_pool()
+            pool = self._pool = self._pool or self._make_pool()
         return rollout(
-            pool or self._pool,
+            pool,
             self.policy,
             source,
             sampling=sampling,

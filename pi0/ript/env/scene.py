@@ -6,6 +6,9 @@ result no one reads: recompiling the model on reset, pictures of intermediate st
 forward dynamics, and observables beyond ``Observation``.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (mujoco's extension module and robosuite come without types.)
+
 # ruff: noqa: SLF001 - robosuite offers no public way to its MuJoCo model, data and reset parts.
 
 import time

@@ -1,5 +1,8 @@
 """What belongs to one simulation, so that many can take turns on one scene."""
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (mujoco's extension module and robosuite come without types.)
+
 from dataclasses import dataclass, field
 
 import mujoco

@@ -1,0 +1,184 @@
+"""The scheduler, driven by a toy pool: what is delivered, how often, and in which batches."""
+
+import numpy as np
+import pytest
+from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
+
+from pi0.records import Sampling
+from pi0.ript.env.rollout import RolloutStats, rollout
+from pi0.ript.seeding import derive_seed
+
+SAMPLING = Sampling(num_steps=4)
+
+
+def run(pool, requests, policy=None, *, batch_size=4, max_attempts=3, stats=None):
+    waiting = iter(requests)
+    return list(
+        rollout(
+            pool,
+            policy or ToyPolicy(),
+            lambda: next(waiting, None),
+            sampling=SAMPLING,
+            batch_size=batch_size,
+            max_attempts=max_attempts,
+            stats=stats or RolloutStats(),
+        )
+    )
+
+
+def fingerprint(episodes):
+    """What an episode is, by seed: outcome, length and every executed action."""
+    return {
+        episode.request.seed: (
+            episode.outcome,
+            episode.num_steps,
+            b"".join(d.chunk.actions[: d.num_executed].tobytes() for d in episode.decisions),
+        )
+        for episode in episodes
+    }
+
+
+@pytest.mark.parametrize("num_slots", [1, 3, 8])
+def test_every_request_is_delivered_exactly_once(num_slots):
+    episodes = run(ToyPool(num_slots), [toy_request(seed) for seed in range(7)])
+
+    assert sorted(episode.request.seed for episode in episodes) == list(range(7))
+
+
+def test_no_request_is_no_episode():
+    assert run(ToyPool(2), []) == []
+
+
+def test_success_ends_an_episode_and_the_step_limit_fails_it():
+    # 4 actions per chunk: success after 6 steps takes two decisions, of 4 and of 2 steps; the
+    # limit of 10 steps takes three, of 4, 4 and 2.
+    episodes = run(ToyPool(2), [toy_request(0, succeeds_after=6), toy_request(1)])
+
+    solved, failed = sorted(episodes, key=lambda episode: episode.request.seed)
+    assert (solved.outcome, solved.num_steps) == ("success", 6)
+    assert [decision.num_executed for decision in solved.decisions] == [4, 2]
+    assert (failed.outcome, failed.num_steps) == ("failure", 10)
+    assert [decision.num_executed for decision in failed.decisions] == [4, 4, 2]
+
+
+def test_episodes_do_not_depend_on_slots_or_arrival_order():
+    requests = [toy_request(seed, succeeds_after=3 * (seed % 4)) for seed in range(12)]
+
+    expected = fingerprint(run(ToyPool(1), requests))
+
+    for num_slots in (2, 5, 12):
+        for order in range(5):
+            pool = ToyPool(num_slots, shuffle_seed=order)
+            assert fingerprint(run(pool, requests, batch_size=3)) == expected
+
+
+def test_decision_seeds_derive_from_the_request():
+    policy = ToyPolicy()
+
+    run(ToyPool(1), [toy_request(42, max_steps=2 * HORIZON)], policy)
+
+    assert policy.seeds == [derive_seed(42, 0), derive_seed(42, 1)]
+
+
+def test_ready_slots_share_policy_calls():
+    policy = ToyPolicy()
+
+    run(ToyPool(8), [toy_request(seed, max_steps=40) for seed in range(16)], policy, batch_size=4)
+
+    assert max(policy.batches) == 4
+    assert np.mean(policy.batches) > 2
+
+
+def test_all_slots_are_used():
+    pool = ToyPool(5)
+
+    run(pool, [toy_request(seed) for seed in range(10)])
+
+    assert pool.max_under_way == 5
+
+
+def test_a_crashed_attempt_is_run_again_from_the_start():
+    requests = [toy_request(seed) for seed in range(3)]
+    stats = RolloutStats()
+
+    episodes = run(ToyPool(2, crashes={1: "boom", 4: "boom"}), requests, stats=stats)
+
+    assert stats.num_retries == 2
+    assert fingerprint(episodes) == fingerprint(run(ToyPool(1), requests))
+
+
+def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
+    # One slot: commands 0, 1 and 2 are the three attempts to restore the only episode.
+    pool = ToyPool(1, crashes=dict.fromkeys(range(3), "boom"))
+
+    [episode] = run(pool, [toy_request(0)], max_attempts=3)
+
+    assert (episode.outcome, episode.error) == ("crashed", "boom")
+    assert pool.num_commands == 3
+    with pytest.raises(AssertionError, match="has no reward"):
+        _ = episode.reward
+
+
+def test_a_source_that_has_nothing_now_is_asked_again():
+    # The second request appears only after the first episode has been delivered.
+    later = []
+    first = [toy_request(0)]
+    source = rollout(
+        ToyPool(2),
+        ToyPolicy(),
+        lambda: (first or later or [None]).pop(),
+        sampling=SAMPLING,
+        batch_size=4,
+        max_attempts=1,
+        stats=RolloutStats(),
+    )
+
+    seeds = []
+    for episode in source:
+        seeds.append(episode.request.seed)
+        if episode.request.seed == 0:
+            later.append(toy_request(1))
+
+    assert seeds == [0, 1]
+
+
+def test_a_slot_prefers_tasks_whose_scene_its_worker_has_loaded():
+    # Tasks 0 and 1 take turns; two slots start with one each and need never switch but at the end.
+    pool = ToyPool(2)
+
+    run(pool, [toy_request(n, task_id=n % 2) for n in range(8)])
+
+    tasks = [[task for owner, task in pool.restored if owner == slot] for slot in (0, 1)]
+    switches = sum(a != b for row in tasks for a, b in zip(row, row[1:], strict=False))
+    assert switches <= 1
+
+
+def test_stopping_early_leaves_the_pool_idle():
+    pool = ToyPool(4)
+    requests = iter(toy_request(seed) for seed in range(100))
+    episodes = rollout(
+        pool,
+        ToyPolicy(),
+        lambda: next(requests, None),
+        sampling=SAMPLING,
+        batch_size=2,
+        max_attempts=1,
+        stats=RolloutStats(),
+    )
+
+    next(episodes)
+    episodes.close()
+
+    with pytest.raises(AssertionError, match="nothing is under way"):
+        pool.wait()
+
+
+def test_stats_count_work():
+    stats = RolloutStats()
+
+    run(ToyPool(2), [toy_request(seed, max_steps=8) for seed in range(3)], stats=stats)
+
+    # 3 episodes of 8 steps in 2 chunks each: 3 restores + 6 chunks of 0.5 toy seconds.
+    assert (stats.num_episodes, stats.num_env_steps, stats.policy_rows) == (3, 24, 6)
+    assert stats.worker_seconds == {"physics_s": 4.5}
+    assert stats.metrics(2.0)["rollout/env_steps_per_s"] == 12.0

@@ -1,0 +1,64 @@
+"""Suites, tasks and initial states, as LIBERO ships them."""
+
+import numpy as np
+import pytest
+from libero.libero.benchmark import get_benchmark_dict
+
+from pi0.ript.env import suites
+
+
+def test_all_suites_are_known_and_have_limits():
+    assert len(suites.suite_names()) == 5 + 16
+    assert [suites.step_limit(f"libero_{name}") for name in ("spatial", "goal", "10")] == [
+        220,
+        300,
+        520,
+    ]
+    assert suites.step_limit("libero_object_swap") == 280
+
+
+@pytest.mark.parametrize("suite", ["libero_goal", "libero_10", "libero_90"])
+def test_tasks_are_numbered_as_in_libero(suite, capsys):
+    theirs = get_benchmark_dict()[suite]()
+    capsys.readouterr()
+
+    count = suites.task_count(suite)
+    assert [suites.task_name(suite, n) for n in range(count)] == theirs.get_task_names()
+    assert suites.task_language(suite, 3) == theirs.get_task(3).language
+    assert capsys.readouterr().out == ""  # LIBERO prints, we do not
+
+
+def test_a_task_is_found_by_index_digits_name_or_instruction():
+    for wanted in (7, "7", "turn_on_the_stove", "turn on the stove"):
+        assert suites.resolve_task("libero_goal", wanted) == 7
+
+
+def test_an_unknown_task_names_the_nearest_one():
+    with pytest.raises(ValueError, match="did you mean 'turn_on_the_stove'"):
+        suites.resolve_task("libero_goal", "turn_on_stove")
+    with pytest.raises(ValueError, match=r"0\.\.9, got 10"):
+        suites.resolve_task("libero_goal", 10)
+    with pytest.raises(ValueError, match="did you mean 'libero_goal'"):
+        suites.task_count("libero_gaol")
+
+
+def test_perturbed_suites_ask_for_what_their_files_say():
+    assert suites.task_language("libero_goal", 7) == "turn on the stove"
+    assert suites.task_language("libero_goal_lan", 7) == "switch on the stove"
+
+
+def test_initial_states_are_liberos_own():
+    states = suites.initial_states("libero_goal", 7)
+
+    assert (states.shape[0], states.dtype) == (50, np.float64)
+    state = suites.make_initial_state("libero_goal", 7, 3, fixture_seed=5)
+    np.testing.assert_array_equal(state.state, states[3])
+    assert state.key == suites.make_initial_state("libero_goal", 7, 3, fixture_seed=5).key
+    assert state.key != suites.make_initial_state("libero_goal", 7, 3, fixture_seed=6).key
+
+
+def test_the_last_states_are_held_out():
+    train, held_out = suites.split(20)
+
+    assert train == tuple(range(30))
+    assert held_out == tuple(range(30, 50))

@@ -1,0 +1,115 @@
+"""A pool and policies small enough to read at a glance, for tests that need no simulator."""
+
+import random
+
+import numpy as np
+
+from pi0.records import Chunk, Observation, ObservationSpec
+from pi0.ript.env.checks import check_actions
+from pi0.ript.interfaces import Reply
+from pi0.ript.types import EpisodeRequest, InitialState
+
+SPEC = ObservationSpec(cameras=("agentview",), height=32, width=32)
+HORIZON = 4
+
+
+def toy_state(number=0, task_id=0):
+    """An initial state whose toy episode succeeds after ``number`` steps; 0 never does."""
+    return InitialState(
+        suite="libero_goal",
+        task_id=task_id,
+        index=number,
+        fixture_seed=0,
+        state=np.array([float(number)]),
+    )
+
+
+def toy_request(seed, succeeds_after=0, max_steps=10, task_id=0, **rest):
+    state = toy_state(succeeds_after, task_id)
+    return EpisodeRequest(initial_state=state, seed=seed, max_steps=max_steps, **rest)
+
+
+class ToyPool:
+    """A running sum of actions per slot. Replies come back a few at a time, in random order.
+
+    ``crashes`` maps the number of a command (0, 1, ...) to the error it ends with.
+    """
+
+    def __init__(self, num_slots, shuffle_seed=0, crashes=None):
+        self.num_slots = num_slots
+        self.num_commands = 0
+        self.restored = []
+        self.max_under_way = 0
+        self._random = random.Random(shuffle_seed)
+        self._crashes = crashes or {}
+        self._replies = {}
+        self._sums = {}
+        self._left = {}
+
+    def restore(self, slot, initial_state):
+        self._sums[slot] = 0.0
+        self._left[slot] = initial_state.index or 10**9
+        self.restored.append((slot, initial_state.task_id))
+        self._answer(slot, 0)
+
+    def execute(self, slot, actions):
+        check_actions(actions)
+        num_steps = min(len(actions), self._left[slot])
+        self._left[slot] -= num_steps
+        self._sums[slot] += float(actions[:num_steps].sum())
+        self._answer(slot, num_steps)
+
+    def _answer(self, slot, num_steps):
+        assert slot not in self._replies, "one command per slot"
+        error = self._crashes.get(self.num_commands, "")
+        self.num_commands += 1
+        look = Observation(
+            images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.full(9, self._sums[slot])
+        )
+        self._replies[slot] = Reply(
+            slot=slot,
+            observation=None if error else look,
+            is_success=self._left[slot] == 0,
+            num_steps=0 if error else num_steps,
+            error=error,
+            timings={"physics_s": 0.5},
+        )
+        self.max_under_way = max(self.max_under_way, len(self._replies))
+
+    def wait(self):
+        assert self._replies, "nothing is under way"
+        slots = self._random.sample(
+            sorted(self._replies), self._random.randint(1, len(self._replies))
+        )
+        return [self._replies.pop(slot) for slot in slots]
+
+    def loaded_scenes(self, slot):
+        mine = [task for owner, task in self.restored if owner == slot]
+        return frozenset(("libero_goal", task) for task in mine[-1:])
+
+    def close(self):
+        pass
+
+
+class ToyPolicy:
+    """Acts on what it sees and on its seed only, and notes the size of every batch."""
+
+    spec = SPEC
+
+    def __init__(self):
+        self.batches = []
+        self.seeds = []
+
+    def act(self, observations, tasks, seeds, sampling):
+        assert all(tasks)
+        self.batches.append(len(observations))
+        self.seeds += seeds
+        return [self._chunk(*row) for row in zip(observations, seeds, strict=True)]
+
+    def _chunk(self, observation, seed):
+        noise = np.random.default_rng(seed).normal(0, 0.3, (HORIZON, 7))
+        # The picture moves the action by up to 0.2, so wrong pixels would show in the episode.
+        seen = observation.images.mean() / 1275 + 0.1 * observation.proprio[0]
+        actions = np.clip(noise + seen, -1, 1).astype(np.float32)
+        chain = np.stack([actions, actions])
+        return Chunk(actions=actions, chain=chain, is_stochastic=True)
