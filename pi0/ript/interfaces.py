@@ -1,6 +1,7 @@
 """The seams of the system on one page: what each part may expect of the others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.ript.types import InitialState
+from pi0.ript.types import Episode, InitialState
 
 
 class Policy(Protocol):
@@ -89,4 +90,14 @@ class Reporter(Protocol):
 
     def close(self) -> None:
         """Flush and release files."""
+        ...
+
+
+class Progress(Protocol):
+    """Shows long work as it happens: rate, time left, success so far."""
+
+    def stage(
+        self, name: str, num_episodes: int
+    ) -> AbstractContextManager[Callable[[Episode], None]]:
+        """Open a stage of about ``num_episodes``; call the result with every finished episode."""
         ...

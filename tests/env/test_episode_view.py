@@ -3,11 +3,11 @@
 import math
 
 import numpy as np
-from tests.env.toys import toy_request
 
 from pi0.records import Chunk, Observation
 from pi0.ript.env.episode_view import episode_view
 from pi0.ript.types import Decision, Episode
+from tests.env.toys import toy_request
 
 
 def decision(number, num_executed):

@@ -1,12 +1,14 @@
 """The scheduler, driven by a toy pool: what is delivered, how often, and in which batches."""
 
+import itertools
+
 import numpy as np
 import pytest
-from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
 
 from pi0.records import Sampling
 from pi0.ript.env.rollout import RolloutStats, rollout
 from pi0.ript.seeding import derive_seed
+from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
 
 SAMPLING = Sampling(num_steps=4)
 
@@ -121,12 +123,11 @@ def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
 
 def test_a_source_that_has_nothing_now_is_asked_again():
     # The second request appears only after the first episode has been delivered.
-    later = []
-    first = [toy_request(0)]
+    available = [toy_request(0)]
     source = rollout(
         ToyPool(2),
         ToyPolicy(),
-        lambda: (first or later or [None]).pop(),
+        lambda: available.pop() if available else None,
         sampling=SAMPLING,
         batch_size=4,
         max_attempts=1,
@@ -137,7 +138,7 @@ def test_a_source_that_has_nothing_now_is_asked_again():
     for episode in source:
         seeds.append(episode.request.seed)
         if episode.request.seed == 0:
-            later.append(toy_request(1))
+            available.append(toy_request(1))
 
     assert seeds == [0, 1]
 
@@ -149,7 +150,7 @@ def test_a_slot_prefers_tasks_whose_scene_its_worker_has_loaded():
     run(pool, [toy_request(n, task_id=n % 2) for n in range(8)])
 
     tasks = [[task for owner, task in pool.restored if owner == slot] for slot in (0, 1)]
-    switches = sum(a != b for row in tasks for a, b in zip(row, row[1:], strict=False))
+    switches = sum(a != b for row in tasks for a, b in itertools.pairwise(row))
     assert switches <= 1
 
 

@@ -76,7 +76,7 @@ def practise(
 class TestUnchangedPolicy:
     @pytest.mark.parametrize("expert_only", [True, False])
     @pytest.mark.parametrize("micro_batch_size", [1, 3, 8])
-    def test_first_ratios_are_exactly_one(self, micro_batch_size: int, expert_only: bool):  # noqa: FBT001
+    def test_first_ratios_are_exactly_one(self, micro_batch_size: int, expert_only: bool):
         policy = small_policy()
         algo = replace(ALGO, micro_batch_size=micro_batch_size, num_minibatches=2)
 

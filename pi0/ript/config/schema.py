@@ -234,16 +234,14 @@ class EvaluationConfig:
 
     Attributes:
         rollouts_per_task: Episodes per task, spread over the held-out initial states; 0 switches it off.
-        every: Steps between evaluations in the middle of a run; 0 means only before and after.
-        save_videos: Episodes per task filmed in the first and the last evaluation.
+        save_videos: Episodes per task filmed in both evaluations.
     """
 
     rollouts_per_task: int = 100
-    every: int = 0
     save_videos: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("rollouts_per_task", "every", "save_videos"):
+        for name in ("rollouts_per_task", "save_videos"):
             _require(
                 getattr(self, name) >= 0,
                 f"evaluation.{name} must be >= 0, got {getattr(self, name)}",

@@ -1,0 +1,134 @@
+"""TrainConfig -> objects. The only place that names concrete classes."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from pi0.checkpoint import load_policy
+from pi0.policy import Pi0Policy
+from pi0.ript.config.load import to_yaml
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.single import SingleEngine
+from pi0.ript.env.runner import EnvRunner
+from pi0.ript.env.suites import make_initial_state, resolve_task, split, task_count
+from pi0.ript.interfaces import Reporter
+from pi0.ript.report.console import make_progress
+from pi0.ript.report.jsonl import JsonlReporter
+from pi0.ript.report.reporters import LineReporter, Reporters
+from pi0.ript.report.tensorboard import TensorBoardReporter
+from pi0.ript.train.checkpoint import load_training_state
+from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.trainer import Progression, Trainer, TrainerParts
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device(requested: str) -> torch.device:
+    """Return the device; ``auto`` takes a GPU if there is one, and the choice is announced."""
+    has_gpu = torch.cuda.is_available()
+    if requested == "cuda" and not has_gpu:
+        raise ValueError("policy.device is cuda, but torch sees no GPU; use cpu or auto")
+    device = torch.device("cuda" if has_gpu and requested != "cpu" else "cpu")
+    logger.info("device: %s (policy.device: %s)", device, requested)
+    return device
+
+
+def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Policy:
+    """Load the policy once; ``path`` replaces ``policy_path`` when a run is resumed."""
+    policy = load_policy(
+        path or config.policy_path,
+        device=choose_device(config.policy.device),
+        batch_size=config.policy.batch_size,
+        norm_stats_path=None if path else config.norm_stats_path,
+    )
+    numbers = sum(parameter.numel() for parameter in policy.network.parameters())
+    logger.info(
+        "policy: %s, %.2f M parameters, cameras %s", path or config.policy_path, numbers / 1e6,
+        ", ".join(policy.spec.cameras),
+    )  # fmt: skip
+    return policy
+
+
+def resolve_tasks(config: TrainConfig) -> tuple[tuple[str, int], ...]:
+    """Return (suite, task index) of every task to practise; unknown names are errors."""
+    suite, task = config.task.benchmark_name, config.task
+    named = (task.task_name,) if task.task_name is not None else task.task_names_to_use
+    indices = [resolve_task(suite, name) for name in named] or range(task_count(suite))
+    return tuple((suite, index) for index in dict.fromkeys(indices))
+
+
+def build_states(
+    config: TrainConfig, tasks: tuple[tuple[str, int], ...], position: int = 0
+) -> InitialStateSampler:
+    """Return the order in which the training initial states of all tasks are practised."""
+    train, _ = split(config.task.num_held_out_states)
+    candidates = [
+        make_initial_state(suite, task_id, index, config.task.fixture_seed)
+        for suite, task_id in tasks
+        for index in train
+    ]
+    return InitialStateSampler(candidates, config.training.seed, position)
+
+
+def build_engine(config: TrainConfig, policy: Pi0Policy) -> SingleEngine:
+    """Return the optimizer around the parameters that practice may change."""
+    algo = config.algo
+    return SingleEngine(
+        policy.trainable_parameters(expert_only=config.policy.train_expert_only),
+        config.training.optimizer,
+        algo.lr,
+        algo.warmup_steps,
+        algo.grad_norm_clip,
+    )
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Return a short hash of every setting."""
+    return hashlib.sha256(to_yaml(config).encode()).hexdigest()[:16]
+
+
+def build_trainer(
+    config: TrainConfig,
+    policy: Pi0Policy,
+    runner: EnvRunner,
+    run_dir: Path,
+    checkpoint: Path | None,
+) -> Trainer:
+    """Return a trainer, at its beginning or where ``checkpoint`` left it."""
+    tasks = resolve_tasks(config)
+    engine = build_engine(config, policy)
+    progression, position = Progression(), 0
+    if checkpoint is not None:
+        state = load_training_state(checkpoint)
+        engine.load_state(state.engine)
+        progression, position = (
+            Progression.restored(state.step, state.counters),
+            state.sampler_position,
+        )
+        logger.info("resuming %s after step %d", run_dir, state.step)
+    parts = TrainerParts(
+        policy=policy,
+        runner=runner,
+        engine=engine,
+        states=build_states(config, tasks, position),
+        tasks=tasks,
+        reporter=build_reporter(config, run_dir, progression.step),
+        progress=make_progress(Console(stderr=True)),
+        run_dir=run_dir,
+        config_hash=config_hash(config),
+    )
+    return Trainer(config, parts, progression)
+
+
+def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Reporter:
+    """Return everything that records the figures of a step."""
+    reporters: list[Reporter] = [
+        JsonlReporter(run_dir / "metrics.jsonl", last_step=last_step),
+        LineReporter(),
+    ]
+    if config.logging.tensorboard:
+        reporters.append(TensorBoardReporter(run_dir / "tensorboard", last_step=last_step))
+    return Reporters(reporters)

@@ -1,0 +1,73 @@
+"""Demonstrations on disk: one safetensors file per task, self-describing, never pickled."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstrations:
+    """Frames of successful expert episodes of one task.
+
+    Legend: F frames, N cameras, H actions per chunk.
+
+    Attributes:
+        suite: LIBERO suite.
+        task_id: Task number within the suite.
+        task: The instruction.
+        images: uint8 [F, N, height, width, 3], as LIBERO renders them.
+        proprio: float64 [F, 9].
+        actions: float32 [F, H, 7]: what the expert would do from this frame on, simulator space.
+        num_attempts: Expert episodes tried.
+        num_successes: Expert episodes that succeeded; only those are kept.
+        num_steps: Control steps of the kept episodes, summed.
+    """
+
+    suite: str
+    task_id: int
+    task: str
+    images: NDArray[np.uint8]
+    proprio: NDArray[np.float64]
+    actions: NDArray[np.float32]
+    num_attempts: int
+    num_successes: int
+    num_steps: int
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+_ARRAYS = ("images", "proprio", "actions")
+_NUMBERS = ("task_id", "num_attempts", "num_successes", "num_steps")
+
+
+def save_demonstrations(demos: Demonstrations, folder: Path) -> Path:
+    """Write ``<suite>_<task_id>.safetensors`` into ``folder``."""
+    path = folder / f"{demos.suite}_{demos.task_id}.safetensors"
+    meta = {name: getattr(demos, name) for name in ("suite", "task", *_NUMBERS)}
+    arrays = {name: np.ascontiguousarray(getattr(demos, name)) for name in _ARRAYS}
+    temporary = path.with_suffix(".tmp")
+    save_file(arrays, temporary, metadata={"demonstrations": json.dumps(meta)})
+    temporary.replace(path)
+    return path
+
+
+def load_demonstrations(folder: Path) -> list[Demonstrations]:
+    """Read every task file in ``folder``, in name order."""
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(f"no demonstrations (*.safetensors) in {folder}; run: ript demos")
+    return [_load(path) for path in paths]
+
+
+def _load(path: Path) -> Demonstrations:
+    with safe_open(path, framework="numpy") as file:
+        meta = json.loads((file.metadata() or {}).get("demonstrations", "null"))
+        if meta is None:
+            raise ValueError(f"{path} holds no demonstrations; make it with: ript demos")
+        return Demonstrations(**meta, **{name: file.get_tensor(name) for name in _ARRAYS})

@@ -1,0 +1,178 @@
+"""Let the scripted experts act on real LIBERO and keep what a policy would have seen."""
+
+import logging
+import multiprocessing as mp
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import Observation, ObservationSpec
+from pi0.ript.demos.dataset import Demonstrations, save_demonstrations
+from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.env.scene import Scene
+from pi0.ript.env.suites import make_initial_state, split
+from pi0.ript.seeding import derive_seed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """How demonstrations are made. The defaults made the embedded policy.
+
+    Attributes:
+        per_task: Successful episodes kept per task.
+        max_attempts: Episodes tried per task at most.
+        max_steps: Control steps per episode.
+        frame_every: Control steps between kept frames.
+        horizon: H, actions per chunk.
+        action_noise: Largest std of the noise on executed position deltas; each episode draws its own
+            level. The label stays the expert's own action, so the data shows how to recover.
+        num_held_out_states: Initial states that are never shown (the last n of 50).
+        fixture_seed: Seeds the fixture poses.
+        seed: Seeds states and noise.
+    """
+
+    per_task: int = 40
+    max_attempts: int = 80
+    max_steps: int = 150
+    frame_every: int = 3
+    horizon: int = 10
+    action_noise: float = 0.3
+    num_held_out_states: int = 20
+    fixture_seed: int = 0
+    seed: int = 0
+
+
+class ScenePoses:
+    """The expert's privileged view of one slot of a scene."""
+
+    def __init__(self, scene: Scene, slot: int = 0) -> None:
+        self._scene = scene
+        self._slot = slot
+
+    def position(self, body: str) -> NDArray[np.float64]:
+        """Return the position of a body in the world, float64 [3], m."""
+        return self._scene.body_pose(self._slot, body)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertEpisode:
+    """Frames, the step each was seen at, and the expert's action at every step, float32 [T, 7]."""
+
+    frames: tuple[Observation, ...]
+    frame_steps: tuple[int, ...]
+    actions: NDArray[np.float32]
+    is_success: bool
+
+
+def run_expert(
+    scene: Scene, suite: str, task_id: int, index: int, seed: int, settings: DemoSettings
+) -> ExpertEpisode:
+    """Run the expert once from one of LIBERO's initial states."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    noise_std = rng.uniform(0, settings.action_noise) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
+    observation = scene.restore(0, make_initial_state(suite, task_id, index, settings.fixture_seed))
+    frames, steps, actions = [observation], [0], []
+    is_success = False
+    for action in EXPERTS[suite, task_id](ScenePoses(scene)):
+        actions.append(action)
+        executed = np.clip(action + noise_std * rng.standard_normal(7), -1, 1)
+        is_frame = len(actions) % settings.frame_every == 0
+        result = scene.execute(0, executed[None].astype(np.float32), look=is_frame)
+        is_success = result.is_success
+        if is_success or len(actions) == settings.max_steps:
+            break
+        if is_frame and result.observation is not None:
+            frames.append(result.observation)
+            steps.append(len(actions))
+    return ExpertEpisode(
+        frames=tuple(frames),
+        frame_steps=tuple(steps),
+        actions=np.array(actions, dtype=np.float32),
+        is_success=is_success,
+    )
+
+
+def chunk_labels(episode: ExpertEpisode, horizon: int) -> NDArray[np.float32]:
+    """Return float32 [F, H, 7]: the expert's next H actions per frame; the last action is held."""
+    last = len(episode.actions) - 1
+    rows = [np.minimum(np.arange(step, step + horizon), last) for step in episode.frame_steps]
+    return episode.actions[np.stack(rows)]
+
+
+def _attempts(suite: str, task_id: int, settings: DemoSettings) -> Iterator[tuple[int, int]]:
+    """Yield (initial state index, seed), cycling through the training states."""
+    train, _ = split(settings.num_held_out_states)
+    for attempt in range(settings.max_attempts):
+        yield train[attempt % len(train)], derive_seed(settings.seed, suite, task_id, attempt)
+
+
+def record_task(
+    suite: str, task_id: int, spec: ObservationSpec, settings: DemoSettings
+) -> Demonstrations:
+    """Record one task until ``per_task`` successes are kept."""
+    scene = Scene(suite, task_id, spec, num_slots=1)
+    kept: list[ExpertEpisode] = []
+    num_attempts = 0
+    try:
+        for index, seed in _attempts(suite, task_id, settings):
+            episode = run_expert(scene, suite, task_id, index, seed, settings)
+            num_attempts += 1
+            kept += [episode] if episode.is_success else []
+            if len(kept) == settings.per_task:
+                break
+    finally:
+        scene.close()
+    if not kept:
+        raise RuntimeError(
+            f"the expert of {suite} {task_id} never succeeded in {num_attempts} attempts"
+        )
+    frames = [frame for episode in kept for frame in episode.frames]
+    return Demonstrations(
+        suite=suite,
+        task_id=task_id,
+        task=scene.language,
+        images=np.stack([frame.images for frame in frames]),
+        proprio=np.stack([frame.proprio for frame in frames]),
+        actions=np.concatenate([chunk_labels(episode, settings.horizon) for episode in kept]),
+        num_attempts=num_attempts,
+        num_successes=len(kept),
+        num_steps=sum(len(episode.actions) for episode in kept),
+    )
+
+
+def _record_to_file(
+    suite: str, task_id: int, spec: ObservationSpec, settings: DemoSettings, folder: Path
+) -> None:
+    save_demonstrations(record_task(suite, task_id, spec, settings), folder)
+
+
+def record_all(
+    tasks: list[tuple[str, int]],
+    spec: ObservationSpec,
+    settings: DemoSettings,
+    folder: Path,
+    num_workers: int,
+) -> None:
+    """Record several tasks, a process each, ``num_workers`` at a time; files are the only result."""
+    folder.mkdir(parents=True, exist_ok=True)
+    context = mp.get_context("spawn")
+    waiting = [
+        context.Process(target=_record_to_file, args=(suite, task_id, spec, settings, folder))
+        for suite, task_id in tasks
+    ]
+    for start in range(0, len(waiting), num_workers):
+        batch = waiting[start : start + num_workers]
+        for process in batch:
+            process.start()
+        for process in batch:
+            process.join()
+            if process.exitcode != 0:
+                raise RuntimeError(
+                    f"recording ended with exit code {process.exitcode}; see its output above"
+                )
+    logger.info("recorded %d tasks in %s", len(tasks), folder)

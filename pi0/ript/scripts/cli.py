@@ -1,0 +1,37 @@
+"""The ``ript`` command: ``ript train|eval|demos|sft ...``."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from pi0.ript.report.console import setup_logging
+from pi0.ript.scripts.exits import run_main
+
+COMMANDS = {
+    "train": ("pi0.ript.scripts.train_ript_pi0", "improve a policy by practice"),
+    "eval": ("pi0.ript.scripts.eval", "measure a policy on held-out initial states"),
+    "demos": ("pi0.ript.scripts.demos", "record demonstrations of the scripted experts"),
+    "sft": ("pi0.ript.scripts.sft", "fine-tune a new tiny pi0 on demonstrations"),
+}
+USAGE = "usage: ript COMMAND ...\n" + "".join(
+    f"  {name:<8}{what}\n" for name, (_, what) in COMMANDS.items()
+)
+
+
+def dispatch(argv: Sequence[str]) -> None:
+    """Run the command that the first argument names."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return
+    if argv[0] not in COMMANDS:
+        raise ValueError(f"unknown command {argv[0]!r}; allowed: {', '.join(COMMANDS)}")
+    setup_logging(logging.getLevelName(logging.INFO), Console(stderr=True))
+    importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    run_main(dispatch, sys.argv[1:])

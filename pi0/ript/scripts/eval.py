@@ -1,0 +1,123 @@
+"""Measure a policy on LIBERO: ``ript eval --policy DIR --suite libero_goal --tasks 6 7 --episodes 50``."""
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from pi0.records import Sampling
+from pi0.ript import build
+from pi0.ript.atomic import write_atomically
+from pi0.ript.config.schema import (
+    EvaluationConfig,
+    FeaturesConfig,
+    PolicyConfig,
+    TaskConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from pi0.ript.env.suites import step_limit
+from pi0.ript.report.console import make_progress, setup_logging
+from pi0.ript.report.summary import success_rates, success_table
+from pi0.ript.report.video import Film
+from pi0.ript.scripts.train_ript_pi0 import create_env_runner
+from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
+
+logger = logging.getLogger(__name__)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line."""
+    defaults = TaskConfig()
+    parser = argparse.ArgumentParser(prog="ript eval", description=__doc__)
+    parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
+    parser.add_argument("--suite", required=True, help="one or more suites, separated by commas")
+    parser.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
+    parser.add_argument("--episodes", type=int, default=50, help="per task")
+    parser.add_argument("--num_parallel_envs", type=int, default=defaults.num_parallel_envs)
+    parser.add_argument("--held_out_states", type=int, default=defaults.num_held_out_states)
+    parser.add_argument(
+        "--max_episode_length", type=int, default=None, help="default: the suite's limit"
+    )
+    parser.add_argument("--denoise_steps", type=int, default=PolicyConfig().denoise_steps)
+    parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--save_videos", type=int, default=0, help="episodes filmed per task")
+    parser.add_argument(
+        "--output_dir", type=Path, default=None, help="receives results.json and videos"
+    )
+    return parser.parse_args(argv)
+
+
+def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:
+    """Return the settings of an evaluation of one suite."""
+    return TrainConfig(
+        policy_path=arguments.policy,
+        task=TaskConfig(
+            benchmark_name=suite,
+            task_names_to_use=tuple(arguments.tasks),
+            num_parallel_envs=arguments.num_parallel_envs,
+            num_held_out_states=arguments.held_out_states,
+            max_episode_length=arguments.max_episode_length,
+        ),
+        policy=PolicyConfig(device=arguments.device, denoise_steps=arguments.denoise_steps),
+        training=TrainingConfig(seed=arguments.seed),
+        evaluation=EvaluationConfig(
+            rollouts_per_task=arguments.episodes, save_videos=arguments.save_videos
+        ),
+        features=FeaturesConfig(use_ript_vla_runner=arguments.num_parallel_envs > 1),
+    )
+
+
+def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
+    """Run all suites with one loaded policy and one set of simulators."""
+    configs = [to_config(arguments, suite) for suite in arguments.suite.split(",")]
+    requests = [
+        replace(request, group=len(configs) * request.group + position)
+        for position, config in enumerate(configs)
+        for request in evaluation_requests(
+            build.resolve_tasks(config),
+            episodes_per_task=arguments.episodes,
+            held_out=arguments.held_out_states,
+            fixture_seed=config.task.fixture_seed,
+            seed=arguments.seed,
+            max_episode_length=arguments.max_episode_length
+            or step_limit(config.task.benchmark_name),
+            num_filmed=arguments.save_videos if arguments.output_dir else 0,
+        )
+    ]
+    policy = build.build_policy(configs[0])
+    sampling = Sampling(num_steps=arguments.denoise_steps)
+    progress = make_progress(Console(stderr=True))
+    with (
+        create_env_runner(configs[0], policy) as runner,
+        progress.stage("evaluate", len(requests)) as show,
+    ):
+        film = Film((arguments.output_dir or Path()) / "videos", show)
+        return evaluate(lambda source: runner.run(source, sampling), requests, film)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluate, print the table, write ``results.json``."""
+    arguments = parse(argv)
+    setup_logging("INFO", Console(stderr=True))
+    records = evaluate_suites(arguments)
+    outcomes: dict[str, list[bool]] = {}
+    for record in records:
+        name = f"{record.suite}/{record.task_id} {record.task}"
+        outcomes.setdefault(name, []).append(record.is_success)
+    print(success_table(outcomes), end="")
+    if arguments.output_dir:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        results = {
+            "policy": arguments.policy,
+            "success": {name: asdict(rate) for name, rate in success_rates(outcomes).items()},
+            "episodes": [record.to_dict() for record in records],
+        }
+        write_atomically(
+            arguments.output_dir / "results.json", json.dumps(results, indent=1) + "\n"
+        )

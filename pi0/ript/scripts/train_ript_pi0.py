@@ -1,0 +1,124 @@
+"""Improve a pi0 policy by practice on LIBERO.
+
+python pi0/ript/scripts/train_ript_pi0.py --config_path pi0/ript/config/debug_train_ript_vla.yaml
+"""
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from pi0.ript import build
+from pi0.ript.config.load import Launch, load_launch, save_config
+from pi0.ript.config.runner_choice import RunnerName, choose_runner
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.env.runner import EnvRunner
+from pi0.ript.interfaces import Policy
+from pi0.ript.report.console import setup_logging
+from pi0.ript.scripts.exits import run_main
+from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
+from pi0.ript.train.run import train_run
+
+logger = logging.getLogger(__name__)
+
+RunnerClass = Callable[..., EnvRunner]
+
+_RUNNERS: dict[RunnerName, tuple[str, str]] = {
+    "serial": ("pi0.ript.env.pi0_libero_runner", "LIBEROEnvRunner"),
+    "parallel": ("pi0.ript.env.pi0_libero_runner_ript_vla", "PI0LiberoRunner"),
+}
+
+
+def _import_runner(name: RunnerName) -> tuple[RunnerClass | None, str]:
+    """Return a runner class, or None with the reason why it cannot be had."""
+    module, attribute = _RUNNERS[name]
+    try:
+        return getattr(importlib.import_module(module), attribute), ""
+    except ImportError as error:
+        return None, str(error)
+
+
+def import_runner_classes() -> tuple[RunnerClass | None, RunnerClass | None]:
+    """Return (LIBEROEnvRunner, PI0LiberoRunner); None stands for one that cannot be imported."""
+    return _import_runner("serial")[0], _import_runner("parallel")[0]
+
+
+def create_env_runner(
+    config: TrainConfig, policy: Policy, rank: int = 0, world_size: int = 1
+) -> EnvRunner:
+    """Return the runner that the configuration or ``USE_RIPT_VLA_RUNNER`` asks for.
+
+    If it cannot be imported the other one is used, with one warning that names the reason.
+
+    Raises:
+        RuntimeError: Neither runner can be imported.
+    """
+    choice = choose_runner(config, os.environ)
+    other: RunnerName = "serial" if choice.name == "parallel" else "parallel"
+    runner, reason = _import_runner(choice.name)
+    name = choice.name
+    if runner is None:
+        runner, other_reason = _import_runner(other)
+        if runner is None:
+            raise RuntimeError(
+                f"no usable runner: {choice.name}: {reason}; {other}: {other_reason}"
+            )
+        name = other
+        logger.warning(
+            "the %s runner was requested by %s but cannot be imported (%s); using the %s runner instead; "
+            "run 'make setup' to repair the installation",
+            choice.name, choice.source, reason, other,
+        )  # fmt: skip
+    slots = config.task.num_parallel_envs if name == "parallel" else 1
+    if rank == 0:
+        logger.info(
+            "runner: %s, %d simulator slots, chosen by %s", _RUNNERS[name][1], slots, choice.source
+        )
+    return runner(
+        policy=policy,
+        benchmark_name=config.task.benchmark_name,
+        rollouts_per_env=config.algo.rloo_batch_size,
+        num_parallel_envs=slots,
+        max_episode_length=config.task.max_episode_length,
+        task_names_to_use=list(config.task.task_names_to_use),
+        config=config,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def new_run_dir(config: TrainConfig) -> Path:
+    """Create ``output_dir/exp_name_<time>`` and save the resolved configuration in it."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
+    run_dir = Path(config.output_dir) / f"{config.exp_name}_{stamp}"
+    run_dir.mkdir(parents=True)
+    save_config(config, run_dir / "config.yaml")
+    return run_dir
+
+
+def run(launch: Launch) -> Path:
+    """Train as asked and return the run directory."""
+    config = launch.config
+    build.resolve_tasks(config)
+    checkpoint = find_last(launch.resume) if launch.resume else None
+    policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
+    runner = create_env_runner(config, policy)
+    with runner:
+        run_dir = launch.resume or new_run_dir(config)
+        train_run(build.build_trainer(config, policy, runner, run_dir, checkpoint), run_dir)
+    return run_dir
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, build, run."""
+    launch = load_launch(argv)
+    setup_logging(launch.config.logging.level, Console(stderr=True))
+    run(launch)
+
+
+if __name__ == "__main__":
+    run_main(main)

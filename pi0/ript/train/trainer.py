@@ -1,0 +1,251 @@
+"""The RIPT loop: practise, compare, learn, report."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pi0.policy import Pi0Policy
+from pi0.records import Sampling
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.single import SingleEngine
+from pi0.ript.env.runner import EnvRunner
+from pi0.ript.env.suites import step_limit
+from pi0.ript.interfaces import Progress, Reporter
+from pi0.ript.report.video import Film
+from pi0.ript.seeding import derive_seed
+from pi0.ript.train.batch import make_batch
+from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
+from pi0.ript.train.collect import Collection, GroupCollector, collect
+from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
+from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.update import update
+from pi0.ript.types import InitialState, UpdateStats
+
+logger = logging.getLogger(__name__)
+
+TARGET_WINDOW = 3
+
+
+@dataclass(slots=True)
+class Progression:
+    """The counters of a run; all of its state outside simulators, policy and optimizer."""
+
+    step: int = 0
+    num_episodes: int = 0
+    num_env_steps: int = 0
+    recent_success: list[float] = field(default_factory=list[float])
+
+    def counters(self) -> dict[str, int | float]:
+        """Return the counters as plain numbers for a checkpoint."""
+        recent = {f"recent_success_{n}": rate for n, rate in enumerate(self.recent_success)}
+        return {"num_episodes": self.num_episodes, "num_env_steps": self.num_env_steps, **recent}
+
+    @classmethod
+    def restored(cls, step: int, counters: Mapping[str, int | float]) -> "Progression":
+        """Return the progression stored in a checkpoint."""
+        names = sorted(name for name in counters if name.startswith("recent_success_"))
+        return cls(
+            step=step,
+            num_episodes=int(counters["num_episodes"]),
+            num_env_steps=int(counters["num_env_steps"]),
+            recent_success=[float(counters[name]) for name in names],
+        )
+
+    def add(self, collection: Collection) -> None:
+        """Count a finished collection."""
+        self.step += 1
+        self.num_episodes += collection.num_episodes
+        self.num_env_steps += collection.num_steps
+        self.recent_success = [*self.recent_success, collection.success_rate][-TARGET_WINDOW:]
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside to ``stage``."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerParts:
+    """What ``build.py`` puts together for a trainer."""
+
+    policy: Pi0Policy
+    runner: EnvRunner
+    engine: SingleEngine
+    states: InitialStateSampler
+    tasks: tuple[tuple[str, int], ...]
+    reporter: Reporter
+    progress: Progress
+    run_dir: Path
+    config_hash: str
+
+
+class Trainer:
+    """Runs RIPT from wherever ``progression`` stands."""
+
+    def __init__(self, config: TrainConfig, parts: TrainerParts, progression: Progression) -> None:
+        self._config = config
+        self._parts = parts
+        self._progression = progression
+        self._sampling = Sampling(
+            num_steps=config.policy.denoise_steps, noise_scale=config.algo.noise_scale
+        )
+        self.stopwatch = Stopwatch()
+
+    @property
+    def step(self) -> int:
+        """Return the RIPT steps finished."""
+        return self._progression.step
+
+    def train(self) -> None:
+        """Practise until the last step or the target, leaving a checkpoint of the end."""
+        if self.step == 0:
+            self._save()
+        while not self._is_finished():
+            step = self.step + 1
+            watch = Stopwatch()
+            with watch.measure("collect"):
+                collection = self._collect(step)
+            with watch.measure("update"):
+                stats = self._update(step, collection)
+            self._progression.add(collection)
+            with watch.measure("checkpoint"):
+                self._save_if_due()
+            self._report(collection, stats, watch)
+
+    def evaluate(self) -> list[EpisodeRecord]:
+        """Measure the current policy on the held-out episodes, the same ones every time."""
+        config = self._config
+        requests = evaluation_requests(
+            self._parts.tasks,
+            episodes_per_task=config.evaluation.rollouts_per_task,
+            held_out=config.task.num_held_out_states,
+            fixture_seed=config.task.fixture_seed,
+            seed=config.training.seed,
+            max_episode_length=config.task.max_episode_length,
+            num_filmed=config.evaluation.save_videos,
+        )
+        sampling = Sampling(num_steps=config.policy.denoise_steps)
+        name = f"evaluate after step {self.step}"
+        with (
+            self.stopwatch.measure("evaluate"),
+            self._parts.progress.stage(name, len(requests)) as show,
+        ):
+            film = Film(self._parts.run_dir / "videos" / f"step_{self.step}", show)
+            return evaluate(lambda source: self._parts.runner.run(source, sampling), requests, film)
+
+    def _is_finished(self) -> bool:
+        progression, training = self._progression, self._config.training
+        if progression.step >= training.num_train_steps:
+            return True
+        recent = progression.recent_success
+        has_enough = len(recent) == TARGET_WINDOW and training.target_success is not None
+        return has_enough and sum(recent) / TARGET_WINDOW >= (training.target_success or 0.0)
+
+    def _collect(self, step: int) -> Collection:
+        algo, seed = self._config.algo, self._config.training.seed
+        collector = GroupCollector(
+            self._parts.states.next, self._max_steps, algo, seed, "rollout", step
+        )
+        wanted = algo.demo_batch_size * algo.rloo_batch_size
+        with self._parts.progress.stage(f"step {step} practise", wanted) as on_episode:
+            return collect(
+                lambda source: self._parts.runner.run(source, self._sampling), collector, on_episode
+            )
+
+    def _max_steps(self, state: InitialState) -> int:
+        return self._config.task.max_episode_length or step_limit(state.suite)
+
+    def _update(self, step: int, collection: Collection) -> UpdateStats | None:
+        if not collection.groups:
+            logger.warning(
+                "step %d: none of %d groups was mixed; nothing to learn from",
+                step,
+                collection.num_tried,
+            )
+            return None
+        algo = self._config.algo
+        return update(
+            self._parts.policy,
+            self._parts.engine,
+            make_batch(collection.groups, algo.loss_aggregation),
+            algo,
+            self._sampling,
+            derive_seed(self._config.training.seed, "update", step),
+            train_expert_only=self._config.policy.train_expert_only,
+        )
+
+    def _save_if_due(self) -> None:
+        training = self._config.training
+        if self.step % training.save_freq == 0 or self._is_finished():
+            self._save()
+
+    def _save(self) -> None:
+        state = TrainingState(
+            step=self._progression.step,
+            engine=self._parts.engine.state(),
+            sampler_position=self._parts.states.position,
+            counters=self._progression.counters(),
+            config_hash=self._parts.config_hash,
+        )
+        save_checkpoint(
+            self._parts.run_dir,
+            self._parts.policy,
+            state,
+            self._config.training.keep_checkpoints,
+        )
+
+    def _report(self, collection: Collection, stats: UpdateStats | None, watch: Stopwatch) -> None:
+        for stage, seconds in watch.seconds.items():
+            self.stopwatch.seconds[stage] = self.stopwatch.seconds.get(stage, 0.0) + seconds
+        metrics = {
+            **collection_metrics(collection),
+            **update_metrics(stats),
+            "train/num_episodes": self._progression.num_episodes,
+            "train/num_env_steps": self._progression.num_env_steps,
+            **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
+            **self._parts.runner.stats.metrics(watch.seconds["collect"]),
+        }
+        self._parts.reporter.log(self._progression.step, metrics)
+
+
+def collection_metrics(collection: Collection) -> dict[str, float | str]:
+    """Return the figures of a collection."""
+    episodes = max(1, collection.num_episodes)
+    return {
+        "rollout/success_rate": collection.success_rate,
+        "rollout/groups_accepted": len(collection.groups),
+        "rollout/groups_tried": collection.num_tried,
+        "rollout/groups_crashed": collection.num_crashed,
+        "rollout/ended_by": collection.ended_by,
+        "rollout/num_episodes": collection.num_episodes,
+        "rollout/episode_length_steps": collection.num_steps / episodes,
+    }
+
+
+def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
+    """Return the figures of an update; a skipped one took no optimizer step."""
+    if stats is None:
+        return {"update/num_optimizer_steps": 0}
+    return {
+        "update/loss": stats.loss,
+        "update/kl": stats.kl,
+        "update/clip_fraction": stats.clip_fraction,
+        "update/grad_norm": stats.grad_norm,
+        "update/log_ratio_max": stats.log_ratio_max,
+        "update/num_optimizer_steps": stats.num_optimizer_steps,
+        "update/has_stopped_early": float(stats.has_stopped_early),
+    }

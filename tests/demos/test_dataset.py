@@ -1,0 +1,53 @@
+"""Demonstrations on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pi0.ript.demos.dataset import Demonstrations, load_demonstrations, save_demonstrations
+
+
+def _demos(task_id: int) -> Demonstrations:
+    return Demonstrations(
+        suite="libero_goal",
+        task_id=task_id,
+        task="turn on the stove",
+        images=np.full((2, 1, 4, 4, 3), task_id, np.uint8),
+        proprio=np.arange(18.0).reshape(2, 9),
+        actions=np.ones((2, 3, 7), np.float32),
+        num_attempts=3,
+        num_successes=2,
+        num_steps=50,
+    )
+
+
+def test_what_is_saved_is_loaded_in_name_order(tmp_path: Path):
+    for task_id in (7, 1):
+        save_demonstrations(_demos(task_id), tmp_path)
+
+    first, second = load_demonstrations(tmp_path)
+
+    assert (first.task_id, second.task_id) == (1, 7)
+    assert (second.suite, second.task, second.num_attempts) == (
+        "libero_goal",
+        "turn on the stove",
+        3,
+    )
+    for name in ("images", "proprio", "actions"):
+        np.testing.assert_array_equal(getattr(second, name), getattr(_demos(7), name))
+        assert getattr(second, name).dtype == getattr(_demos(7), name).dtype
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="run: ript demos"):
+        load_demonstrations(tmp_path)
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path):
+    save_file({"x": np.zeros(1)}, tmp_path / "model.safetensors")
+
+    with pytest.raises(ValueError, match=r"model\.safetensors holds no demonstrations"):
+        load_demonstrations(tmp_path)

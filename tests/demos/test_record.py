@@ -1,0 +1,40 @@
+"""Scripted experts on real LIBERO, and the labels made from what they did."""
+
+import numpy as np
+import pytest
+
+from pi0.records import Observation
+from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.demos.record import DemoSettings, ExpertEpisode, chunk_labels, run_expert
+from pi0.ript.env.scene import Scene
+from pi0.tiny import tiny_card
+
+
+def test_labels_are_the_next_actions_and_hold_the_last_one():
+    look = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.zeros(9))
+    actions = np.repeat(np.arange(5, dtype=np.float32)[:, None], 7, axis=1)
+    episode = ExpertEpisode(
+        frames=(look, look), frame_steps=(0, 3), actions=actions, is_success=True
+    )
+
+    labels = chunk_labels(episode, horizon=4)
+
+    # From step 0: actions 0 1 2 3. From step 3: actions 3 4, then the last one held.
+    assert labels[:, :, 0].tolist() == [[0, 1, 2, 3], [3, 4, 4, 4]]
+
+
+@pytest.mark.libero
+@pytest.mark.parametrize(("suite", "task_id"), [("libero_goal", 7), ("libero_goal", 6)])
+def test_experts_succeed_and_repeat_bit_for_bit(suite: str, task_id: int):
+    assert (suite, task_id) in EXPERTS
+    scene = Scene(suite, task_id, tiny_card().spec, num_slots=1)
+    settings = DemoSettings(frame_every=20)
+
+    episode = run_expert(scene, suite, task_id, 0, 5, settings)
+    again = run_expert(scene, suite, task_id, 0, 5, settings)
+    scene.close()
+
+    assert episode.is_success
+    np.testing.assert_array_equal(episode.actions, again.actions)
+    np.testing.assert_array_equal(episode.frames[-1].images, again.frames[-1].images)
+    assert episode.frame_steps == tuple(range(0, len(episode.actions), 20))

@@ -1,0 +1,255 @@
+"""The scene equals LIBERO's own OffScreenRenderEnv: states bit for bit, pictures pixel for pixel."""
+
+import numpy as np
+import pytest
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.suites import bddl_file, make_initial_state
+from pi0.ript.types import InitialState
+
+pytestmark = pytest.mark.libero
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+SPEC = ObservationSpec(cameras=CAMERAS, height=64, width=64)
+SUITE, TASK = "libero_goal", 7  # turn on the stove: has fixtures and a burner that changes colour
+SETTLE = [0, 0, 0, 0, 0, 0, -1]
+KNOB = "flat_stove_1_button"
+
+
+def open_scene(suite, task, **rest):
+    from pi0.ript.env.scene import Scene  # noqa: PLC0415 - only simulator tests load the simulator
+
+    return Scene(suite, task, SPEC, num_slots=3, **rest)
+
+
+def open_reference(suite, task):
+    from libero.libero.envs import OffScreenRenderEnv  # noqa: PLC0415 - as above
+
+    return OffScreenRenderEnv(
+        bddl_file_name=str(bddl_file(suite, task)),
+        camera_heights=64,
+        camera_widths=64,
+        camera_names=list(CAMERAS),
+    )
+
+
+@pytest.fixture(scope="module")
+def scene():
+    scene = open_scene(SUITE, TASK)
+    yield scene
+    scene.close()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    env = open_reference(SUITE, TASK)
+    yield env
+    make_current(env)
+    env.close()
+
+
+def actions(seed, count):
+    noise = np.random.default_rng(seed).normal(0, 0.6, (count, 7))
+    return np.clip(noise, -1, 1).astype(np.float32)
+
+
+def make_current(env):
+    # robosuite assumes that its own GL context is the only one of the process.
+    env.sim._render_context_offscreen.gl_ctx.make_current()
+
+
+def start_reference(env, initial_state, num_steps_wait=10):
+    make_current(env)
+    # LIBERO appends the joint initializers again on every reset; a new environment has one set.
+    kinds = {(type(i), i.name): i for i in env.env.object_property_initializers}
+    env.env.object_property_initializers = list(kinds.values())
+    env.seed(initial_state.fixture_seed)
+    env.reset()
+    seen = env.set_init_state(initial_state.state)
+    for _ in range(num_steps_wait):
+        seen, _, _, _ = env.step(SETTLE)
+    return seen
+
+
+def assert_equal(scene, slot, observation, env, seen):
+    data = env.sim.data
+    theirs = np.concatenate([[data.time], data.qpos, data.qvel])
+    np.testing.assert_array_equal(scene.physics_state(slot), theirs)
+    parts = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+    np.testing.assert_array_equal(observation.proprio, np.concatenate([seen[p] for p in parts]))
+    pictures = np.stack([seen[f"{camera}_image"] for camera in CAMERAS])
+    np.testing.assert_array_equal(observation.images, pictures)
+
+
+def compare_episode(scene, env, initial_state, chunks, slot=0):
+    observation = scene.restore(slot, initial_state)
+    seen = start_reference(env, initial_state)
+    assert_equal(scene, slot, observation, env, seen)
+    for chunk in chunks:
+        result = scene.execute(slot, chunk)
+        make_current(env)
+        num_steps, done = 0, False
+        while num_steps < len(chunk) and not done:
+            seen, _, done, _ = env.step(chunk[num_steps])
+            num_steps += 1
+        assert (result.is_success, result.num_steps) == (done, num_steps)
+        assert_equal(scene, slot, result.observation, env, seen)
+
+
+def with_knob(scene, initial_state, angle):
+    """The same situation with the stove's knob turned by hand; qpos starts after the time."""
+    address = scene._env.sim.model.get_joint_qpos_addr(KNOB)
+    state = initial_state.state.copy()
+    state[1 + address] = angle
+    return InitialState(suite=SUITE, task_id=TASK, index=-1, fixture_seed=2, state=state)
+
+
+def test_an_episode_equals_liberos_bit_for_bit(scene, reference):
+    initial_state = make_initial_state(SUITE, TASK, 3, fixture_seed=5)
+
+    compare_episode(scene, reference, initial_state, [actions(n, 3 + n) for n in range(4)])
+
+
+def test_other_fixture_poses_and_a_success_equal_liberos_too(scene, reference):
+    # The stove is on when the knob is beyond 0.5 rad, so the first step already succeeds.
+    initial_state = with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 1.0)
+
+    compare_episode(scene, reference, initial_state, [actions(0, 4)], slot=1)
+
+
+def test_without_settling_the_look_is_that_of_the_set_state(reference):
+    scene = open_scene(SUITE, TASK, num_steps_wait=0)
+    initial_state = make_initial_state(SUITE, TASK, 8, fixture_seed=1)
+
+    observation = scene.restore(0, initial_state)
+    seen = start_reference(reference, initial_state, num_steps_wait=0)
+
+    assert_equal(scene, 0, observation, reference, seen)
+    scene.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("suite", "task"),
+    [("libero_10", 2), ("libero_10", 7), ("libero_goal", 3), ("libero_object", 0),
+     ("libero_spatial", 2)],
+)  # fmt: skip
+def test_other_suites_equal_libero(suite, task):
+    scene, env = open_scene(suite, task), open_reference(suite, task)
+    initial_state = make_initial_state(suite, task, 11, fixture_seed=5)
+
+    compare_episode(scene, env, initial_state, [actions(n, 10) for n in range(4)])
+    scene.close()
+    make_current(env)
+    env.close()
+
+
+def test_success_is_sticky(scene):
+    scene.restore(0, with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 1.0))
+
+    first = scene.execute(0, actions(0, 4))
+    again = scene.execute(0, actions(1, 4))
+
+    assert (first.is_success, first.num_steps) == (True, 1)
+    assert (again.is_success, again.num_steps) == (True, 0)
+
+
+def test_slots_are_independent_of_their_neighbours(scene):
+    starts = [make_initial_state(SUITE, TASK, n, fixture_seed=n) for n in range(3)]
+    starts[1] = with_knob(scene, starts[1], 0.4)
+    plans = [[actions(10 * slot + n, 2) for n in range(3)] for slot in range(3)]
+
+    def run_alone(slot):
+        looks = [scene.restore(0, starts[slot])]
+        looks += [scene.execute(0, chunk).observation for chunk in plans[slot]]
+        return looks, scene.physics_state(0)
+
+    alone = [run_alone(slot) for slot in range(3)]
+    together = [[scene.restore(slot, starts[slot])] for slot in range(3)]
+    order = np.random.default_rng(0).permutation([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    for slot in order:
+        chunk = plans[slot][len(together[slot]) - 1]
+        together[slot].append(scene.execute(slot, chunk).observation)
+
+    for slot, (looks, state) in enumerate(alone):
+        np.testing.assert_array_equal(scene.physics_state(slot), state)
+        for mine, theirs in zip(together[slot], looks, strict=True):
+            np.testing.assert_array_equal(mine.images, theirs.images)
+            np.testing.assert_array_equal(mine.proprio, theirs.proprio)
+
+
+def test_a_remembered_restore_continues_like_the_first_one(scene):
+    initial_state = make_initial_state(SUITE, TASK, 20, fixture_seed=3)
+
+    def episode(slot):
+        look = scene.restore(slot, initial_state)
+        result = scene.execute(slot, actions(4, 6))
+        return look.images, scene.physics_state(slot), result.observation.images
+
+    first = episode(0)
+    scene.restore(1, make_initial_state(SUITE, TASK, 21, fixture_seed=9))
+    scene.execute(1, actions(5, 6))
+
+    for slot in (1, 0):
+        for mine, theirs in zip(episode(slot), first, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_fixture_seed_decides_where_the_fixtures_stand(scene):
+    def cabinet(seed):
+        scene.restore(0, make_initial_state(SUITE, TASK, 0, fixture_seed=seed))
+        return scene.body_pose(0, "wooden_cabinet_1_main")[0]
+
+    np.testing.assert_array_equal(cabinet(1), cabinet(1))
+    assert np.abs(cabinet(1) - cabinet(2)).max() > 1e-4
+
+
+def test_restoring_leaves_numpys_global_generator_alone(scene):
+    np.random.seed(7)  # noqa: NPY002 - the generator LIBERO uses
+    expected = np.random.rand()  # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
+
+    scene.restore(0, make_initial_state(SUITE, TASK, 30, fixture_seed=11))
+
+    assert np.random.rand() == expected  # noqa: NPY002
+
+
+def test_more_than_a_thousand_steps_raise_nothing(scene):
+    scene.restore(0, make_initial_state(SUITE, TASK, 0, fixture_seed=0))
+    still = np.tile(np.float32(SETTLE), (1010, 1))
+
+    assert scene.execute(0, still, look=False).num_steps == 1010
+
+
+def test_execute_without_look_changes_no_physics(scene):
+    initial_state = make_initial_state(SUITE, TASK, 0, fixture_seed=0)
+    for slot, look in ((0, True), (1, False)):
+        scene.restore(slot, initial_state)
+        result = scene.execute(slot, actions(3, 5), look=look)
+        assert (result.observation is not None) is look
+
+    np.testing.assert_array_equal(scene.physics_state(0), scene.physics_state(1))
+
+
+def test_wrong_input_is_refused(scene):
+    scene.restore(0, make_initial_state(SUITE, TASK, 0, fixture_seed=0))
+    with pytest.raises(ValueError, match=r"shape \[h, 7\], got \[7\]"):
+        scene.execute(0, np.zeros(7, np.float32))
+    with pytest.raises(ValueError, match="finite"):
+        scene.execute(0, np.full((2, 7), np.nan, np.float32))
+    other = make_initial_state("libero_goal", 6, 0, fixture_seed=0)
+    with pytest.raises(ValueError, match="libero_goal task 7, the initial state belongs to"):
+        scene.restore(0, other)
+    short = InitialState(
+        suite=SUITE, task_id=TASK, index=-1, fixture_seed=0, state=np.zeros(8, np.float64)
+    )
+    with pytest.raises(ValueError, match="have length 79, got 8"):
+        scene.restore(0, short)
+
+
+def test_an_unknown_camera_names_the_allowed_ones():
+    from pi0.ript.env.scene import Scene  # noqa: PLC0415
+
+    spec = ObservationSpec(cameras=("sideview2",), height=8, width=8)
+    with pytest.raises(ValueError, match=r"no camera 'sideview2'.*agentview"):
+        Scene(SUITE, TASK, spec, num_slots=1)

@@ -1,0 +1,139 @@
+"""Collection: which rollouts are requested, which groups are accepted, when it ends."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.train.collect import Collection, GroupCollector, collect
+from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
+
+K, G = 2, 2
+Verdict = Callable[[EpisodeRequest], Outcome]
+
+
+def _states() -> Callable[[], InitialState]:
+    numbers = itertools.count()
+    return lambda: InitialState(
+        suite="libero_goal", task_id=7, index=next(numbers), fixture_seed=0, state=np.zeros(3)
+    )
+
+
+def _collector(**overrides: object) -> GroupCollector:
+    settings = {"rloo_batch_size": K, "demo_batch_size": G, "max_sampling_attempts": 3, **overrides}
+    return GroupCollector(_states(), lambda _: 60, AlgoConfig(**settings), 42, "rollout", 1)
+
+
+def _run(
+    collector: GroupCollector, verdict: Verdict, *, slots: int, newest_first: bool
+) -> Collection:
+    """Finish requests with up to ``slots`` under way, oldest or newest first."""
+
+    def run(source: Callable[[], EpisodeRequest | None]) -> Iterator[Episode]:
+        under_way: list[EpisodeRequest] = []
+        while True:
+            while len(under_way) < slots and (request := source()) is not None:
+                under_way.append(request)
+            if not under_way:
+                return
+            request = under_way.pop(-1 if newest_first else 0)
+            yield Episode(
+                request=request,
+                task="turn on the stove",
+                decisions=(),
+                outcome=verdict(request),
+                num_steps=10 * (request.group + 1),
+            )
+
+    return collect(run, collector, lambda _: None)
+
+
+def _second_of_each(request: EpisodeRequest) -> Outcome:
+    return "success" if request.rollout == 1 else "failure"
+
+
+def _uniform_in(groups: set[int]) -> Verdict:
+    return lambda request: "failure" if request.group in groups else _second_of_each(request)
+
+
+def test_mixed_groups_are_accepted_until_there_are_enough():
+    result = _run(_collector(), _second_of_each, slots=8, newest_first=False)
+
+    assert result.ended_by == "enough groups"
+    assert (len(result.groups), result.num_tried, result.num_episodes) == (G, G, G * K)
+    assert result.success_rate == 0.5
+    # Group 0: 2 episodes of 10 steps; group 1: 2 of 20.
+    assert result.num_steps == 60
+
+
+def test_the_rollouts_of_a_group_share_the_state_and_differ_in_seed():
+    result = _run(_collector(), _second_of_each, slots=1, newest_first=False)
+
+    for group in result.groups:
+        assert [e.request.rollout for e in group.episodes] == [0, 1]
+        assert len({e.request.initial_state.index for e in group.episodes}) == 1
+    seeds = {e.request.seed for group in result.groups for e in group.episodes}
+    assert len(seeds) == G * K
+
+
+def test_uniform_groups_are_rejected_and_replaced():
+    # Groups 0 and 2 fail throughout, so groups 1 and 3 are taken.
+    result = _run(_collector(), _uniform_in({0, 2}), slots=8, newest_first=False)
+
+    assert [group.initial_state.index for group in result.groups] == [1, 3]
+    assert result.num_tried == 4
+
+
+def test_without_dynamic_sampling_uniform_groups_are_kept():
+    collector = _collector(enable_dynamic_sampling=False)
+
+    result = _run(collector, _uniform_in({0, 1}), slots=8, newest_first=False)
+
+    assert [group.initial_state.index for group in result.groups] == [0, 1]
+
+
+@pytest.mark.parametrize("outcome", ["success", "failure"])
+def test_a_source_that_never_disagrees_ends_with_the_attempt_budget(outcome: Outcome):
+    result = _run(_collector(), lambda _: outcome, slots=3, newest_first=True)
+
+    # 3 attempts x 2 groups wanted.
+    assert (result.num_tried, result.groups, result.ended_by) == (6, (), "attempt budget")
+
+
+def test_a_crashed_rollout_drops_its_group_and_counts_as_neither_success_nor_failure():
+    def verdict(request: EpisodeRequest) -> Outcome:
+        return "crashed" if (request.group, request.rollout) == (0, 0) else _second_of_each(request)
+
+    result = _run(_collector(), verdict, slots=8, newest_first=False)
+
+    assert [group.initial_state.index for group in result.groups] == [1, 2]
+    # 3 groups of 2, one rollout crashed.
+    assert (result.num_crashed, result.num_episodes, result.num_successes) == (1, 5, 3)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_the_collection_depends_neither_on_slots_nor_on_who_finishes_first(
+    slots: int, newest_first: bool
+):
+    verdict = _uniform_in({0, 3, 4})
+    reference = _run(_collector(), verdict, slots=1, newest_first=False)
+
+    result = _run(_collector(), verdict, slots=slots, newest_first=newest_first)
+
+    assert _essence(result) == _essence(reference)
+
+
+def _essence(result: Collection) -> tuple[object, ...]:
+    seeds = [[e.request.seed for e in group.episodes] for group in result.groups]
+    return seeds, result.num_tried, result.num_episodes, result.num_successes, result.num_steps
+
+
+def test_no_group_is_tried_in_vain():
+    """The last group tried is an accepted one, however many slots ask for work."""
+    for slots in (1, 4, 16):
+        result = _run(_collector(), _uniform_in({1}), slots=slots, newest_first=True)
+
+        assert result.groups[-1].initial_state.index == result.num_tried - 1
