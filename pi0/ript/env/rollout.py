@@ -46,9 +46,9 @@ class RolloutStats:
     def metrics(self, wall_seconds: float) -> dict[str, float | str]:
         """Return the figures of a rollout that took ``wall_seconds``."""
         return {
-            "rollout/episodes_per_s": self.num_episodes / max(wall_seconds, 1e-9),
-            "rollout/env_steps_per_s": self.num_env_steps / max(wall_seconds, 1e-9),
-            "rollout/policy_batch_rows": self.policy_rows / max(self.policy_calls, 1),
+            "speed/episodes_per_s": self.num_episodes / max(wall_seconds, 1e-9),
+            "speed/env_steps_per_s": self.num_env_steps / max(wall_seconds, 1e-9),
+            "speed/policy_batch_rows": self.policy_rows / max(self.policy_calls, 1),
             "rollout/num_retries": self.num_retries,
             "time/policy_s": self.policy_seconds,
             **{f"time/worker_{stage}": s for stage, s in sorted(self.worker_seconds.items())},

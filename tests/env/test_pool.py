@@ -1,0 +1,142 @@
+"""Simulator processes: who runs what, what they load, and what happens when one is lost."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.pool import InlinePool, ProcessPool
+from pi0.ript.env.suites import make_initial_state
+
+pytestmark = pytest.mark.libero
+
+SPEC = ObservationSpec(cameras=("agentview",), height=32, width=32)
+STATE = make_initial_state("libero_goal", 7, 0, fixture_seed=0)
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with ProcessPool(SPEC, num_slots=3, num_workers=2) as pool:
+        yield pool
+
+
+def wait_for(pool, count):
+    replies = []
+    while len(replies) < count:
+        replies += pool.wait()
+    return {reply.slot: reply for reply in replies}
+
+
+def test_slots_are_spread_over_processes_that_run_at_once(pool):
+    for slot in range(3):
+        pool.restore(slot, STATE)
+    replies = wait_for(pool, 3)
+
+    assert len(set(pool.pids)) == 2
+    assert all(is_running(pid) for pid in pool.pids)
+    assert [replies[slot].error for slot in range(3)] == ["", "", ""]
+    assert all(("libero_goal", 7) in pool.loaded_scenes(slot) for slot in range(3))
+    for reply in replies.values():
+        np.testing.assert_array_equal(reply.observation.images, replies[0].observation.images)
+    assert {"build_s", "restore_s", "render_s"} <= set(replies[0].timings)
+
+
+def test_execute_reports_steps_and_looks(pool):
+    actions = np.full((3, 7), 0.2, np.float32)
+
+    for slot in (0, 1):
+        pool.execute(slot, actions)
+    first, second = wait_for(pool, 2).values()
+
+    assert (first.num_steps, first.is_success) == (3, False)
+    np.testing.assert_array_equal(first.observation.proprio, second.observation.proprio)
+    assert first.observation.images.shape == (1, 32, 32, 3)
+
+
+def test_simulator_processes_never_load_torch(pool):
+    for modules in pool.worker_modules():
+        assert {"mujoco", "libero", "numpy"} <= modules
+        assert not {"torch", "transformers", "draccus"} & modules
+
+
+def test_wrong_commands_are_refused_before_they_are_sent(pool):
+    with pytest.raises(ValueError, match=r"shape \[h, 7\], got \[3, 6\]"):
+        pool.execute(0, np.zeros((3, 6), np.float32))
+    with pytest.raises(ValueError, match="finite"):
+        pool.execute(0, np.full((1, 7), np.inf, np.float32))
+    with pytest.raises(ValueError, match=r"slot must be in 0\.\.2, got 3"):
+        pool.restore(3, STATE)
+    pool.restore(0, STATE)
+    with pytest.raises(ValueError, match="slot 0 already has a command under way"):
+        pool.restore(0, STATE)
+    wait_for(pool, 1)
+
+
+def test_a_killed_worker_is_replaced_and_its_slots_report_the_loss(pool):
+    victim, neighbour = pool.pids
+    os.kill(victim, signal.SIGKILL)
+    pool.restore(0, STATE)  # slots 0 and 2 live in the first worker, slot 1 in the second
+    pool.execute(1, np.zeros((1, 7), np.float32))
+    replies = wait_for(pool, 2)
+
+    assert f"process {victim} died" in replies[0].error
+    assert replies[1].error == ""
+    assert pool.pids[1] == neighbour
+    assert pool.pids[0] != victim
+    pool.execute(2, np.zeros((1, 7), np.float32))  # its simulation went down with the worker
+    assert "must be restored" in wait_for(pool, 1)[2].error
+
+
+def test_a_hung_worker_is_replaced():
+    with ProcessPool(SPEC, num_slots=1, num_workers=1, timeout_s=1.0) as pool:
+        [pid] = pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        pool.restore(0, STATE)
+        started = time.monotonic()
+        [reply] = pool.wait()
+
+        assert reply.error == "no answer for 1 s"
+        assert time.monotonic() - started < 10
+        assert not is_running(pid)
+
+
+def test_a_raising_slot_reports_the_error_and_the_process_lives(pool):
+    short = type(STATE)(suite="libero_goal", task_id=7, index=-1, fixture_seed=0, state=np.zeros(8))
+    pids = pool.pids
+
+    pool.restore(1, short)
+
+    assert "have length 79, got 8" in wait_for(pool, 1)[1].error
+    assert pool.pids == pids
+
+
+def test_close_leaves_no_process_behind_and_can_be_repeated():
+    before = set(os.listdir("/proc/self/fd"))
+    pool = ProcessPool(SPEC, num_slots=2, num_workers=2)
+    pids = pool.pids
+
+    pool.close()
+    pool.close()
+
+    assert not any(is_running(pid) for pid in pids)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_scenes_beyond_the_limit_are_dropped_least_recently_used_first():
+    with InlinePool(SPEC, num_slots=1, max_scenes=1) as pool:
+        for task in (7, 6):
+            pool.restore(0, make_initial_state("libero_goal", task, 0, fixture_seed=0))
+            [reply] = pool.wait()
+            assert reply.error == ""
+        assert pool.loaded_scenes(0) == {("libero_goal", 6)}
