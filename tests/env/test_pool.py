@@ -133,6 +133,16 @@ def test_close_leaves_no_process_behind_and_can_be_repeated():
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
+def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
+    with ProcessPool(SPEC, num_slots=1) as pool:
+        pool.restore(0, STATE)
+        with pytest.raises(
+            RuntimeError, match=r"could not start: MUJOCO_GL=egl .* apt-get install"
+        ):
+            pool.wait()
+
+
 def test_scenes_beyond_the_limit_are_dropped_least_recently_used_first():
     with InlinePool(SPEC, num_slots=1, max_scenes=1) as pool:
         for task in (7, 6):

@@ -174,6 +174,17 @@ def test_stopping_early_leaves_the_pool_idle():
         pool.wait()
 
 
+def test_an_interrupt_is_not_delayed_by_running_simulators():
+    class Interrupted(ToyPolicy):
+        def act(self, *rows):
+            raise KeyboardInterrupt
+
+    pool = ToyPool(8, shuffle_seed=1)  # the first wait returns some of the eight
+    with pytest.raises(KeyboardInterrupt):
+        run(pool, [toy_request(seed) for seed in range(8)], Interrupted(), batch_size=1)
+    assert pool.wait()  # left under way; closing the pool ends it
+
+
 def test_stats_count_work():
     stats = RolloutStats()
 
@@ -182,4 +193,4 @@ def test_stats_count_work():
     # 3 episodes of 8 steps in 2 chunks each: 3 restores + 6 chunks of 0.5 toy seconds.
     assert (stats.num_episodes, stats.num_env_steps, stats.policy_rows) == (3, 24, 6)
     assert stats.worker_seconds == {"physics_s": 4.5}
-    assert stats.metrics(2.0)["rollout/env_steps_per_s"] == 12.0
+    assert stats.metrics(2.0)["speed/env_steps_per_s"] == 12.0

@@ -18,16 +18,23 @@ def load_scene_class() -> "type[Scene]":
     """Return the ``Scene`` class, loading MuJoCo, robosuite and LIBERO on first use.
 
     Raises:
-        ImportError: The library for headless rendering is missing; names the packages to install.
+        ImportError: Headless rendering does not work here; names the packages to install.
     """
     backend = os.environ["MUJOCO_GL"].lower()
     library = LIBRARIES.get(backend)
     if library is not None and ctypes.util.find_library(library) is None:
-        raise ImportError(
-            f"MUJOCO_GL={backend} needs lib{library}, which is not installed: "
-            f"apt-get install {PACKAGES[backend]}"
-        )
+        raise ImportError(_advice(backend, f"needs lib{library}, which is not installed"))
     # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
+    from pi0.ript.env.renderer import probe_rendering  # noqa: PLC0415
     from pi0.ript.env.scene import Scene  # noqa: PLC0415
 
+    try:
+        probe_rendering()
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(_advice(backend, f"found no working driver ({error})")) from None
     return Scene
+
+
+def _advice(backend: str, problem: str) -> str:
+    packages = PACKAGES.get(backend, PACKAGES["egl"])
+    return f"MUJOCO_GL={backend} {problem}: apt-get install {packages}"

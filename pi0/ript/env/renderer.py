@@ -19,6 +19,13 @@ from pi0.records import ObservationSpec
 MAX_GEOMS = 1000  # robosuite's own limit; a higher one could draw what LIBERO leaves out
 
 
+def probe_rendering() -> None:
+    """Raise ``ImportError`` or ``RuntimeError`` if no GL context can be created here."""
+    context = GLContext(max_width=8, max_height=8, device_id=-1)
+    context.make_current()
+    context.free()
+
+
 class Renderer:
     """One GL context for one model, with one scene per camera."""
 

@@ -110,6 +110,9 @@ def rollout(
     scheduler = _Scheduler(pool, policy, source, sampling, batch_size, max_attempts, stats)
     try:
         yield from scheduler.run()
+    except KeyboardInterrupt:
+        scheduler.abandon()  # the program ends; closing the pool ends busy simulators
+        raise
     finally:
         scheduler.drain()
 
@@ -149,6 +152,10 @@ class _Scheduler:
         while self._under_way:
             for reply in self._wait():
                 self._under_way.pop(reply.slot)
+
+    def abandon(self) -> None:
+        """Forget what is under way."""
+        self._under_way.clear()
 
     def _worthwhile_batch(self) -> int:
         # With half of the episodes deciding the other half keeps the simulators busy meanwhile.
@@ -194,7 +201,7 @@ class _Scheduler:
         try:
             return self._pool.wait()
         except RuntimeError:  # the pool cannot work at all; there is nothing left to drain
-            self._under_way.clear()
+            self.abandon()
             raise
 
     def _advance(self, run: _Run, reply: Reply) -> Episode | None:
