@@ -1,0 +1,149 @@
+"""Whole runs on real LIBERO: killed and resumed, and the same episodes on every runner."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pi0.checkpoint import load_policy
+from pi0.records import Sampling
+from pi0.ript.config.load import read_config
+from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
+from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
+from pi0.ript.env.suites import make_initial_state
+from pi0.ript.types import Episode, EpisodeRequest
+
+pytestmark = [pytest.mark.libero, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "pi0/ript/scripts/train_ript_pi0.py"
+CONFIG = ROOT / "pi0/ript/config/debug_train_ript_vla.yaml"
+MACHINE_DEPENDENT = ("time/", "speed/")
+OVERRIDES = [
+    "--training.num_train_steps=3",
+    "--evaluation.rollouts_per_task=2",
+    "--task.max_episode_length=80",
+]
+
+
+def _start(output_dir: Path) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--config_path",
+        CONFIG,
+        "--output_dir",
+        output_dir,
+        *OVERRIDES,
+    ]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def _run_dir(output_dir: Path) -> Path:
+    (run_dir,) = output_dir.iterdir()
+    return run_dir
+
+
+def _reproducible_metrics(run_dir: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if not key.startswith(MACHINE_DEPENDENT)}
+        for line in lines
+    ]
+
+
+def _wait_for_step(output_dir: Path, step: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if list(output_dir.glob(f"*/checkpoints/{step}")):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"step {step} was not reached in time")
+
+
+def test_killed_in_the_middle_and_resumed_ends_with_the_same_bits(tmp_path: Path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert _start(undisturbed).wait(timeout=300) == 0
+
+    process = _start(killed)
+    _wait_for_step(killed, 1)
+    time.sleep(1.0)  # into the practice of step 2
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    resume = subprocess.run(
+        [sys.executable, SCRIPT, "--resume", _run_dir(killed)], timeout=300, check=False
+    )
+
+    assert resume.returncode == 0
+    assert _reproducible_metrics(_run_dir(killed)) == _reproducible_metrics(_run_dir(undisturbed))
+    for name in (
+        "checkpoints/3/pretrained_model/model.safetensors",
+        "checkpoints/3/training_state/optimizer.safetensors",
+        "evaluations/step_3.json",
+    ):
+        left, right = ((_run_dir(folder) / name).read_bytes() for folder in (killed, undisturbed))
+        assert left == right, name
+
+
+def _episodes(runner: LIBEROEnvRunner | PI0LiberoRunner) -> list[Episode]:
+    requests = iter(
+        EpisodeRequest(
+            initial_state=make_initial_state("libero_goal", 7, index, 0),
+            seed=1000 + rollout,
+            max_steps=70,
+            group=index,
+            rollout=rollout,
+        )
+        for index in range(2)
+        for rollout in range(3)
+    )
+    with runner:
+        done = list(
+            runner.run(lambda: next(requests, None), Sampling(num_steps=4, noise_scale=0.5))
+        )
+    return sorted(done, key=lambda e: (e.request.group, e.request.rollout))
+
+
+@pytest.fixture(scope="module")
+def serial_episodes() -> list[Episode]:
+    policy = load_policy("builtin")
+    return _episodes(LIBEROEnvRunner(policy, "libero_goal", config=read_config(CONFIG)))
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_serial_and_parallel_runners_give_the_same_episodes(
+    serial_episodes: list[Episode], slots: int
+):
+    config = read_config(CONFIG)
+    config = replace(config, task=replace(config.task, num_parallel_envs=slots))
+
+    episodes = _episodes(
+        PI0LiberoRunner(
+            load_policy("builtin"), "libero_goal", num_parallel_envs=slots, config=config
+        )
+    )
+
+    assert [e.outcome for e in episodes] == [e.outcome for e in serial_episodes]
+    assert [len(e.decisions) for e in episodes] == [len(e.decisions) for e in serial_episodes]
+    for ours, theirs in zip(episodes, serial_episodes, strict=True):
+        for left, right in zip(ours.decisions, theirs.decisions, strict=True):
+            np.testing.assert_allclose(left.chunk.actions, right.chunk.actions, rtol=0, atol=1e-5)
+            np.testing.assert_array_equal(left.observation.images, right.observation.images)
+
+
+def test_many_slots_fill_the_batches_of_one_policy():
+    policy = load_policy("builtin")
+    runner = PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=5, config=read_config(CONFIG))
+
+    episodes = _episodes(runner)
+
+    assert len(episodes) == 6
+    assert runner.stats.policy_rows / runner.stats.policy_calls > 1
+    assert runner.stats.policy_rows == sum(len(e.decisions) for e in episodes)
