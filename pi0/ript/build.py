@@ -12,6 +12,7 @@ from pi0.policy import Pi0Policy
 from pi0.ript.config.load import to_yaml
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.single import SingleEngine
+from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import make_initial_state, resolve_task, split, task_count
 from pi0.ript.interfaces import Reporter
@@ -38,6 +39,7 @@ def choose_device(requested: str) -> torch.device:
 
 def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Policy:
     """Load the policy once; ``path`` replaces ``policy_path`` when a run is resumed."""
+    leave_cores_to_simulators()
     policy = load_policy(
         path or config.policy_path,
         device=choose_device(config.policy.device),

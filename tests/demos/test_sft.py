@@ -73,7 +73,9 @@ def test_statistics_weigh_every_task_the_same_and_floor_constant_numbers():
 
 def test_fine_tuning_lowers_the_loss_and_repeats_bit_for_bit():
     demos = [_demos()]
-    settings = SftSettings(num_steps=12, frames_per_step=6, draws_per_frame=2, warmup_steps=2)
+    settings = SftSettings(
+        num_steps=12, frames_per_step=6, draws_per_frame=2, warmup_steps=2, task_weights=()
+    )
 
     losses = [loss for _, loss in fine_tune(new_tiny_policy(demos, seed=0), demos, settings)]
     again = [loss for _, loss in fine_tune(new_tiny_policy(demos, seed=0), demos, settings)]

@@ -144,14 +144,14 @@ class AlgoConfig:
     noise_scale: float = 0.5
     num_epochs: int = 2
     num_minibatches: int = 2
-    micro_batch_size: int = 256
-    lr: float = 5.0e-5
-    warmup_steps: int = 10
+    micro_batch_size: int = 64
+    lr: float = 2.0e-5
+    warmup_steps: int = 4
     grad_norm_clip: float = 1.0
     ppo_clip_range: float = 0.2
     ppo_clip_high: float = 0.2
     dual_clip: float = 3.0
-    kl_stop: float = 0.02
+    kl_stop: float = 0.04
     loss_aggregation: Literal["trajectory", "token"] = "trajectory"
 
     def __post_init__(self) -> None:

@@ -36,8 +36,8 @@ class DemoSettings:
         seed: Seeds states and noise.
     """
 
-    per_task: int = 40
-    max_attempts: int = 80
+    per_task: int = 50
+    max_attempts: int = 100
     max_steps: int = 150
     frame_every: int = 3
     horizon: int = 10

@@ -20,11 +20,13 @@ from pi0.ript.config.schema import (
     TrainConfig,
     TrainingConfig,
 )
-from pi0.ript.env.suites import step_limit
+from pi0.ript.env.suites import step_limit, task_language
+from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress, setup_logging
 from pi0.ript.report.summary import success_rates, success_table
 from pi0.ript.report.video import Film
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
+from pi0.ript.train.controls import BlindPolicy, MutePolicy, next_instruction
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--denoise_steps", type=int, default=PolicyConfig().denoise_steps)
     parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--control",
+        choices=("none", "blind", "mute"),
+        default="none",
+        help="blind: grey pictures; mute: every task gets the instruction of the next one",
+    )
     parser.add_argument("--save_videos", type=int, default=0, help="episodes filmed per task")
     parser.add_argument(
         "--output_dir", type=Path, default=None, help="receives results.json and videos"
@@ -73,6 +81,13 @@ def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:
     )
 
 
+def with_control(policy: Policy, control: str, instructions: Sequence[str]) -> Policy:
+    """Return the policy, or one that lacks a sense."""
+    if control == "blind":
+        return BlindPolicy(policy)
+    return MutePolicy(policy, next_instruction(instructions)) if control == "mute" else policy
+
+
 def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
     """Run all suites with one loaded policy and one set of simulators."""
     configs = [to_config(arguments, suite) for suite in arguments.suite.split(",")]
@@ -90,7 +105,9 @@ def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
             num_filmed=arguments.save_videos if arguments.output_dir else 0,
         )
     ]
-    policy = build.build_policy(configs[0])
+    tasks = [task for config in configs for task in build.resolve_tasks(config)]
+    instructions = [task_language(*task) for task in tasks]
+    policy = with_control(build.build_policy(configs[0]), arguments.control, instructions)
     sampling = Sampling(num_steps=arguments.denoise_steps)
     progress = make_progress(Console(stderr=True))
     with (

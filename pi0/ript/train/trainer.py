@@ -11,6 +11,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.single import SingleEngine
+from pi0.ript.engine.threads import all_cores
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import step_limit
 from pi0.ript.interfaces import Progress, Reporter
@@ -178,15 +179,16 @@ class Trainer:
             )
             return None
         algo = self._config.algo
-        return update(
-            self._parts.policy,
-            self._parts.engine,
-            make_batch(collection.groups, algo.loss_aggregation),
-            algo,
-            self._sampling,
-            derive_seed(self._config.training.seed, "update", step),
-            train_expert_only=self._config.policy.train_expert_only,
-        )
+        with all_cores():
+            return update(
+                self._parts.policy,
+                self._parts.engine,
+                make_batch(collection.groups, algo.loss_aggregation),
+                algo,
+                self._sampling,
+                derive_seed(self._config.training.seed, "update", step),
+                train_expert_only=self._config.policy.train_expert_only,
+            )
 
     def _save_if_due(self) -> None:
         training = self._config.training
