@@ -145,7 +145,7 @@ class AlgoConfig:
     num_epochs: int = 2
     num_minibatches: int = 2
     micro_batch_size: int = 64
-    lr: float = 2.0e-5
+    lr: float = 3.0e-5
     warmup_steps: int = 4
     grad_norm_clip: float = 1.0
     ppo_clip_range: float = 0.2
