@@ -6,6 +6,9 @@ from contextlib import contextmanager
 
 import torch
 
+# Beyond this, waiting for each other costs more than the shares of the work are worth.
+MAX_THREADS = 8
+
 
 def leave_cores_to_simulators() -> None:
     """Let torch use one thread: threads that spin for each other starve the simulators 20-fold."""
@@ -14,9 +17,9 @@ def leave_cores_to_simulators() -> None:
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Let torch use every core of this process inside the block."""
+    """Let torch use every core of this process, up to ``MAX_THREADS``, inside the block."""
     before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(min(MAX_THREADS, len(os.sched_getaffinity(0))))
     try:
         yield
     finally:

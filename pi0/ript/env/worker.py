@@ -1,8 +1,7 @@
 """A simulator process: commands in over a socket, small replies out, pictures in shared memory.
 
 Started as ``python -m pi0.ript.env.worker``, never by forking or by re-importing the program that
-wants it, so it loads neither torch nor anything else of that program. Messages are plain tuples of
-numbers, strings and bytes.
+wants it, so it loads neither torch nor anything else of that program.
 """
 
 import mmap
@@ -14,6 +13,7 @@ import numpy as np
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.host import SceneHost
+from pi0.ript.env.messages import receive, send
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
@@ -23,21 +23,21 @@ def serve(connection: Connection, memory: mmap.mmap) -> None:
     try:
         host, spec = _start(connection)
     except ImportError as error:
-        connection.send(("failed", str(error)))
+        send(connection, ("failed", str(error)))
         return
-    connection.send(("ready",))
+    send(connection, ("ready",))
     try:
         while True:
-            command = connection.recv()
+            command = receive(connection)
             if command[0] == "stop":
                 return
             if command[0] == "modules":
                 heads = sorted({name.partition(".")[0] for name in sys.modules})
-                connection.send(("modules", tuple(heads)))
+                send(connection, ("modules", tuple(heads)))
                 continue
             position, reply = _run(host, command)
             _write_images(memory, spec, position, reply)
-            connection.send(("reply", *pack_reply(reply), host.loaded))
+            send(connection, ("reply", *pack_reply(reply), host.loaded))
     except (EOFError, ConnectionError):
         return  # the program that started this process has ended
     finally:
@@ -45,7 +45,7 @@ def serve(connection: Connection, memory: mmap.mmap) -> None:
 
 
 def _start(connection: Connection) -> tuple[SceneHost, ObservationSpec]:
-    _, cameras, height, width, quality, num_slots, max_scenes, num_steps_wait = connection.recv()
+    _, cameras, height, width, quality, num_slots, max_scenes, num_steps_wait = receive(connection)
     spec = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
     return SceneHost(spec, num_slots, max_scenes, num_steps_wait), spec
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.host import SceneKey
+from pi0.ript.env.messages import receive, send
 
 STOP_PATIENCE_S = 5.0
 # One simulator per core: rendering and linear algebra must not start threads that fight.
@@ -50,8 +51,9 @@ class WorkerProcess:
                 start_new_session=True,  # Ctrl-C is for the program, which then closes the pool
             )  # fmt: skip
         self.connection = Connection(ours.detach())
-        self.connection.send(
-            ("start", spec.cameras, spec.height, spec.width, spec.quality, num_slots, *settings)
+        send(
+            self.connection,
+            ("start", spec.cameras, spec.height, spec.width, spec.quality, num_slots, *settings),
         )
 
     @property
@@ -74,7 +76,7 @@ class WorkerProcess:
         if not self.busy:
             self._last_heard = time.monotonic()
         self.busy.add(slot)
-        self.connection.send(command)
+        send(self.connection, command)
 
     def receive(self) -> tuple:
         """Return the next message.
@@ -83,7 +85,7 @@ class WorkerProcess:
             RuntimeError: The worker cannot start here; it says why.
         """
         try:
-            message = self.connection.recv()
+            message = receive(self.connection)
         except EOFError:
             if not self._has_started:
                 raise RuntimeError("a simulator process ended while starting; see above") from None
@@ -101,7 +103,7 @@ class WorkerProcess:
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the worker has imported."""
-        self.connection.send(("modules",))
+        send(self.connection, ("modules",))
         message = self.receive()
         while message[0] != "modules":
             message = self.receive()
@@ -111,7 +113,7 @@ class WorkerProcess:
         """Ask the worker to end by itself, unless it is busy or gone."""
         if not self.busy and self._process.poll() is None:
             try:
-                self.connection.send(("stop",))
+                send(self.connection, ("stop",))
             except (BrokenPipeError, ConnectionError):
                 return
 

@@ -121,6 +121,10 @@ def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
 def main(argv: Sequence[str]) -> None:
     """Evaluate, print the table, write ``results.json``."""
     arguments = parse(argv)
+    if arguments.episodes < 1:
+        raise ValueError(f"--episodes must be >= 1, got {arguments.episodes}")
+    if arguments.output_dir:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
     setup_logging("INFO", Console(stderr=True))
     records = evaluate_suites(arguments)
     outcomes: dict[str, list[bool]] = {}
@@ -129,7 +133,6 @@ def main(argv: Sequence[str]) -> None:
         outcomes.setdefault(name, []).append(record.is_success)
     print(success_table(outcomes), end="")
     if arguments.output_dir:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
         results = {
             "policy": arguments.policy,
             "success": {name: asdict(rate) for name, rate in success_rates(outcomes).items()},

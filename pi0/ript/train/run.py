@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 def train_run(trainer: Trainer, run_dir: Path) -> None:
     """Train to the end; evaluations already on disk (of a resumed run) are not repeated."""
-    base_step = 0
-    base = evaluation(trainer, run_dir, base_step)
+    trainer.save_beginning()
+    base = evaluation(trainer, run_dir, step=0)
     trainer.train()
     trained = evaluation(trainer, run_dir, trainer.step)
     outcomes = paired_outcomes(base, trained) if base else []

@@ -111,10 +111,13 @@ class Trainer:
         """Return the RIPT steps finished."""
         return self._progression.step
 
-    def train(self) -> None:
-        """Practise until the last step or the target, leaving a checkpoint of the end."""
+    def save_beginning(self) -> None:
+        """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""
         if self.step == 0:
             self._save()
+
+    def train(self) -> None:
+        """Practise until the last step or the target, leaving a checkpoint of the end."""
         while not self._is_finished():
             step = self.step + 1
             watch = Stopwatch()
@@ -123,9 +126,10 @@ class Trainer:
             with watch.measure("update"):
                 stats = self._update(step, collection)
             self._progression.add(collection)
-            with watch.measure("checkpoint"):
-                self._save_if_due()
+            # Figures first: a run killed in between resumes before this step and writes them again.
             self._report(collection, stats, watch)
+            with self.stopwatch.measure("checkpoint"):
+                self._save_if_due()
 
     def evaluate(self) -> list[EpisodeRecord]:
         """Measure the current policy on the held-out episodes, the same ones every time."""

@@ -1,0 +1,61 @@
+"""The state of a run outside simulators, policy and optimizer."""
+
+import pytest
+
+from pi0.ript.train.collect import Collection
+from pi0.ript.train.trainer import Progression, Stopwatch, collection_metrics, update_metrics
+
+
+def _collection(*, successes: int, episodes: int = 8, steps: int = 400) -> Collection:
+    return Collection(
+        groups=(),
+        num_tried=1,
+        num_crashed=0,
+        ended_by="attempt budget",
+        num_episodes=episodes,
+        num_successes=successes,
+        num_steps=steps,
+    )
+
+
+def test_a_progression_counts_and_remembers_the_last_three_success_rates():
+    progression = Progression()
+    for successes in (0, 2, 4, 6):
+        progression.add(_collection(successes=successes))
+
+    assert (progression.step, progression.num_episodes, progression.num_env_steps) == (4, 32, 1600)
+    assert progression.recent_success == [0.25, 0.5, 0.75]
+
+
+def test_a_progression_survives_a_checkpoint():
+    progression = Progression()
+    for successes in (1, 3):
+        progression.add(_collection(successes=successes))
+
+    assert Progression.restored(2, progression.counters()) == progression
+
+
+def test_an_empty_collection_has_no_success_and_does_not_divide_by_zero():
+    empty = _collection(successes=0, episodes=0, steps=0)
+
+    metrics = collection_metrics(empty)
+
+    assert metrics["rollout/success_rate"] == 0
+    assert metrics["rollout/episode_length_steps"] == 0
+    assert metrics["rollout/ended_by"] == "attempt budget"
+
+
+def test_a_skipped_update_took_no_optimizer_step():
+    assert update_metrics(None) == {"update/num_optimizer_steps": 0}
+
+
+def test_a_stopwatch_adds_up_and_counts_failed_stages_too():
+    watch = Stopwatch()
+    with watch.measure("a"):
+        pass
+    before = watch.seconds["a"]
+
+    with pytest.raises(ZeroDivisionError), watch.measure("a"):
+        _ = 1 / 0
+
+    assert watch.seconds["a"] > before >= 0
