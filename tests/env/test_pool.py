@@ -2,13 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 
 import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.pool import InlinePool, ProcessPool
+from pi0.ript.env.headless import RenderingError
+from pi0.ript.env.pool import InlinePool, PoolClosedError, ProcessPool
 from pi0.ript.env.suites import make_initial_state
 
 pytestmark = pytest.mark.libero
@@ -138,9 +142,65 @@ def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
     with ProcessPool(SPEC, num_slots=1) as pool:
         pool.restore(0, STATE)
         with pytest.raises(
-            RuntimeError, match=r"could not start: MUJOCO_GL=egl .* apt-get install"
+            RenderingError, match=r"could not start: MUJOCO_GL=egl .* apt-get install"
         ):
             pool.wait()
+
+
+def test_a_command_after_a_failed_start_says_so_too(monkeypatch):
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
+    with ProcessPool(SPEC, num_slots=1) as pool:
+        [pid] = pool.pids
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has given up and left
+        with pytest.raises(RenderingError, match="could not start"):
+            pool.restore(0, STATE)
+
+
+def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
+    # The pool lives outside of the rollout, as in the programs; nothing is waited for afterwards.
+    program = """
+    from pi0.records import Sampling
+    from pi0.ript.env.pool import ProcessPool
+    from pi0.ript.env.rollout import RolloutStats, rollout
+    from pi0.ript.env.suites import make_initial_state
+    from pi0.ript.scripts.exits import run_main
+    from pi0.ript.types import EpisodeRequest
+    from tests.env.toys import SPEC, ToyPolicy
+
+    def main(argv):
+        state = make_initial_state("libero_goal", 7, 0, fixture_seed=0)
+        requests = iter(EpisodeRequest(initial_state=state, seed=n, max_steps=4) for n in range(4))
+        with ProcessPool(SPEC, num_slots=3, num_workers=2) as pool:
+            list(rollout(pool, ToyPolicy(), lambda: next(requests, None), batch_size=2,
+                 sampling=Sampling(num_steps=4), max_attempts=3, stats=RolloutStats()))
+
+    run_main(main, [])
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, "MUJOCO_EGL_DEVICE_ID": "99"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 2
+    assert len(errors) == 1
+    assert "apt-get install" in errors[0]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
+def test_a_closed_pool_has_nothing_under_way_and_refuses_work(kind):
+    pool = kind(SPEC, num_slots=1)
+    pool.restore(0, STATE)
+    pool.close()
+
+    with pytest.raises(PoolClosedError, match="is closed"):
+        pool.wait()
+    with pytest.raises(PoolClosedError, match="is closed"):
+        pool.restore(0, STATE)
 
 
 def test_scenes_beyond_the_limit_are_dropped_least_recently_used_first():

@@ -1,11 +1,13 @@
 """The scheduler, driven by a toy pool: what is delivered, how often, and in which batches."""
 
 import itertools
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from pi0.records import Sampling
+from pi0.ript.env.pool import PoolClosedError
 from pi0.ript.env.rollout import RolloutStats, rollout
 from pi0.ript.seeding import derive_seed
 from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
@@ -26,6 +28,25 @@ def run(pool, requests, policy=None, *, batch_size=4, max_attempts=3, stats=None
             stats=stats or RolloutStats(),
         )
     )
+
+
+def start(pool):
+    requests = iter(toy_request(seed) for seed in range(100))
+    return rollout(
+        pool,
+        ToyPolicy(),
+        lambda: next(requests, None),
+        sampling=SAMPLING,
+        batch_size=2,
+        max_attempts=1,
+        stats=RolloutStats(),
+    )
+
+
+def fail_after_one_episode(pool, error):
+    with closing(start(pool)) as episodes:
+        next(episodes)
+        raise error
 
 
 def fingerprint(episodes):
@@ -121,6 +142,12 @@ def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
         _ = episode.reward
 
 
+def test_every_crash_is_logged_on_one_line(caplog):
+    run(ToyPool(1, crashes={0: "boom\nand more"}), [toy_request(0, succeeds_after=2)])
+
+    assert caplog.messages == ["libero_goal task 0, state 2: attempt 1 of 3 crashed: boom and more"]
+
+
 def test_a_source_that_has_nothing_now_is_asked_again():
     # The second request appears only after the first episode has been delivered.
     available = [toy_request(0)]
@@ -156,16 +183,7 @@ def test_a_slot_prefers_tasks_whose_scene_its_worker_has_loaded():
 
 def test_stopping_early_leaves_the_pool_idle():
     pool = ToyPool(4)
-    requests = iter(toy_request(seed) for seed in range(100))
-    episodes = rollout(
-        pool,
-        ToyPolicy(),
-        lambda: next(requests, None),
-        sampling=SAMPLING,
-        batch_size=2,
-        max_attempts=1,
-        stats=RolloutStats(),
-    )
+    episodes = start(pool)
 
     next(episodes)
     episodes.close()
@@ -174,13 +192,46 @@ def test_stopping_early_leaves_the_pool_idle():
         pool.wait()
 
 
-def test_an_interrupt_is_not_delayed_by_running_simulators():
+def test_closing_the_pool_first_is_fine_too():
+    class Closing(ToyPool):
+        def wait(self):
+            if self.is_closed:
+                raise PoolClosedError
+            return super().wait()
+
+    pool = Closing(4)
+    pool.is_closed = False
+    episodes = start(pool)
+    next(episodes)
+
+    pool.is_closed = True
+    episodes.close()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_consumer_is_not_delayed_by_running_simulators(end):
+    pool = ToyPool(8, shuffle_seed=1)
+    with pytest.raises(end):
+        fail_after_one_episode(pool, end())
+    assert pool.wait()  # left under way; closing the pool ends it
+
+
+def test_a_failing_consumer_leaves_the_pool_idle():
+    pool = ToyPool(8, shuffle_seed=1)
+    with pytest.raises(ValueError, match="mine"):
+        fail_after_one_episode(pool, ValueError("mine"))
+    with pytest.raises(AssertionError, match="nothing is under way"):
+        pool.wait()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_not_delayed_by_running_simulators(end):
     class Interrupted(ToyPolicy):
         def act(self, *rows):
-            raise KeyboardInterrupt
+            raise end
 
     pool = ToyPool(8, shuffle_seed=1)  # the first wait returns some of the eight
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(end):
         run(pool, [toy_request(seed) for seed in range(8)], Interrupted(), batch_size=1)
     assert pool.wait()  # left under way; closing the pool ends it
 

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from pi0.ript.config.load import load_config
+from pi0.ript.config.schema import EnvConfig
 from pi0.ript.scripts.exits import one_line, run_main
 
 
@@ -48,6 +50,26 @@ def test_error_of_several_lines_becomes_one():
 def test_value_error_from_inside_a_library_keeps_its_traceback():
     with pytest.raises(ValueError, match="invalid width"):
         run_main(lambda argv: len(textwrap.wrap("text", width=0)), ())
+
+
+@pytest.mark.parametrize(
+    "slip", [lambda: min([]), lambda: np.ones(2) + np.ones(3), lambda: int("x")]
+)
+def test_value_error_from_code_without_frames_keeps_its_traceback(slip, monkeypatch):
+    # Built-ins leave no frame of their own: the innermost one is ours, but it raised nothing.
+    monkeypatch.setitem(globals(), "__name__", "__main__")
+    with pytest.raises(ValueError, match=r"empty|broadcast|invalid"):
+        run_main(lambda argv: slip(), ())
+
+
+def test_check_of_a_dataclass_is_one_line(capsys):
+    assert leave(lambda argv: EnvConfig(num_workers=0)) == 2
+    assert capsys.readouterr().err.startswith("error: env.num_workers must be")
+
+
+def test_error_put_into_our_words_is_one_line(capsys):
+    assert leave(load_config, ["--training.lr", "fast"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_traceback_can_be_asked_for(monkeypatch):

@@ -14,16 +14,20 @@ PACKAGES = {
 }
 
 
+class RenderingError(OSError):
+    """Headless rendering does not work on this machine; says what to install."""
+
+
 def load_scene_class() -> "type[Scene]":
     """Return the ``Scene`` class, loading MuJoCo, robosuite and LIBERO on first use.
 
     Raises:
-        ImportError: Headless rendering does not work here; names the packages to install.
+        RenderingError: Headless rendering does not work here; names the packages to install.
     """
     backend = os.environ["MUJOCO_GL"].lower()
     library = LIBRARIES.get(backend)
     if library is not None and ctypes.util.find_library(library) is None:
-        raise ImportError(_advice(backend, f"needs lib{library}, which is not installed"))
+        raise RenderingError(_advice(backend, f"needs lib{library}, which is not installed"))
     # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
     from pi0.ript.env.renderer import probe_rendering  # noqa: PLC0415
     from pi0.ript.env.scene import Scene  # noqa: PLC0415
@@ -31,7 +35,7 @@ def load_scene_class() -> "type[Scene]":
     try:
         probe_rendering()
     except (ImportError, RuntimeError) as error:
-        raise ImportError(_advice(backend, f"found no working driver ({error})")) from None
+        raise RenderingError(_advice(backend, f"found no working driver ({error})")) from None
     return Scene
 
 

@@ -19,7 +19,12 @@ SceneKey = tuple[str, int]
 
 
 class SceneHost:
-    """The slots of one process. Commands never raise: what goes wrong is told in the reply."""
+    """The slots of one process. Commands never raise: what goes wrong is told in the reply.
+
+    At most ``max(max_scenes, tasks its slots are on)`` scenes are loaded: a slot keeps the scene of
+    its last restore until it is restored to another, because only the caller knows that an episode
+    is over. Memory is bounded by the larger of ``max_scenes`` and the slots per process.
+    """
 
     def __init__(
         self, spec: ObservationSpec, num_slots: int, max_scenes: int, num_steps_wait: int

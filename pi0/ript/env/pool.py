@@ -23,6 +23,10 @@ DEFAULT_STEPS_WAIT = 10
 DEFAULT_TIMEOUT_S = 120.0
 
 
+class PoolClosedError(RuntimeError):
+    """A closed pool was asked to work."""
+
+
 class _Slots:
     """Bookkeeping both pools share: which slots have a command under way."""
 
@@ -31,13 +35,19 @@ class _Slots:
             raise ValueError(f"num_slots must be >= 1, got {num_slots}")
         self._num_slots = num_slots
         self._busy: set[int] = set()
+        self._is_closed = False
 
     @property
     def num_slots(self) -> int:
         """Return how many episodes can be under way at once."""
         return self._num_slots
 
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise PoolClosedError("the simulator pool is closed; make a new one")
+
     def _begin(self, slot: int) -> None:
+        self._require_open()
         if not 0 <= slot < self._num_slots:
             raise ValueError(f"slot must be in 0..{self._num_slots - 1}, got {slot}")
         if slot in self._busy:
@@ -45,8 +55,9 @@ class _Slots:
         self._busy.add(slot)
 
     def close(self) -> None:
-        """End every simulator; safe to call twice."""
-        raise NotImplementedError
+        """End every simulator and forget what is under way; safe to call twice."""
+        self._is_closed = True
+        self._busy.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +97,12 @@ class InlinePool(_Slots):
         self._queue.append((slot, actions))
 
     def wait(self) -> list[Reply]:
-        """Run all queued commands and return their replies."""
+        """Run all queued commands and return their replies.
+
+        Raises:
+            PoolClosedError: The pool was closed; nothing is under way any more.
+        """
+        self._require_open()
         assert self._queue, "wait needs a command under way"
         replies: list[Reply] = []
         while self._queue:
@@ -102,7 +118,9 @@ class InlinePool(_Slots):
         return frozenset(self._host.loaded)
 
     def close(self) -> None:
-        """Free all scenes; safe to call twice."""
+        """Free all scenes and drop queued commands; safe to call twice."""
+        super().close()
+        self._queue.clear()
         self._host.close()
 
 
@@ -132,7 +150,7 @@ class ProcessPool(_Slots):
             spec: Which pictures to draw.
             num_slots: How many episodes can be under way at once.
             num_workers: Processes; None takes one per core, at most one per slot.
-            max_scenes: Scenes kept loaded per worker.
+            max_scenes: Scenes kept loaded per worker; more only while its slots need more at once.
             num_steps_wait: Settling steps after every restore.
             timeout_s: Seconds of silence after which a busy worker counts as hung.
         """
@@ -167,8 +185,11 @@ class ProcessPool(_Slots):
         """Block until at least one command has finished and return all finished ones.
 
         Raises:
-            RuntimeError: A worker could not start at all.
+            RenderingError: Workers cannot render on this machine.
+            PoolClosedError: The pool was closed; nothing is under way any more.
+            RuntimeError: A worker ended while starting.
         """
+        self._require_open()
         assert self._busy, "wait needs a command under way"
         replies = self._unheard
         self._unheard = []
@@ -194,6 +215,8 @@ class ProcessPool(_Slots):
 
     def close(self) -> None:
         """End every worker and free the shared memory; safe to call twice."""
+        super().close()
+        self._unheard.clear()
         for worker in self._workers:
             worker.ask_to_stop()
         for worker in self._workers:
@@ -222,8 +245,8 @@ class ProcessPool(_Slots):
         worker = self._worker(slot)
         try:
             worker.send(slot, (name, slot // len(self._workers), slot, *rest))
-        except (BrokenPipeError, ConnectionError):
-            self._unheard += self._replace(worker, f"process {worker.pid} died")
+        except ConnectionError:
+            self._unheard += self._hear(worker)  # its last words may say that it cannot start
 
     def _hear(self, worker: WorkerProcess) -> list[Reply]:
         """Return all replies that have arrived from a worker."""

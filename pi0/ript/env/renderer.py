@@ -21,6 +21,8 @@ MAX_GEOMS = 1000  # robosuite's own limit; a higher one could draw what LIBERO l
 
 def probe_rendering() -> None:
     """Raise ``ImportError`` or ``RuntimeError`` if no GL context can be created here."""
+    # Without it a context that cannot be created complains of a missing attribute when it is freed.
+    GLContext._context = None  # noqa: SLF001
     context = GLContext(max_width=8, max_height=8, device_id=-1)
     context.make_current()
     context.free()

@@ -1,15 +1,21 @@
 """The scheduler: ready slots -> one batched policy call -> chunks back -> next episode."""
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from pi0.records import Chunk, Observation, Sampling
+from pi0.ript.env.headless import RenderingError
+from pi0.ript.env.pool import PoolClosedError
 from pi0.ript.env.suites import task_language
 from pi0.ript.interfaces import EnvPool, Policy, Reply
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
+
+logger = logging.getLogger(__name__)
 
 Source = Callable[[], EpisodeRequest | None]
 """Gives the next episode to do; None means nothing for now, so it is asked again later."""
@@ -90,13 +96,13 @@ def rollout(
     batch_size: int,
     max_attempts: int,
     stats: RolloutStats,
-) -> Iterator[Episode]:
+) -> Generator[Episode, None, None]:
     """Run the source's episodes on all slots and yield each as it finishes.
 
     An episode depends on its request and the policy only, never on slot, order or neighbours. An
     attempt that crashes starts again from the initial state, at most ``max_attempts`` times in all,
     and is then delivered with outcome ``crashed``. Ends once nothing is under way and the source
-    has nothing left.
+    has nothing left. Closing the generator early waits for the commands under way.
 
     Args:
         pool: The simulator slots; must be idle.
@@ -110,8 +116,13 @@ def rollout(
     scheduler = _Scheduler(pool, policy, source, sampling, batch_size, max_attempts, stats)
     try:
         yield from scheduler.run()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit, RenderingError):
         scheduler.abandon()  # the program ends; closing the pool ends busy simulators
+        raise
+    except GeneratorExit as closing:
+        # Ctrl-C or SIGTERM reached the consumer, which closes us on its way out.
+        if isinstance(closing.__context__, KeyboardInterrupt | SystemExit):
+            scheduler.abandon()
         raise
     finally:
         scheduler.drain()
@@ -149,9 +160,10 @@ class _Scheduler:
 
     def drain(self) -> None:
         """Leave the pool idle, also when the consumer stopped early."""
-        while self._under_way:
-            for reply in self._wait():
-                self._under_way.pop(reply.slot)
+        with suppress(PoolClosedError):  # a closed pool is idle
+            while self._under_way:
+                for reply in self._wait():
+                    self._under_way.pop(reply.slot)
 
     def abandon(self) -> None:
         """Forget what is under way."""
@@ -200,7 +212,10 @@ class _Scheduler:
     def _wait(self) -> list[Reply]:
         try:
             return self._pool.wait()
-        except RuntimeError:  # the pool cannot work at all; there is nothing left to drain
+        except (
+            OSError,
+            RuntimeError,
+        ):  # the pool cannot work at all; there is nothing left to drain
             self.abandon()
             raise
 
@@ -220,6 +235,12 @@ class _Scheduler:
         return run.finish("failure") if run.num_steps >= run.request.max_steps else None
 
     def _crash(self, run: _Run, error: str) -> Episode | None:
+        state = run.request.initial_state
+        logger.warning(
+            "%s task %d, state %d: attempt %d of %d crashed: %s",
+            *(state.suite, state.task_id, state.index),
+            *(run.attempt, self._max_attempts, " ".join(error.split())),
+        )
         if run.attempt >= self._max_attempts:
             return run.finish("crashed", error)
         self._stats.num_retries += 1

@@ -2,7 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from typing import Self
 
 import numpy as np
@@ -123,8 +124,10 @@ class EnvRunner(ABC):
 
     def run(
         self, source: Source, sampling: Sampling, pool: EnvPool | None = None
-    ) -> Iterator[Episode]:
+    ) -> Generator[Episode, None, None]:
         """Run the source's episodes and yield each as it finishes; ``stats`` counts this run.
+
+        Closing the generator early leaves the pool idle.
 
         Args:
             source: Gives the next episode to do; None means nothing for now.
@@ -150,7 +153,7 @@ class EnvRunner(ABC):
         all_init_states: States | None = None,
         debug_save_video: bool | None = None,  # noqa: FBT001 - the published signature
         created_env: EnvPool | None = None,
-    ) -> Iterator[tuple[bool, float, EpisodeView]]:
+    ) -> Generator[tuple[bool, float, EpisodeView], None, None]:
         """Yield exactly ``rollouts_per_env`` episodes of one task, in rollout order.
 
         Results stream: each is yielded as soon as it and its predecessors have finished. The n-th
@@ -175,7 +178,7 @@ class EnvRunner(ABC):
             num_steps=self.config.policy.denoise_steps, noise_scale=self.config.algo.noise_scale
         )
         episodes = self.run(lambda: next(waiting, None), sampling, created_env)
-        return (_result(episode) for episode in _in_request_order(episodes))
+        return _results_in_request_order(episodes)
 
     def close(self) -> None:
         """End the runner's own simulators; safe to call twice."""
@@ -236,14 +239,17 @@ def _require_positive(name: str, value: int) -> None:
         raise ValueError(f"{name} must be >= 1, got {value}")
 
 
-def _in_request_order(episodes: Iterator[Episode]) -> Iterator[Episode]:
+def _results_in_request_order(
+    episodes: Generator[Episode, None, None],
+) -> Generator[tuple[bool, float, EpisodeView], None, None]:
     early: dict[int, Episode] = {}
     due = 0
-    for episode in episodes:
-        early[episode.request.rollout] = episode
-        while due in early:
-            yield early.pop(due)
-            due += 1
+    with closing(episodes):
+        for episode in episodes:
+            early[episode.request.rollout] = episode
+            while due in early:
+                yield _result(early.pop(due))
+                due += 1
 
 
 def _result(episode: Episode) -> tuple[bool, float, EpisodeView]:

@@ -22,7 +22,7 @@ def serve(connection: Connection, memory: mmap.mmap) -> None:
     """Answer commands until told to stop or until the other side is gone."""
     try:
         host, spec = _start(connection)
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         send(connection, ("failed", str(error)))
         return
     send(connection, ("ready",))

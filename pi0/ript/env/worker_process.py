@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.host import SceneKey
 from pi0.ript.env.messages import receive, send
 
@@ -82,7 +83,8 @@ class WorkerProcess:
         """Return the next message.
 
         Raises:
-            RuntimeError: The worker cannot start here; it says why.
+            RenderingError: The worker could not start; it says why.
+            RuntimeError: The worker ended while starting, without a word.
         """
         try:
             message = receive(self.connection)
@@ -91,7 +93,7 @@ class WorkerProcess:
                 raise RuntimeError("a simulator process ended while starting; see above") from None
             raise
         if message[0] == "failed":
-            raise RuntimeError(f"a simulator process could not start: {message[1]}")
+            raise RenderingError(f"a simulator process could not start: {message[1]}")
         self._has_started = True
         self._last_heard = time.monotonic()
         return message
@@ -114,7 +116,7 @@ class WorkerProcess:
         if not self.busy and self._process.poll() is None:
             try:
                 send(self.connection, ("stop",))
-            except (BrokenPipeError, ConnectionError):
+            except ConnectionError:
                 return
 
     def stop(self) -> None:

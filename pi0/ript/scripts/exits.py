@@ -1,10 +1,11 @@
 """How a program ends: 0 done, 2 the user can fix it (one line), 130 Ctrl-C, 143 SIGTERM."""
 
+import dis
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 USER_ERROR = 2
@@ -45,16 +46,25 @@ def _run(main: Main, argv: Sequence[str]) -> int:
 def is_user_error(error: ValueError | OSError) -> bool:
     """Return whether the user can mend it: files and disks, or a check written in this package.
 
-    A ``ValueError`` from inside another library means that we called it wrongly.
+    A ``ValueError`` from another library or a built-in means that we called it wrongly.
     """
     if isinstance(error, OSError):
         return True
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    module = trace.tb_frame.f_globals["__name__"] if trace is not None else ""
-    # Generated __init__ methods of dataclasses live in the module of their class.
-    return module == "__main__" or module == "pi0" or module.startswith("pi0.")
+    return trace is not None and _is_ours(trace) and _is_raise_statement(trace)
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    package = trace.tb_frame.f_globals["__name__"].partition(".")[0]
+    return package in ("__main__", "pi0")
+
+
+def _is_raise_statement(trace: TracebackType) -> bool:
+    # Code written in C has no frame: an error of "min([])" seems to come from the line calling it.
+    code = trace.tb_frame.f_code.co_code
+    return code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def one_line(error: BaseException) -> str:
