@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from pi0.ript.report.reporters import LineReporter, Reporters
 from pi0.ript.report.tensorboard import TensorBoardReporter
 from pi0.ript.train.checkpoint import load_training_state
 from pi0.ript.train.initial_states import InitialStateSampler
-from pi0.ript.train.trainer import Progression, Trainer, TrainerParts
+from pi0.ript.train.trainer import Progression, Stopwatch, Trainer, TrainerParts
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +89,9 @@ def build_engine(config: TrainConfig, policy: Pi0Policy) -> SingleEngine:
 
 
 def config_hash(config: TrainConfig) -> str:
-    """Return a short hash of every setting."""
-    return hashlib.sha256(to_yaml(config).encode()).hexdigest()[:16]
+    """Return a short hash of every setting but the number of steps, which may grow on resume."""
+    fixed = replace(config, training=replace(config.training, num_train_steps=1))
+    return hashlib.sha256(to_yaml(fixed).encode()).hexdigest()[:16]
 
 
 def build_trainer(
@@ -98,18 +100,22 @@ def build_trainer(
     runner: EnvRunner,
     run_dir: Path,
     checkpoint: Path | None,
+    console: Console,
 ) -> Trainer:
     """Return a trainer, at its beginning or where ``checkpoint`` left it."""
     tasks = resolve_tasks(config)
     engine = build_engine(config, policy)
-    progression, position = Progression(), 0
+    progression, stopwatch, position = Progression(), Stopwatch(), 0
     if checkpoint is not None:
         state = load_training_state(checkpoint)
+        if state.config_hash != config_hash(config):
+            raise ValueError(
+                f"--resume {run_dir}: the settings differ from those of the run; "
+                "only training.num_train_steps may change, start a new run for anything else"
+            )
         engine.load_state(state.engine)
-        progression, position = (
-            Progression.restored(state.step, state.counters),
-            state.sampler_position,
-        )
+        progression = Progression.restored(state.step, state.counters)
+        stopwatch, position = Stopwatch.restored(state.counters), state.sampler_position
         logger.info("resuming %s after step %d", run_dir, state.step)
     parts = TrainerParts(
         policy=policy,
@@ -118,11 +124,11 @@ def build_trainer(
         states=build_states(config, tasks, position),
         tasks=tasks,
         reporter=build_reporter(config, run_dir, progression.step),
-        progress=make_progress(Console(stderr=True)),
+        progress=make_progress(console),
         run_dir=run_dir,
         config_hash=config_hash(config),
     )
-    return Trainer(config, parts, progression)
+    return Trainer(config, parts, progression, stopwatch)
 
 
 def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Reporter:

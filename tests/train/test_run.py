@@ -77,11 +77,16 @@ def test_killed_in_the_middle_and_resumed_ends_with_the_same_bits(tmp_path: Path
     time.sleep(1.0)  # into the practice of step 2
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    assert not (_run_dir(killed) / "checkpoints/2").exists(), "killed too late to show anything"
     resume = subprocess.run(
         [sys.executable, SCRIPT, "--resume", _run_dir(killed)], timeout=300, check=False
     )
 
     assert resume.returncode == 0
+    learned = [
+        line["update/num_optimizer_steps"] for line in _reproducible_metrics(_run_dir(undisturbed))
+    ]
+    assert learned[1] + learned[2] > 0, "nothing was learned after the kill, so nothing was shown"
     assert _reproducible_metrics(_run_dir(killed)) == _reproducible_metrics(_run_dir(undisturbed))
     for name in (
         "checkpoints/3/pretrained_model/model.safetensors",

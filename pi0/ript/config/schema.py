@@ -12,6 +12,7 @@ TaskName = str | int
 
 DEFAULT_HELD_OUT = 20
 STATES_PER_TASK = 50
+MAX_NUMPY_SEED = 2**32
 
 
 def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
@@ -57,6 +58,10 @@ class TaskConfig:
             self.num_steps_wait >= 0, f"task.num_steps_wait must be >= 0, got {self.num_steps_wait}"
         )
         _require(
+            0 <= self.fixture_seed < MAX_NUMPY_SEED,
+            f"task.fixture_seed must be in [0, 2**32), got {self.fixture_seed}",
+        )
+        _require(
             1 <= self.num_held_out_states < STATES_PER_TASK,
             f"task.num_held_out_states must be in [1, {STATES_PER_TASK - 1}], got {self.num_held_out_states}",
         )
@@ -69,7 +74,8 @@ class EnvConfig:
     Attributes:
         backend: ``process`` runs workers; ``inline`` runs all slots in this process.
         num_workers: Worker processes; null takes one per core, at most one per slot.
-        max_scenes: Scenes (0.5 to 2 GB each) kept loaded per worker, least recently used out.
+        max_scenes: Scenes (0.5 to 2 GB each) kept loaded per worker, least recently used out; scenes that a
+            slot of the worker is in are kept beyond it.
         timeout_s: Seconds of silence after which a worker counts as hung and is replaced.
         max_attempts: How often an episode is tried before it is reported as crashed.
     """
@@ -195,6 +201,17 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.95
+
+    def __post_init__(self) -> None:
+        _require(
+            self.weight_decay >= 0,
+            f"training.optimizer.weight_decay must be >= 0, got {self.weight_decay}",
+        )
+        for name in ("beta1", "beta2"):
+            _require(
+                0 <= getattr(self, name) < 1,
+                f"training.optimizer.{name} must be in [0, 1), got {getattr(self, name)}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,12 @@
 
 from pi0.ript.env.pool import InlinePool
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.interfaces import EnvPool
 
 
 class LIBEROEnvRunner(EnvRunner):
     """Runs one episode after the other in this process; the simplest way to the same episodes."""
 
-    def _make_pool(self) -> EnvPool:
+    def _make_pool(self) -> InlinePool:
         return InlinePool(
             self.policy.spec,
             num_slots=1,

@@ -2,13 +2,12 @@
 
 from pi0.ript.env.pool import InlinePool, ProcessPool
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.interfaces import EnvPool
 
 
 class PI0LiberoRunner(EnvRunner):
     """Keeps ``num_parallel_envs`` episodes under way and answers them in batches."""
 
-    def _make_pool(self) -> EnvPool:
+    def _make_pool(self) -> InlinePool | ProcessPool:
         env, num_steps_wait = self.config.env, self.config.task.num_steps_wait
         if env.backend == "inline":
             return InlinePool(

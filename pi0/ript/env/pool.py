@@ -112,6 +112,9 @@ class InlinePool(_Slots):
             replies.append(run(slot, order))  # pyright: ignore[reportArgumentType]
         return replies
 
+    def wait_until_ready(self) -> None:
+        """Return at once: the libraries were loaded, and rendering tried, by the constructor."""
+
     def loaded_scenes(self, slot: int) -> frozenset[SceneKey]:
         """Return the scenes that are cheap to restore in this slot."""
         del slot  # all slots share one process
@@ -207,6 +210,14 @@ class ProcessPool(_Slots):
     def loaded_scenes(self, slot: int) -> frozenset[SceneKey]:
         """Return the scenes that are cheap to restore in this slot."""
         return frozenset(self._worker(slot).loaded)
+
+    def wait_until_ready(self) -> None:
+        """Block until every worker has loaded its libraries.
+
+        Raises:
+            RenderingError: Workers cannot render on this machine.
+        """
+        self.worker_modules()
 
     def worker_modules(self) -> list[frozenset[str]]:
         """Return the top-level modules each worker has imported; only while nothing is under way."""

@@ -13,6 +13,7 @@ from pi0.records import Sampling
 from pi0.ript.config.schema import TaskName, TrainConfig
 from pi0.ript.env.checks import check_state
 from pi0.ript.env.episode_view import EpisodeView, episode_view
+from pi0.ript.env.pool import InlinePool, ProcessPool
 from pi0.ript.env.rollout import RolloutStats, Source, rollout
 from pi0.ript.env.suites import (
     initial_states,
@@ -101,11 +102,11 @@ class EnvRunner(ABC):
             resolve_task(self.suite, task) for task in task_names_to_use or ()
         ) or tuple(range(task_count(self.suite)))
         self.stats = RolloutStats()
-        self._pool: EnvPool | None = None
+        self._pool: InlinePool | ProcessPool | None = None
         self._num_calls = 0
 
     @abstractmethod
-    def _make_pool(self) -> EnvPool:
+    def _make_pool(self) -> InlinePool | ProcessPool:
         """Start the simulators."""
 
     @property
@@ -179,6 +180,15 @@ class EnvRunner(ABC):
         )
         episodes = self.run(lambda: next(waiting, None), sampling, created_env)
         return _results_in_request_order(episodes)
+
+    def start(self) -> None:
+        """Start the runner's own simulators now instead of with the first rollout.
+
+        Raises:
+            RenderingError: They cannot render on this machine.
+        """
+        self._pool = self._pool or self._make_pool()
+        self._pool.wait_until_ready()
 
     def close(self) -> None:
         """End the runner's own simulators; safe to call twice."""

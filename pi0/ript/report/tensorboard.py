@@ -11,8 +11,7 @@ class TensorBoardReporter:
 
     def __init__(self, folder: Path, *, last_step: int = 0) -> None:
         """Open ``folder``; viewers hide what an earlier run logged after ``last_step``."""
-        purge_step = last_step + 1 if last_step else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
         """Write the figures of a step."""

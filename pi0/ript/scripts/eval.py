@@ -27,7 +27,12 @@ from pi0.ript.report.summary import success_rates, success_table
 from pi0.ript.report.video import Film
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from pi0.ript.train.controls import BlindPolicy, MutePolicy, next_instruction
-from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
+from pi0.ript.train.evaluate import (
+    EpisodeRecord,
+    evaluate,
+    evaluation_requests,
+    success_by_task,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--denoise_steps", type=int, default=PolicyConfig().denoise_steps)
     parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--control",
         choices=("none", "blind", "mute"),
@@ -108,6 +113,8 @@ def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
     tasks = [task for config in configs for task in build.resolve_tasks(config)]
     instructions = [task_language(*task) for task in tasks]
     policy = with_control(build.build_policy(configs[0]), arguments.control, instructions)
+    if arguments.output_dir:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
     sampling = Sampling(num_steps=arguments.denoise_steps)
     progress = make_progress(Console(stderr=True))
     with (
@@ -123,18 +130,19 @@ def main(argv: Sequence[str]) -> None:
     arguments = parse(argv)
     if arguments.episodes < 1:
         raise ValueError(f"--episodes must be >= 1, got {arguments.episodes}")
-    if arguments.output_dir:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    if arguments.save_videos and not arguments.output_dir:
+        raise ValueError("--save_videos needs --output_dir DIR to put the films in")
     setup_logging("INFO", Console(stderr=True))
     records = evaluate_suites(arguments)
-    outcomes: dict[str, list[bool]] = {}
-    for record in records:
-        name = f"{record.suite}/{record.task_id} {record.task}"
-        outcomes.setdefault(name, []).append(record.is_success)
+    num_crashed = sum(not record.is_complete for record in records)
+    if num_crashed:
+        logger.warning("%d of %d episodes crashed and are not counted", num_crashed, len(records))
+    outcomes = success_by_task(records)
     print(success_table(outcomes), end="")
     if arguments.output_dir:
         results = {
             "policy": arguments.policy,
+            "num_crashed": num_crashed,
             "success": {name: asdict(rate) for name, rate in success_rates(outcomes).items()},
             "episodes": [record.to_dict() for record in records],
         }

@@ -7,13 +7,14 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from pi0.ript import build
-from pi0.ript.config.load import Launch, load_launch, save_config
+from pi0.ript.config.load import RUN_CONFIG_NAME, Launch, load_launch, save_config
 from pi0.ript.config.runner_choice import RunnerName, choose_runner
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.runner import EnvRunner
@@ -84,7 +85,7 @@ def create_env_runner(
         rollouts_per_env=config.algo.rloo_batch_size,
         num_parallel_envs=slots,
         max_episode_length=config.task.max_episode_length,
-        task_names_to_use=list(config.task.task_names_to_use),
+        task_names_to_use=[index for _, index in build.resolve_tasks(config)],
         config=config,
         rank=rank,
         world_size=world_size,
@@ -92,32 +93,36 @@ def create_env_runner(
 
 
 def new_run_dir(config: TrainConfig) -> Path:
-    """Create ``output_dir/exp_name_<time>`` and save the resolved configuration in it."""
-    stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
+    """Create ``output_dir/exp_name_<time>``."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S_%f")[:-3]
     run_dir = Path(config.output_dir) / f"{config.exp_name}_{stamp}"
     run_dir.mkdir(parents=True)
-    save_config(config, run_dir / "config.yaml")
     return run_dir
 
 
-def run(launch: Launch) -> Path:
+def run(launch: Launch, console: Console) -> Path:
     """Train as asked and return the run directory."""
     config = launch.config
     build.resolve_tasks(config)
     checkpoint = find_last(launch.resume) if launch.resume else None
     policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
-    runner = create_env_runner(config, policy)
-    with runner:
+    with create_env_runner(config, policy) as runner:
+        # Simulators prove that they start before anything is written.
+        runner.start()
         run_dir = launch.resume or new_run_dir(config)
-        train_run(build.build_trainer(config, policy, runner, run_dir, checkpoint), run_dir)
+        trainer = build.build_trainer(config, policy, runner, run_dir, checkpoint, console)
+        save_config(config, run_dir / RUN_CONFIG_NAME)
+        with closing(trainer):
+            train_run(trainer, run_dir)
     return run_dir
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse, build, run."""
     launch = load_launch(argv)
-    setup_logging(launch.config.logging.level, Console(stderr=True))
-    run(launch)
+    console = Console(stderr=True)
+    setup_logging(launch.config.logging.level, console)
+    run(launch, console)
 
 
 if __name__ == "__main__":

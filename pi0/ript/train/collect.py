@@ -1,6 +1,7 @@
 """Practise: try initial states K times each until enough groups disagree with themselves."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,12 +127,13 @@ def _as_group(episodes: list[Episode]) -> EpisodeGroup:
 
 
 def collect(
-    run: Callable[[Source], Iterator[Episode]],
+    run: Callable[[Source], Generator[Episode, None, None]],
     collector: GroupCollector,
     on_episode: Callable[[Episode], None],
 ) -> Collection:
     """Run the collector's requests to the end; ``run`` is a runner bound to its sampling."""
-    for episode in run(collector.next_request):
-        collector.add(episode)
-        on_episode(episode)
+    with closing(run(collector.next_request)) as episodes:
+        for episode in episodes:
+            collector.add(episode)
+            on_episode(episode)
     return collector.result()

@@ -1,6 +1,7 @@
 """Measure a policy on initial states it never practised on, deterministically (ODE)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
@@ -22,6 +23,16 @@ class EpisodeRecord:
     outcome: str
     num_steps: int
     num_decisions: int
+
+    @property
+    def task_label(self) -> str:
+        """Return e.g. ``libero_goal/7 turn on the stove``."""
+        return f"{self.suite}/{self.task_id} {self.task}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the simulator lasted to the end of the episode."""
+        return self.outcome != "crashed"
 
     @property
     def is_success(self) -> bool:
@@ -62,27 +73,37 @@ def evaluation_requests(
 
 
 def evaluate(
-    run: Callable[[Source], Iterator[Episode]],
+    run: Callable[[Source], Generator[Episode, None, None]],
     requests: Sequence[EpisodeRequest],
     on_episode: Callable[[Episode], None],
 ) -> list[EpisodeRecord]:
     """Run every requested episode and return the records in request order.
 
-    Raises:
-        RuntimeError: If an episode could not be completed: a crash is an error, never a failure.
+    An episode that could not be completed is recorded as ``crashed``, which is no failure.
     """
     waiting = iter(requests)
     records: dict[tuple[int, int], EpisodeRecord] = {}
-    for episode in run(lambda: next(waiting, None)):
-        request = episode.request
-        if episode.outcome == "crashed":
-            raise RuntimeError(
-                f"evaluation of {request.initial_state.suite} task {request.initial_state.task_id}, "
-                f"state {request.initial_state.index}, could not be completed: {episode.error}"
-            )
-        records[request.group, request.rollout] = _record(episode)
-        on_episode(episode)
+    with closing(run(lambda: next(waiting, None))) as episodes:
+        for episode in episodes:
+            records[episode.request.group, episode.request.rollout] = _record(episode)
+            on_episode(episode)
     return [records[request.group, request.rollout] for request in requests]
+
+
+def success_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[bool]]:
+    """Return the outcomes per task, without the crashed episodes.
+
+    Raises:
+        RuntimeError: No episode of a task could be completed.
+    """
+    outcomes: dict[str, list[bool]] = {record.task_label: [] for record in records}
+    for record in records:
+        if record.is_complete:
+            outcomes[record.task_label].append(record.is_success)
+    for task, results in outcomes.items():
+        if not results:
+            raise RuntimeError(f"no episode of {task} could be completed; see the warnings above")
+    return outcomes
 
 
 def _record(episode: Episode) -> EpisodeRecord:

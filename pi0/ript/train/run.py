@@ -2,24 +2,28 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.report.summary import TaskOutcomes, write_summary
-from pi0.ript.train.evaluate import EpisodeRecord
+from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
 from pi0.ript.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
 def train_run(trainer: Trainer, run_dir: Path) -> None:
-    """Train to the end; evaluations already on disk (of a resumed run) are not repeated."""
+    """Train to the end; what a resumed run has on disk already is neither repeated nor overwritten."""
+    summary = run_dir / "summary.txt"
+    if trainer.is_finished and summary.is_file():
+        logger.info("%s is complete\n%s", run_dir, summary.read_text())
+        return
     trainer.save_beginning()
     base = evaluation(trainer, run_dir, step=0)
     trainer.train()
     trained = evaluation(trainer, run_dir, trainer.step)
-    outcomes = paired_outcomes(base, trained) if base else []
-    text = write_summary(run_dir, outcomes, trainer.stopwatch.seconds)
+    text = write_summary(run_dir, paired_outcomes(base, trained), trainer.stopwatch.seconds)
     logger.info("summary of %s\n%s", run_dir, text)
 
 
@@ -35,22 +39,24 @@ def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord
     return records
 
 
-def paired_outcomes(base: list[EpisodeRecord], trained: list[EpisodeRecord]) -> list[TaskOutcomes]:
-    """Return the outcomes of both policies per task, episode by episode."""
-    names = dict.fromkeys((record.suite, record.task_id, record.task) for record in base)
+def paired_outcomes(
+    base: Sequence[EpisodeRecord], trained: Sequence[EpisodeRecord]
+) -> list[TaskOutcomes]:
+    """Return the outcomes of both policies per task, episode by episode.
+
+    Episodes that crashed for either policy are left out of both.
+    """
+    assert [_identity(record) for record in base] == [_identity(record) for record in trained]
+    pairs = [(a, b) for a, b in zip(base, trained, strict=True) if a.is_complete and b.is_complete]
+    if len(pairs) < len(base):
+        logger.warning("%d of %d held-out episodes crashed", len(base) - len(pairs), len(base))
+    before = success_by_task([first for first, _ in pairs])
+    after = success_by_task([second for _, second in pairs])
     return [
-        TaskOutcomes(
-            task=f"{suite}/{task_id} {task}",
-            base=_outcomes(base, suite, task_id),
-            trained=_outcomes(trained, suite, task_id),
-        )
-        for suite, task_id, task in names
+        TaskOutcomes(task=task, base=tuple(before[task]), trained=tuple(after[task]))
+        for task in before
     ]
 
 
-def _outcomes(records: list[EpisodeRecord], suite: str, task_id: int) -> tuple[bool, ...]:
-    return tuple(
-        record.is_success
-        for record in records
-        if (record.suite, record.task_id) == (suite, task_id)
-    )
+def _identity(record: EpisodeRecord) -> tuple[str, int, int, int]:
+    return record.suite, record.task_id, record.state_index, record.seed

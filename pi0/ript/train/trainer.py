@@ -28,6 +28,7 @@ from pi0.ript.types import InitialState, UpdateStats
 logger = logging.getLogger(__name__)
 
 TARGET_WINDOW = 3
+SECONDS = "seconds_"
 
 
 @dataclass(slots=True)
@@ -66,8 +67,19 @@ class Progression:
 class Stopwatch:
     """Seconds per stage."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        self.seconds: dict[str, float] = dict(seconds or {})
+
+    def counters(self) -> dict[str, int | float]:
+        """Return the seconds as plain numbers for a checkpoint."""
+        return {f"{SECONDS}{stage}": seconds for stage, seconds in self.seconds.items()}
+
+    @classmethod
+    def restored(cls, counters: Mapping[str, int | float]) -> "Stopwatch":
+        """Return the stopwatch stored in a checkpoint."""
+        return cls(
+            {k.removeprefix(SECONDS): v for k, v in counters.items() if k.startswith(SECONDS)}
+        )
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -97,14 +109,20 @@ class TrainerParts:
 class Trainer:
     """Runs RIPT from wherever ``progression`` stands."""
 
-    def __init__(self, config: TrainConfig, parts: TrainerParts, progression: Progression) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        parts: TrainerParts,
+        progression: Progression,
+        stopwatch: Stopwatch,
+    ) -> None:
         self._config = config
         self._parts = parts
         self._progression = progression
         self._sampling = Sampling(
             num_steps=config.policy.denoise_steps, noise_scale=config.algo.noise_scale
         )
-        self.stopwatch = Stopwatch()
+        self.stopwatch = stopwatch
 
     @property
     def step(self) -> int:
@@ -113,12 +131,12 @@ class Trainer:
 
     def save_beginning(self) -> None:
         """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""
-        if self.step == 0:
+        if self.step == 0 and not (self._parts.run_dir / "checkpoints" / "0").is_dir():
             self._save()
 
     def train(self) -> None:
         """Practise until the last step or the target, leaving a checkpoint of the end."""
-        while not self._is_finished():
+        while not self.is_finished:
             step = self.step + 1
             watch = Stopwatch()
             with watch.measure("collect"):
@@ -152,13 +170,19 @@ class Trainer:
             film = Film(self._parts.run_dir / "videos" / f"step_{self.step}", show)
             return evaluate(lambda source: self._parts.runner.run(source, sampling), requests, film)
 
-    def _is_finished(self) -> bool:
+    @property
+    def is_finished(self) -> bool:
+        """Return whether the last step or the target has been reached."""
         progression, training = self._progression, self._config.training
         if progression.step >= training.num_train_steps:
             return True
         recent = progression.recent_success
         has_enough = len(recent) == TARGET_WINDOW and training.target_success is not None
         return has_enough and sum(recent) / TARGET_WINDOW >= (training.target_success or 0.0)
+
+    def close(self) -> None:
+        """Flush and release what records the figures."""
+        self._parts.reporter.close()
 
     def _collect(self, step: int) -> Collection:
         algo, seed = self._config.algo, self._config.training.seed
@@ -177,9 +201,10 @@ class Trainer:
     def _update(self, step: int, collection: Collection) -> UpdateStats | None:
         if not collection.groups:
             logger.warning(
-                "step %d: none of %d groups was mixed; nothing to learn from",
+                "step %d: none of %d groups was mixed (%d crashed); nothing to learn from",
                 step,
                 collection.num_tried,
+                collection.num_crashed,
             )
             return None
         algo = self._config.algo
@@ -196,7 +221,7 @@ class Trainer:
 
     def _save_if_due(self) -> None:
         training = self._config.training
-        if self.step % training.save_freq == 0 or self._is_finished():
+        if self.step % training.save_freq == 0 or self.is_finished:
             self._save()
 
     def _save(self) -> None:
@@ -204,7 +229,7 @@ class Trainer:
             step=self._progression.step,
             engine=self._parts.engine.state(),
             sampler_position=self._parts.states.position,
-            counters=self._progression.counters(),
+            counters={**self._progression.counters(), **self.stopwatch.counters()},
             config_hash=self._parts.config_hash,
         )
         save_checkpoint(

@@ -1,0 +1,107 @@
+"""Held-out evaluation: the same episodes whoever runs them, crashes apart from failures."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from pi0.ript.env.suites import split
+from pi0.ript.train.evaluate import (
+    EpisodeRecord,
+    evaluate,
+    evaluation_requests,
+    success_by_task,
+)
+from pi0.ript.train.run import paired_outcomes
+from pi0.ript.types import Episode, EpisodeRequest, Outcome
+
+TASKS = (("libero_goal", 7), ("libero_object", 0))
+
+
+def _requests(**overrides: int) -> list[EpisodeRequest]:
+    settings = {
+        "episodes_per_task": 25, "held_out": 20, "fixture_seed": 0, "seed": 42,
+        "max_episode_length": None, **overrides,
+    }  # fmt: skip
+    return evaluation_requests(TASKS, **settings)
+
+
+def _evaluate(
+    requests: Sequence[EpisodeRequest], verdict: Callable[[EpisodeRequest], Outcome]
+) -> list[EpisodeRecord]:
+    def run(source: Callable[[], EpisodeRequest | None]) -> Generator[Episode, None, None]:
+        pending = list(iter(source, None))
+        for request in reversed(pending):  # the last one asked for finishes first
+            yield Episode(
+                request=request, task="", decisions=(), outcome=verdict(request), num_steps=1
+            )
+
+    return evaluate(run, requests, lambda _: None)
+
+
+def test_only_held_out_states_are_used_and_each_about_as_often():
+    indices = [r.initial_state.index for r in _requests() if r.initial_state.task_id == 7]
+
+    train, held_out = split(20)
+    assert set(indices) == set(held_out)
+    assert not set(indices) & set(train)
+    # 25 episodes over 20 states: 5 of them twice.
+    assert sorted(indices.count(i) for i in held_out) == [1] * 15 + [2] * 5
+
+
+def test_episodes_have_seeds_of_their_own_that_depend_on_the_run_seed_only():
+    seeds = [request.seed for request in _requests()]
+
+    assert len(set(seeds)) == len(seeds)
+    assert seeds == [request.seed for request in _requests()]
+    assert not set(seeds) & {request.seed for request in _requests(seed=43)}
+    # More episodes extend the list; they do not change it.
+    assert seeds[:25] == [r.seed for r in _requests(episodes_per_task=30)][:25]
+
+
+def test_the_suite_limits_the_steps_unless_told_otherwise():
+    assert {r.max_steps for r in _requests()} == {300, 280}
+    assert {r.max_steps for r in _requests(max_episode_length=90)} == {90}
+
+
+def test_records_come_in_request_order_whoever_finishes_first():
+    requests = _requests(episodes_per_task=3)
+
+    records = _evaluate(requests, lambda request: "success" if request.rollout else "failure")
+
+    assert [record.seed for record in records] == [request.seed for request in requests]
+    assert [record.is_success for record in records] == [False, True, True] * 2
+
+
+def test_a_crashed_episode_counts_as_neither_success_nor_failure():
+    records = _evaluate(
+        _requests(episodes_per_task=3),
+        lambda request: ("crashed", "failure", "success")[request.rollout],
+    )
+
+    assert list(success_by_task(records).values()) == [[False, True], [False, True]]
+
+
+def test_a_task_of_which_nothing_could_be_completed_has_no_rate():
+    records = _evaluate(_requests(episodes_per_task=2), lambda _: "crashed")
+
+    with pytest.raises(RuntimeError, match="no episode of libero_goal/7 turn on the stove"):
+        success_by_task(records)
+
+
+def test_pairs_leave_out_what_crashed_on_either_side():
+    requests = _requests(episodes_per_task=3)
+    base = _evaluate(requests, lambda r: ("crashed", "failure", "failure")[r.rollout])
+    trained = _evaluate(requests, lambda r: ("success", "success", "crashed")[r.rollout])
+
+    outcomes = paired_outcomes(base, trained)
+
+    assert [(row.base, row.trained) for row in outcomes] == [((False,), (True,))] * 2
+
+
+def test_different_episodes_are_never_paired():
+    base = _evaluate(_requests(episodes_per_task=2), lambda _: "failure")
+    other = [replace(record, seed=record.seed + 1) for record in base]
+
+    with pytest.raises(AssertionError):
+        paired_outcomes(base, other)
