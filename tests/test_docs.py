@@ -10,7 +10,7 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.scripts.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("pi0/**/*.md")])
 LINK = re.compile(r"\]\(([^)#]+)")
 OVERRIDE = re.compile(r"--((?:\w+\.)+\w+)")
 COMMAND = re.compile(r"^(?:\$ )?ript (\w+)", flags=re.MULTILINE)
@@ -24,6 +24,11 @@ def test_document_points_at_what_exists(path):
     files = [path.parent / link for link in links]
     files += [ROOT / name for name in PROJECT_FILE.findall(text)]
     assert [str(file) for file in files if not file.exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_document_has_no_figure_left_to_fill_in(path):
+    assert re.findall(r"@[A-Z]+@|<!-- figures.*", path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -1,5 +1,6 @@
 """Whole runs on real LIBERO: killed and resumed, and the same episodes on every runner."""
 
+import gc
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from pi0.checkpoint import load_policy
+from pi0.network import Pi0Network
 from pi0.records import Sampling
 from pi0.ript.config.load import read_config
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
@@ -143,12 +145,19 @@ def test_serial_and_parallel_runners_give_the_same_episodes(
             np.testing.assert_array_equal(left.observation.images, right.observation.images)
 
 
+def _num_networks_loaded() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Pi0Network) for thing in gc.get_objects())
+
+
 def test_many_slots_fill_the_batches_of_one_policy():
     policy = load_policy("builtin")
     runner = PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=5, config=read_config(CONFIG))
 
+    num_networks = _num_networks_loaded()
     episodes = _episodes(runner)
 
     assert len(episodes) == 6
+    assert _num_networks_loaded() == num_networks, "another copy of the policy was loaded"
     assert runner.stats.policy_rows / runner.stats.policy_calls > 1
     assert runner.stats.policy_rows == sum(len(e.decisions) for e in episodes)
