@@ -14,7 +14,7 @@ PACKAGE = sorted((ROOT / "pi0").rglob("*.py"))
 PYTHON = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py"))]
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".txt"}
 MAX_LINES = 400
-HOME_PATH = re.compile(r"(?<![\w.])/(?:home|Users|work|mnt/data)/\w+|(?<![\w.])/root/\w+")
+HOME_PATH = re.compile(r"(?<![\w.])/(?:home|Users|mnt/data)/\w+|(?<![\w.])/root/\w+")
 
 
 def relative(path: Path) -> str:
