@@ -109,6 +109,10 @@ class Scene:
         assert target.observation is not None
         return target.observation
 
+    def is_settled(self, initial_state: InitialState) -> bool:
+        """Return whether restoring this state is a copy of its cached settled state."""
+        return initial_state.key in self._cache
+
     def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> StepResult:
         """Run up to h control steps and stop at success.
 
