@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
-from pi0.codec import NormStats, read_norm_stats
 from pi0.config import PolicyCard, read_json, read_policy_card
 from pi0.network import Pi0Network, dead_tensor_names, vlm_sizes
+from pi0.norm_stats import NormStats, read_norm_stats
 from pi0.policy import Pi0Policy
 from pi0.tokenizer import read_tokenizer
 

@@ -3,82 +3,19 @@
 Shape legend: B rows, N cameras, H actions per chunk, A model action dims.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pi0.config import ENV_ACTION_DIM, PolicyCard, StateEncoding, read_json
+from pi0.config import ENV_ACTION_DIM, PolicyCard, Resize, StateEncoding
+from pi0.norm_stats import Figures, NormStats, normalise, unnormalise
 from pi0.records import Observation
 
 DELTA_DIMS = 6
-STD_EPSILON = 1e-6  # openpi's
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NormStats:
-    """Mean and standard deviation of states and actions, float64, real dims only.
-
-    With ``extra_delta`` the action figures are those of the relative actions.
-
-    Attributes:
-        state_mean: [8] or [11].
-        state_std: As ``state_mean``.
-        actions_mean: [7].
-        actions_std: [7].
-    """
-
-    state_mean: NDArray[np.float64]
-    state_std: NDArray[np.float64]
-    actions_mean: NDArray[np.float64]
-    actions_std: NDArray[np.float64]
-
-    def to_json(self) -> str:
-        """Return openpi's ``norm_stats.json``."""
-        state = {"mean": self.state_mean.tolist(), "std": self.state_std.tolist()}
-        actions = {"mean": self.actions_mean.tolist(), "std": self.actions_std.tolist()}
-        return json.dumps({"norm_stats": {"state": state, "actions": actions}}, indent=2) + "\n"
-
-
-def read_norm_stats(path: Path, card: PolicyCard) -> NormStats:
-    """Read openpi's ``norm_stats.json``; lengths padded to the model's width are cut."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; a policy cannot run without its normalisation statistics, "
-            "set norm_stats_path to openpi's norm_stats.json"
-        )
-    raw = read_json(path)
-
-    def vector(group: str, key: str, width: int, padded: int) -> NDArray[np.float64]:
-        try:
-            values = np.asarray(raw["norm_stats"][group][key], dtype=np.float64)
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(
-                f"{path}: norm_stats.{group}.{key} must be a list of numbers"
-            ) from None
-        if values.shape not in {(width,), (padded,)}:
-            raise ValueError(
-                f"{path}: norm_stats.{group}.{key} has shape {values.shape}, "
-                f"allowed lengths: {width} or {padded} (padded)"
-            )
-        if not np.isfinite(values[:width]).all():
-            raise ValueError(f"{path}: norm_stats.{group}.{key} holds NaN or infinity")
-        if key == "std" and not (values[:width] > 0).all():
-            raise ValueError(
-                f"{path}: norm_stats.{group}.std must be > 0, got {values[:width].min()}"
-            )
-        return values[:width]
-
-    return NormStats(
-        state_mean=vector("state", "mean", card.state_width, card.state_dim),
-        state_std=vector("state", "std", card.state_width, card.state_dim),
-        actions_mean=vector("actions", "mean", ENV_ACTION_DIM, card.action_dim),
-        actions_std=vector("actions", "std", ENV_ACTION_DIM, card.action_dim),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +25,13 @@ class Codec:
     card: PolicyCard
     stats: NormStats
 
-    def encode_images(self, observations: Sequence[Observation]) -> NDArray[np.uint8]:
-        """Return upright pictures at the network's size, uint8 [B, N, size, size, 3], RGB."""
+    def encode_images(
+        self, observations: Sequence[Observation]
+    ) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Return upright pictures at the network's size, [B, N, size, size, 3], RGB in [0, 255].
+
+        uint8, or float32 where the ``lerobot`` resize makes values between whole numbers.
+        """
         images = np.stack([observation.images for observation in observations])
         if images.shape[1] != len(self.card.cameras):
             raise ValueError(
@@ -98,13 +40,12 @@ class Codec:
             )
         if self.card.rotate_180:
             images = images[:, :, ::-1, ::-1]
-        return resize_with_pad(images, self.card.image_size)
+        return resize_with_pad(images, self.card.image_size, self.card.resize)
 
     def encode_state(self, proprio: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return normalised states, float32 [B, state_dim], from proprio [B, 9]."""
         real = raw_state(proprio, self.card.state_encoding)
-        real = (real - self.stats.state_mean) / (self.stats.state_std + STD_EPSILON)
-        return _pad_last(real, self.card.state_dim)
+        return _pad_last(self._normalise(real, self.stats.state), self.card.state_dim)
 
     def encode_actions(
         self, actions: NDArray[np.floating], proprio: NDArray[np.float64]
@@ -114,17 +55,20 @@ class Codec:
         ``proprio`` [B, 9] is the one at the start of each chunk.
         """
         relative = np.asarray(actions, dtype=np.float64) - self._anchor(proprio)
-        scaled = (relative - self.stats.actions_mean) / (self.stats.actions_std + STD_EPSILON)
-        return _pad_last(scaled, self.card.action_dim)
+        return _pad_last(self._normalise(relative, self.stats.actions), self.card.action_dim)
 
     def decode_actions(
         self, chunks: NDArray[np.float32], proprio: NDArray[np.float64]
     ) -> NDArray[np.float32]:
         """Return simulator actions in [-1, 1], float32 [B, H, 7], from model-space [B, H, A]."""
         real = chunks[..., :ENV_ACTION_DIM].astype(np.float64)
-        actions = real * (self.stats.actions_std + STD_EPSILON) + self.stats.actions_mean
+        card = self.card
+        actions = unnormalise(real, self.stats.actions, card.norm_mode, card.norm_formula)
         actions = actions + self._anchor(proprio)
         return np.clip(actions, -1.0, 1.0).astype(np.float32)
+
+    def _normalise(self, values: NDArray[np.float64], figures: Figures) -> NDArray[np.float64]:
+        return normalise(values, figures, self.card.norm_mode, self.card.norm_formula)
 
     def _anchor(self, proprio: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what relative actions are relative to, [B, 1, 7]; zeros without extra_delta."""
@@ -142,20 +86,50 @@ def raw_state(proprio: NDArray[np.float64], encoding: StateEncoding) -> NDArray[
     return np.concatenate([position, rotation, gripper], axis=-1)
 
 
-def resize_with_pad(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Fit pictures [B, N, H, W, 3] into ``size`` x ``size`` as openpi does (bilinear, black bars)."""
+def resize_with_pad(
+    images: NDArray[np.uint8], size: int, method: Resize
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Fit pictures [B, N, H, W, 3] into ``size`` x ``size``, centred, with black bars."""
     height, width = images.shape[2:4]
     if (height, width) == (size, size):
         return np.ascontiguousarray(images)
     ratio = max(width / size, height / size)
     new_height, new_width = int(height / ratio), int(width / ratio)
     top, left = (size - new_height) // 2, (size - new_width) // 2
-    result = np.zeros((*images.shape[:2], size, size, 3), dtype=np.uint8)
+    shrink = _antialiased if method == "openpi" else _bilinear
+    shape = (*images.shape[:2], size, size, 3)
+    result: NDArray[Any] = np.zeros(shape, np.uint8 if method == "openpi" else np.float32)
     for row, camera in np.ndindex(*images.shape[:2]):
-        picture = Image.fromarray(np.ascontiguousarray(images[row, camera]))
-        small = picture.resize((new_width, new_height), resample=Image.Resampling.BILINEAR)
-        result[row, camera, top : top + new_height, left : left + new_width] = np.asarray(small)
+        small = shrink(images[row, camera], new_height, new_width)
+        result[row, camera, top : top + new_height, left : left + new_width] = small
     return result
+
+
+def _antialiased(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return openpi's resize: Pillow's bilinear filter, which averages what it skips."""
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((width, height), resample=Image.Resampling.BILINEAR))
+
+
+def _bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """Return LeRobot's resize: torch's bilinear interpolation without antialiasing."""
+    upper, lower, down = _neighbours(image.shape[0], height)
+    left, right, across = _neighbours(image.shape[1], width)
+    rows = image[upper] * (1 - down)[:, None, None] + image[lower] * down[:, None, None]
+    across = across[:, None]
+    return (rows[:, left] * (1 - across) + rows[:, right] * across).astype(np.float32)
+
+
+def _neighbours(
+    old: int, new: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return, for each target pixel, its two source pixels and the weight of the second."""
+    # single precision, as torch: positions of pixels of a few hundred differ by 1e-5 otherwise
+    centre = np.float32(old / new) * (np.arange(new, dtype=np.float32) + 0.5) - 0.5
+    centre = np.maximum(centre, 0.0, dtype=np.float32)
+    first = np.floor(centre)
+    second = np.minimum(first + 1, old - 1)
+    return first.astype(np.int64), second.astype(np.int64), centre - first
 
 
 def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:

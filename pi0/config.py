@@ -13,6 +13,12 @@ from pi0.records import ObservationSpec, RenderQuality
 
 StateEncoding = Literal["axis_angle", "rotation6d"]
 NetworkDtype = Literal["float32", "bfloat16"]
+Layout = Literal["native", "openpi", "rlinf", "lerobot", "transformers", "transformers_saved"]
+Protocol = Literal["openpi", "lerobot"]
+NormMode = Literal["z_score", "quantile", "quantile10", "min_max"]
+NormFormula = Literal["openpi", "lerobot"]
+Resize = Literal["openpi", "lerobot"]
+PromptFormat = Literal["openpi", "lerobot"]
 
 ENV_ACTION_DIM = 7
 STATE_DIMS: dict[StateEncoding, int] = {"axis_angle": 8, "rotation6d": 11}
@@ -23,6 +29,8 @@ class PolicyCard:
     """How a policy sees LIBERO and how its answers are read.
 
     Attributes:
+        layout: The kind of folder in which the weights first arrived.
+        protocol: The preset that the keys below started from (``pi0.protocols``).
         horizon: H, actions per chunk.
         execute_steps: h, actions executed before the policy looks again; at most ``horizon``.
         action_dim: A, action width of the network; 7 real dims, the rest is padding.
@@ -32,13 +40,23 @@ class PolicyCard:
         image_size: Height and width in pixels of the pictures given to the network.
         render_quality: ``exact`` or ``fast``, see ``ObservationSpec``.
         rotate_180: Turn LIBERO's upside-down pictures by 180 degrees, as openpi does.
+        resize: ``openpi`` shrinks with antialiasing to whole pixel values (Pillow); ``lerobot``
+            interpolates between the four nearest pixels and keeps fractions (torch).
         state_encoding: ``axis_angle`` is openpi's 8-d state; ``rotation6d`` is 11-d and continuous.
         extra_delta: The first six actions are relative to the state at the start of the chunk.
+        norm_mode: Which figures of the statistics are used: mean and std, 1 % and 99 % quantiles,
+            10 % and 90 % quantiles, or smallest and largest value.
+        norm_formula: ``openpi`` adds 1e-6 to every scale; ``lerobot`` adds 1e-8 to std on the way
+            to the model only.
+        prompt_format: ``openpi`` strips the instruction and replaces underscores and line breaks;
+            ``lerobot`` takes it as it is.
         max_prompt_tokens: Prompt length after padding, begin and end tokens included.
         denoise_steps: S, denoise steps the policy is meant to be used with.
         dtype: Precision of the vision-language model; the action expert is always float32.
     """
 
+    layout: Layout
+    protocol: Protocol
     horizon: int
     execute_steps: int
     action_dim: int
@@ -48,8 +66,12 @@ class PolicyCard:
     image_size: int
     render_quality: RenderQuality
     rotate_180: bool
+    resize: Resize
     state_encoding: StateEncoding
     extra_delta: bool
+    norm_mode: NormMode
+    norm_formula: NormFormula
+    prompt_format: PromptFormat
     max_prompt_tokens: int
     denoise_steps: int
     dtype: NetworkDtype

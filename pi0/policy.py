@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from pi0.codec import Codec, NormStats
+from pi0.codec import Codec
 from pi0.config import ENV_ACTION_DIM, PolicyCard
 from pi0.network import Pi0Network, PrefixCache, vlm_sizes
+from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.sampler import Schedule, draw_chain, make_schedule, transition_means
 from pi0.tokenizer import PromptTokenizer
@@ -28,7 +29,7 @@ class Inputs:
     """B encoded looks.
 
     Attributes:
-        images: uint8 [B, N, size, size, 3], upright RGB.
+        images: uint8 or float32 [B, N, size, size, 3], upright RGB in [0, 255].
         token_ids: int64 [B, L].
         is_valid: bool [B, L].
         state: float32 [B, state_dim], normalised.
@@ -97,6 +98,7 @@ class Pi0Policy:
             image_token_id=vlm_sizes(network.config).image_token_id,
             num_image_tokens=network.num_image_tokens * len(card.cameras),
             max_prompt_tokens=card.max_prompt_tokens,
+            prompt_format=card.prompt_format,
         )
 
     @property

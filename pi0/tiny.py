@@ -16,6 +16,8 @@ PATCH_SIZE = 16
 def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96) -> PolicyCard:
     """Return the card of the tiny policy: no padding, continuous rotation, fast rendering."""
     return PolicyCard(
+        layout="native",
+        protocol="openpi",
         horizon=10,
         execute_steps=10,
         action_dim=7,
@@ -25,8 +27,12 @@ def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96
         image_size=image_size,
         render_quality="fast",
         rotate_180=True,
+        resize="openpi",
         state_encoding="rotation6d",
         extra_delta=False,
+        norm_mode="z_score",
+        norm_formula="openpi",
+        prompt_format="openpi",
         max_prompt_tokens=16,
         denoise_steps=4,
         dtype="float32",

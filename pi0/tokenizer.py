@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from pi0.config import read_json
+from pi0.config import PromptFormat, read_json
 
 BEGIN_TOKEN = "<bos>"
 _SPECIAL_TOKENS = ("<pad>", "<eos>", BEGIN_TOKEN, "<unk>", "<image>")
@@ -23,6 +23,7 @@ class PromptTokenizer:
         image_token_id: int,
         num_image_tokens: int,
         max_prompt_tokens: int,
+        prompt_format: PromptFormat,
     ) -> None:
         """Prepare the encoder.
 
@@ -31,6 +32,7 @@ class PromptTokenizer:
             image_token_id: Stands for one image patch.
             num_image_tokens: Image patches of all cameras together.
             max_prompt_tokens: Prompt length after padding, begin token and newline included.
+            prompt_format: How the instruction is cleaned, see ``PolicyCard``.
         """
         begin = tokenizer.token_to_id(BEGIN_TOKEN)
         if begin is None:
@@ -39,7 +41,7 @@ class PromptTokenizer:
             )
         self.tokenizer = tokenizer
         self._begin: int = begin
-        self._newline: list[int] = tokenizer.encode("\n", add_special_tokens=False).ids
+        self._is_cleaned = prompt_format == "openpi"
         self._image_ids = [image_token_id] * num_image_tokens
         self._max_prompt_tokens = max_prompt_tokens
         self._cache: dict[str, tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
@@ -55,9 +57,7 @@ class PromptTokenizer:
         return self._cache[task]
 
     def _build(self, task: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        text = task.strip().replace("_", " ").replace("\n", " ")
-        words = self.tokenizer.encode(text, add_special_tokens=False).ids
-        prompt = [self._begin, *words, *self._newline]
+        prompt = [self._begin, *self._words(task)]
         if len(prompt) > self._max_prompt_tokens:
             raise ValueError(
                 f"the instruction {task!r} takes {len(prompt)} tokens, allowed are "
@@ -67,6 +67,19 @@ class PromptTokenizer:
         num_valid = len(self._image_ids) + len(prompt)
         ids[:num_valid] = self._image_ids + prompt
         return ids, np.arange(len(ids)) < num_valid
+
+    def _words(self, task: str) -> list[int]:
+        """Return the instruction and its closing line break."""
+        if self._is_cleaned:
+            # openpi encodes the line break on its own
+            texts = [task.strip().replace("_", " ").replace("\n", " "), "\n"]
+        else:
+            texts = [task if task.endswith("\n") else f"{task}\n"]
+        return [
+            token
+            for text in texts
+            for token in self.tokenizer.encode(text, add_special_tokens=False).ids
+        ]
 
 
 def read_tokenizer(path: Path) -> Tokenizer:

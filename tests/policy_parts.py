@@ -6,8 +6,8 @@ import numpy as np
 from transformers import PI0Config
 
 from pi0.checkpoint import new_policy
-from pi0.codec import NormStats
 from pi0.config import PolicyCard
+from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
 from pi0.tokenizer import build_tiny_tokenizer
@@ -20,6 +20,8 @@ SIZE = 28  # two by two patches of 14 pixels
 
 def small_card(**changes: Any) -> PolicyCard:
     values: dict[str, Any] = {
+        "layout": "native",
+        "protocol": "openpi",
         "horizon": 6,
         "execute_steps": 4,
         "action_dim": 9,
@@ -29,8 +31,12 @@ def small_card(**changes: Any) -> PolicyCard:
         "image_size": SIZE,
         "render_quality": "exact",
         "rotate_180": True,
+        "resize": "openpi",
         "state_encoding": "axis_angle",
         "extra_delta": True,
+        "norm_mode": "z_score",
+        "norm_formula": "openpi",
+        "prompt_format": "openpi",
         "max_prompt_tokens": 24,
         "denoise_steps": 4,
         "dtype": "float32",
@@ -41,10 +47,18 @@ def small_card(**changes: Any) -> PolicyCard:
 def small_stats() -> NormStats:
     """Figures that are all different, so that a swapped axis or a wrong slice shows."""
     return NormStats(
-        state_mean=np.linspace(-0.4, 0.3, 8),
-        state_std=np.linspace(0.5, 1.2, 8),
-        actions_mean=np.linspace(-0.1, 0.2, 7),
-        actions_std=np.linspace(0.3, 0.9, 7),
+        state={
+            "mean": np.linspace(-0.4, 0.3, 8),
+            "std": np.linspace(0.5, 1.2, 8),
+            "q01": np.linspace(-1.4, -0.7, 8),
+            "q99": np.linspace(0.6, 1.3, 8),
+        },
+        actions={
+            "mean": np.linspace(-0.1, 0.2, 7),
+            "std": np.linspace(0.3, 0.9, 7),
+            "q01": np.linspace(-0.9, -0.6, 7),
+            "q99": np.linspace(0.5, 0.8, 7),
+        },
     )
 
 

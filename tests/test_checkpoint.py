@@ -97,7 +97,7 @@ def test_norm_stats_can_be_replaced(folder, tmp_path):
     other.write_text((folder / "norm_stats.json").read_text())
     edit_json(other, lambda c: c["norm_stats"]["actions"].update(mean=[0.5] * 7))
     loaded = load_policy(folder, norm_stats_path=other)
-    assert loaded.codec.stats.actions_mean.tolist() == [0.5] * 7
+    assert loaded.codec.stats.actions["mean"].tolist() == [0.5] * 7
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from pi0.codec import Codec, raw_state, read_norm_stats, resize_with_pad
+from pi0.codec import Codec, raw_state, resize_with_pad
+from pi0.norm_stats import read_norm_stats
 from pi0.records import Observation
 from tests.policy_parts import look, small_card, small_stats
 
@@ -38,7 +39,7 @@ def test_pictures_stay_as_they_are_without_rotation():
 
 def test_other_sizes_are_fitted_with_black_bars():
     images = np.full((1, 1, 20, 40, 3), 200, dtype=np.uint8)
-    seen = resize_with_pad(images, 28)[0, 0]
+    seen = resize_with_pad(images, 28, "openpi")[0, 0]
     # 40 x 20 shrinks by 40 / 28 to 28 x 14, leaving 7 black rows above and below
     assert (seen[7:21] == 200).all()
     assert (seen[:7] == 0).all()
@@ -84,7 +85,7 @@ def test_rotation6d_does_not_jump_where_the_quaternion_flips_sign():
 def test_state_is_normalised_and_padded():
     stats = small_stats()
     state = codec().encode_state(proprio_of((0, 0, 0, 1)))
-    expected = (0.1 - stats.state_mean[0]) / (stats.state_std[0] + 1e-6)
+    expected = (0.1 - stats.state["mean"][0]) / (stats.state["std"][0] + 1e-6)
     assert state[0, 0] == pytest.approx(expected)
     assert state.shape == (1, 12)
     assert state.dtype == np.float32
@@ -95,7 +96,7 @@ def test_delta_actions_are_anchored_at_the_start_of_the_chunk():
     proprio = proprio_of((0, 0, 0, 1), position=(0.1, -0.2, 0.3))
     actions = codec().decode_actions(np.zeros((1, 6, 9), dtype=np.float32), proprio)
     # zero in model space is the mean; every step adds the one state the chunk started from
-    expected = small_stats().actions_mean + [0.1, -0.2, 0.3, 0, 0, 0, 0]
+    expected = small_stats().actions["mean"] + [0.1, -0.2, 0.3, 0, 0, 0, 0]
     for step in range(6):
         assert actions[0, step] == pytest.approx(expected, abs=1e-6)
 
@@ -139,14 +140,14 @@ def write_stats(path, **changes):
 
 def test_statistics_survive_a_round_trip(tmp_path):
     read = read_norm_stats(write_stats(tmp_path / "norm_stats.json"), small_card())
-    assert np.array_equal(read.state_mean, small_stats().state_mean)
-    assert np.array_equal(read.actions_std, small_stats().actions_std)
+    assert np.array_equal(read.state["mean"], small_stats().state["mean"])
+    assert np.array_equal(read.actions["std"], small_stats().actions["std"])
 
 
 def test_padded_statistics_are_cut(tmp_path):
     padded = [*range(1, 8), 0, 0]  # 7 real dims, then zeros up to action_dim 9
     path = write_stats(tmp_path / "norm_stats.json", actions_std=padded)
-    assert read_norm_stats(path, small_card()).actions_std.tolist() == list(range(1, 8))
+    assert read_norm_stats(path, small_card()).actions["std"].tolist() == list(range(1, 8))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ PAD, BEGIN, NEWLINE = 0, 2, 5 + 0x0A  # five special tokens come before the 256 
 FIRST_WORD = 5 + 256
 
 
-def prompts(max_prompt_tokens: int = 12) -> PromptTokenizer:
+def prompts(max_prompt_tokens: int = 12, prompt_format: str = "openpi") -> PromptTokenizer:
     return PromptTokenizer(
         build_tiny_tokenizer(["open", "drawer", "the"]),
         image_token_id=4,
         num_image_tokens=3,
         max_prompt_tokens=max_prompt_tokens,
+        prompt_format=prompt_format,
     )
 
 

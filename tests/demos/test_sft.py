@@ -65,10 +65,10 @@ def test_statistics_weigh_every_task_the_same_and_floor_constant_numbers():
     # Task a is always at +-0.5, task b at +-0.1: mean 0, variance (0.25 + 0.01) / 2.
     stats = demonstration_stats([_demos(frames=6), _demos(frames=60, action=0.1)], tiny_card())
 
-    assert stats.actions_mean == pytest.approx(np.zeros(7), abs=1e-7)
-    assert stats.actions_std == pytest.approx(np.full(7, np.sqrt(0.13)), rel=1e-6)
+    assert stats.actions["mean"] == pytest.approx(np.zeros(7), abs=1e-7)
+    assert stats.actions["std"] == pytest.approx(np.full(7, np.sqrt(0.13)), rel=1e-6)
     # The rotation never changes, so its 6 numbers have no spread of their own.
-    assert stats.state_std[3:9] == pytest.approx(np.full(6, MIN_STD))
+    assert stats.state["std"][3:9] == pytest.approx(np.full(6, MIN_STD))
 
 
 def test_fine_tuning_lowers_the_loss_and_repeats_bit_for_bit():

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pi0.codec import NormStats, raw_state
+from pi0.codec import raw_state
 from pi0.config import PolicyCard
+from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
 from pi0.ript.demos.dataset import Demonstrations
@@ -60,10 +61,8 @@ def demonstration_stats(demos: list[Demonstrations], card: PolicyCard) -> NormSt
         [d.actions.reshape(-1, d.actions.shape[-1]) for d in demos]
     )
     return NormStats(
-        state_mean=state_mean,
-        state_std=state_std,
-        actions_mean=actions_mean,
-        actions_std=actions_std,
+        state={"mean": state_mean, "std": state_std},
+        actions={"mean": actions_mean, "std": actions_std},
     )
 
 
