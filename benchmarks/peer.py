@@ -1,0 +1,130 @@
+"""LIBERO's own environment, set up so that it can be compared with the engine step by step."""
+
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
+from collections.abc import Mapping
+from typing import Any
+
+import mujoco
+import numpy as np
+from libero.libero.envs import OffScreenRenderEnv
+from numpy.typing import NDArray
+
+from pi0.records import Observation
+from pi0.ript.env.suites import bddl_file
+from pi0.ript.types import InitialState
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+PROPRIO = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+SETTLE_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+SETTLE_STEPS = 10
+
+Seen = Mapping[str, Any]
+
+
+class RepeatableEnv(OffScreenRenderEnv):
+    """LIBERO's environment whose every reset draws what the first reset of a new one draws.
+
+    LIBERO appends the task's joint initializers to its list again on every reset, so that the same
+    seed gives other fixture poses the next time.
+    """
+
+    def reset(self) -> Seen:
+        """Reset as LIBERO does, with one set of joint initializers."""
+        kinds = {(type(i), i.name): i for i in self.env.object_property_initializers}
+        self.env.object_property_initializers = list(kinds.values())
+        return super().reset()
+
+
+def make_env(suite: str, task_id: int, size: int) -> RepeatableEnv:
+    """Return LIBERO's environment of a task with both cameras at ``size`` x ``size`` pixels."""
+    return RepeatableEnv(
+        bddl_file_name=str(bddl_file(suite, task_id)),
+        camera_heights=size,
+        camera_widths=size,
+        camera_names=list(CAMERAS),
+    )
+
+
+def observation(seen: Seen) -> Observation:
+    """Return LIBERO's observation as the engine's record; pictures in the order of ``CAMERAS``."""
+    return Observation(
+        images=np.stack([seen[f"{camera}_image"] for camera in CAMERAS]),
+        proprio=np.concatenate([seen[name] for name in PROPRIO]),
+    )
+
+
+class LiberoPeer:
+    """LIBERO's environment beside the engine in one process, episode by episode.
+
+    Example: ``peer = LiberoPeer("libero_goal", 7, size=64)``, ``peer.start(state)``,
+    ``seen, done = peer.step(action)``; ``peer.close()`` at the end.
+    """
+
+    def __init__(self, suite: str, task_id: int, size: int) -> None:
+        """Build the environment (1.5 to 8 s)."""
+        self._env = make_env(suite, task_id, size)
+        self._blank = np.zeros((size, size, 3), dtype=np.uint8)
+        self.is_drawing = True
+
+    def start(self, initial_state: InitialState, num_steps_wait: int = SETTLE_STEPS) -> Observation:
+        """Seed, reset, set the state and settle; return what LIBERO's last call returned."""
+        self._make_current()
+        self._env.seed(initial_state.fixture_seed)
+        self._env.reset()
+        self._let_drawing_be_skipped()
+        seen = self._env.set_init_state(initial_state.state)
+        for _ in range(num_steps_wait):
+            seen, _, _, _ = self._env.step(SETTLE_ACTION)
+        return observation(seen)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, bool]:
+        """Return what ``env.step`` returned; its pictures are black where ``is_drawing`` is False."""
+        self._make_current()
+        seen, _, done, _ = self._env.step(action)
+        return observation(seen), bool(done)
+
+    def physics_state(self) -> NDArray[np.float64]:
+        """Return time, qpos and qvel, float64 [n]."""
+        data = self._env.sim.data
+        return np.concatenate([[data.time], data.qpos, data.qvel])
+
+    @property
+    def model(self) -> Any:
+        """Return the compiled MuJoCo model; a reset replaces it."""
+        return self._env.sim.model._model  # noqa: SLF001
+
+    def integration_state(self) -> NDArray[np.float64]:
+        """Return everything MuJoCo's next step depends on, float64 [m]."""
+        kind, data = int(mujoco.mjtState.mjSTATE_INTEGRATION), self._env.sim.data._data  # noqa: SLF001
+        state = np.empty(mujoco.mj_stateSize(self.model, kind))
+        mujoco.mj_getState(self.model, data, state, kind)
+        return state
+
+    def check_success(self) -> bool:
+        """Return whether the task's condition holds, and let the task repaint its model."""
+        is_success = bool(self._env.check_success())
+        self._env._post_process()  # noqa: SLF001
+        return is_success
+
+    def site_colours(self) -> NDArray[np.float32]:
+        """Return the model's site colours, float32 [sites, 4]; a burning stove changes them."""
+        return np.array(self._env.sim.model.site_rgba)
+
+    def close(self) -> None:
+        """Free the environment and its GL context."""
+        self._make_current()
+        self._env.close()
+
+    def _make_current(self) -> None:
+        # robosuite assumes that its own GL context is the only one of the process.
+        self._env.sim._render_context_offscreen.gl_ctx.make_current()  # noqa: SLF001
+
+    def _let_drawing_be_skipped(self) -> None:
+        # Cameras stay switched on and keep sampling, only the drawing itself is left out.
+        draw = self._env.sim.render
+
+        def render(*args: Any, **rest: Any) -> NDArray[np.uint8]:
+            return draw(*args, **rest) if self.is_drawing else self._blank
+
+        self._env.sim.render = render

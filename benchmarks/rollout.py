@@ -1,0 +1,238 @@
+"""Whole episodes per minute: this engine against the two usual vector environments and the limit.
+
+    python benchmarks/rollout.py --quick --json outputs/benchmarks/rollout.json
+
+An episode is restore, 10 settling steps and 100 control steps with the embedded policy in chunks of
+10. Every side has the same policy, initial states, seeds and number of simulator processes, and the
+threads that suit it best. Episodes that two sides share must agree in every bit the policy saw and
+answered, or the program ends with status 1.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # started as a script, which sees its own folder only
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from benchmarks.job import SETTINGS, Job, Side, Threads, run_job, run_together
+from benchmarks.measure import add_output_arguments, output_file, table, write_json
+from benchmarks.rollout_report import draw, shares
+
+SUITE, TASK_ID = "libero_goal", 7
+ONE, ALL = 1, None
+# The first setting is measured in full; the others are tried on short episodes.
+THREADS = {
+    "quick": (Threads(rendering=ONE, algebra=ONE), Threads(rendering=ALL, algebra=ALL)),
+    "full": (
+        Threads(rendering=ONE, algebra=ONE),
+        Threads(rendering=ALL, algebra=ONE),
+        Threads(rendering=ONE, algebra=ALL),
+        Threads(rendering=ALL, algebra=ALL),
+    ),
+}
+TRIAL_STEPS = 20
+CHUNK = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one side did.
+
+    Attributes:
+        job: What it was asked to do.
+        threads: Its best threads.
+        result: What it reported.
+        episodes_per_minute: Whole episodes per minute of wall time with its best threads.
+        tried: The same with every setting of threads.
+    """
+
+    job: Job
+    threads: Threads
+    result: dict[str, Any]
+    episodes_per_minute: float
+    tried: dict[str, float]
+
+    @property
+    def env_steps_per_s(self) -> float:
+        """Return control steps per second, settling not counted."""
+        steps = sum(episode["num_steps"] for episode in self.result["episodes"])
+        return steps / self.result["wall_s"]
+
+
+def measure_peer(side: Side, job: Job, candidates: Sequence[Threads]) -> Measured:
+    """Measure a vector environment; the best estimate of all settings of threads counts."""
+    job = replace(job, side=side)
+    trial = replace(job, num_episodes=job.num_workers, max_steps=TRIAL_STEPS)
+    result = run_job(job, candidates[0])
+    tried = {candidates[0]: _episodes_per_minute(job, result, job.max_steps)}
+    for threads in candidates[1:]:
+        tried[threads] = _episodes_per_minute(trial, run_job(trial, threads), job.max_steps)
+    return _measured(job, result, tried)
+
+
+def _episodes_per_minute(job: Job, result: dict[str, Any], max_steps: int) -> float:
+    """Return the rate of episodes of ``max_steps`` that a possibly shorter run stands for."""
+    stages = result["stages"]
+    acting = stages["step_s"] + stages["policy_s"]
+    rounds = job.num_episodes / job.num_workers
+    round_s = (stages["restore_s"] + acting * max_steps / job.max_steps) / rounds
+    return 60.0 * job.num_workers / round_s
+
+
+def measure_engine(job: Job, candidates: Sequence[Threads]) -> Measured:
+    """Measure the engine; its workers use one thread each, so only the policy's are tried."""
+    results = {threads: run_job(job, threads) for threads in candidates}
+    tried = {t: 60.0 * job.num_episodes / result["wall_s"] for t, result in results.items()}
+    return _measured(job, results[max(tried, key=tried.__getitem__)], tried)
+
+
+def _measured(job: Job, result: dict[str, Any], tried: dict[Threads, float]) -> Measured:
+    best = max(tried, key=tried.__getitem__)
+    rates = {str(threads): rate for threads, rate in tried.items()}
+    for threads, rate in rates.items():
+        print(f"{job.side}, {job.quality}, {threads}: {rate:.2f} episodes per minute", flush=True)
+    return Measured(
+        job=job, threads=best, result=result, episodes_per_minute=tried[best], tried=rates
+    )
+
+
+def limit_episode_s(limits: dict[str, Any], name: str, max_steps: int) -> float:
+    """Return the core seconds that an episode cannot do without."""
+    num_decisions = max_steps / CHUNK
+    looking = limits["render_s"][name] + limits["policy_s"]
+    return max_steps * limits["physics_s"] + num_decisions * looking
+
+
+def mean_limits(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean of what the cores measured side by side."""
+    count = len(samples)
+    render = {name: sum(s["render_s"][name] for s in samples) / count for name in SETTINGS}
+    parts = ("physics_s", "policy_s", "check_s")
+    return {part: sum(s[part] for s in samples) / count for part in parts} | {"render_s": render}
+
+
+def disagreements(sides: Sequence[Measured]) -> tuple[int, list[str]]:
+    """Compare the episodes that sides share, bit for bit.
+
+    Returns:
+        How many pairs of episodes were compared, and a line for each pair that differs.
+    """
+    reference, *others = [
+        {(e["group"], e["rollout"]): e for e in side.result["episodes"]} for side in sides
+    ]
+    pairs = [
+        (side.job.side, key, episode, reference[key])
+        for side, episodes in zip(sides[1:], others, strict=True)
+        for key, episode in episodes.items()
+        if key in reference
+    ]
+    wrong = [
+        f"{sides[0].job.side} and {name} differ in rollout {key[1]} of state {key[0]}"
+        for name, key, mine, theirs in pairs
+        if mine != theirs
+    ]
+    return len(pairs), wrong
+
+
+def figures(
+    engine: dict[str, Measured], peers: dict[str, Measured], limits: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the named figures and everything they come from."""
+    job = engine["exact"].job
+    cores = len(os.sched_getaffinity(0))
+    at_limit = {
+        name: 60.0 * min(cores, job.num_workers) / limit_episode_s(limits, name, job.max_steps)
+        for name in SETTINGS
+    }
+    rate = {name: side.episodes_per_minute for name, side in engine.items()}
+    subproc = peers["subproc"].episodes_per_minute
+    return {
+        "speedup_vs_subproc": rate["exact"] / subproc,
+        "speedup_vs_async": rate["exact"] / peers["async"].episodes_per_minute,
+        "fraction_of_limit": rate["exact"] / at_limit["exact"],
+        "env_steps_per_s": engine["exact"].env_steps_per_s,
+        "speedup_fast": rate["fast"] / subproc,
+        "speedup_quickstart": rate["quickstart"] / subproc,
+        "fraction_of_limit_fast": rate["fast"] / at_limit["fast"],
+        "fraction_of_limit_quickstart": rate["quickstart"] / at_limit["quickstart"],
+        "episodes_per_minute": {
+            **{f"engine_{name}": value for name, value in rate.items()},
+            **{name: side.episodes_per_minute for name, side in peers.items()},
+        },
+        "limit_episodes_per_minute": at_limit,
+        "limit_parts_s": limits,
+        "shares_of_core_time": {name: shares(side, limits, name) for name, side in engine.items()},
+        "threads": {
+            name: {"chosen": str(side.threads), "tried_episodes_per_minute": side.tried}
+            for name, side in {**peers, "engine": engine["exact"]}.items()
+        },
+        "stages_s": {name: side.result["stages"] for name, side in {**peers, **engine}.items()},
+    }
+
+
+def report(found: dict[str, Any], num_compared: int) -> None:
+    """Print the figures as tables."""
+    for side, threads in found["threads"].items():
+        print(f"threads of {side}: {threads['chosen']}")
+    rates, limits = found["episodes_per_minute"], found["limit_episodes_per_minute"]
+    rows: list[list[object]] = [
+        ["SubprocVectorEnv, two 256 px cameras", rates["subproc"], "", "", ""],
+        ["AsyncVectorEnv, two 256 px cameras", rates["async"], "", "", ""],
+    ]
+    titles = {
+        "exact": "engine, two 256 px cameras, exact",
+        "fast": "engine, two 256 px cameras, fast",
+        "quickstart": "engine, one 96 px camera, fast",
+    }
+    for name, title in titles.items():
+        rate = rates[f"engine_{name}"]
+        rows.append([title, rate, f"{rate / rates['subproc']:.1f} x", limits[name],
+                     f"{100 * rate / limits[name]:.0f} %"])  # fmt: skip
+    header = ("whole episodes of 100 steps", "per minute", "speed-up", "limit", "of limit")
+    print("\n" + table(header, rows))
+    print(f"\ncontrol steps per second, exact: {found['env_steps_per_s']:.0f}")
+    parts = found["shares_of_core_time"]
+    header = ("share of core time, percent", *titles)
+    rows = [[part, *(f"{parts[name][part]:.1f}" for name in titles)] for part in parts["exact"]]
+    print("\n" + table(header, rows))
+    print(f"\n{num_compared} episodes of different sides agree in every bit seen and answered")
+
+
+def main() -> int:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(
+        description="Whole episodes per minute against the usual vector environments"
+    )
+    add_output_arguments(parser)
+    parser.add_argument("--plot", type=output_file, metavar="FILE", help="draw the comparison")
+    arguments = parser.parse_args()
+    mode = "quick" if arguments.quick else "full"
+    peer_episodes, engine_episodes = (2, 16) if arguments.quick else (6, 48)
+    peer_job = Job(side="subproc", suite=SUITE, task_id=TASK_ID, num_episodes=peer_episodes)
+    job = replace(peer_job, side="engine", num_episodes=engine_episodes)
+    names: tuple[Side, ...] = ("subproc", "async")
+    peers = {name: measure_peer(name, peer_job, THREADS[mode]) for name in names}
+    policy_threads = THREADS["quick"][:1] if arguments.quick else THREADS["quick"]
+    engine = {
+        name: measure_engine(setting(job), policy_threads) for name, setting in SETTINGS.items()
+    }
+    limits = run_together([replace(job, side="limit")] * job.num_workers, Threads())
+    num_compared, wrong = disagreements([engine["exact"], *peers.values()])
+    if wrong or not num_compared:
+        print("\n".join(wrong or ["no episodes were compared"]), file=sys.stderr)
+        return 1
+    found = figures(engine, peers, mean_limits(limits))
+    report(found, num_compared)
+    write_json(arguments.json, found)
+    if arguments.plot is not None:
+        draw(found, arguments.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
