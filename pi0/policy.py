@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from pi0.cache import PrefixCache
 from pi0.codec import Codec
 from pi0.config import ENV_ACTION_DIM, PolicyCard
-from pi0.network import Pi0Network, PrefixCache, vlm_sizes
+from pi0.network import Pi0Network, vlm_sizes
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.sampler import Schedule, draw_chain, make_schedule, transition_means
@@ -229,12 +230,11 @@ class Pi0Policy:
 
     def _draw(self, inputs: Inputs, noise: Tensor, schedule: Schedule) -> Tensor:
         cache = self.prefix(inputs)
-        layout = self.network.layout(cache, 1)
-        times = _times(schedule, self.device)
+        layout = self.network.layout(cache, 1, is_static=True)
+        clocks = self.network.clocks(_times(schedule, self.device))
 
         def velocity(x: Tensor, step: int) -> Tensor:
-            t = times[step : step + 1]
-            return self.network.velocity(cache, inputs.state, x[:, None], t, layout)[:, 0]
+            return self.network.denoise(cache, inputs.state, x, clocks[step], layout)
 
         is_noisy = torch.zeros(noise.shape[2:], dtype=torch.bool, device=self.device)
         is_noisy[: self.card.execute_steps, :ENV_ACTION_DIM] = True

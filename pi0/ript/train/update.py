@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pi0.network import PrefixCache
+from pi0.cache import PrefixCache, join_caches
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.flow_sde import clip_fraction, clipped_surrogate, gaussian_kl, log_ratio
@@ -108,8 +108,8 @@ class _Scorer:
             return
         pieces = _split(np.arange(len(self._inputs)), micro_batch_size)
         first = self._read(pieces[0])
-        if _num_bytes(first) / len(pieces[0]) * len(self._inputs) <= budget:
-            self._kept = _join([first, *(self._read(piece) for piece in pieces[1:])])
+        if first.num_bytes / len(pieces[0]) * len(self._inputs) <= budget:
+            self._kept = join_caches([first, *(self._read(piece) for piece in pieces[1:])])
 
     def means(self, rows: Rows) -> Tensor:
         """Return transition means, float32 [b, S, h, 7], with gradient where enabled."""
@@ -253,18 +253,6 @@ class _Learner:
         pieces = [piece for minibatch in plan for piece in minibatch]
         parts = [(self._targets.weights[piece] * self._compare(piece)[1]).sum() for piece in pieces]
         return float(torch.stack(parts).sum())
-
-
-def _join(caches: list[PrefixCache]) -> PrefixCache:
-    return PrefixCache(
-        keys=tuple(torch.cat(layer) for layer in zip(*(c.keys for c in caches), strict=True)),
-        values=tuple(torch.cat(layer) for layer in zip(*(c.values for c in caches), strict=True)),
-        is_valid=torch.cat([cache.is_valid for cache in caches]),
-    )
-
-
-def _num_bytes(cache: PrefixCache) -> int:
-    return sum(tensor.nbytes for tensor in (*cache.keys, *cache.values))
 
 
 def _split(rows: Rows, size: int) -> list[Rows]:

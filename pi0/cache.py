@@ -1,0 +1,172 @@
+"""What the suffix needs to know about the prefix, and where suffix tokens stand.
+
+Shape legend: B rows, L prefix tokens, S denoise steps, H actions per chunk, T = 1 + S * H suffix
+tokens, D head width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+
+from pi0.gemma import Angles, attend
+
+# On a CPU the prefix is read in passes of about this many tokens: what a layer computes on the way stays
+# in the processor's cache, and no allocation is large enough to be returned to the system after use.
+TOKENS_PER_CPU_PASS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixCache:
+    """What the suffix needs to know about B looks. Read-only.
+
+    Attributes:
+        keys: Per layer [B, L, D].
+        values: Per layer [B, L, D].
+        is_valid: Bool [B, L]; False is padding.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    is_valid: Tensor
+
+    def __len__(self) -> int:
+        return len(self.is_valid)
+
+    @property
+    def num_bytes(self) -> int:
+        """Return what keys and values take."""
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+
+    def rows(self, index: Tensor | slice) -> "PrefixCache":
+        """Return the cache of some rows."""
+        return PrefixCache(
+            keys=tuple(key[index] for key in self.keys),
+            values=tuple(value[index] for value in self.values),
+            is_valid=self.is_valid[index],
+        )
+
+
+def join_caches(caches: list[PrefixCache]) -> PrefixCache:
+    """Return one cache of the rows of all, in order."""
+    if len(caches) == 1:
+        return caches[0]
+    return PrefixCache(
+        keys=tuple(torch.cat(layer) for layer in zip(*(c.keys for c in caches), strict=True)),
+        values=tuple(torch.cat(layer) for layer in zip(*(c.values for c in caches), strict=True)),
+        is_valid=torch.cat([cache.is_valid for cache in caches]),
+    )
+
+
+def row_passes(is_valid: Tensor) -> list[slice]:
+    """Return equal shares of the rows of bool [B, L] that are read at once.
+
+    All rows on a GPU; on a CPU the largest divisor of B whose tokens fit a pass, so that the shape of
+    a row's pass never depends on its place in the batch.
+    """
+    rows, length = is_valid.shape
+    limit = rows if is_valid.device.type != "cpu" else max(1, TOKENS_PER_CPU_PASS // length)
+    size = next(n for n in range(min(rows, limit), 0, -1) if rows % n == 0)
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def trimmed_length(is_valid: Tensor) -> int:
+    """Return how many of the L tokens a pass has to read.
+
+    Padding at the end is left out where a pass has one row and reading the mask costs nothing; a pass
+    of several rows keeps its shape, so that rows do not depend on each other's length.
+    """
+    rows, length = is_valid.shape
+    if rows > 1 or is_valid.device.type != "cpu":
+        return length
+    return int(is_valid[0].nonzero()[-1]) + 1
+
+
+def padded(tensor: Tensor, length: int) -> Tensor:
+    """Return [B, n, D] with zeros up to [B, length, D]."""
+    missing = length - tensor.shape[1]
+    return F.pad(tensor, (0, 0, 0, missing)) if missing else tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuffixLayout:
+    """Where S packed steps stand behind one cache and what they see; the same for every pass.
+
+    Attributes:
+        num_steps: S.
+        angles: Rotary angles of the T suffix tokens.
+        is_visible: Bool [B * S, L + 1 + H], what a step sees: prefix, state, its own actions.
+        is_visible_to_state: Bool [B, L + 1].
+        buffers: Per layer keys and values [B, L + 1 + H, D] that hold the prefix already and are
+            overwritten behind it by every pass; None where gradients need each pass's own tensors.
+    """
+
+    num_steps: int
+    angles: Angles
+    is_visible: Tensor
+    is_visible_to_state: Tensor
+    buffers: tuple[tuple[Tensor, Tensor], ...] | None
+
+
+def visibility(is_valid: Tensor, num_steps: int, horizon: int) -> tuple[Tensor, Tensor]:
+    """Return what steps, bool [B * S, L + 1 + H], and states, bool [B, L + 1], see."""
+    to_steps = F.pad(is_valid, (0, 1 + horizon), value=True).repeat_interleave(num_steps, dim=0)
+    return to_steps, F.pad(is_valid, (0, 1), value=True)
+
+
+def suffix_positions(is_valid: Tensor, num_steps: int, horizon: int) -> Tensor:
+    """Return int64 [B, T]: the state follows the prefix, and every step follows the state."""
+    within = torch.arange(1, horizon + 1, device=is_valid.device).repeat(num_steps)
+    return is_valid.sum(-1, keepdim=True) + F.pad(within, (1, 0))
+
+
+def make_buffers(cache: PrefixCache, num_own: int) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Return the prefix of every layer with room for ``num_own`` suffix tokens behind it."""
+    return tuple(
+        (F.pad(key, (0, 0, 0, num_own)), F.pad(value, (0, 0, 0, num_own)))
+        for key, value in zip(cache.keys, cache.values, strict=True)
+    )
+
+
+def attend_suffix(
+    query: Tensor, new: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor], layout: SuffixLayout,
+    buffer: tuple[Tensor, Tensor] | None,
+) -> Tensor:  # fmt: skip
+    """Let state and steps look at what they see.
+
+    Every step attends on its own: packing S steps costs S times the attention of one, not S squared.
+
+    Args:
+        query: Float [B, T, heads, D].
+        new: Keys and values of the suffix, each [B, T, D].
+        past: Keys and values of the prefix, each [B, L, D].
+        layout: Of B rows and S steps.
+        buffer: The layer's buffers of the layout, or None.
+
+    Returns:
+        Float [B, T, heads * D].
+    """
+    num_rows, num_past, num_steps = len(query), past[0].shape[1], layout.num_steps
+    if buffer is None:
+        to_state = [torch.cat([old, some[:, :1]], 1) for old, some in zip(past, new, strict=True)]
+        to_steps = [
+            _per_step(shared, some[:, 1:], num_steps)
+            for shared, some in zip(to_state, new, strict=True)
+        ]
+    else:
+        for whole, some in zip(buffer, new, strict=True):
+            whole[:, num_past:] = some
+        to_steps = list(buffer)
+        to_state = [whole[:, : num_past + 1] for whole in buffer]
+    seen_by_state = attend(query[:, :1], to_state[0], to_state[1], layout.is_visible_to_state)
+    steps = query[:, 1:].unflatten(1, (num_steps, -1)).flatten(0, 1)
+    seen = attend(steps, to_steps[0], to_steps[1], layout.is_visible)
+    return torch.cat([seen_by_state, seen.unflatten(0, (num_rows, -1)).flatten(1, 2)], dim=1)
+
+
+def _per_step(shared: Tensor, own: Tensor, num_steps: int) -> Tensor:
+    """[B, L + 1, D] and [B, S * H, D] -> [B * S, L + 1 + H, D]."""
+    own = own.unflatten(1, (num_steps, -1))
+    shared = shared[:, None].expand(-1, num_steps, -1, -1)
+    return torch.cat([shared, own], dim=2).flatten(0, 1)

@@ -1,0 +1,99 @@
+"""The parts of a Gemma layer, on transformers' modules and weights.
+
+The residual stream is float32 whatever the weights; projections run in the precision their input was
+cast to. One key-value head serves all query heads, so heads are folded into the query axis: keys and
+values are read in place and never repeated.
+
+Shape legend: B rows, T tokens, n keys, D head width, W width.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+
+from pi0.activations import gated_gelu
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Angles:
+    """Rotary angles of T tokens: cosines and sines, float32 [B, T, 1, D / 2]."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotary_angles(rotary: nn.Module, positions: Tensor) -> Angles:
+    """Return the angles of int64 positions [B, T]."""
+    like = torch.empty(0, dtype=torch.float32, device=positions.device)
+    cos, sin = (
+        table.chunk(2, dim=-1)[0][:, :, None] for table in rotary(like, positions)
+    )  # both halves hold the same angles
+    return Angles(cos=cos, sin=sin)
+
+
+def rotate(x: Tensor, angles: Angles) -> Tensor:
+    """Turn float [B, T, heads, D] by the angles of its tokens; computed in float32."""
+    first, second = x.float().chunk(2, dim=-1)
+    turned = [
+        first * angles.cos - second * angles.sin,
+        second * angles.cos + first * angles.sin,
+    ]
+    return torch.cat(turned, dim=-1).to(x.dtype)
+
+
+def project(linear: nn.Module, x: Tensor) -> Tensor:
+    """Apply a projection in the precision of ``x``; float32 masters are cast for the product."""
+    if type(linear) is not nn.Linear:
+        return linear(x)
+    bias = None if linear.bias is None else linear.bias.to(x.dtype)
+    return F.linear(x, linear.weight.to(x.dtype), bias)
+
+
+def rms_norm(norm: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return Gemma's norm of float32 ``x``, cast to ``dtype``."""
+    scale = 1.0 + norm.weight.float()
+    return F.rms_norm(x, scale.shape, scale, norm.eps).to(dtype)
+
+
+def query_of(layer: Any, normed: Tensor, angles: Angles) -> Tensor:
+    """Return the rotated query [B, T, heads, D]."""
+    attention = layer.self_attn
+    query = project(attention.q_proj, normed).unflatten(-1, (-1, attention.head_dim))
+    return rotate(query, angles)
+
+
+def key_value_of(layer: Any, normed: Tensor, angles: Angles) -> tuple[Tensor, Tensor]:
+    """Return the rotated key and the value, each [B, T, D]."""
+    attention = layer.self_attn
+    key = rotate(project(attention.k_proj, normed)[:, :, None], angles)[:, :, 0]
+    return key, project(attention.v_proj, normed)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, is_visible: Tensor | None) -> Tensor:
+    """Let every query look at all visible keys of its row.
+
+    Args:
+        query: Float [B, T, heads, D].
+        key: Float [B, n, D].
+        value: Float [B, n, D].
+        is_visible: Bool [B, n]; None if all keys are.
+
+    Returns:
+        Float [B, T, heads * D].
+    """
+    mask = None if is_visible is None else is_visible[:, None, None, :]
+    seen = F.scaled_dot_product_attention(
+        query.flatten(1, 2)[:, None], key[:, None], value[:, None], attn_mask=mask
+    )
+    return seen.view(*query.shape[:2], -1)
+
+
+def finish_layer(layer: Any, hidden: Tensor, seen: Tensor) -> Tensor:
+    """Return the layer's output: attention and gated MLP added to the residual stream."""
+    hidden = hidden + project(layer.self_attn.o_proj, seen)
+    normed = rms_norm(layer.post_attention_layernorm, hidden, seen.dtype)
+    gated = gated_gelu(project(layer.mlp.gate_proj, normed), project(layer.mlp.up_proj, normed))
+    return hidden + project(layer.mlp.down_proj, gated)
