@@ -73,8 +73,10 @@ class LiberoPeer:
         self._env.seed(initial_state.fixture_seed)
         self._env.reset()
         self._let_drawing_be_skipped()
+        self.is_drawing = num_steps_wait == 0
         seen = self._env.set_init_state(initial_state.state)
-        for _ in range(num_steps_wait):
+        for steps_left in reversed(range(num_steps_wait)):
+            self.is_drawing = steps_left == 0  # only the last look is handed out
             seen, _, _, _ = self._env.step(SETTLE_ACTION)
         return observation(seen)
 
@@ -107,9 +109,13 @@ class LiberoPeer:
         self._env._post_process()  # noqa: SLF001
         return is_success
 
-    def site_colours(self) -> NDArray[np.float32]:
-        """Return the model's site colours, float32 [sites, 4]; a burning stove changes them."""
-        return np.array(self._env.sim.model.site_rgba)
+    def is_burner_lit(self) -> bool:
+        """Return whether a stove burns: tasks then make the burner's site visible on the model."""
+        model = self.model
+        names = [model.site(number).name for number in range(model.nsite)]
+        return any(
+            model.site_rgba[number][3] > 0 for number, name in enumerate(names) if "burner" in name
+        )
 
     def close(self) -> None:
         """Free the environment and its GL context."""
