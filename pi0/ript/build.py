@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pi0.ript.config.load import to_yaml
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.threads import leave_cores_to_simulators
+from pi0.ript.env.egl_device import resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import make_initial_state, resolve_task, split, task_count
 from pi0.ript.interfaces import Reporter
@@ -36,6 +38,13 @@ def choose_device(requested: str) -> torch.device:
     device = torch.device("cuda" if has_gpu and requested != "cpu" else "cpu")
     logger.info("device: %s (policy.device: %s)", device, requested)
     return device
+
+
+def choose_egl_device(config: TrainConfig) -> int | None:
+    """Return the GPU that simulators draw on, as EGL counts them; None keeps the environment's."""
+    uses_gpu = config.policy.device != "cpu" and torch.cuda.is_available()
+    cuda_index = torch.cuda.current_device() if uses_gpu else None
+    return resolve_egl_device(config.env.egl_device, cuda_index, os.environ)
 
 
 def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Policy:

@@ -41,7 +41,10 @@ class Reply:
         is_success: Whether the task's success condition held after any step so far (sticky).
         num_steps: Control steps executed by this command.
         error: Why the slot crashed, else empty.
-        timings: Worker seconds by stage for this command ("physics_s", "render_s", "restore_s").
+        timings: Worker seconds by stage for this command ("physics_s", "render_s", "restore_s",
+            "build_s").
+        counts: What the command caused ("scene_builds", "scene_evictions", "restores_cached",
+            "restores_cold").
     """
 
     slot: int
@@ -50,6 +53,7 @@ class Reply:
     num_steps: int
     error: str = ""
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class EnvPool(Protocol):
@@ -58,6 +62,15 @@ class EnvPool(Protocol):
     @property
     def num_slots(self) -> int:
         """Return how many episodes can be under way at once."""
+        ...
+
+    @property
+    def num_workers(self) -> int:
+        """Return how many workers share the slots."""
+        ...
+
+    def worker_of(self, slot: int) -> int:
+        """Return which worker runs a slot; a worker runs its commands one after the other."""
         ...
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
@@ -72,8 +85,16 @@ class EnvPool(Protocol):
         """Block until at least one command has finished and return all finished ones."""
         ...
 
+    def release(self, slot: int) -> None:
+        """Say that the slot's episode is over, so that its scene may make room for another."""
+        ...
+
     def loaded_scenes(self, slot: int) -> frozenset[tuple[str, int]]:
         """Return the (suite, task_id) scenes that are cheap to restore in this slot."""
+        ...
+
+    def can_restore(self, slot: int, scene: tuple[str, int]) -> bool:
+        """Return whether the scenes that other slots hold leave room for this one."""
         ...
 
     def close(self) -> None:

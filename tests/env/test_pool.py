@@ -12,7 +12,8 @@ import pytest
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.headless import RenderingError
-from pi0.ript.env.pool import InlinePool, PoolClosedError, ProcessPool
+from pi0.ript.env.ledger import PoolClosedError
+from pi0.ript.env.pool import InlinePool, ProcessPool
 from pi0.ript.env.suites import make_initial_state
 
 pytestmark = pytest.mark.libero
@@ -161,7 +162,8 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     program = """
     from pi0.records import Sampling
     from pi0.ript.env.pool import ProcessPool
-    from pi0.ript.env.rollout import RolloutStats, rollout
+    from pi0.ript.env.rollout import rollout
+    from pi0.ript.env.rollout_stats import RolloutStats
     from pi0.ript.env.suites import make_initial_state
     from pi0.ript.scripts.exits import run_main
     from pi0.ript.types import EpisodeRequest

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pi0.records import Sampling
-from pi0.ript.env.pool import PoolClosedError
-from pi0.ript.env.rollout import RolloutStats, rollout
+from pi0.ript.env.ledger import PoolClosedError
+from pi0.ript.env.rollout import rollout
+from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.seeding import derive_seed
 from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
 

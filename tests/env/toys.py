@@ -6,6 +6,7 @@ import numpy as np
 
 from pi0.records import Chunk, Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions
+from pi0.ript.env.ledger import SlotLedger
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import EpisodeRequest, InitialState
 
@@ -29,16 +30,18 @@ def toy_request(seed, succeeds_after=0, max_steps=10, task_id=0, **rest):
     return EpisodeRequest(initial_state=state, seed=seed, max_steps=max_steps, **rest)
 
 
-class ToyPool:
+class ToyPool(SlotLedger):
     """A running sum of actions per slot. Replies come back a few at a time, in random order.
 
-    ``crashes`` maps the number of a command (0, 1, ...) to the error it ends with.
+    ``crashes`` maps the number of a command (0, 1, ...) to the error it ends with. Every slot is a
+    worker of its own unless ``num_workers`` says otherwise.
     """
 
-    def __init__(self, num_slots, shuffle_seed=0, crashes=None):
-        self.num_slots = num_slots
+    def __init__(self, num_slots, shuffle_seed=0, crashes=None, num_workers=None, max_scenes=1):
+        super().__init__(num_slots, num_workers or num_slots, max_scenes)
         self.num_commands = 0
         self.restored = []
+        self.built = []
         self.max_under_way = 0
         self._random = random.Random(shuffle_seed)
         self._crashes = crashes or {}
@@ -47,20 +50,36 @@ class ToyPool:
         self._left = {}
 
     def restore(self, slot, initial_state):
+        self._begin_restore(slot, initial_state)
+        self._load(slot, (initial_state.suite, initial_state.task_id))
         self._sums[slot] = 0.0
         self._left[slot] = initial_state.index or 10**9
         self.restored.append((slot, initial_state.task_id))
         self._answer(slot, 0)
 
+    def _load(self, slot, scene):
+        """Keep the scene as the last of the loaded ones and drop the first that no slot holds."""
+        ledger = self._ledger(slot)
+        if scene not in ledger.loaded:
+            self.built.append((self.worker_of(slot), scene[1]))
+        loaded = [key for key in ledger.loaded if key != scene]
+        if len(loaded) == self._max_scenes:
+            loaded.remove(next(key for key in loaded if key not in ledger.held))
+        ledger.loaded = (*loaded, scene)
+
     def execute(self, slot, actions):
         check_actions(actions)
+        self._begin(slot)
         num_steps = min(len(actions), self._left[slot])
         self._left[slot] -= num_steps
         self._sums[slot] += float(actions[:num_steps].sum())
         self._answer(slot, num_steps)
 
+    def release(self, slot):
+        assert slot not in self._replies, "the slot is still at work"
+        self._ledger(slot).release(slot)
+
     def _answer(self, slot, num_steps):
-        assert slot not in self._replies, "one command per slot"
         error = self._crashes.get(self.num_commands, "")
         self.num_commands += 1
         look = Observation(
@@ -81,14 +100,8 @@ class ToyPool:
         slots = self._random.sample(
             sorted(self._replies), self._random.randint(1, len(self._replies))
         )
+        self._busy -= set(slots)
         return [self._replies.pop(slot) for slot in slots]
-
-    def loaded_scenes(self, slot):
-        mine = [task for owner, task in self.restored if owner == slot]
-        return frozenset(("libero_goal", task) for task in mine[-1:])
-
-    def close(self):
-        pass
 
 
 class ToyPolicy:

@@ -66,9 +66,10 @@ def test_the_configuration_chooses_the_runner_and_one_line_says_so(
     assert runner.num_parallel_envs == 2
     assert runner.rollouts_per_env == PARALLEL.algo.rloo_batch_size
     announced = [r.message for r in caplog.records if r.message.startswith("runner:")]
-    assert announced == [
-        "runner: PI0LiberoRunner, 2 simulator slots, chosen by features.use_ript_vla_runner"
-    ]
+    [line] = announced
+    assert line.startswith(
+        "runner: PI0LiberoRunner, chosen by features.use_ript_vla_runner: 2 simulator slots on "
+    )
     assert type(create_env_runner(SERIAL, StillPolicy())) is LIBEROEnvRunner
 
 

@@ -60,7 +60,8 @@ def nearest(name: str, candidates: tuple[str, ...]) -> str:
 def describe(kind: object) -> str:
     """Return what a field of this type accepts, in words: ``a whole number or null``."""
     if get_origin(kind) is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(kind))
+        choices = [str(choice) for choice in get_args(kind)]
+        return "one of " + ", ".join(choices) if len(choices) > 1 else choices[0]
     if get_origin(kind) is tuple:
         return f"a list, each item {describe(get_args(kind)[0])}"
     return " or ".join(

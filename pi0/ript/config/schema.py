@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Backend = Literal["inline", "process"]
+Auto = Literal["auto"]
+Schedule = Literal["ready", "lockstep"]
 Device = Literal["auto", "cpu", "cuda"]
 TaskName = str | int
 
@@ -28,7 +30,8 @@ class TaskConfig:
         benchmark_name: LIBERO suite, e.g. ``libero_goal``.
         task_name: One task by name or index; ``task_names_to_use`` is used where it is null.
         task_names_to_use: Several tasks by name or index; empty means all tasks of the suite.
-        num_parallel_envs: Simulator slots of the parallel runner (the serial one has one).
+        num_parallel_envs: Simulator slots of the parallel runner (the serial one has one); ``auto`` chooses
+            from cores, memory and K, and says what it chose.
         max_episode_length: Control steps per episode after settling; null takes the suite's own limit.
         num_steps_wait: Settling steps before the policy acts.
         num_held_out_states: The last n of LIBERO's 50 initial states per task are never practised on;
@@ -39,7 +42,7 @@ class TaskConfig:
     benchmark_name: str = "libero_goal"
     task_name: TaskName | None = None
     task_names_to_use: tuple[TaskName, ...] = ()
-    num_parallel_envs: int = 8
+    num_parallel_envs: int | Auto = "auto"
     max_episode_length: int | None = None
     num_steps_wait: int = 10
     num_held_out_states: int = DEFAULT_HELD_OUT
@@ -47,8 +50,8 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.num_parallel_envs >= 1,
-            f"task.num_parallel_envs must be >= 1, got {self.num_parallel_envs}",
+            self.num_parallel_envs == "auto" or self.num_parallel_envs >= 1,
+            f"task.num_parallel_envs must be >= 1 or auto, got {self.num_parallel_envs}",
         )
         _require(
             self.max_episode_length is None or self.max_episode_length >= 1,
@@ -73,23 +76,34 @@ class EnvConfig:
 
     Attributes:
         backend: ``process`` runs workers; ``inline`` runs all slots in this process.
-        num_workers: Worker processes; null takes one per core, at most one per slot.
-        max_scenes: Scenes (0.5 to 2 GB each) kept loaded per worker, least recently used out; scenes that a
-            slot of the worker is in are kept beyond it.
+        num_workers: Worker processes; ``auto`` takes one per core, at most one per slot and as many as memory
+            allows; null means the same.
+        max_scenes: Most scenes (0.6 to 1.2 GB each) loaded per worker at any time; the least recently used one
+            that no episode is in makes room for another.
+        schedule: ``ready`` keeps every simulator going; ``lockstep`` waits for the slowest one at every decision
+            and is there for comparison only. The episodes are the same.
+        egl_device: Which GPU draws, as EGL counts them; ``auto`` takes the one the policy is on, unless the
+            environment variable MUJOCO_EGL_DEVICE_ID says otherwise.
         timeout_s: Seconds of silence after which a worker counts as hung and is replaced.
         max_attempts: How often an episode is tried before it is reported as crashed.
     """
 
     backend: Backend = "process"
-    num_workers: int | None = None
+    num_workers: int | Auto | None = "auto"
     max_scenes: int = 4
+    schedule: Schedule = "ready"
+    egl_device: int | Auto = "auto"
     timeout_s: float = 120.0
     max_attempts: int = 3
 
     def __post_init__(self) -> None:
         _require(
-            self.num_workers is None or self.num_workers >= 1,
-            f"env.num_workers must be >= 1 or null, got {self.num_workers}",
+            self.num_workers in ("auto", None) or self.num_workers >= 1,
+            f"env.num_workers must be >= 1, auto or null, got {self.num_workers}",
+        )
+        _require(
+            self.egl_device == "auto" or self.egl_device >= 0,
+            f"env.egl_device must be >= 0 or auto, got {self.egl_device}",
         )
         _require(self.max_scenes >= 1, f"env.max_scenes must be >= 1, got {self.max_scenes}")
         _require(self.timeout_s > 0, f"env.timeout_s must be > 0, got {self.timeout_s}")

@@ -9,21 +9,20 @@ from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.headless import load_scene_class
+from pi0.ript.env.ledger import SceneKey
+from pi0.ript.env.process_memory import forget_assets, trim
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
 if TYPE_CHECKING:
     from pi0.ript.env.scene import Scene
 
-SceneKey = tuple[str, int]
-
 
 class SceneHost:
     """The slots of one process. Commands never raise: what goes wrong is told in the reply.
 
-    At most ``max(max_scenes, tasks its slots are on)`` scenes are loaded: a slot keeps the scene of
-    its last restore until it is restored to another, because only the caller knows that an episode
-    is over. Memory is bounded by the larger of ``max_scenes`` and the slots per process.
+    At most ``max_scenes`` scenes are ever loaded. A slot holds the scene of its last restore until
+    it is released; the least recently used scene that no slot holds makes room for another.
     """
 
     def __init__(
@@ -46,18 +45,26 @@ class SceneHost:
     def restore(self, slot: int, initial_state: InitialState) -> Reply:
         """Bring a slot to a settled initial state."""
         timings: dict[str, float] = {}
+        counts: dict[str, int] = {}
         try:
             key = (initial_state.suite, initial_state.task_id)
+            self._key_of_slot.pop(slot, None)
+            scene = self._scene(key, timings, counts)
             self._key_of_slot[slot] = key
-            scene = self._scene(key, timings)
+            kind = "restores_cached" if scene.is_settled(initial_state) else "restores_cold"
             started, drawn = time.perf_counter(), scene.render_seconds
             observation = scene.restore(slot, initial_state)
             _note(timings, "restore_s", started, scene.render_seconds - drawn)
+            counts[kind] = 1
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
-            return Reply(slot=slot, observation=None, is_success=False, num_steps=0,
-                         error=_describe(error), timings=timings)  # fmt: skip
+            return _crashed(slot, error, timings)
         return Reply(
-            slot=slot, observation=observation, is_success=False, num_steps=0, timings=timings
+            slot=slot,
+            observation=observation,
+            is_success=False,
+            num_steps=0,
+            timings=timings,
+            counts=counts,
         )
 
     def execute(self, slot: int, actions: NDArray[np.float32]) -> Reply:
@@ -71,8 +78,7 @@ class SceneHost:
             result = scene.execute(slot, actions)
             _note(timings, "physics_s", started, scene.render_seconds - drawn)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
-            return Reply(slot=slot, observation=None, is_success=False, num_steps=0,
-                         error=_describe(error), timings=timings)  # fmt: skip
+            return _crashed(slot, error, timings)
         return Reply(
             slot=slot,
             observation=result.observation,
@@ -81,36 +87,59 @@ class SceneHost:
             timings=timings,
         )
 
+    def release(self, slot: int) -> None:
+        """Let go of the slot's scene, which may be dropped from here on."""
+        self._key_of_slot.pop(slot, None)
+
     def close(self) -> None:
         """Free all scenes; safe to call twice."""
         while self._scenes:
             self._scenes.popitem()[1].close()
 
-    def _scene(self, key: SceneKey, timings: dict[str, float]) -> "Scene":
+    def _scene(self, key: SceneKey, timings: dict[str, float], counts: dict[str, int]) -> "Scene":
         if key not in self._scenes:
             started = time.perf_counter()
-            self._make_room()
-            self._scenes[key] = self._scene_class(
-                *key, self._spec, self._num_slots, self._num_steps_wait
-            )
+            counts["scene_evictions"] = self._make_room()
+            self._scenes[key] = self._build(key)
+            counts["scene_builds"] = 1
             _note(timings, "build_s", started, 0.0)
         self._scenes.move_to_end(key)
         return self._scenes[key]
 
-    def _make_room(self) -> None:
-        # A scene with an episode under way stays, even if that exceeds the limit for a while.
-        in_use = set(self._key_of_slot.values())
-        for key in [key for key in self._scenes if key not in in_use]:
-            if len(self._scenes) < self._max_scenes:
-                return
-            self._scenes.pop(key).close()
+    def _build(self, key: SceneKey) -> "Scene":
+        scene = self._scene_class(*key, self._spec, self._num_slots, self._num_steps_wait)
+        if self._max_scenes == 1:  # the choice of least memory; most often no other scene follows
+            forget_assets()
+        trim()
+        return scene
+
+    def _make_room(self) -> int:
+        """Drop scenes until one more is within the limit and return how many were dropped."""
+        num_dropped = 0
+        held = set(self._key_of_slot.values())
+        while len(self._scenes) >= self._max_scenes:
+            unused = next((key for key in self._scenes if key not in held), None)
+            if unused is None:
+                raise RuntimeError(f"all {self._max_scenes} scenes of the worker are in use")
+            self._scenes.pop(unused).close()
+            num_dropped += 1
+        if num_dropped:
+            trim()
+        return num_dropped
+
+
+def _crashed(slot: int, error: Exception, timings: dict[str, float]) -> Reply:
+    return Reply(
+        slot=slot,
+        observation=None,
+        is_success=False,
+        num_steps=0,
+        error=f"{type(error).__name__}: {error}",
+        timings=timings,
+    )
 
 
 def _note(timings: dict[str, float], stage: str, started: float, drawing: float) -> None:
     timings[stage] = time.perf_counter() - started - drawing
     if drawing:
         timings["render_s"] = drawing
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -1,16 +1,28 @@
 """The serial runner: one simulator, in this process."""
 
+from pi0.ript.config.schema import Auto
 from pi0.ript.env.pool import InlinePool
 from pi0.ript.env.runner import EnvRunner
+from pi0.ript.env.sizing import Sizing
 
 
 class LIBEROEnvRunner(EnvRunner):
     """Runs one episode after the other in this process; the simplest way to the same episodes."""
 
+    def _size(self, num_parallel_envs: int | Auto) -> Sizing:
+        del num_parallel_envs  # the serial runner has one
+        return Sizing(
+            num_slots=1,
+            num_workers=1,
+            scenes_per_worker=self._scenes_per_worker(),
+            reason="the serial runner",
+        )
+
     def _make_pool(self) -> InlinePool:
         return InlinePool(
             self.policy.spec,
             num_slots=1,
-            max_scenes=self.config.env.max_scenes,
+            max_scenes=self.sizing.scenes_per_worker,
             num_steps_wait=self.config.task.num_steps_wait,
+            egl_device=self.egl_device,
         )

@@ -1,26 +1,42 @@
 """The parallel runner: many simulators in worker processes, one policy in this one."""
 
+from pi0.ript.config.schema import Auto
+from pi0.ript.env.machine import read_machine
 from pi0.ript.env.pool import InlinePool, ProcessPool
 from pi0.ript.env.runner import EnvRunner
+from pi0.ript.env.sizing import Sizing, choose_sizing
 
 
 class PI0LiberoRunner(EnvRunner):
     """Keeps ``num_parallel_envs`` episodes under way and answers them in batches."""
 
+    def _size(self, num_parallel_envs: int | Auto) -> Sizing:
+        env = self.config.env
+        return choose_sizing(
+            num_parallel_envs,
+            1 if env.backend == "inline" else env.num_workers,
+            scenes_per_worker=self._scenes_per_worker(),
+            group_size=self.rollouts_per_env,
+            spec=self.policy.spec,
+            machine=read_machine(),
+        )
+
     def _make_pool(self) -> InlinePool | ProcessPool:
-        env, num_steps_wait = self.config.env, self.config.task.num_steps_wait
+        env, sizing, num_steps_wait = self.config.env, self.sizing, self.config.task.num_steps_wait
         if env.backend == "inline":
             return InlinePool(
                 self.policy.spec,
-                self.num_parallel_envs,
-                max_scenes=env.max_scenes,
+                sizing.num_slots,
+                max_scenes=sizing.scenes_per_worker,
                 num_steps_wait=num_steps_wait,
+                egl_device=self.egl_device,
             )
         return ProcessPool(
             self.policy.spec,
-            self.num_parallel_envs,
-            env.num_workers,
-            max_scenes=env.max_scenes,
+            sizing.num_slots,
+            sizing.num_workers,
+            max_scenes=sizing.scenes_per_worker,
             num_steps_wait=num_steps_wait,
             timeout_s=env.timeout_s,
+            egl_device=self.egl_device,
         )

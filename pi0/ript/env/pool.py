@@ -5,14 +5,17 @@ import os
 import time
 from collections import deque
 from multiprocessing import connection
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
-from pi0.ript.env.checks import check_actions
-from pi0.ript.env.host import SceneHost, SceneKey
+from pi0.ript.env.capacity import require_memory
+from pi0.ript.env.checks import check_actions, check_spec
+from pi0.ript.env.egl_device import EGL_VARIABLE
+from pi0.ript.env.host import SceneHost
+from pi0.ript.env.ledger import SceneLedger, SlotLedger
+from pi0.ript.env.machine import read_machine
 from pi0.ript.env.worker import image_bytes
 from pi0.ript.env.worker_process import WorkerProcess
 from pi0.ript.interfaces import Reply
@@ -23,50 +26,7 @@ DEFAULT_STEPS_WAIT = 10
 DEFAULT_TIMEOUT_S = 120.0
 
 
-class PoolClosedError(RuntimeError):
-    """A closed pool was asked to work."""
-
-
-class _Slots:
-    """Bookkeeping both pools share: which slots have a command under way."""
-
-    def __init__(self, num_slots: int) -> None:
-        if num_slots < 1:
-            raise ValueError(f"num_slots must be >= 1, got {num_slots}")
-        self._num_slots = num_slots
-        self._busy: set[int] = set()
-        self._is_closed = False
-
-    @property
-    def num_slots(self) -> int:
-        """Return how many episodes can be under way at once."""
-        return self._num_slots
-
-    def _require_open(self) -> None:
-        if self._is_closed:
-            raise PoolClosedError("the simulator pool is closed; make a new one")
-
-    def _begin(self, slot: int) -> None:
-        self._require_open()
-        if not 0 <= slot < self._num_slots:
-            raise ValueError(f"slot must be in 0..{self._num_slots - 1}, got {slot}")
-        if slot in self._busy:
-            raise ValueError(f"slot {slot} already has a command under way")
-        self._busy.add(slot)
-
-    def close(self) -> None:
-        """End every simulator and forget what is under way; safe to call twice."""
-        self._is_closed = True
-        self._busy.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class InlinePool(_Slots):
+class InlinePool(SlotLedger):
     """All slots in this process; commands run, in order, when ``wait`` is called.
 
     Example: ``with InlinePool(policy.spec, num_slots=1) as pool: ...``
@@ -79,15 +39,32 @@ class InlinePool(_Slots):
         *,
         max_scenes: int = DEFAULT_MAX_SCENES,
         num_steps_wait: int = DEFAULT_STEPS_WAIT,
+        egl_device: int | None = None,
     ) -> None:
-        """Load the simulator libraries; scenes are built when first needed."""
-        super().__init__(num_slots)
+        """Load the simulator libraries; scenes are built when first needed.
+
+        Args:
+            spec: Which pictures to draw.
+            num_slots: How many episodes can be under way at once.
+            max_scenes: Most scenes loaded at any time.
+            num_steps_wait: Settling steps after every restore.
+            egl_device: Which GPU draws, as EGL counts them, if this process has drawn nothing yet;
+                None leaves it to the environment.
+
+        Raises:
+            ValueError: Too little memory for so many scenes, or a camera that does not exist.
+        """
+        super().__init__(num_slots, 1, max_scenes)
+        check_spec(spec)
+        require_memory(1, num_slots, max_scenes, spec, read_machine())
+        if egl_device is not None:
+            os.environ[EGL_VARIABLE] = str(egl_device)
         self._host = SceneHost(spec, num_slots, max_scenes, num_steps_wait)
         self._queue: deque[tuple[int, InitialState | NDArray[np.float32]]] = deque()
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Queue bringing the slot to the settled initial state."""
-        self._begin(slot)
+        self._begin_restore(slot, initial_state)
         self._queue.append((slot, initial_state))
 
     def execute(self, slot: int, actions: NDArray[np.float32]) -> None:
@@ -110,15 +87,16 @@ class InlinePool(_Slots):
             run = self._host.restore if isinstance(order, InitialState) else self._host.execute
             self._busy.discard(slot)
             replies.append(run(slot, order))  # pyright: ignore[reportArgumentType]
+            self._ledger(slot).loaded = self._host.loaded
         return replies
+
+    def release(self, slot: int) -> None:
+        """Say that the slot's episode is over, so that its scene may make room for another."""
+        self._ledger(slot).release(slot)
+        self._host.release(slot)
 
     def wait_until_ready(self) -> None:
         """Return at once: the libraries were loaded, and rendering tried, by the constructor."""
-
-    def loaded_scenes(self, slot: int) -> frozenset[SceneKey]:
-        """Return the scenes that are cheap to restore in this slot."""
-        del slot  # all slots share one process
-        return frozenset(self._host.loaded)
 
     def close(self) -> None:
         """Free all scenes and drop queued commands; safe to call twice."""
@@ -127,7 +105,7 @@ class InlinePool(_Slots):
         self._host.close()
 
 
-class ProcessPool(_Slots):
+class ProcessPool(SlotLedger):
     """Slots spread round-robin over worker processes.
 
     A worker that dies or stays silent is replaced, and every command it had under way is answered
@@ -146,27 +124,37 @@ class ProcessPool(_Slots):
         max_scenes: int = DEFAULT_MAX_SCENES,
         num_steps_wait: int = DEFAULT_STEPS_WAIT,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        egl_device: int | None = None,
     ) -> None:
         """Start the workers; they load libraries and scenes on their own time.
 
         Args:
             spec: Which pictures to draw.
             num_slots: How many episodes can be under way at once.
-            num_workers: Processes; None takes one per core, at most one per slot.
-            max_scenes: Scenes kept loaded per worker; more only while its slots need more at once.
+            num_workers: Processes, at most one per slot; None takes one per core.
+            max_scenes: Most scenes loaded in a worker at any time.
             num_steps_wait: Settling steps after every restore.
             timeout_s: Seconds of silence after which a busy worker counts as hung.
+            egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
+
+        Raises:
+            ValueError: Too little memory for so many simulators, or a camera that does not exist;
+                no process has been started then.
         """
-        super().__init__(num_slots)
+        machine = read_machine()
+        num_workers = min(num_slots, num_workers or machine.num_cores)
+        super().__init__(num_slots, num_workers, max_scenes)
+        check_spec(spec)
+        require_memory(num_workers, num_slots, max_scenes, spec, machine)
         self._spec = spec
         self._timeout_s = timeout_s
         self._memory_fd = os.memfd_create("pi0-ript-images")
         os.ftruncate(self._memory_fd, max(1, num_slots * image_bytes(spec)))
         self._memory = mmap.mmap(self._memory_fd, max(1, num_slots * image_bytes(spec)))
-        count = min(num_workers or len(os.sched_getaffinity(0)), num_slots)
         self._settings = (max_scenes, num_steps_wait)
+        self._egl_device = egl_device
         self._unheard: list[Reply] = []
-        self._workers = [self._start(number, count) for number in range(count)]
+        self._workers = [self._start(number) for number in range(num_workers)]
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -176,12 +164,14 @@ class ProcessPool(_Slots):
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Start bringing the slot to the settled initial state."""
         s = initial_state
+        self._begin_restore(slot, s)
         state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
         self._send(slot, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
 
     def execute(self, slot: int, actions: NDArray[np.float32]) -> None:
         """Start up to h control steps, float32 [h, 7]."""
         check_actions(actions)
+        self._begin(slot)
         self._send(slot, "execute", np.ascontiguousarray(actions, dtype=np.float32).tobytes())
 
     def wait(self) -> list[Reply]:
@@ -207,9 +197,10 @@ class ProcessPool(_Slots):
         self._busy -= {reply.slot for reply in replies}
         return replies
 
-    def loaded_scenes(self, slot: int) -> frozenset[SceneKey]:
-        """Return the scenes that are cheap to restore in this slot."""
-        return frozenset(self._worker(slot).loaded)
+    def release(self, slot: int) -> None:
+        """Say that the slot's episode is over, so that its scene may make room for another."""
+        self._ledger(slot).release(slot)
+        self._workers[self.worker_of(slot)].release(slot // self.num_workers)
 
     def wait_until_ready(self) -> None:
         """Block until every worker has loaded its libraries.
@@ -237,25 +228,22 @@ class ProcessPool(_Slots):
             self._memory.close()
             os.close(self._memory_fd)
 
-    def _start(self, number: int, count: int) -> WorkerProcess:
+    def _start(self, number: int) -> WorkerProcess:
         return WorkerProcess(
             number,
             self._spec,
-            num_slots=len(range(number, self._num_slots, count)),
+            num_slots=len(range(number, self._num_slots, self.num_workers)),
             settings=self._settings,
             memory_fd=self._memory_fd,
             memory_bytes=len(self._memory),
             timeout_s=self._timeout_s,
+            egl_device=self._egl_device,
         )
 
-    def _worker(self, slot: int) -> WorkerProcess:
-        return self._workers[slot % len(self._workers)]
-
     def _send(self, slot: int, name: str, *rest: int | str | bytes) -> None:
-        self._begin(slot)
-        worker = self._worker(slot)
+        worker = self._workers[self.worker_of(slot)]
         try:
-            worker.send(slot, (name, slot // len(self._workers), slot, *rest))
+            worker.send(slot, (name, slot // self.num_workers, slot, *rest))
         except ConnectionError:
             self._unheard += self._hear(worker)  # its last words may say that it cannot start
 
@@ -272,9 +260,10 @@ class ProcessPool(_Slots):
         return replies
 
     def _unpack(self, worker: WorkerProcess, message: tuple) -> Reply:
-        place, proprio, is_success, num_steps, error, timings, loaded = message
-        slot = place * len(self._workers) + worker.number
-        worker.finished(slot, loaded)
+        place, proprio, is_success, num_steps, error, timings, counts, loaded = message
+        slot = place * self.num_workers + worker.number
+        worker.finished(slot)
+        self._ledgers[worker.number].loaded = loaded
         return Reply(
             slot=slot,
             observation=self._observation(slot, proprio) if proprio else None,
@@ -282,6 +271,7 @@ class ProcessPool(_Slots):
             num_steps=num_steps,
             error=error,
             timings=dict(timings),
+            counts=dict(counts),
         )
 
     def _observation(self, slot: int, proprio: bytes) -> Observation:
@@ -297,7 +287,8 @@ class ProcessPool(_Slots):
         lost = sorted(worker.busy)
         worker.busy.clear()
         worker.kill()
-        self._workers[worker.number] = self._start(worker.number, len(self._workers))
+        self._ledgers[worker.number] = SceneLedger(self._max_scenes)
+        self._workers[worker.number] = self._start(worker.number)
         return [
             Reply(slot=slot, observation=None, is_success=False, num_steps=0, error=reason)
             for slot in lost

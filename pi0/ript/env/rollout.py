@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from pi0.records import Chunk, Observation, Sampling
-from pi0.ript.env.headless import RenderingError
-from pi0.ript.env.pool import PoolClosedError
+from pi0.ript.config.schema import Schedule
+from pi0.ript.env.ledger import PoolClosedError
+from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.routing import choose
 from pi0.ript.env.suites import task_language
 from pi0.ript.interfaces import EnvPool, Policy, Reply
 from pi0.ript.seeding import derive_seed
@@ -17,48 +19,10 @@ from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
 
 logger = logging.getLogger(__name__)
 
+LOOK_AHEAD = 64  # requests taken early, so that a slot can choose one whose scene is loaded
+
 Source = Callable[[], EpisodeRequest | None]
 """Gives the next episode to do; None means nothing for now, so it is asked again later."""
-
-
-@dataclass(slots=True, kw_only=True)
-class RolloutStats:
-    """What a rollout cost.
-
-    Attributes:
-        num_episodes: Episodes delivered, crashed ones included.
-        num_env_steps: Control steps executed, those of abandoned attempts included.
-        num_retries: Attempts that crashed and were started again.
-        policy_calls: Batched policy calls.
-        policy_rows: Rows over all calls.
-        policy_seconds: Seconds inside the policy.
-        worker_seconds: Simulator seconds by stage, summed over workers.
-    """
-
-    num_episodes: int = 0
-    num_env_steps: int = 0
-    num_retries: int = 0
-    policy_calls: int = 0
-    policy_rows: int = 0
-    policy_seconds: float = 0.0
-    worker_seconds: dict[str, float] = field(default_factory=dict[str, float])
-
-    def add_reply(self, reply: Reply) -> None:
-        """Count what a command did and took."""
-        self.num_env_steps += reply.num_steps
-        for stage, seconds in reply.timings.items():
-            self.worker_seconds[stage] = self.worker_seconds.get(stage, 0.0) + seconds
-
-    def metrics(self, wall_seconds: float) -> dict[str, float | str]:
-        """Return the figures of a rollout that took ``wall_seconds``."""
-        return {
-            "speed/episodes_per_s": self.num_episodes / max(wall_seconds, 1e-9),
-            "speed/env_steps_per_s": self.num_env_steps / max(wall_seconds, 1e-9),
-            "speed/policy_batch_rows": self.policy_rows / max(self.policy_calls, 1),
-            "rollout/num_retries": self.num_retries,
-            "time/policy_s": self.policy_seconds,
-            **{f"time/worker_{stage}": s for stage, s in sorted(self.worker_seconds.items())},
-        }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +60,7 @@ def rollout(
     batch_size: int,
     max_attempts: int,
     stats: RolloutStats,
+    schedule: Schedule = "ready",
 ) -> Generator[Episode, None, None]:
     """Run the source's episodes on all slots and yield each as it finishes.
 
@@ -112,11 +77,15 @@ def rollout(
         batch_size: Most rows per policy call.
         max_attempts: Attempts per episode.
         stats: Counts what happens.
+        schedule: ``ready`` keeps every simulator going; ``lockstep`` lets all of them decide
+            together, wait for the slowest chunk and the longest episode, as vector environments
+            do. The episodes are the same.
     """
-    scheduler = _Scheduler(pool, policy, source, sampling, batch_size, max_attempts, stats)
+    kind = _Scheduler if schedule == "ready" else _LockstepScheduler
+    scheduler = kind(pool, policy, source, sampling, batch_size, max_attempts, stats)
     try:
         yield from scheduler.run()
-    except (KeyboardInterrupt, SystemExit, RenderingError):
+    except (KeyboardInterrupt, SystemExit, OSError):
         scheduler.abandon()  # the program ends; closing the pool ends busy simulators
         raise
     except GeneratorExit as closing:
@@ -150,7 +119,7 @@ class _Scheduler:
     def run(self) -> Iterator[Episode]:
         self._fill()
         while self._under_way or self._ready:
-            while self._under_way and len(self._ready) < self._worthwhile_batch():
+            while self._under_way and not self._is_time_to_decide():
                 for episode in self._collect():
                     self._stats.num_episodes += 1
                     yield episode
@@ -169,15 +138,18 @@ class _Scheduler:
         """Forget what is under way."""
         self._under_way.clear()
 
-    def _worthwhile_batch(self) -> int:
-        # With half of the episodes deciding the other half keeps the simulators busy meanwhile.
-        active = len(self._under_way) + len(self._ready)
-        return min(self._batch_size, max(1, active // 2))
+    def _is_time_to_decide(self) -> bool:
+        """Return whether the ready slots make a good batch: a full one, or a worker needs work."""
+        if not self._ready:
+            return False
+        working = {self._pool.worker_of(slot) for slot in self._under_way}
+        needy = {self._pool.worker_of(slot) for slot in self._ready} - working
+        return len(self._ready) >= self._batch_size or bool(needy)
 
     def _fill(self) -> None:
-        """Give every free slot an episode, if possible one whose scene its worker has loaded."""
-        # Looking ahead by a round leaves a choice; an episode is the same wherever it runs.
-        while self._free and len(self._waiting) < self._pool.num_slots:
+        """Give free slots the episodes that suit them."""
+        # Looking ahead leaves a choice; an episode is the same wherever and whenever it runs.
+        while self._free and len(self._waiting) < max(LOOK_AHEAD, self._pool.num_slots):
             request = self._source()
             if request is None:
                 break
@@ -185,27 +157,36 @@ class _Scheduler:
         for slot in list(self._free):
             if not self._waiting:
                 return
-            run = self._suited(slot)
-            self._waiting.remove(run)
-            self._free.remove(slot)
-            self._under_way[slot] = run
-            self._pool.restore(slot, run.request.initial_state)
+            scenes = [run.scene for run in self._waiting]
+            position = choose(self._pool, slot, scenes, self._num_active(slot))
+            if position is not None:
+                self._start(slot, self._waiting[position])
 
-    def _suited(self, slot: int) -> _Run:
-        loaded = self._pool.loaded_scenes(slot)
-        return next((run for run in self._waiting if run.scene in loaded), self._waiting[0])
+    def _start(self, slot: int, run: _Run) -> None:
+        self._waiting.remove(run)
+        self._free.remove(slot)
+        self._under_way[slot] = run
+        self._pool.restore(slot, run.request.initial_state)
+
+    def _num_active(self, slot: int) -> int:
+        """Return how many episodes are under way in the worker of a slot."""
+        worker = self._pool.worker_of(slot)
+        return sum(
+            self._pool.worker_of(other) == worker for other in [*self._under_way, *self._ready]
+        )
 
     def _collect(self) -> list[Episode]:
         """Take finished commands and return the episodes that have ended."""
         episodes: list[Episode] = []
         for reply in self._wait():
-            self._stats.add_reply(reply)
+            self._stats.add_reply(reply, self._pool.worker_of(reply.slot))
             run = self._under_way.pop(reply.slot)
             episode = self._advance(run, reply)
             if episode is None and not reply.error:
                 self._ready[reply.slot] = run
                 continue
             self._free.append(reply.slot)
+            self._pool.release(reply.slot)
             episodes += [episode] if episode is not None else []
         return episodes
 
@@ -258,9 +239,7 @@ class _Scheduler:
             [derive_seed(run.request.seed, len(run.decisions)) for run in runs],
             self._sampling,
         )
-        self._stats.policy_seconds += perf_counter() - started
-        self._stats.policy_calls += 1
-        self._stats.policy_rows += len(runs)
+        self._stats.add_policy_call(len(runs), self._batch_size, perf_counter() - started)
         self._send(slots, runs, chunks)
 
     def _send(self, slots: Sequence[int], runs: Sequence[_Run], chunks: Sequence[Chunk]) -> None:
@@ -268,6 +247,21 @@ class _Scheduler:
             run.chunk = chunk
             self._pool.execute(slot, chunk.actions[: run.request.max_steps - run.num_steps])
             self._under_way[slot] = run
+
+
+class _LockstepScheduler(_Scheduler):
+    """All slots decide together, wait for the slowest chunk, and begin and end rounds together."""
+
+    def _is_time_to_decide(self) -> bool:
+        return not self._under_way
+
+    def _fill(self) -> None:
+        if not self._under_way and not self._ready:
+            super()._fill()
+
+    def _decide(self) -> None:
+        while self._ready:
+            super()._decide()
 
 
 def _seen(run: _Run) -> Observation:

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Sampling
-from pi0.ript.config.schema import TaskName, TrainConfig
+from pi0.ript.config.schema import Auto, TaskName, TrainConfig
 from pi0.ript.env.checks import check_state
 from pi0.ript.env.episode_view import EpisodeView, episode_view
 from pi0.ript.env.pool import InlinePool, ProcessPool
-from pi0.ript.env.rollout import RolloutStats, Source, rollout
+from pi0.ript.env.rollout import Source, rollout
+from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.sizing import Sizing
 from pi0.ript.env.suites import (
     initial_states,
     make_initial_state,
@@ -46,13 +48,14 @@ class EnvRunner(ABC):
         policy: Policy | None = None,
         benchmark_name: str | None = None,
         rollouts_per_env: int = 1,
-        num_parallel_envs: int = 1,
+        num_parallel_envs: int | Auto = 1,
         max_episode_length: int | None = None,
         task_names_to_use: Iterable[TaskName] | None = None,
         config: TrainConfig | None = None,
         rank: int = 0,
         world_size: int = 1,
         norm_stats_path: str | None = None,
+        egl_device: int | None = None,
     ) -> None:
         """Check the arguments; simulators start with the first rollout.
 
@@ -60,7 +63,8 @@ class EnvRunner(ABC):
             policy: Answers batches of looks; required.
             benchmark_name: LIBERO suite; None takes ``config.task.benchmark_name``.
             rollouts_per_env: Episodes per ``run_policy_in_env`` call.
-            num_parallel_envs: Simulator slots of the parallel runner; the serial one has one.
+            num_parallel_envs: Simulator slots of the parallel runner, ``auto`` chooses from cores,
+                memory and ``rollouts_per_env``; the serial one has one.
             max_episode_length: Control steps per episode after settling; None takes
                 ``config.task.max_episode_length`` or, where that is null, the suite's limit.
             task_names_to_use: Tasks by name or index; None or empty means all of the suite.
@@ -68,6 +72,7 @@ class EnvRunner(ABC):
             rank: Which of ``world_size`` processes this is; ranks draw different noise.
             world_size: How many processes practise together.
             norm_stats_path: Accepted for callers of older runners; a policy holds its own.
+            egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
 
         Raises:
             ValueError: An argument is missing or out of range; names it.
@@ -76,7 +81,7 @@ class EnvRunner(ABC):
             raise ValueError("policy is required, got None; load one, e.g. load_policy('builtin')")
         for name, value in (
             ("rollouts_per_env", rollouts_per_env),
-            ("num_parallel_envs", num_parallel_envs),
+            ("num_parallel_envs", 1 if num_parallel_envs == "auto" else num_parallel_envs),
             ("world_size", world_size),
         ):
             _require_positive(name, value)
@@ -93,7 +98,6 @@ class EnvRunner(ABC):
         self.config = config if config is not None else TrainConfig()
         self.suite = benchmark_name or self.config.task.benchmark_name
         self.rollouts_per_env = rollouts_per_env
-        self.num_parallel_envs = num_parallel_envs
         self.rank, self.world_size = rank, world_size
         self.max_steps = (
             max_episode_length or self.config.task.max_episode_length or step_limit(self.suite)
@@ -101,9 +105,16 @@ class EnvRunner(ABC):
         self.task_ids = tuple(
             resolve_task(self.suite, task) for task in task_names_to_use or ()
         ) or tuple(range(task_count(self.suite)))
+        self.sizing = self._size(num_parallel_envs)
+        self.num_parallel_envs = self.sizing.num_slots
+        self.egl_device = egl_device
         self.stats = RolloutStats()
         self._pool: InlinePool | ProcessPool | None = None
         self._num_calls = 0
+
+    @abstractmethod
+    def _size(self, num_parallel_envs: int | Auto) -> Sizing:
+        """Return how many simulators there will be."""
 
     @abstractmethod
     def _make_pool(self) -> InlinePool | ProcessPool:
@@ -146,6 +157,7 @@ class EnvRunner(ABC):
             batch_size=self.config.policy.batch_size,
             max_attempts=self.config.env.max_attempts,
             stats=self.stats,
+            schedule=self.config.env.schedule,
         )
 
     def run_policy_in_env(
@@ -201,6 +213,9 @@ class EnvRunner(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _scenes_per_worker(self) -> int:
+        return min(self.config.env.max_scenes, len(self.task_ids))
 
     def _starting_states(self, task_id: int, states: States | None) -> list[InitialState]:
         fixture_seed = self.config.task.fixture_seed

@@ -35,6 +35,9 @@ def serve(connection: Connection, memory: mmap.mmap) -> None:
                 heads = sorted({name.partition(".")[0] for name in sys.modules})
                 send(connection, ("modules", tuple(heads)))
                 continue
+            if command[0] == "release":
+                host.release(command[1])
+                continue
             position, reply = _run(host, command)
             _write_images(memory, spec, position, reply)
             send(connection, ("reply", *pack_reply(reply), host.loaded))
@@ -81,8 +84,8 @@ def _write_images(memory: mmap.mmap, spec: ObservationSpec, position: int, reply
 def pack_reply(reply: Reply) -> tuple:
     """Return a reply as plain values: all but the pictures."""
     proprio = b"" if reply.observation is None else reply.observation.proprio.tobytes()
-    timings = tuple(reply.timings.items())
-    return reply.slot, proprio, reply.is_success, reply.num_steps, reply.error, timings
+    figures = tuple(reply.timings.items()), tuple(reply.counts.items())
+    return reply.slot, proprio, reply.is_success, reply.num_steps, reply.error, *figures
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,14 +11,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.egl_device import CUDA_VARIABLE, EGL_VARIABLE
 from pi0.ript.env.headless import RenderingError
-from pi0.ript.env.host import SceneKey
 from pi0.ript.env.messages import receive, send
 
 STOP_PATIENCE_S = 5.0
 # One simulator per core: rendering and linear algebra must not start threads that fight.
 SINGLE_THREADED = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 PACKAGE_ROOT = str(Path(__file__).parents[3])
+
+
+class WorkerStartError(OSError):
+    """A simulator process could not begin its work; says what is known."""
 
 
 class WorkerProcess:
@@ -33,11 +38,11 @@ class WorkerProcess:
         memory_fd: int,
         memory_bytes: int,
         timeout_s: float,
+        egl_device: int | None,
     ) -> None:
         """Start the process; returns before it has loaded anything."""
         self.number = number
         self.busy: set[int] = set()
-        self.loaded: tuple[SceneKey, ...] = ()
         self._timeout_s = timeout_s
         self._last_heard = time.monotonic()
         self._has_started = False
@@ -47,7 +52,7 @@ class WorkerProcess:
                 [sys.executable, "-m", "pi0.ript.env.worker",
                  str(theirs.fileno()), str(memory_fd), str(memory_bytes)],
                 pass_fds=(theirs.fileno(), memory_fd),
-                env=_environment(),
+                env=worker_environment(egl_device),
                 stdin=subprocess.DEVNULL,  # LIBERO opens a debugger on some failures
                 start_new_session=True,  # Ctrl-C is for the program, which then closes the pool
             )  # fmt: skip
@@ -84,13 +89,13 @@ class WorkerProcess:
 
         Raises:
             RenderingError: The worker could not start; it says why.
-            RuntimeError: The worker ended while starting, without a word.
+            WorkerStartError: The worker ended while starting, without a word.
         """
         try:
             message = receive(self.connection)
         except EOFError:
             if not self._has_started:
-                raise RuntimeError("a simulator process ended while starting; see above") from None
+                raise WorkerStartError(self._last_words()) from None
             raise
         if message[0] == "failed":
             raise RenderingError(f"a simulator process could not start: {message[1]}")
@@ -98,18 +103,45 @@ class WorkerProcess:
         self._last_heard = time.monotonic()
         return message
 
-    def finished(self, slot: int, loaded: tuple[SceneKey, ...]) -> None:
-        """Note that a slot's command is done and which scenes are loaded now."""
+    def finished(self, slot: int) -> None:
+        """Note that a slot's command is done."""
         self.busy.discard(slot)
-        self.loaded = loaded
+
+    def release(self, place: int) -> None:
+        """Let the worker's own slot number ``place`` let go of its scene; there is no reply."""
+        with contextlib.suppress(ConnectionError):  # a worker that is gone holds nothing
+            send(self.connection, ("release", place))
 
     def modules(self) -> frozenset[str]:
-        """Return the top-level modules the worker has imported."""
-        send(self.connection, ("modules",))
-        message = self.receive()
+        """Return the top-level modules the worker has imported; waits until it has started.
+
+        Raises:
+            RenderingError: The worker could not start; it says why.
+            WorkerStartError: The worker ended while starting, or takes too long.
+        """
+        with contextlib.suppress(ConnectionError):  # its last words can still be received
+            send(self.connection, ("modules",))
+        message = self._expect()
         while message[0] != "modules":
-            message = self.receive()
+            message = self._expect()
         return frozenset(message[1])
+
+    def _expect(self) -> tuple:
+        if not self.connection.poll(self._timeout_s):
+            raise WorkerStartError(
+                f"simulator process {self.pid} did not answer within {self._timeout_s:g} s; "
+                "raise env.timeout_s on a slow machine"
+            )
+        return self.receive()
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        reason = f"exit status {status}; its last lines are above"
+        if status < 0:
+            reason = signal.Signals(-status).name
+        if status == -signal.SIGKILL:
+            reason += ", often too little memory: lower env.num_workers or env.max_scenes"
+        return f"simulator process {self.pid} ended while starting ({reason})"
 
     def ask_to_stop(self) -> None:
         """Ask the worker to end by itself, unless it is busy or gone."""
@@ -133,10 +165,21 @@ class WorkerProcess:
         self.connection.close()
 
 
-def _environment() -> dict[str, str]:
+def worker_environment(egl_device: int | None) -> dict[str, str]:
+    """Return the environment of a worker: ours, single-threaded, drawing on the given GPU.
+
+    Args:
+        egl_device: Index among the devices of EGL; None keeps what the environment says.
+    """
     paths = [PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]
-    return {
+    environment = {
         **os.environ,
         **SINGLE_THREADED,
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }
+    # Simulators compute nothing on a GPU, and robosuite stumbles over an empty list and over one
+    # without the device it draws on.
+    environment.pop(CUDA_VARIABLE, None)
+    if egl_device is not None:
+        environment[EGL_VARIABLE] = str(egl_device)
+    return environment

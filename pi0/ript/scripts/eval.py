@@ -13,6 +13,7 @@ from pi0.records import Sampling
 from pi0.ript import build
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import (
+    Auto,
     EvaluationConfig,
     FeaturesConfig,
     PolicyConfig,
@@ -45,7 +46,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--suite", required=True, help="one or more suites, separated by commas")
     parser.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
     parser.add_argument("--episodes", type=int, default=50, help="per task")
-    parser.add_argument("--num_parallel_envs", type=int, default=defaults.num_parallel_envs)
+    parser.add_argument(
+        "--num_parallel_envs",
+        type=number_or_auto,
+        default=defaults.num_parallel_envs,
+        help="simulator slots, or auto",
+    )
     parser.add_argument("--held_out_states", type=int, default=defaults.num_held_out_states)
     parser.add_argument(
         "--max_episode_length", type=int, default=None, help="default: the suite's limit"
@@ -66,6 +72,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def number_or_auto(text: str) -> int | Auto:
+    """Return a whole number, or ``auto`` as it stands."""
+    return "auto" if text == "auto" else int(text)
+
+
 def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:
     """Return the settings of an evaluation of one suite."""
     return TrainConfig(
@@ -82,7 +93,7 @@ def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:
         evaluation=EvaluationConfig(
             rollouts_per_task=arguments.episodes, save_videos=arguments.save_videos
         ),
-        features=FeaturesConfig(use_ript_vla_runner=arguments.num_parallel_envs > 1),
+        features=FeaturesConfig(use_ript_vla_runner=arguments.num_parallel_envs != 1),
     )
 
 

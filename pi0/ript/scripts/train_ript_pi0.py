@@ -74,22 +74,23 @@ def create_env_runner(
             "run 'make setup' to repair the installation",
             choice.name, choice.source, reason, other,
         )  # fmt: skip
-    slots = config.task.num_parallel_envs if name == "parallel" else 1
-    if rank == 0:
-        logger.info(
-            "runner: %s, %d simulator slots, chosen by %s", _RUNNERS[name][1], slots, choice.source
-        )
-    return runner(
+    chosen = runner(
         policy=policy,
         benchmark_name=config.task.benchmark_name,
         rollouts_per_env=config.algo.rloo_batch_size,
-        num_parallel_envs=slots,
+        num_parallel_envs=config.task.num_parallel_envs,
         max_episode_length=config.task.max_episode_length,
         task_names_to_use=[index for _, index in build.resolve_tasks(config)],
         config=config,
         rank=rank,
         world_size=world_size,
+        egl_device=build.choose_egl_device(config),
     )
+    if rank == 0:
+        logger.info(
+            "runner: %s, chosen by %s: %s", _RUNNERS[name][1], choice.source, chosen.sizing.line
+        )
+    return chosen
 
 
 def new_run_dir(config: TrainConfig) -> Path:

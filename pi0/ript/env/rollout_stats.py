@@ -1,0 +1,71 @@
+"""What a rollout cost, counted reply by reply."""
+
+from dataclasses import dataclass, field
+
+from pi0.ript.interfaces import Reply
+
+COUNTS = ("scene_builds", "scene_evictions", "restores_cached", "restores_cold")
+
+
+@dataclass(slots=True, kw_only=True)
+class RolloutStats:
+    """What a rollout cost.
+
+    Attributes:
+        num_episodes: Episodes delivered, crashed ones included.
+        num_env_steps: Control steps executed, those of abandoned attempts included.
+        num_retries: Attempts that crashed and were started again.
+        policy_calls: Batched policy calls.
+        policy_rows: Rows over all calls.
+        policy_places: Rows that the calls had room for.
+        policy_seconds: Seconds inside the policy.
+        worker_seconds: Simulator seconds by stage, summed over workers.
+        busy_seconds: Simulator seconds by worker, summed over stages.
+        counts: Scenes built and dropped, restores from the cache of settled states and cold ones.
+    """
+
+    num_episodes: int = 0
+    num_env_steps: int = 0
+    num_retries: int = 0
+    policy_calls: int = 0
+    policy_rows: int = 0
+    policy_places: int = 0
+    policy_seconds: float = 0.0
+    worker_seconds: dict[str, float] = field(default_factory=dict[str, float])
+    busy_seconds: dict[int, float] = field(default_factory=dict[int, float])
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+    def add_reply(self, reply: Reply, worker: int) -> None:
+        """Count what a command did and took."""
+        self.num_env_steps += reply.num_steps
+        for stage, seconds in reply.timings.items():
+            self.worker_seconds[stage] = self.worker_seconds.get(stage, 0.0) + seconds
+        busy = sum(reply.timings.values())
+        self.busy_seconds[worker] = self.busy_seconds.get(worker, 0.0) + busy
+        for name, count in reply.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def add_policy_call(self, num_rows: int, num_places: int, seconds: float) -> None:
+        """Count one batched policy call."""
+        self.policy_calls += 1
+        self.policy_rows += num_rows
+        self.policy_places += num_places
+        self.policy_seconds += seconds
+
+    def metrics(self, wall_seconds: float) -> dict[str, float | str]:
+        """Return the figures of a rollout that took ``wall_seconds``."""
+        wall = max(wall_seconds, 1e-9)
+        return {
+            "speed/episodes_per_s": self.num_episodes / wall,
+            "speed/env_steps_per_s": self.num_env_steps / wall,
+            "speed/policy_batch_rows": self.policy_rows / max(self.policy_calls, 1),
+            "speed/policy_batch_fill": self.policy_rows / max(self.policy_places, 1),
+            **{
+                f"speed/worker_{number}_busy_share": seconds / wall
+                for number, seconds in sorted(self.busy_seconds.items())
+            },
+            **{f"speed/{name}": count for name, count in self.counts.items()},
+            "rollout/num_retries": self.num_retries,
+            "time/policy_s": self.policy_seconds,
+            **{f"time/worker_{stage}": s for stage, s in sorted(self.worker_seconds.items())},
+        }
