@@ -1,4 +1,6 @@
-"""Policies on disk: a folder of plain files, read and written with strict accounting.
+"""Policies on disk: folders of any layout are read, our own layout is written.
+
+Our own folder, of plain files:
 
 config.json        sizes of the network (transformers' PI0Config)
 policy.json        how the policy sees LIBERO (PolicyCard)
@@ -10,25 +12,26 @@ tokenizer.json     tokenizer of the instructions
 import importlib.resources
 import math
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
-from pi0.config import PolicyCard, read_json, read_policy_card
-from pi0.network import Pi0Network, dead_tensor_names, vlm_sizes
-from pi0.norm_stats import NormStats, read_norm_stats
+from pi0.config import PolicyCard, Protocol
+from pi0.formats.folder import Choices, read_folder
+from pi0.formats.weight_files import WEIGHTS, StoredTensor
+from pi0.network import Pi0Network
+from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
-from pi0.tokenizer import read_tokenizer
 
 BUILTIN = "builtin"
-WEIGHTS = "model.safetensors"
 
 
 def load_policy(
@@ -37,33 +40,40 @@ def load_policy(
     device: torch.device | str = "cpu",
     batch_size: int = 4,
     norm_stats_path: str | Path | None = None,
+    tokenizer_path: str | Path | None = None,
+    protocol: Protocol | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Pi0Policy:
-    """Load a policy from a checkpoint folder.
+    """Load a policy from a checkpoint folder of openpi, LeRobot, RLinf, transformers or our own.
 
     Args:
         path: A folder, or ``builtin`` for the embedded tiny policy.
         device: Where the network runs.
         batch_size: Rows of every network call of ``act``.
-        norm_stats_path: Replaces the folder's ``norm_stats.json``.
+        norm_stats_path: Replaces the folder's normalisation statistics.
+        tokenizer_path: Replaces the folder's tokenizer.
+        protocol: Preset of pre- and post-processing; None takes the one of the layout.
+        overrides: Keys of ``PolicyCard`` that win over the files and the preset.
 
     Returns:
         The policy, in eval mode.
     """
-    folder = _find_folder(path)
-    card = read_policy_card(folder / "policy.json")
-    config = _read_network_config(folder / "config.json", card)
-    stats = read_norm_stats(Path(norm_stats_path or folder / "norm_stats.json"), card)
-    tokenizer = read_tokenizer(folder / "tokenizer.json")
-    _check_vocabulary(tokenizer, config, folder)
+    choices = Choices(
+        protocol=protocol,
+        overrides=overrides or {},
+        norm_stats_path=None if norm_stats_path is None else Path(norm_stats_path),
+        tokenizer_path=None if tokenizer_path is None else Path(tokenizer_path),
+    )
+    contents = read_folder(find_folder(path), choices)
     with no_init_weights():
-        network = Pi0Network(config)
-    load_weights(network, folder / WEIGHTS)
-    network.cast_backbone(getattr(torch, card.dtype))
+        network = Pi0Network(contents.config)
+    load_weights(network, contents.tensors)
+    network.cast_backbone(getattr(torch, contents.card.dtype))
     return Pi0Policy(
         network=network,
-        card=card,
-        stats=stats,
-        tokenizer=tokenizer,
+        card=contents.card,
+        stats=contents.stats,
+        tokenizer=contents.tokenizer,
         device=device,
         batch_size=batch_size,
     )
@@ -127,23 +137,16 @@ def save_weights(network: Pi0Network, path: Path, *, dtype: torch.dtype = torch.
     write_atomically(path, lambda file: save_file(tensors, file, metadata={"format": "pt"}))
 
 
-def load_weights(network: Pi0Network, path: Path) -> None:
-    """Fill the network from a file; every tensor must be used exactly once and fit."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; the checkpoint folder is incomplete")
-    wanted = network.core.state_dict()
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            _check_tensors(path, wanted, shapes, dead_tensor_names(network.config))
-            with torch.no_grad():
-                for name, tensor in wanted.items():
-                    tensor.copy_(file.get_tensor(name))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not safetensors ({error}); copy it again") from None
-    for name, tensor in wanted.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: tensor {name} holds NaN or infinity; use another checkpoint")
+def load_weights(network: Pi0Network, tensors: Mapping[str, StoredTensor]) -> None:
+    """Fill the network from matched tensors; dead ones are not read."""
+    with torch.no_grad():
+        for name, tensor in network.core.state_dict().items():
+            stored = tensors[name]
+            tensor.copy_(stored.read())
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"{stored.path}: tensor {name} holds NaN or infinity; use another checkpoint"
+                )
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -158,68 +161,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _find_folder(path: str | Path) -> Path:
+def find_folder(path: str | Path) -> Path:
+    """Return the folder that a path or ``builtin`` means."""
     if str(path) == BUILTIN:
         return Path(str(importlib.resources.files("pi0") / BUILTIN))
     folder = Path(path).expanduser()
-    if not folder.is_dir():
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
         raise FileNotFoundError(
-            f"policy_path {str(path)!r} is not a folder; use {BUILTIN!r} or a checkpoint folder"
+            f"policy_path {str(path)!r} does not exist; use {BUILTIN!r} or a checkpoint folder"
+        ) from None
+    if not stat.S_ISDIR(mode):
+        raise ValueError(
+            f"policy_path {str(path)!r} is a file; give the checkpoint folder that holds it"
         )
     return folder
-
-
-def _read_network_config(path: Path, card: PolicyCard) -> PI0Config:
-    raw = read_json(path)
-    if raw.get("model_type") != "pi0":
-        raise ValueError(f"{path}: model_type must be 'pi0', got {raw.get('model_type')!r}")
-    config = PI0Config.from_dict(raw)
-    agreements = {
-        "horizon": ("chunk_size", config.chunk_size),
-        "action_dim": ("max_action_dim", config.max_action_dim),
-        "state_dim": ("max_state_dim", config.max_state_dim),
-        "image_size": ("vision_config.image_size", vlm_sizes(config).vision_config.image_size),
-    }
-    for key, (name, value) in agreements.items():
-        if getattr(card, key) != value:
-            raise ValueError(
-                f"{path}: {name} is {value} but policy.json says {key} {getattr(card, key)}; "
-                "they must agree"
-            )
-    return config
-
-
-def _check_vocabulary(tokenizer: Tokenizer, config: PI0Config, folder: Path) -> None:
-    allowed = vlm_sizes(config).text_config.vocab_size
-    used = tokenizer.get_vocab_size(with_added_tokens=False)
-    if used > allowed:
-        raise ValueError(
-            f"{folder / 'tokenizer.json'} has {used} tokens but config.json allows {allowed}; "
-            "bring the tokenizer the weights were trained with"
-        )
-
-
-def _check_tensors(
-    path: Path, wanted: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], dead: frozenset[str]
-) -> None:
-    missing = sorted(wanted.keys() - shapes.keys())
-    if missing:
-        raise ValueError(
-            f"{path}: {len(missing)} of {len(wanted)} tensors are missing, first {missing[0]}; "
-            "is it a checkpoint of another layout or cut off?"
-        )
-    unknown = sorted(shapes.keys() - wanted.keys() - dead)
-    if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} tensors are unknown, first {unknown[0]}; "
-            "does config.json belong to these weights?"
-        )
-    for name, tensor in wanted.items():
-        if shapes[name] != tuple(tensor.shape):
-            raise ValueError(
-                f"{path}: tensor {name} has shape {shapes[name]}, config.json asks for "
-                f"{tuple(tensor.shape)}; does config.json belong to these weights?"
-            )
 
 
 def _initialise(network: Pi0Network) -> None:

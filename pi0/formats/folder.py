@@ -1,0 +1,225 @@
+"""A checkpoint folder of any layout -> everything that makes a policy, checked, not yet in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import PI0Config
+
+from pi0.codec import DELTA_DIMS
+from pi0.config import Layout, PolicyCard, Protocol, read_policy_card
+from pi0.formats.facts import (
+    CONFIG,
+    card_facts,
+    read_config_file,
+    refuse_other_models,
+    stored_dtype,
+)
+from pi0.formats.layouts import DEAD_EMBEDDING, FINAL_NORM, detect_layout, match_tensors
+from pi0.formats.sizes import image_size, read_sizes, tensor_shapes, with_card
+from pi0.formats.stats_files import find_norm_stats
+from pi0.formats.tokenizer_files import find_tokenizer
+from pi0.formats.weight_files import StoredTensor, open_weights
+from pi0.network import dead_tensor_names, vlm_sizes
+from pi0.norm_stats import NormStats, read_norm_stats
+from pi0.protocols import PROTOCOL_OF_LAYOUT, PROTOCOLS, SHARED
+
+CARD_KEYS = tuple(each.name for each in fields(PolicyCard))
+POLICY_CARD = "policy.json"
+NORM_STATS = "norm_stats.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the user decides against the files; everything left out is taken from them.
+
+    Example: ``Choices(protocol="lerobot", overrides={"horizon": 20})``.
+
+    Attributes:
+        protocol: Preset of pre- and post-processing; None takes the layout's.
+        overrides: Keys of ``PolicyCard``.
+        norm_stats_path: File or folder with the normalisation statistics.
+        tokenizer_path: File or folder with the tokenizer.
+    """
+
+    protocol: Protocol | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    norm_stats_path: Path | None = None
+    tokenizer_path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """A checkpoint whose every file has been read and checked except the tensors themselves.
+
+    Attributes:
+        folder: Where it is.
+        layout: How its tensors are named.
+        card: How the policy sees LIBERO.
+        config: Sizes of the network.
+        stats: Normalisation statistics.
+        tokenizer: Of the instructions.
+        shapes: Of every tensor of transformers' pi0, dead ones included.
+        tensors: By transformers' names: all that the network uses, and dead ones if present.
+    """
+
+    folder: Path
+    layout: Layout
+    card: PolicyCard
+    config: PI0Config
+    stats: NormStats
+    tokenizer: Tokenizer
+    shapes: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, StoredTensor]
+
+
+def read_folder(folder: Path, choices: Choices) -> Contents:
+    """Read and check a folder of any layout.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is wrong; the line names it and the remedy.
+    """
+    if (folder / POLICY_CARD).exists():
+        return _read_native(folder, choices)
+    raw = read_config_file(folder, is_required=False)
+    refuse_other_models(folder, raw)
+    weights = open_weights(folder)
+    layout = detect_layout(weights)
+    if layout == "transformers" and FINAL_NORM not in weights.tensors:
+        # only our own folders leave out what the network never uses
+        raise FileNotFoundError(
+            f"{folder / POLICY_CARD} does not exist; the checkpoint folder is incomplete"
+        )
+    if layout.startswith("transformers"):
+        raw = read_config_file(folder, is_required=True)
+    sizes = read_sizes(folder / CONFIG, raw)
+    protocol = choices.protocol or PROTOCOL_OF_LAYOUT[layout]
+    facts = card_facts(folder, layout, raw, choices.overrides)
+    keys = {**SHARED, **PROTOCOLS[protocol], **facts, **choices.overrides}
+    keys |= {"layout": layout, "protocol": protocol, "image_size": image_size(sizes)}
+    card = _make_card(folder, {"dtype": "float32"} | keys)
+    config = with_card(sizes, card)
+    shapes = tensor_shapes(config)
+    tensors = match_tensors(weights, layout, shapes, frozenset(shapes) - {DEAD_EMBEDDING})
+    if "dtype" not in keys:
+        card = replace(card, dtype=stored_dtype(tensors))
+    stats = find_norm_stats(folder, card, weights, choices.norm_stats_path)
+    _check_anchor(folder, card, stats)
+    tokenizer = find_tokenizer(folder, choices.tokenizer_path)
+    _check_vocabulary(tokenizer, config, folder, is_whole=True)
+    return Contents(
+        folder=folder,
+        layout=layout,
+        card=card,
+        config=config,
+        stats=stats,
+        tokenizer=tokenizer,
+        shapes=shapes,
+        tensors=tensors,
+    )
+
+
+def _read_native(folder: Path, choices: Choices) -> Contents:
+    card = read_policy_card(folder / POLICY_CARD)
+    raw = read_config_file(folder, is_required=True)
+    refuse_other_models(folder, raw)
+    _check_agreement(folder, card, read_sizes(folder / CONFIG, raw))
+    keys: dict[str, Any] = {key: getattr(card, key) for key in CARD_KEYS}
+    if choices.protocol is not None:
+        keys |= {**PROTOCOLS[choices.protocol], "protocol": choices.protocol}
+    card = _make_card(folder, {**keys, **choices.overrides})
+    config = with_card(read_sizes(folder / CONFIG, raw), card)
+    shapes = tensor_shapes(config)
+    wanted = frozenset(shapes) - dead_tensor_names(config)
+    weights = open_weights(folder)
+    tokenizer = find_tokenizer(folder, choices.tokenizer_path)
+    stats = (
+        find_norm_stats(folder, card, None, choices.norm_stats_path)
+        if choices.norm_stats_path
+        else read_norm_stats(folder / NORM_STATS, card)
+    )
+    _check_vocabulary(tokenizer, config, folder, is_whole=False)
+    return Contents(
+        folder=folder,
+        layout="native",
+        card=card,
+        config=config,
+        stats=stats,
+        tokenizer=tokenizer,
+        shapes=shapes,
+        tensors=match_tensors(weights, "native", shapes, wanted),
+    )
+
+
+def _make_card(folder: Path, keys: Mapping[str, Any]) -> PolicyCard:
+    try:
+        return PolicyCard(**keys)
+    except TypeError:
+        unknown = ", ".join(sorted(keys.keys() - set(CARD_KEYS)))
+        raise ValueError(
+            f"unknown policy override {unknown}; allowed: {', '.join(CARD_KEYS)}"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{folder}: policy card: {error}; set policy.overrides") from None
+
+
+def _check_agreement(folder: Path, card: PolicyCard, config: PI0Config) -> None:
+    """Our own folders say sizes twice; they must agree."""
+    agreements = {
+        "horizon": ("chunk_size", config.chunk_size),
+        "action_dim": ("max_action_dim", config.max_action_dim),
+        "state_dim": ("max_state_dim", config.max_state_dim),
+        "image_size": ("vision_config.image_size", image_size(config)),
+    }
+    for key, (name, value) in agreements.items():
+        if getattr(card, key) != value:
+            raise ValueError(
+                f"{folder / CONFIG}: {name} is {value} but {POLICY_CARD} says {key} "
+                f"{getattr(card, key)}; they must agree"
+            )
+
+
+def _check_anchor(folder: Path, card: PolicyCard, stats: NormStats) -> None:
+    """Refuse statistics that contradict ``extra_delta``; actions of LIBERO are within [-1, 1].
+
+    Means of relative actions are the means of actions minus those of states, which lie outside
+    [-1, 1] because the gripper points down (axis-angle near pi). A wrong switch costs all success
+    and looks like a bad policy.
+    """
+    if "mean" not in stats.actions or "mean" not in stats.state:
+        return
+    actions = stats.actions["mean"][:DELTA_DIMS]
+    as_given, as_relative = actions, actions + stats.state["mean"][:DELTA_DIMS]
+    fits = {False: _is_action(as_given), True: _is_action(as_relative)}
+    if fits[card.extra_delta] or not fits[not card.extra_delta]:
+        return
+    worst = int(np.abs(as_relative if card.extra_delta else as_given).argmax())
+    kind = "absolute" if card.extra_delta else "relative to the state"
+    raise ValueError(
+        f"{folder}: extra_delta is {str(card.extra_delta).lower()}, but the statistics are those of "
+        f"actions {kind} (mean of action {worst}: {actions[worst]:.3f}); "
+        f"set policy.overrides.extra_delta={str(not card.extra_delta).lower()}"
+    )
+
+
+def _is_action(means: np.ndarray) -> bool:
+    return bool((np.abs(means) <= 1.0).all())
+
+
+def _check_vocabulary(
+    tokenizer: Tokenizer, config: PI0Config, folder: Path, *, is_whole: bool
+) -> None:
+    """The published pi0 has one row per token; small policies of ours may have some to spare."""
+    allowed = vlm_sizes(config).text_config.vocab_size
+    base = tokenizer.get_vocab_size(with_added_tokens=False)
+    every = tokenizer.get_vocab_size(with_added_tokens=True)
+    # tokenizers made for transformers add <image> behind the vocabulary
+    if base > allowed or (is_whole and every not in (allowed, allowed + 1)):
+        raise ValueError(
+            f"the tokenizer of {folder} has {every} tokens but {CONFIG} allows {allowed}; "
+            "bring the tokenizer the weights were trained with (tokenizer.json)"
+        )

@@ -1,0 +1,63 @@
+"""The sizes of the network: read from the folder's config.json, whoever wrote it."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PI0Config, PI0ForConditionalGeneration
+from transformers.initialization import no_init_weights
+
+from pi0.config import PolicyCard
+from pi0.network import vlm_sizes
+
+VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
+_TIME_KEYS = ("min_period", "max_period")
+
+
+def read_sizes(path: Path, raw: Mapping[str, Any]) -> PI0Config:
+    """Return transformers' configuration; what ``raw`` leaves out is as in the published pi0.
+
+    Args:
+        path: The file, for messages.
+        raw: Its content: of transformers, of LeRobot or of openpi. All may hold transformers'
+            ``vlm_config`` and ``dit_config``, without which the sizes are those of the published pi0.
+    """
+    if raw.get("model_type") == "pi0":
+        return _build(path, dict(raw))
+    sizes = {key: raw[key] for key in ("vlm_config", "dit_config") if key in raw}
+    for key, variant in VARIANTS.items():
+        if not sizes and raw.get(key, variant) != variant:
+            raise ValueError(f"{path}: {key} must be {variant!r}, got {raw[key]!r}")
+    return _build(path, sizes | {key: raw[key] for key in _TIME_KEYS if key in raw})
+
+
+def with_card(config: PI0Config, card: PolicyCard) -> PI0Config:
+    """Return the configuration with the widths and the horizon of the card."""
+    changed = deepcopy(config)
+    changed.chunk_size = card.horizon
+    changed.max_action_dim = card.action_dim
+    changed.max_state_dim = card.state_dim
+    return changed
+
+
+def image_size(config: PI0Config) -> int:
+    """Return height and width in pixels of the pictures the network sees."""
+    return vlm_sizes(config).vision_config.image_size
+
+
+def tensor_shapes(config: PI0Config) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of transformers' pi0, dead ones included; nothing is allocated."""
+    with torch.device("meta"), no_init_weights():
+        network = PI0ForConditionalGeneration(config)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _build(path: Path, raw: dict[str, Any]) -> PI0Config:
+    try:
+        return PI0Config.from_dict(raw)
+    except (StrictDataclassError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a configuration of pi0 ({reason})") from None

@@ -1,0 +1,163 @@
+"""Weights on disk: what is there is known from headers; tensors are read one at a time."""
+
+import json
+import pickle
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pi0.config import read_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# RLinf's reinforcement learning writes a plain dictionary of tensors with torch.save.
+RLINF_WEIGHTS = (
+    "actor/model_state_dict/full_weights.pt",
+    "model_state_dict/full_weights.pt",
+    "full_weights.pt",
+)
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """A tensor as its file's header describes it.
+
+    Attributes:
+        path: The file it is in.
+        shape: Its shape.
+        dtype: Its floating-point type.
+        read: Returns it.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFiles:
+    """All tensors of a checkpoint.
+
+    Attributes:
+        path: The one file that holds or lists them, for messages.
+        tensors: By their names in the files.
+    """
+
+    path: Path
+    tensors: Mapping[str, StoredTensor]
+
+    @property
+    def is_rlinf(self) -> bool:
+        """Return whether RLinf's reinforcement learning wrote them."""
+        return self.path.suffix == ".pt"
+
+
+def open_weights(folder: Path) -> WeightFiles:
+    """Read the headers of a folder's weights; nothing else is loaded.
+
+    Raises:
+        FileNotFoundError: The folder or a listed shard is missing.
+        ValueError: A file is damaged, or it is not clear which weights are meant.
+    """
+    present = [name for name in (WEIGHTS, INDEX, *RLINF_WEIGHTS) if (folder / name).is_file()]
+    if not present:
+        raise FileNotFoundError(f"{folder / WEIGHTS} does not exist; {_what_else(folder)}")
+    if len(present) > 1:
+        raise ValueError(
+            f"{folder} holds several sets of weights: {', '.join(present)}; "
+            "move the one you do not mean elsewhere"
+        )
+    path = folder / present[0]
+    if path.name == INDEX:
+        return WeightFiles(path=path, tensors=_sharded(path))
+    tensors = _pickled(path) if path.suffix == ".pt" else _safetensors(path)
+    return WeightFiles(path=path, tensors=tensors)
+
+
+def _what_else(folder: Path) -> str:
+    for inner in ("pretrained_model", "checkpoints/last/pretrained_model"):
+        if (folder / inner).is_dir():
+            return f"did you mean {folder / inner}?"
+    others = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+    )
+    if others and others[0].endswith(".safetensors"):
+        return f"there is {others[0]}: shards need their {INDEX}, copy it too"
+    if others:
+        return f"{others[0]} may hold pickled code, which is not read; convert it to {WEIGHTS}"
+    return "the checkpoint folder is incomplete"
+
+
+def _safetensors(path: Path) -> dict[str, StoredTensor]:
+    try:
+        file = safe_open(path, framework="pt")
+        return {
+            name: _entry(path, name, file.get_slice(name), lambda name=name: file.get_tensor(name))
+            for name in file.keys()  # noqa: SIM118 - safe_open is no mapping
+        }
+    except (SafetensorError, struct.error, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged or not safetensors ({error}); copy it again") from None
+
+
+def _entry(path: Path, name: str, header: Any, read: Callable[[], Tensor]) -> StoredTensor:
+    if isinstance(header, Tensor):
+        shape, dtype, spelling = tuple(header.shape), header.dtype, str(header.dtype)
+    else:
+        spelling = header.get_dtype()
+        shape, dtype = tuple(header.get_shape()), DTYPES.get(spelling)
+    if dtype is None or dtype not in DTYPES.values():
+        raise ValueError(
+            f"{path}: tensor {name} has type {spelling}, allowed: {', '.join(DTYPES)}; "
+            "quantised or foreign weights cannot be loaded"
+        )
+    return StoredTensor(path=path, shape=shape, dtype=dtype, read=read)
+
+
+def _sharded(index: Path) -> dict[str, StoredTensor]:
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(x, str) for x in listed.values()):
+        raise ValueError(f"{index}: weight_map must say which file holds which tensor; copy again")
+    tensors: dict[str, StoredTensor] = {}
+    for shard in sorted(set(listed.values())):
+        path = index.parent / shard
+        wanted = {name for name, file in listed.items() if file == shard}
+        if Path(shard).name != shard:
+            raise ValueError(f"{index}: {shard!r} is no file name; copy the file again")
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist, but {INDEX} puts {len(wanted)} tensors there, "
+                f"first {min(wanted)}; copy the missing shard"
+            )
+        found = _safetensors(path)
+        for name in sorted(wanted ^ found.keys()):
+            place = "lacks" if name in wanted else "also holds"
+            raise ValueError(f"{path} {place} tensor {name}, unlike {INDEX} says; copy both again")
+        tensors |= found
+    return tensors
+
+
+def _pickled(path: Path) -> dict[str, StoredTensor]:
+    """Read a dictionary of tensors without running anything that the file may contain."""
+    try:
+        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors ({reason}); copy it again"
+        ) from None
+    if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
+        raise ValueError(f"{path} must hold a dictionary of tensors, as RLinf writes it")
+    return {
+        name: _entry(path, name, tensor, lambda tensor=tensor: tensor)
+        for name, tensor in found.items()
+    }
