@@ -1,7 +1,8 @@
 """Pictures of a simulation in two steps: ``look`` notes what there is to see, ``render`` draws it.
 
 Looking costs microseconds and drawing tens of milliseconds, so every control step can be looked at
-when LIBERO would have taken its picture, and only the last look of a command is drawn.
+when LIBERO would have taken its picture, and only the last look of a command is drawn. Shapes that
+the camera cannot see are left out, which changes no pixel.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from robosuite.utils.binding_utils import GLContext
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.visibility import Culling, Mirror, find_mirror
 
+REFLECTION = int(mujoco.mjtRndFlag.mjRND_REFLECTION)
+HIDDEN_GROUP = 5  # never drawn
 MAX_GEOMS = 1000  # robosuite's own limit; a higher one could draw what LIBERO leaves out
 
 
@@ -46,24 +50,30 @@ class Renderer:
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scenes = [mujoco.MjvScene(model, maxgeom=MAX_GEOMS) for _ in spec.cameras]
-        if spec.quality == "fast":
-            for scene in self._scenes:
-                scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._options = mujoco.MjvOption()
         self._options.geomgroup[0] = 0  # collision shapes
         self._options.geomgroup[1] = 1  # visual shapes
         self._perturbation = mujoco.MjvPerturb()
+        self._culling = Culling(model, spec.width / spec.height)
+        self._groups = model.geom_group.copy()
+        self._mirror = self._find_mirror()
         self._is_open = True
         # A context that outlives the GL library's own exit handler would raise there.
         atexit.register(self.close)
 
-    def look(self, data: mujoco.MjData) -> None:
-        """Note what every camera sees in ``data`` now."""
-        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+    def look(self, data: mujoco.MjData, *, cull: bool) -> None:
+        """Note what every camera sees in ``data`` now.
+
+        Args:
+            data: The simulation.
+            cull: Leave out what cannot be seen. Pays only if this look is drawn.
+        """
         for camera, scene in zip(self._cameras, self._scenes, strict=True):
-            mujoco.mjv_updateScene(
-                self._model, data, self._options, self._perturbation, camera, everything, scene
-            )
+            if cull and self._culling.is_possible:
+                self._look_culled(data, camera, scene)
+            else:
+                self._update(data, camera, scene)
+                scene.flags[REFLECTION] = self._spec.quality == "exact"
 
     def render(self) -> NDArray[np.uint8]:
         """Draw the last look, uint8 [N, height, width, 3], upside-down as LIBERO gives it."""
@@ -74,6 +84,33 @@ class Renderer:
             mujoco.mjr_render(self._view, scene, self._context)
             mujoco.mjr_readPixels(image, None, self._view, self._context)
         return images
+
+    def _look_culled(
+        self, data: mujoco.MjData, camera: mujoco.MjvCamera, scene: mujoco.MjvScene
+    ) -> None:
+        seen, is_mirror_seen = self._culling.seen(data, camera.fixedcamid, self._mirror)
+        groups = self._model.geom_group
+        groups[:] = np.where(seen, self._groups, HIDDEN_GROUP)
+        self._update(data, camera, scene)
+        groups[:] = self._groups
+        scene.flags[REFLECTION] = is_mirror_seen
+
+    def _update(
+        self, data: mujoco.MjData, camera: mujoco.MjvCamera, scene: mujoco.MjvScene
+    ) -> None:
+        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+        mujoco.mjv_updateScene(
+            self._model, data, self._options, self._perturbation, camera, everything, scene
+        )
+
+    def _find_mirror(self) -> Mirror | None:
+        if self._spec.quality == "fast":
+            return None  # drawn without reflections
+        data = mujoco.MjData(self._model)
+        mujoco.mj_kinematics(self._model, data)
+        mujoco.mj_camlight(self._model, data)
+        self._update(data, self._cameras[0], self._scenes[0])
+        return find_mirror(self._model, self._scenes[0])
 
     def close(self) -> None:
         """Free the context; safe to call twice."""

@@ -21,7 +21,7 @@ from robosuite.utils.transform_utils import convert_quat
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions, check_state
-from pi0.ript.env.controller import FastController
+from pi0.ript.env.controller import Panda, RobotController
 from pi0.ript.env.libero_env import LiberoEnv, model_state, set_model_state
 from pi0.ript.env.renderer import Renderer
 from pi0.ript.env.slot import Clock, Settled, Slot, StepResult
@@ -65,8 +65,11 @@ class Scene:
         self.render_seconds = 0.0
         self._libero = LiberoEnv(suite, task_id)
         self._env, self._model = self._libero.domain, self._libero.model
+        # Nobody reads the gripper's force sensors, and the physics do not depend on them.
+        self._model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
         self._renderer = Renderer(self._model, spec)
-        self._slots = [Slot(data=mujoco.MjData(self._model)) for _ in range(num_slots)]
+        self._panda = Panda(self._env)
+        self._slots = [self._make_slot() for _ in range(num_slots)]
         self._scratch = mujoco.MjData(self._model)
         self._cache: OrderedDict[str, Settled] = OrderedDict()
         self._robot = self._env.robots[0]
@@ -135,7 +138,10 @@ class Scene:
         self._activate(target)
         num_steps, has_looked = 0, False
         while num_steps < len(actions) and not target.is_success:
-            has_looked |= self._control_step(target, actions[num_steps], look=look)
+            is_last = num_steps == len(actions) - 1
+            has_looked |= self._control_step(
+                target, actions[num_steps], look=look, will_draw=is_last
+            )
             target.is_success = bool(self._env._check_success())
             self._env._post_process()
             num_steps += 1
@@ -193,14 +199,12 @@ class Scene:
         # Observables have a period of their own, which robosuite derives from the control rate.
         self._sampling_period = 1.0 / self._env.control_freq
         self._substeps = int(self._period / self._timestep)
-        self._torque_low, self._torque_high = robot.torque_limits
-        self._arm_actuators = robot._ref_joint_actuator_indexes
-        self._gripper_actuators = [model.actuator_name2id(n) for n in robot.gripper.actuators]
-        ctrl_range = model.actuator_ctrlrange[self._gripper_actuators]
-        self._gripper_bias = 0.5 * (ctrl_range[:, 1] + ctrl_range[:, 0])
-        self._gripper_weight = 0.5 * (ctrl_range[:, 1] - ctrl_range[:, 0])
         self._gripper_qpos = list(robot._ref_gripper_joint_pos_indexes)
         self._eef_body = model.body_name2id(robot.robot_model.eef_name)
+
+    def _make_slot(self) -> Slot:
+        data = mujoco.MjData(self._model)
+        return Slot(data=data, controller=RobotController(self._panda, data))
 
     def _check_state(self, initial_state: InitialState) -> None:
         if (initial_state.suite, initial_state.task_id) != (self.suite, self.task_id):
@@ -216,7 +220,6 @@ class Scene:
     def _activate(self, slot: Slot) -> None:
         self._env.sim.data._data = slot.data
         set_model_state(self._model, slot.model_state)
-        self._robot.controller = slot.controller
 
     def _deactivate(self, slot: Slot) -> None:
         slot.model_state = model_state(self._model)
@@ -226,14 +229,14 @@ class Scene:
     def _settle(self, slot: Slot, initial_state: InitialState) -> None:
         self._activate(slot)
         self._libero.reset(initial_state.fixture_seed)
-        slot.controller = FastController.adopt(self._robot.controller)
-        slot.gripper = np.zeros(2)
+        slot.controller.adopt(self._robot.controller)
         slot.is_success = False
         slot.clock = Clock()
         slot.clock.force(self._timestep)
         self._set_state(slot, initial_state.state)
-        for _ in range(self.num_steps_wait):
-            self._control_step(slot, SETTLE_ACTION, look=True)
+        for step in range(self.num_steps_wait):
+            is_last = step == self.num_steps_wait - 1
+            self._control_step(slot, SETTLE_ACTION, look=True, will_draw=is_last)
             self._env._post_process()
         self._deactivate(slot)
         slot.observation = self._draw(slot.proprio)
@@ -245,17 +248,15 @@ class Scene:
         self._env._check_success()
         self._env._post_process()
         slot.clock.force(self._timestep)
-        self._look(slot, look=True)
+        self._look(slot, look=True, will_draw=self.num_steps_wait == 0)
 
     def _snapshot(self, slot: Slot) -> Settled:
-        assert slot.controller is not None
         assert slot.observation is not None
         state = np.empty(mujoco.mj_stateSize(self._model, STATE_KIND))
         mujoco.mj_getState(self._model, slot.data, state, STATE_KIND)
         return Settled(
             state=state,
-            controller=slot.controller.clone(),
-            gripper=slot.gripper,
+            control=slot.controller.state(),
             model_state=slot.model_state,
             clock=(slot.clock.elapsed, slot.clock.has_sampled),
             proprio=slot.proprio,
@@ -265,8 +266,7 @@ class Scene:
     def _install(self, slot: Slot, settled: Settled) -> None:
         mujoco.mj_resetData(self._model, slot.data)
         mujoco.mj_setState(self._model, slot.data, settled.state, STATE_KIND)
-        slot.controller = settled.controller.clone()
-        slot.gripper = settled.gripper
+        slot.controller.install(settled.control)
         slot.model_state = settled.model_state
         slot.clock = Clock(elapsed=settled.clock[0], has_sampled=settled.clock[1])
         slot.proprio = settled.proprio
@@ -275,39 +275,41 @@ class Scene:
 
     # Stepping.
 
-    def _control_step(self, slot: Slot, action: NDArray[np.floating], *, look: bool) -> bool:
-        """Run one control step and return whether observables sampled in it."""
+    def _control_step(
+        self, slot: Slot, action: NDArray[np.floating], *, look: bool, will_draw: bool
+    ) -> bool:
+        """Run one control step and return whether observables sampled in it.
+
+        Args:
+            slot: An activated slot.
+            action: Float [7].
+            look: False notes nothing for a picture.
+            will_draw: Whether this step's look is most likely the one that is drawn.
+        """
         controller, data, model = slot.controller, slot.data, self._model
-        assert controller is not None
-        gripper_step = np.array([-1.0, 1.0]) * self._robot.gripper.speed * np.sign(action[6:])
         has_looked = False
         for substep in range(self._substeps):
             mujoco.mj_step1(model, data)
             if substep == 0:
-                controller.set_goal(action[:6])
-            torques = np.clip(controller.run_controller(), self._torque_low, self._torque_high)
-            slot.gripper = np.clip(slot.gripper + gripper_step, -1.0, 1.0)
-            ctrl = data.ctrl
-            ctrl[self._gripper_actuators] = self._gripper_bias + self._gripper_weight * slot.gripper
-            ctrl[self._arm_actuators] = torques
+                controller.set_goal(action)
+            controller.command()
             mujoco.mj_step2(model, data)
             if slot.clock.tick(self._timestep, self._sampling_period):
-                self._look(slot, look=look)
+                self._look(slot, look=look, will_draw=will_draw)
                 has_looked = True
         return has_looked
 
-    def _look(self, slot: Slot, *, look: bool) -> None:
+    def _look(self, slot: Slot, *, look: bool, will_draw: bool) -> None:
         data = slot.data
-        assert slot.controller is not None
         slot.proprio = np.concatenate(
             [
-                data.site_xpos[slot.controller.site_id],
+                data.site_xpos[self._panda.site_id],
                 convert_quat(data.xquat[self._eef_body], to="xyzw"),
                 data.qpos[self._gripper_qpos],
             ]
         )
         if look:
-            self._renderer.look(data)
+            self._renderer.look(data, cull=will_draw)
 
     def _draw(self, proprio: NDArray[np.float64]) -> Observation:
         started = time.perf_counter()

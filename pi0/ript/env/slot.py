@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Observation
-from pi0.ript.env.controller import FastController
+from pi0.ript.env.controller import ControlState, RobotController
 from pi0.ript.env.libero_env import ModelState
 
 
@@ -64,8 +64,7 @@ class Slot:
     """Everything one simulation's future depends on."""
 
     data: mujoco.MjData
-    controller: FastController | None = None
-    gripper: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    controller: RobotController
     model_state: ModelState = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     proprio: NDArray[np.float64] = field(default_factory=lambda: np.zeros(9))
@@ -78,8 +77,7 @@ class Settled:
     """A settled initial state, ready to be put into any slot."""
 
     state: NDArray[np.float64]
-    controller: FastController
-    gripper: NDArray[np.float64]
+    control: ControlState
     model_state: ModelState
     clock: tuple[float, bool]
     proprio: NDArray[np.float64]

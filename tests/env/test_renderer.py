@@ -1,0 +1,37 @@
+"""Leaving out what cannot be seen changes no pixel."""
+
+import numpy as np
+import pytest
+
+from pi0.records import ObservationSpec
+
+pytestmark = pytest.mark.libero
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+
+
+@pytest.mark.parametrize(("suite", "task_id"), [("libero_goal", 7), ("libero_object", 0)])
+@pytest.mark.parametrize("quality", ["exact", "fast"])
+def test_pictures_without_hidden_shapes_are_the_same(
+    suite: str, task_id: int, quality: str
+) -> None:
+    from pi0.ript.env.scene import Scene  # noqa: PLC0415 - needs the simulator
+    from pi0.ript.env.suites import make_initial_state  # noqa: PLC0415
+
+    spec = ObservationSpec(cameras=CAMERAS, height=128, width=128, quality=quality)
+    scene = Scene(suite, task_id, spec, num_slots=1)
+    renderer, data = scene._renderer, scene._slots[0].data
+    scene.restore(0, make_initial_state(suite, task_id, 0, 0))
+    rng = np.random.default_rng(0)
+    counts = []
+    for _ in range(8):
+        scene.execute(0, rng.uniform(-1, 1, (5, 7)).astype(np.float32), look=False)
+        pictures = []
+        for cull in (False, True):
+            renderer.look(data, cull=cull)
+            counts.append(sum(shapes.ngeom for shapes in renderer._scenes))
+            pictures.append(renderer.render())
+        assert np.array_equal(*pictures)
+    scene.close()
+    # The wrist camera looks away from most of the robot.
+    assert sum(counts[1::2]) < 0.8 * sum(counts[::2])
