@@ -12,13 +12,13 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from robosuite.utils.binding_utils import GLContext
 
 from benchmarks.job import BATCH_SIZE, SAMPLING, FirstCameraPolicy, Job
 from benchmarks.measure import interleaved, seconds
 from benchmarks.peer import LiberoPeer
+from benchmarks.pictures import PlainRenderer
 from pi0.records import Observation, ObservationSpec
-from pi0.ript.env.renderer import MAX_GEOMS, Renderer
+from pi0.ript.env.renderer import Renderer
 from pi0.ript.seeding import derive_seed
 
 SUBSTEPS = 25  # of 2 ms, in a control step of 50 ms
@@ -115,43 +115,3 @@ def _posed(model: Any, state: NDArray[np.float64]) -> Any:
     mujoco.mj_setState(model, data, state, STATE_KIND)
     mujoco.mj_forward(model, data)
     return data
-
-
-class PlainRenderer:
-    """One ``mjr_render`` and one ``mjr_readPixels`` per camera, and nothing around them."""
-
-    def __init__(self, model: Any, spec: ObservationSpec) -> None:
-        """Create a GL context of the size and quality that ``model.vis`` says."""
-        self._model, self._spec = model, spec
-        self._gl = GLContext(max_width=spec.width, max_height=spec.height, device_id=-1)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._scene = mujoco.MjvScene(model, maxgeom=MAX_GEOMS)
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = spec.quality == "exact"
-        self._options = mujoco.MjvOption()
-        self._options.geomgroup[0], self._options.geomgroup[1] = 0, 1
-        self._view = mujoco.MjrRect(0, 0, spec.width, spec.height)
-
-    def render(self, data: Any) -> NDArray[np.uint8]:
-        """Draw all cameras, uint8 [N, height, width, 3]."""
-        self._gl.make_current()
-        spec = self._spec
-        images = np.empty((len(spec.cameras), spec.height, spec.width, 3), np.uint8)
-        for name, image in zip(spec.cameras, images, strict=True):
-            camera = mujoco.MjvCamera()
-            camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-            camera.fixedcamid = self._model.camera(name).id
-            mujoco.mjv_updateScene(
-                self._model, data, self._options, mujoco.MjvPerturb(), camera,
-                int(mujoco.mjtCatBit.mjCAT_ALL), self._scene,
-            )  # fmt: skip
-            mujoco.mjr_render(self._view, self._scene, self._context)
-            mujoco.mjr_readPixels(image, None, self._view, self._context)
-        return images
-
-    def close(self) -> None:
-        """Free the context."""
-        self._gl.make_current()
-        self._context.free()
-        self._gl.free()

@@ -8,6 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 from libero.libero.envs import OffScreenRenderEnv
+from libero.libero.envs.env_wrapper import ControlEnv
 from numpy.typing import NDArray
 
 from pi0.records import Observation
@@ -44,6 +45,25 @@ def make_env(suite: str, task_id: int, size: int) -> RepeatableEnv:
         camera_widths=size,
         camera_names=list(CAMERAS),
     )
+
+
+def make_blind_env(suite: str, task_id: int) -> ControlEnv:
+    """Return LIBERO's environment of a task without cameras and without a GL context."""
+    return ControlEnv(
+        bddl_file_name=str(bddl_file(suite, task_id)),
+        use_camera_obs=False,
+        has_offscreen_renderer=False,
+    )
+
+
+def begin_episode(env: ControlEnv, start: InitialState) -> Seen:
+    """Seed, reset, set the state and settle; return what the last step returned."""
+    env.seed(start.fixture_seed)
+    env.reset()
+    seen = env.set_init_state(start.state)
+    for _ in range(SETTLE_STEPS):
+        seen, *_ = env.step(SETTLE_ACTION)
+    return seen
 
 
 def observation(seen: Seen) -> Observation:
