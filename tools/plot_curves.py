@@ -33,8 +33,9 @@ def held_out(run: Path) -> list[Any]:
     """Return the held-out success rates before and after practice."""
     paths = sorted((run / "evaluations").glob("step_*.json"), key=lambda p: int(p.stem[5:]))
     return [
-        success_rate([record["outcome"] == "success" for record in json.loads(path.read_text())])
+        success_rate([episode["outcome"] == "success" for episode in episodes])
         for path in (paths[0], paths[-1])
+        if (episodes := json.loads(path.read_text())["episodes"])
     ]
 
 

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from pi0.checkpoint import load_policy
+from pi0.description import describe_policy, description_text
 from pi0.policy import Pi0Policy
 from pi0.ript.config.load import to_yaml
 from pi0.ript.config.schema import TrainConfig
@@ -48,19 +49,22 @@ def choose_egl_device(config: TrainConfig) -> int | None:
 
 
 def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Policy:
-    """Load the policy once; ``path`` replaces ``policy_path`` when a run is resumed."""
+    """Load the policy once and show its card.
+
+    ``path`` replaces ``policy_path`` when a run is resumed: its checkpoint holds all that was chosen.
+    """
     leave_cores_to_simulators()
     policy = load_policy(
         path or config.policy_path,
         device=choose_device(config.policy.device),
         batch_size=config.policy.batch_size,
         norm_stats_path=None if path else config.norm_stats_path,
+        tokenizer_path=None if path else config.policy.tokenizer_path,
+        protocol=None if path else config.policy.protocol,
+        overrides={} if path else config.policy.overrides.chosen(),
     )
-    numbers = sum(parameter.numel() for parameter in policy.network.parameters())
-    logger.info(
-        "policy: %s, %.2f M parameters, cameras %s", path or config.policy_path, numbers / 1e6,
-        ", ".join(policy.spec.cameras),
-    )  # fmt: skip
+    text = description_text(describe_policy(policy))
+    logger.info("policy: %s\n%s", path or config.policy_path, text.rstrip())
     return policy
 
 

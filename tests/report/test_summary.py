@@ -52,9 +52,11 @@ def test_run_without_evaluation_still_says_where_the_time_went():
 
 
 def test_summary_is_written_as_json_and_text(tmp_path):
-    text = write_summary(tmp_path, [STOVE], SECONDS)
+    text = write_summary(tmp_path, [STOVE], SECONDS, {"layout": "openpi"})
     assert (tmp_path / "summary.txt").read_text() == text
-    assert json.loads((tmp_path / "summary.json").read_text())["seconds"] == SECONDS
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["seconds"] == SECONDS
+    assert summary["policy"] == {"layout": "openpi"}
 
 
 def test_table_of_one_policy_has_a_line_per_task():

@@ -25,6 +25,8 @@ def _ript(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]
         (["eval", "--suite", "libero_goal", "--tasks", "turn_on_stove"], ["turn_on_the_stove"]),
         (["eval", "--suite", "libero_goal", "--tasks", "7", "--episodes", "0"], ["--episodes"]),
         (["eval", "--suite", "libero_goal", "--policy", "nowhere"], ["nowhere"]),
+        (["eval", "--suite", "libero_goal", "--override", "horizon"], ["KEY=VALUE"]),
+        (["eval", "--suite", "libero_goal", "--override", "horizn=3"], ["horizn", "horizon"]),
         (["sft", "--demos", "nowhere", "--output_dir", "x"], ["nowhere", "ript demos"]),
     ],
 )
@@ -55,6 +57,8 @@ def test_an_evaluation_leaves_a_table_records_and_films(tmp_path: Path):
     # The held-out states are 30 to 49; episodes walk through them in order.
     assert [episode["state_index"] for episode in results["episodes"]] == [30, 31, 32]
     assert results["success"]["libero_goal/7 turn on the stove"]["n"] == 3
+    assert results["policy_card"]["layout"] == "native"
+    assert results["policy_card"]["cameras"] == ["agentview"]
     (film,) = (tmp_path / "out/videos").iterdir()
     assert film.suffix == ".mp4"
     assert film.stat().st_size > 1000

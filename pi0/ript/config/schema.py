@@ -6,6 +6,8 @@ Field checks live in ``__post_init__``; messages name the dotted key, the value 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pi0.ript.config.policy_overrides import PolicyOverrides
+
 Backend = Literal["inline", "process"]
 Auto = Literal["auto"]
 Schedule = Literal["ready", "lockstep"]
@@ -120,12 +122,20 @@ class PolicyConfig:
             never depends on which other simulators happened to be ready.
         denoise_steps: S, denoise steps while practising and evaluating.
         train_expert_only: Train the action expert and projections; the vision-language model is frozen.
+        protocol: Preset of all pre- and post-processing; null takes the one that belongs to the
+            checkpoint's layout, see docs/checkpoints.md.
+        tokenizer_path: Overrides the tokenizer of the checkpoint: a tokenizer.json, a sentencepiece
+            model or a folder with one.
+        overrides: Single keys of the policy card.
     """
 
     device: Device = "auto"
     batch_size: int = 4
     denoise_steps: int = 4
     train_expert_only: bool = True
+    protocol: Literal["openpi", "lerobot"] | None = None
+    tokenizer_path: str | None = None
+    overrides: PolicyOverrides = field(default_factory=PolicyOverrides)
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"policy.batch_size must be >= 1, got {self.batch_size}")

@@ -57,11 +57,22 @@ def summary_text(tasks: Sequence[TaskOutcomes], seconds: Mapping[str, float]) ->
 
 
 def write_summary(
-    run_dir: Path, tasks: Sequence[TaskOutcomes], seconds: Mapping[str, float]
+    run_dir: Path,
+    tasks: Sequence[TaskOutcomes],
+    seconds: Mapping[str, float],
+    policy: Mapping[str, object],
 ) -> str:
-    """Write ``summary.json`` and ``summary.txt`` into the run directory; return the text."""
+    """Write ``summary.json`` and ``summary.txt`` into the run directory; return the text.
+
+    Args:
+        run_dir: The run.
+        tasks: As for ``summarize``.
+        seconds: As for ``summarize``.
+        policy: The policy's card, which the outcomes depend on.
+    """
     text = summary_text(tasks, seconds)
-    data = json.dumps(summarize(tasks, seconds), indent=2, allow_nan=False)
+    content = summarize(tasks, seconds) | {"policy": policy}
+    data = json.dumps(content, indent=2, allow_nan=False)
     write_atomically(run_dir / f"{SUMMARY_NAME}.json", data + "\n")
     write_atomically(run_dir / f"{SUMMARY_NAME}.txt", text)
     return text

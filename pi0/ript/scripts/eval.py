@@ -9,9 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pi0.description import describe_policy
 from pi0.records import Sampling
 from pi0.ript import build
 from pi0.ript.atomic import write_atomically
+from pi0.ript.config.decode import Raw, decode_config
+from pi0.ript.config.policy_overrides import PolicyOverrides
 from pi0.ript.config.schema import (
     Auto,
     EvaluationConfig,
@@ -57,6 +60,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--max_episode_length", type=int, default=None, help="default: the suite's limit"
     )
     parser.add_argument("--denoise_steps", type=int, default=PolicyConfig().denoise_steps)
+    parser.add_argument(
+        "--protocol",
+        choices=("openpi", "lerobot"),
+        default=None,
+        help="preset of pre- and post-processing; default: the one of the policy's layout",
+    )
+    parser.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one key of the policy card, e.g. extra_delta=false; may be repeated",
+    )
+    parser.add_argument("--norm_stats_path", default=None, help="replaces the policy's statistics")
+    parser.add_argument("--tokenizer_path", default=None, help="replaces the policy's tokenizer")
     parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
@@ -77,10 +95,20 @@ def number_or_auto(text: str) -> int | Auto:
     return "auto" if text == "auto" else int(text)
 
 
+def read_overrides(texts: Sequence[str]) -> PolicyOverrides:
+    """Return the overrides that ``KEY=VALUE`` texts ask for."""
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise ValueError(f"--override needs KEY=VALUE, got {key!r}")
+    return decode_config(PolicyOverrides, {key: Raw(text=value) for key, _, value in pairs})
+
+
 def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:
     """Return the settings of an evaluation of one suite."""
     return TrainConfig(
         policy_path=arguments.policy,
+        norm_stats_path=arguments.norm_stats_path,
         task=TaskConfig(
             benchmark_name=suite,
             task_names_to_use=tuple(arguments.tasks),
@@ -88,7 +116,13 @@ def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:
             num_held_out_states=arguments.held_out_states,
             max_episode_length=arguments.max_episode_length,
         ),
-        policy=PolicyConfig(device=arguments.device, denoise_steps=arguments.denoise_steps),
+        policy=PolicyConfig(
+            device=arguments.device,
+            denoise_steps=arguments.denoise_steps,
+            protocol=arguments.protocol,
+            tokenizer_path=arguments.tokenizer_path,
+            overrides=read_overrides(arguments.override),
+        ),
         training=TrainingConfig(seed=arguments.seed),
         evaluation=EvaluationConfig(
             rollouts_per_task=arguments.episodes, save_videos=arguments.save_videos
@@ -104,8 +138,10 @@ def with_control(policy: Policy, control: str, instructions: Sequence[str]) -> P
     return MutePolicy(policy, next_instruction(instructions)) if control == "mute" else policy
 
 
-def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
-    """Run all suites with one loaded policy and one set of simulators."""
+def evaluate_suites(
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, object], list[EpisodeRecord]]:
+    """Run all suites with one loaded policy and one set of simulators; return its card too."""
     configs = [to_config(arguments, suite) for suite in arguments.suite.split(",")]
     requests = [
         replace(request, group=len(configs) * request.group + position)
@@ -123,7 +159,8 @@ def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
     ]
     tasks = [task for config in configs for task in build.resolve_tasks(config)]
     instructions = [task_language(*task) for task in tasks]
-    policy = with_control(build.build_policy(configs[0]), arguments.control, instructions)
+    loaded = build.build_policy(configs[0])
+    policy = with_control(loaded, arguments.control, instructions)
     if arguments.output_dir:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
     sampling = Sampling(num_steps=arguments.denoise_steps)
@@ -133,7 +170,8 @@ def evaluate_suites(arguments: argparse.Namespace) -> list[EpisodeRecord]:
         progress.stage("evaluate", len(requests)) as show,
     ):
         film = Film((arguments.output_dir or Path()) / "videos", show)
-        return evaluate(lambda source: runner.run(source, sampling), requests, film)
+        records = evaluate(lambda source: runner.run(source, sampling), requests, film)
+    return describe_policy(loaded), records
 
 
 def main(argv: Sequence[str]) -> None:
@@ -144,7 +182,7 @@ def main(argv: Sequence[str]) -> None:
     if arguments.save_videos and not arguments.output_dir:
         raise ValueError("--save_videos needs --output_dir DIR to put the films in")
     setup_logging("INFO", Console(stderr=True))
-    records = evaluate_suites(arguments)
+    card, records = evaluate_suites(arguments)
     num_crashed = sum(not record.is_complete for record in records)
     if num_crashed:
         logger.warning("%d of %d episodes crashed and are not counted", num_crashed, len(records))
@@ -153,6 +191,7 @@ def main(argv: Sequence[str]) -> None:
     if arguments.output_dir:
         results = {
             "policy": arguments.policy,
+            "policy_card": card,
             "num_crashed": num_crashed,
             "success": {name: asdict(rate) for name, rate in success_rates(outcomes).items()},
             "episodes": [record.to_dict() for record in records],

@@ -23,7 +23,8 @@ def train_run(trainer: Trainer, run_dir: Path) -> None:
     base = evaluation(trainer, run_dir, step=0)
     trainer.train()
     trained = evaluation(trainer, run_dir, trainer.step)
-    text = write_summary(run_dir, paired_outcomes(base, trained), trainer.stopwatch.seconds)
+    outcomes = paired_outcomes(base, trained)
+    text = write_summary(run_dir, outcomes, trainer.stopwatch.seconds, trainer.policy_card)
     logger.info("summary of %s\n%s", run_dir, text)
 
 
@@ -31,11 +32,15 @@ def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord
     """Return the held-out records after ``step``, from disk or by running the episodes."""
     path = run_dir / "evaluations" / f"step_{step}.json"
     if path.is_file():
-        return [EpisodeRecord(**record) for record in json.loads(path.read_text())]
+        return [EpisodeRecord(**record) for record in json.loads(path.read_text())["episodes"]]
     assert trainer.step == step, f"the policy stands at step {trainer.step}, not {step}"
     records = trainer.evaluate()
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps([record.to_dict() for record in records], indent=1) + "\n")
+    content = {
+        "policy": trainer.policy_card,
+        "episodes": [record.to_dict() for record in records],
+    }
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
     return records
 
 

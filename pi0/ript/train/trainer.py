@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pi0.description import describe_policy
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.config.schema import TrainConfig
@@ -128,6 +129,11 @@ class Trainer:
     def step(self) -> int:
         """Return the RIPT steps finished."""
         return self._progression.step
+
+    @property
+    def policy_card(self) -> dict[str, object]:
+        """Return what results depend on besides the weights, ready for JSON."""
+        return describe_policy(self._parts.policy)
 
     def save_beginning(self) -> None:
         """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""

@@ -1,0 +1,54 @@
+"""The card of a loaded policy: everything a result depends on besides the weights' values."""
+
+from collections.abc import Mapping
+
+from pi0.policy import Pi0Policy
+
+
+def describe_policy(policy: Pi0Policy) -> dict[str, object]:
+    """Return what is printed on load and stored with every result, ready for JSON."""
+    card = policy.card
+    expert = sum(parameter.numel() for parameter in policy.network.expert_parameters())
+    total = sum(parameter.numel() for parameter in policy.network.parameters())
+    return {
+        "layout": card.layout,
+        "protocol": card.protocol,
+        "parameters": total,
+        "parameters_vision_language": total - expert,
+        "parameters_expert": expert,
+        "dtype": card.dtype,
+        "horizon": card.horizon,
+        "execute_steps": card.execute_steps,
+        "denoise_steps": card.denoise_steps,
+        "action_dim": card.action_dim,
+        "state_dim": card.state_dim,
+        "state_encoding": card.state_encoding,
+        "extra_delta": card.extra_delta,
+        "norm_mode": card.norm_mode,
+        "norm_formula": card.norm_formula,
+        "norm_stats_hash": policy.codec.stats.digest,
+        "cameras": list(card.cameras),
+        "render_size": card.render_size,
+        "render_quality": card.render_quality,
+        "rotate_180": card.rotate_180,
+        "resize": card.resize,
+        "image_size": card.image_size,
+        "prompt_format": card.prompt_format,
+        "max_prompt_tokens": card.max_prompt_tokens,
+    }
+
+
+def description_text(description: Mapping[str, object]) -> str:
+    """Return the card for a human, one screen."""
+    shown = dict(description)
+    total, expert = shown.pop("parameters"), shown.pop("parameters_expert")
+    vision = shown.pop("parameters_vision_language")
+    shown["parameters"] = f"{total:,} (vision-language {vision:,}, expert {expert:,})"
+    lines = [f"  {name:<18}{_plain(value)}\n" for name, value in shown.items()]
+    return "policy card\n" + "".join(lines)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
