@@ -253,3 +253,12 @@ def test_an_unknown_camera_names_the_allowed_ones():
     spec = ObservationSpec(cameras=("sideview2",), height=8, width=8)
     with pytest.raises(ValueError, match=r"no camera 'sideview2'.*agentview"):
         Scene(SUITE, TASK, spec, num_slots=1)
+
+
+def test_diverged_physics_are_an_error_and_leave_no_file_behind(scene, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scene.restore(0, make_initial_state(SUITE, TASK, 0, 0))
+    scene._slots[0].data.qvel[:] = 1e12
+    with pytest.raises(RuntimeError, match="diverged"):
+        scene.execute(0, actions(0, 1))
+    assert not list(tmp_path.iterdir())

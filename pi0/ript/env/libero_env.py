@@ -5,6 +5,7 @@
 
 # ruff: noqa: SLF001 - robosuite offers no public way to its MuJoCo model and reset parts.
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from robosuite.utils.errors import RandomizationError
 
 from pi0.ript.env.suites import bddl_file
+
+logger = logging.getLogger(__name__)
 
 PLACEMENT_ATTEMPTS = 100
 # What a reset draws (fixture poses) or a task changes (the stove's burner) on the model.
@@ -42,6 +45,9 @@ class LiberoEnv:
 
     def __init__(self, suite: str, task_id: int) -> None:
         """Build the environment of a task as LIBERO's ``ControlEnv`` does."""
+        # MuJoCo would write its warnings to the terminal and into a file in the current folder;
+        # the scene reads the counters that MuJoCo keeps of them.
+        mujoco.set_mju_user_warning(logger.debug)
         with _preserved_numpy_generator():
             domain, self._pristine = _build(suite, task_id)
         self.domain: Any = domain  # robosuite declares most attributes as None first
