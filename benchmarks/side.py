@@ -110,15 +110,18 @@ def run_peer(job: Job) -> dict[str, Any]:
     make = SubprocPeer if job.side == "subproc" else AsyncPeer
     # The environments are forked off before the policy and its threads exist.
     peer = make(job.suite, job.task_id, job.size, job.num_workers)
-    policy, watch = FirstCameraPolicy(job.spec), Stopwatch()
+    policy, watches = FirstCameraPolicy(job.spec), list[Stopwatch]()
     requests, records = job.requests(), []
     started = time.perf_counter()
     for first in range(0, len(requests), job.num_workers):
         group = requests[first : first + job.num_workers]
-        records += LockstepRound(job, peer, policy, watch, group).run()
+        watches.append(Stopwatch())
+        records += LockstepRound(job, peer, policy, watches[-1], group).run()
     wall_s = time.perf_counter() - started
     peer.close()
-    return {"wall_s": wall_s, "stages": watch.stages, "episodes": records}
+    rounds = [watch.stages for watch in watches]
+    stages = {stage: sum(r[stage] for r in rounds) for stage in rounds[0]}
+    return {"wall_s": wall_s, "rounds": rounds, "stages": stages, "episodes": records}
 
 
 class LockstepRound:
