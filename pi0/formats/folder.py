@@ -99,7 +99,7 @@ def read_folder(folder: Path, choices: Choices) -> Contents:
     sizes = read_sizes(folder / CONFIG, raw)
     protocol = choices.protocol or PROTOCOL_OF_LAYOUT[layout]
     facts = card_facts(folder, layout, raw, choices.overrides)
-    keys = {**SHARED, **PROTOCOLS[protocol], **facts, **choices.overrides}
+    keys = _merged(SHARED, protocol, facts, choices.overrides)
     keys |= {"layout": layout, "protocol": protocol, "image_size": image_size(sizes)}
     card = _make_card(folder, {"dtype": "float32"} | keys)
     config = with_card(sizes, card)
@@ -128,9 +128,9 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
     raw = read_config_file(folder, is_required=True)
     refuse_other_models(folder, raw)
     _check_agreement(folder, card, read_sizes(folder / CONFIG, raw))
-    keys: dict[str, Any] = {key: getattr(card, key) for key in CARD_KEYS}
+    keys = {key: getattr(card, key) for key in CARD_KEYS}
     if choices.protocol is not None:
-        keys |= {**PROTOCOLS[choices.protocol], "protocol": choices.protocol}
+        keys = _merged(keys, choices.protocol, {"protocol": choices.protocol}, choices.overrides)
     card = _make_card(folder, {**keys, **choices.overrides})
     config = with_card(read_sizes(folder / CONFIG, raw), card)
     shapes = tensor_shapes(config)
@@ -153,6 +153,20 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
         shapes=shapes,
         tensors=match_tensors(weights, "native", shapes, wanted),
     )
+
+
+def _merged(
+    base: Mapping[str, Any],
+    protocol: Protocol,
+    facts: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the keys of a card, the last mention winning; a preset never outruns the horizon."""
+    said = {**facts, **overrides}
+    keys = {**base, **PROTOCOLS[protocol], **said}
+    if "execute_steps" not in said and isinstance(keys["horizon"], int):
+        keys["execute_steps"] = min(keys["execute_steps"], keys["horizon"])
+    return keys
 
 
 def _make_card(folder: Path, keys: Mapping[str, Any]) -> PolicyCard:

@@ -24,14 +24,15 @@ def _openpi_like(*, vision: str, language: str, prefix: str = "") -> Renaming:
     pairs = [
         (f"{_VLM}model.vision_tower.{vision}", "model.vlm.vision_tower."),
         (f"{_VLM}model.multi_modal_projector.", "model.vlm.multi_modal_projector."),
-        # first of the two names of the word embedding: safetensors.save_model keeps this one
-        (f"{_VLM}lm_head.weight", EMBEDDING),
         (f"{_VLM}model.language_model.{language}", "model.vlm.language_model."),
         (f"{_EXPERT}lm_head.weight", DEAD_EMBEDDING),
         (f"{_EXPERT}model.", "model.dit."),
         ("action_out_proj.", "action_out_proj."),
     ]
     pairs += [(f"{name}.", f"embed_action_time.{name}.") for name in _PROJECTIONS]
+    head = (f"{_VLM}lm_head.weight", EMBEDDING)
+    # the word embedding has two names; safetensors.save_model keeps the head's, transformers its own
+    pairs = [*pairs, head] if language else [head, *pairs]
     return tuple((prefix + there, here) for there, here in pairs)
 
 

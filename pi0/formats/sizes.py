@@ -11,9 +11,10 @@ from transformers import PI0Config, PI0ForConditionalGeneration
 from transformers.initialization import no_init_weights
 
 from pi0.config import PolicyCard
-from pi0.network import vlm_sizes
+from pi0.network import dit_sizes, vlm_sizes
 
 VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
+_WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _TIME_KEYS = ("min_period", "max_period")
 
 
@@ -43,6 +44,11 @@ def with_card(config: PI0Config, card: PolicyCard) -> PI0Config:
     return changed
 
 
+def is_published(config: PI0Config) -> bool:
+    """Return whether the network has the sizes of the published pi0, padding widths aside."""
+    return _measures(config) == _measures(PI0Config())
+
+
 def image_size(config: PI0Config) -> int:
     """Return height and width in pixels of the pictures the network sees."""
     return vlm_sizes(config).vision_config.image_size
@@ -61,3 +67,14 @@ def _build(path: Path, raw: dict[str, Any]) -> PI0Config:
     except (StrictDataclassError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a configuration of pi0 ({reason})") from None
+
+
+def _measures(config: PI0Config) -> list[int]:
+    vlm = vlm_sizes(config)
+    gemmas = [
+        getattr(part, key)
+        for part in (vlm.text_config, dit_sizes(config))
+        for key in (*_WIDTHS, "num_key_value_heads", "head_dim", "vocab_size")
+    ]
+    vision = [getattr(vlm.vision_config, key) for key in (*_WIDTHS, "image_size", "patch_size")]
+    return [*gemmas, *vision, vlm.projection_dim, vlm.image_token_id]

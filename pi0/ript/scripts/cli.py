@@ -1,4 +1,4 @@
-"""The ``ript`` command: ``ript train|eval|demos|sft ...``."""
+"""The ``ript`` command: ``ript train|eval|demos|convert|sft ...``."""
 
 import importlib
 import logging
@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("pi0.ript.scripts.train_ript_pi0", "improve a policy by practice"),
     "eval": ("pi0.ript.scripts.eval", "measure a policy on held-out initial states"),
     "demos": ("pi0.ript.scripts.demos", "record demonstrations of the scripted experts"),
+    "convert": ("pi0.ript.scripts.convert", "write a policy as openpi, LeRobot or transformers do"),
     "sft": ("pi0.ript.scripts.sft", "fine-tune a new tiny pi0 on demonstrations"),
 }
 USAGE = "usage: ript COMMAND ...\n" + "".join(

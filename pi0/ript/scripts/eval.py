@@ -13,8 +13,6 @@ from pi0.description import describe_policy
 from pi0.records import Sampling
 from pi0.ript import build
 from pi0.ript.atomic import write_atomically
-from pi0.ript.config.decode import Raw, decode_config
-from pi0.ript.config.policy_overrides import PolicyOverrides
 from pi0.ript.config.schema import (
     Auto,
     EvaluationConfig,
@@ -29,6 +27,7 @@ from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress, setup_logging
 from pi0.ript.report.summary import success_rates, success_table
 from pi0.ript.report.video import Film
+from pi0.ript.scripts.flags import add_policy_flags, read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from pi0.ript.train.controls import BlindPolicy, MutePolicy, next_instruction
 from pi0.ript.train.evaluate import (
@@ -60,21 +59,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--max_episode_length", type=int, default=None, help="default: the suite's limit"
     )
     parser.add_argument("--denoise_steps", type=int, default=PolicyConfig().denoise_steps)
-    parser.add_argument(
-        "--protocol",
-        choices=("openpi", "lerobot"),
-        default=None,
-        help="preset of pre- and post-processing; default: the one of the policy's layout",
-    )
-    parser.add_argument(
-        "--override",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one key of the policy card, e.g. extra_delta=false; may be repeated",
-    )
-    parser.add_argument("--norm_stats_path", default=None, help="replaces the policy's statistics")
-    parser.add_argument("--tokenizer_path", default=None, help="replaces the policy's tokenizer")
+    add_policy_flags(parser)
     parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
@@ -93,15 +78,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def number_or_auto(text: str) -> int | Auto:
     """Return a whole number, or ``auto`` as it stands."""
     return "auto" if text == "auto" else int(text)
-
-
-def read_overrides(texts: Sequence[str]) -> PolicyOverrides:
-    """Return the overrides that ``KEY=VALUE`` texts ask for."""
-    pairs = [text.partition("=") for text in texts]
-    for key, equals, _ in pairs:
-        if not equals:
-            raise ValueError(f"--override needs KEY=VALUE, got {key!r}")
-    return decode_config(PolicyOverrides, {key: Raw(text=value) for key, _, value in pairs})
 
 
 def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:

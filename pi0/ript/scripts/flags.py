@@ -2,7 +2,11 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, get_args, get_type_hints
+
+from pi0.ript.config.decode import Raw, decode_config
+from pi0.ript.config.policy_overrides import PolicyOverrides
 
 
 def add_flags(parser: argparse.ArgumentParser, record: type[Any]) -> None:
@@ -24,3 +28,31 @@ def from_flags(arguments: argparse.Namespace, record: type[Any]) -> Any:
     """Return the settings record that the parsed flags describe."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(record)}
     return record(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def add_policy_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what decides against the files of a policy."""
+    parser.add_argument(
+        "--protocol",
+        choices=("openpi", "lerobot"),
+        default=None,
+        help="preset of pre- and post-processing; default: the one of the policy's layout",
+    )
+    parser.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one key of the policy card, e.g. extra_delta=false; may be repeated",
+    )
+    parser.add_argument("--norm_stats_path", default=None, help="replaces the policy's statistics")
+    parser.add_argument("--tokenizer_path", default=None, help="replaces the policy's tokenizer")
+
+
+def read_overrides(texts: Sequence[str]) -> PolicyOverrides:
+    """Return the overrides that ``KEY=VALUE`` texts ask for."""
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise ValueError(f"--override needs KEY=VALUE, got {key!r}")
+    return decode_config(PolicyOverrides, {key: Raw(text=value) for key, _, value in pairs})

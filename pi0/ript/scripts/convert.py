@@ -1,0 +1,39 @@
+"""Write a policy as another project does: ``ript convert SRC DST --format openpi|lerobot|transformers``."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from pi0.checkpoint import find_folder
+from pi0.formats.export import Target, export_folder, not_stored
+from pi0.formats.folder import Choices, read_folder
+from pi0.ript.scripts.flags import add_policy_flags, read_overrides
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Read, check, write; say what the target's files cannot hold."""
+    parser = argparse.ArgumentParser(prog="ript convert", description=__doc__)
+    parser.add_argument("source", metavar="SRC", help="builtin or a checkpoint folder")
+    parser.add_argument(
+        "destination", metavar="DST", type=Path, help="a folder that does not exist"
+    )
+    parser.add_argument("--format", choices=get_args(Target), required=True)
+    add_policy_flags(parser)
+    arguments = parser.parse_args(argv)
+    choices = Choices(
+        protocol=arguments.protocol,
+        overrides=read_overrides(arguments.override).chosen(),
+        norm_stats_path=arguments.norm_stats_path and Path(arguments.norm_stats_path),
+        tokenizer_path=arguments.tokenizer_path and Path(arguments.tokenizer_path),
+    )
+    contents = read_folder(find_folder(arguments.source), choices)
+    export_folder(contents, arguments.destination, arguments.format)
+    logger.info(
+        "wrote %s: %s layout, from %s", arguments.destination, arguments.format, contents.layout
+    )
+    for line in not_stored(contents.card, arguments.format):
+        logger.warning("not stored in the files: %s", line)
