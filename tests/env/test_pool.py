@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.pool import InlinePool, ProcessPool
 from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.worker_process import WorkerStartError
 
 pytestmark = pytest.mark.libero
 
@@ -32,11 +34,12 @@ def is_running(pid):
 
 @pytest.fixture(scope="module")
 def pool():
-    with ProcessPool(SPEC, num_slots=3, num_workers=2) as pool:
+    with ProcessPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
         yield pool
 
 
-def wait_for(pool, count):
+def wait_for(pool, count, begin=lambda: None):
+    begin()
     replies = []
     while len(replies) < count:
         replies += pool.wait()
@@ -104,7 +107,7 @@ def test_a_killed_worker_is_replaced_and_its_slots_report_the_loss(pool):
 
 
 def test_a_hung_worker_is_replaced():
-    with ProcessPool(SPEC, num_slots=1, num_workers=1, timeout_s=1.0) as pool:
+    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1, timeout_s=1.0) as pool:
         [pid] = pool.pids
         os.kill(pid, signal.SIGSTOP)
         pool.restore(0, STATE)
@@ -117,18 +120,90 @@ def test_a_hung_worker_is_replaced():
 
 
 def test_a_raising_slot_reports_the_error_and_the_process_lives(pool):
-    short = type(STATE)(suite="libero_goal", task_id=7, index=-1, fixture_seed=0, state=np.zeros(8))
+    state = STATE.state.copy()
+    state[-1] = 1e300  # a velocity no physics survives
     pids = pool.pids
 
-    pool.restore(1, short)
+    pool.restore(1, replace(STATE, index=-1, state=state))
+    [reply] = wait_for(pool, 1).values()
+    if not reply.error:  # settling did not notice, the next chunk does
+        pool.execute(1, np.zeros((1, 7), np.float32))
+        [reply] = wait_for(pool, 1).values()
 
-    assert "have length 79, got 8" in wait_for(pool, 1)[1].error
+    assert "diverged" in reply.error
     assert pool.pids == pids
+
+
+@pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
+@pytest.mark.parametrize(
+    ("spec", "sizes", "message"),
+    [
+        (replace(SPEC, cameras=("agentvew",)), {}, "no LIBERO scene has a camera 'agentvew'"),
+        (replace(SPEC, cameras=()), {}, "at least one of agentview, .* got none"),
+        (replace(SPEC, width=0), {}, "picture width must be >= 1 pixel, got 0"),
+        (SPEC, {"num_slots": 10**7}, "need up to .* GB of memory, .* are available; lower env"),
+        (SPEC, {"max_scenes": 10**4}, "up to 10000 scenes each"),
+        (SPEC, {"num_slots": 0}, "num_slots must be >= 1, got 0"),
+    ],
+)
+def test_simulators_that_cannot_be_are_refused_before_any_is_started(kind, spec, sizes, message):
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ValueError, match=message):
+        kind(spec, **{"num_slots": 1, "max_scenes": 1, **sizes})
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_initial_states_that_cannot_be_are_refused_before_they_are_sent(pool):
+    for wrong, message in (
+        (replace(STATE, state=np.zeros(8)), "have length 79, got 8"),
+        (replace(STATE, state=np.full(79, np.nan)), "not finite"),
+        (replace(STATE, task_id=10), "has tasks 0..9, got 10"),
+        (replace(STATE, suite="libero_gaol"), "did you mean 'libero_goal'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pool.restore(0, wrong)
+    pool.restore(0, STATE)  # nothing of this was under way
+    wait_for(pool, 1)
+
+
+def test_a_scene_beyond_the_limit_is_refused_until_a_slot_lets_go():
+    other = make_initial_state("libero_goal", 6, 0, fixture_seed=0)
+    with InlinePool(SPEC, num_slots=2, max_scenes=1) as pool:
+        pool.restore(0, STATE)
+        pool.wait()
+        assert not pool.can_restore(1, ("libero_goal", 6))
+        with pytest.raises(
+            ValueError, match=r"no room for scene libero_goal/6 beside libero_goal/7"
+        ):
+            pool.restore(1, other)
+
+        pool.release(0)
+        pool.restore(1, other)
+        [reply] = pool.wait()
+
+        assert reply.counts == {"scene_builds": 1, "scene_evictions": 1, "restores_cold": 1}
+        assert pool.loaded_scenes(0) == {("libero_goal", 6)}
+        pool.restore(0, other)
+        assert pool.wait()[0].counts == {"restores_cached": 1}
+
+
+def test_a_worker_that_dies_while_starting_is_told_in_one_line():
+    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
+        os.kill(pool.pids[0], signal.SIGKILL)
+        with pytest.raises(
+            WorkerStartError, match=r"ended while starting \(SIGKILL, .* lower env\.num_workers"
+        ):
+            pool.wait_until_ready()
+
+    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
+        os.kill(pool.pids[0], signal.SIGTERM)
+        with pytest.raises(WorkerStartError, match=r"ended while starting \(SIGTERM\)"):
+            wait_for(pool, 1, begin=lambda: pool.restore(0, STATE))
 
 
 def test_close_leaves_no_process_behind_and_can_be_repeated():
     before = set(os.listdir("/proc/self/fd"))
-    pool = ProcessPool(SPEC, num_slots=2, num_workers=2)
+    pool = ProcessPool(SPEC, num_slots=2, num_workers=2, max_scenes=1)
     pids = pool.pids
 
     pool.close()
@@ -140,7 +215,7 @@ def test_close_leaves_no_process_behind_and_can_be_repeated():
 
 def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
-    with ProcessPool(SPEC, num_slots=1) as pool:
+    with ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool:
         pool.restore(0, STATE)
         with pytest.raises(
             RenderingError, match=r"could not start: MUJOCO_GL=egl .* apt-get install"
@@ -150,7 +225,7 @@ def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
 
 def test_a_command_after_a_failed_start_says_so_too(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
-    with ProcessPool(SPEC, num_slots=1) as pool:
+    with ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool:
         [pid] = pool.pids
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has given up and left
         with pytest.raises(RenderingError, match="could not start"):
@@ -172,7 +247,7 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     def main(argv):
         state = make_initial_state("libero_goal", 7, 0, fixture_seed=0)
         requests = iter(EpisodeRequest(initial_state=state, seed=n, max_steps=4) for n in range(4))
-        with ProcessPool(SPEC, num_slots=3, num_workers=2) as pool:
+        with ProcessPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
             list(rollout(pool, ToyPolicy(), lambda: next(requests, None), batch_size=2,
                  sampling=Sampling(num_steps=4), max_attempts=3, stats=RolloutStats()))
 
@@ -195,7 +270,7 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
 
 @pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
 def test_a_closed_pool_has_nothing_under_way_and_refuses_work(kind):
-    pool = kind(SPEC, num_slots=1)
+    pool = kind(SPEC, num_slots=1, max_scenes=1)
     pool.restore(0, STATE)
     pool.close()
 
@@ -203,12 +278,3 @@ def test_a_closed_pool_has_nothing_under_way_and_refuses_work(kind):
         pool.wait()
     with pytest.raises(PoolClosedError, match="is closed"):
         pool.restore(0, STATE)
-
-
-def test_scenes_beyond_the_limit_are_dropped_least_recently_used_first():
-    with InlinePool(SPEC, num_slots=1, max_scenes=1) as pool:
-        for task in (7, 6):
-            pool.restore(0, make_initial_state("libero_goal", task, 0, fixture_seed=0))
-            [reply] = pool.wait()
-            assert reply.error == ""
-        assert pool.loaded_scenes(0) == {("libero_goal", 6)}

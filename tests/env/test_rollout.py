@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
 SAMPLING = Sampling(num_steps=4)
 
 
-def run(pool, requests, policy=None, *, batch_size=4, max_attempts=3, stats=None):
+def run(pool, requests, policy=None, *, batch_size=4, max_attempts=3, stats=None, **rest):
     waiting = iter(requests)
     return list(
         rollout(
@@ -27,6 +28,7 @@ def run(pool, requests, policy=None, *, batch_size=4, max_attempts=3, stats=None
             batch_size=batch_size,
             max_attempts=max_attempts,
             stats=stats or RolloutStats(),
+            **rest,
         )
     )
 
@@ -94,6 +96,47 @@ def test_episodes_do_not_depend_on_slots_or_arrival_order():
         for order in range(5):
             pool = ToyPool(num_slots, shuffle_seed=order)
             assert fingerprint(run(pool, requests, batch_size=3)) == expected
+
+
+def test_lockstep_gives_the_same_episodes():
+    requests = [toy_request(seed, succeeds_after=3 * (seed % 4)) for seed in range(12)]
+
+    episodes = run(ToyPool(5), requests, batch_size=3, schedule="lockstep")
+
+    assert fingerprint(episodes) == fingerprint(run(ToyPool(5), requests, batch_size=3))
+
+
+def test_lockstep_waits_for_every_chunk_and_every_episode_of_a_round():
+    policy = ToyPolicy()
+    lengths = [4, 8, 12, 4, 4, 4]
+
+    run(
+        ToyPool(3),
+        [toy_request(seed, max_steps=length) for seed, length in enumerate(lengths)],
+        policy,
+        batch_size=3,
+        schedule="lockstep",
+    )
+
+    # Chunks of 4 steps: the first round decides with 3, 2 and 1 episodes, the second with 3.
+    assert policy.batches == [3, 2, 1, 3]
+
+
+def test_a_batch_waits_only_while_every_worker_has_work():
+    # 4 slots on 2 workers. A worker that has nothing left to do gets its chunks at once, however
+    # few they are; a full batch goes at once too.
+    class Recorder(ToyPolicy):
+        def act(self, observations, *rest):
+            idle = {0, 1} - {pool.worker_of(slot) for slot in pool.busy}
+            self.reasons = [*self.reasons, len(observations) == 4 or bool(idle)]
+            return super().act(observations, *rest)
+
+    pool, policy = ToyPool(4, num_workers=2), Recorder()
+    policy.reasons = []
+
+    run(pool, [toy_request(seed, max_steps=40) for seed in range(12)], policy, batch_size=4)
+
+    assert all(policy.reasons)
 
 
 def test_decision_seeds_derive_from_the_request():
@@ -245,4 +288,21 @@ def test_stats_count_work():
     # 3 episodes of 8 steps in 2 chunks each: 3 restores + 6 chunks of 0.5 toy seconds.
     assert (stats.num_episodes, stats.num_env_steps, stats.policy_rows) == (3, 24, 6)
     assert stats.worker_seconds == {"physics_s": 4.5}
-    assert stats.metrics(2.0)["speed/env_steps_per_s"] == 12.0
+    metrics = stats.metrics(wall_seconds=3.0)
+    assert metrics["speed/env_steps_per_s"] == 8.0
+    # Each of the two slots is a worker; 9 commands of 0.5 s share 2 x 3 s.
+    shares = [metrics[f"speed/worker_{number}_busy_share"] for number in (0, 1)]
+    assert sum(shares) == 4.5 / 3.0
+    assert metrics["speed/policy_batch_fill"] == 6 / (4 * stats.policy_calls)
+
+
+def test_an_answer_that_is_not_finite_ends_the_rollout_and_leaves_the_pool_idle():
+    class Broken(ToyPolicy):
+        def _chunk(self, observation, seed):
+            chunk = super()._chunk(observation, seed)
+            return replace(chunk, actions=np.full_like(chunk.actions, np.nan))
+
+    pool = ToyPool(4)
+    with pytest.raises(ValueError, match="actions must be finite, got NaN or infinity"):
+        run(pool, [toy_request(seed) for seed in range(4)], Broken())
+    assert not pool.busy

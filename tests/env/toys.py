@@ -79,6 +79,11 @@ class ToyPool(SlotLedger):
         assert slot not in self._replies, "the slot is still at work"
         self._ledger(slot).release(slot)
 
+    @property
+    def busy(self):
+        """The slots that have a command under way."""
+        return frozenset(self._busy)
+
     def _answer(self, slot, num_steps):
         error = self._crashes.get(self.num_commands, "")
         self.num_commands += 1

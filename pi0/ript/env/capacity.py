@@ -4,13 +4,14 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.machine import Machine
 
 MB = 10**6
-# Measured as peak resident memory over tasks of all five suites; benchmarks/memory.py measures again.
-WORKER_BYTES = 600 * MB  # libraries, and what stays after a first scene
-SCENE_BYTES = 1200 * MB  # the largest scene; most take two thirds of it
-ASSET_CACHE_BYTES = 500 * MB  # decoded meshes and textures, kept while other scenes may follow
-SLOT_BYTES = 3 * MB  # simulation data of a slot in one scene
-SAMPLES_PER_PIXEL = 4  # exact pictures are multisampled
-BYTES_PER_SAMPLE = 8  # colour and depth
+# The largest figures over ten tasks of all five suites, two 256 px cameras, exact.
+WORKER_BYTES = 600 * MB  # libraries, and what stays of a scene that was dropped
+SCENE_BYTES = 1000 * MB  # compiled model, meshes, textures; most scenes take 650 to 800
+BUILD_BYTES = 550 * MB  # passing need of the one scene that a worker is building
+ASSET_CACHE_BYTES = 525 * MB  # decoded meshes and textures, kept while other scenes may follow
+SLOT_BYTES = 2 * MB  # simulation data of a slot in one scene
+SETTLED_STATES = 128  # kept per scene, each with its pictures
+SAMPLE_BYTES = 4 * 8  # per pixel of an exact picture: four samples of colour and depth
 
 
 def predict_memory(
@@ -26,10 +27,11 @@ def predict_memory(
     """
     pixels = spec.height * spec.width
     pictures = len(spec.cameras) * pixels * 3
-    scene = SCENE_BYTES + pixels * SAMPLES_PER_PIXEL * BYTES_PER_SAMPLE
+    scene = SCENE_BYTES + pixels * SAMPLE_BYTES + SETTLED_STATES * pictures
     cache = ASSET_CACHE_BYTES if scenes_per_worker > 1 else 0
-    per_slot = scenes_per_worker * SLOT_BYTES + pictures
-    return num_workers * (WORKER_BYTES + cache + scenes_per_worker * scene) + num_slots * per_slot
+    worker = WORKER_BYTES + BUILD_BYTES + cache + scenes_per_worker * scene
+    slot = scenes_per_worker * SLOT_BYTES + pictures
+    return num_workers * worker + num_slots * slot
 
 
 def require_memory(

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.capacity import require_memory
-from pi0.ript.env.checks import check_actions, check_spec
+from pi0.ript.env.checks import check_actions, check_spec, check_state
 from pi0.ript.env.egl_device import EGL_VARIABLE
 from pi0.ript.env.host import SceneHost
 from pi0.ript.env.ledger import SceneLedger, SlotLedger
 from pi0.ript.env.machine import read_machine
+from pi0.ript.env.suites import initial_states
 from pi0.ript.env.worker import image_bytes
 from pi0.ript.env.worker_process import WorkerProcess
 from pi0.ript.interfaces import Reply
@@ -64,6 +65,7 @@ class InlinePool(SlotLedger):
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Queue bringing the slot to the settled initial state."""
+        _check(initial_state)
         self._begin_restore(slot, initial_state)
         self._queue.append((slot, initial_state))
 
@@ -164,6 +166,7 @@ class ProcessPool(SlotLedger):
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Start bringing the slot to the settled initial state."""
         s = initial_state
+        _check(s)
         self._begin_restore(slot, s)
         state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
         self._send(slot, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
@@ -293,3 +296,10 @@ class ProcessPool(SlotLedger):
             Reply(slot=slot, observation=None, is_success=False, num_steps=0, error=reason)
             for slot in lost
         ]
+
+
+def _check(initial_state: InitialState) -> None:
+    """Refuse here what the simulator would refuse later, in every attempt of the episode."""
+    suite, task_id = initial_state.suite, initial_state.task_id
+    length = initial_states(suite, task_id).shape[1]
+    check_state(initial_state.state, length, f"{suite} task {task_id}")

@@ -165,8 +165,8 @@ class _Scheduler:
     def _start(self, slot: int, run: _Run) -> None:
         self._waiting.remove(run)
         self._free.remove(slot)
-        self._under_way[slot] = run
         self._pool.restore(slot, run.request.initial_state)
+        self._under_way[slot] = run
 
     def _num_active(self, slot: int) -> int:
         """Return how many episodes are under way in the worker of a slot."""
@@ -230,7 +230,9 @@ class _Scheduler:
 
     def _decide(self) -> None:
         """Ask the policy once for as many ready slots as fit and send the chunks back."""
-        slots = list(self._ready)[: self._batch_size]
+        self._answer(list(self._ready)[: self._batch_size])
+
+    def _answer(self, slots: Sequence[int]) -> None:
         runs = [self._ready.pop(slot) for slot in slots]
         started = perf_counter()
         chunks = self._policy.act(
@@ -260,8 +262,7 @@ class _LockstepScheduler(_Scheduler):
             super()._fill()
 
     def _decide(self) -> None:
-        while self._ready:
-            super()._decide()
+        self._answer(list(self._ready))
 
 
 def _seen(run: _Run) -> Observation:

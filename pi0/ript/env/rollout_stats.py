@@ -1,5 +1,6 @@
 """What a rollout cost, counted reply by reply."""
 
+import math
 from dataclasses import dataclass, field
 
 from pi0.ript.interfaces import Reply
@@ -45,11 +46,12 @@ class RolloutStats:
         for name, count in reply.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
 
-    def add_policy_call(self, num_rows: int, num_places: int, seconds: float) -> None:
-        """Count one batched policy call."""
-        self.policy_calls += 1
+    def add_policy_call(self, num_rows: int, batch_size: int, seconds: float) -> None:
+        """Count the rows answered together, in as many batches as they take."""
+        num_batches = math.ceil(num_rows / batch_size)
+        self.policy_calls += num_batches
         self.policy_rows += num_rows
-        self.policy_places += num_places
+        self.policy_places += num_batches * batch_size
         self.policy_seconds += seconds
 
     def metrics(self, wall_seconds: float) -> dict[str, float | str]:

@@ -93,7 +93,7 @@ class WorkerProcess:
         """
         try:
             message = receive(self.connection)
-        except EOFError:
+        except (EOFError, ConnectionError):
             if not self._has_started:
                 raise WorkerStartError(self._last_words()) from None
             raise
@@ -135,7 +135,9 @@ class WorkerProcess:
         return self.receive()
 
     def _last_words(self) -> str:
-        status = self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_PATIENCE_S)
+        status = self._process.poll() or 0
         reason = f"exit status {status}; its last lines are above"
         if status < 0:
             reason = signal.Signals(-status).name
