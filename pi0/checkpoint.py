@@ -27,6 +27,7 @@ from transformers.initialization import no_init_weights
 from pi0.config import PolicyCard, Protocol
 from pi0.formats.folder import Choices, read_folder
 from pi0.formats.weight_files import WEIGHTS, StoredTensor
+from pi0.lora import merged_tensors
 from pi0.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
@@ -132,7 +133,7 @@ def save_weights(network: Pi0Network, path: Path, *, dtype: torch.dtype = torch.
     """Write the weights under transformers' names."""
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in network.core.state_dict().items()
+        for name, tensor in merged_tensors(network.core).items()
     }
     write_atomically(path, lambda file: save_file(tensors, file, metadata={"format": "pt"}))
 

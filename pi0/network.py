@@ -133,7 +133,7 @@ class Pi0Network(nn.Module):
             times: Float32 of any shape, 1 is noise and 0 is action.
         """
         embed = self.core.embed_action_time
-        waves = embed.sinusoid_embeds(times.flatten().float()).unflatten(0, times.shape)
+        waves = embed.sinusoid_embeds(times.flatten().float()).view(*times.shape, -1)
         mixer = embed.action_time_mlp_in
         return F.linear(waves, mixer.weight[:, waves.shape[-1] :], mixer.bias)
 

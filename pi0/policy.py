@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pi0.cache import PrefixCache
 from pi0.codec import Codec
 from pi0.config import ENV_ACTION_DIM, PolicyCard
+from pi0.lora import LoraTargets, add_adapters
 from pi0.network import Pi0Network, vlm_sizes
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
@@ -198,6 +199,10 @@ class Pi0Policy:
         for parameter in chosen:
             parameter.requires_grad = True
         return chosen
+
+    def add_adapters(self, *, rank: int, targets: LoraTargets, seed: int) -> list[nn.Parameter]:
+        """Train low-rank adapters instead of weights; return them. See ``pi0.lora``."""
+        return add_adapters(self.network, rank=rank, targets=targets, seed=seed)
 
     def _velocity(self, prefix: PrefixCache, state: Tensor, x: Tensor, times: Tensor) -> Tensor:
         return self.network.velocity(prefix, state.to(self.device), x, times)

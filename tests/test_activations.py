@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from pi0.activations import gelu, silu
+from pi0.activations import gated_gelu, gelu, silu
 
 
 def torch_gelu(x):
@@ -34,3 +34,19 @@ def test_equal_rows_stay_equal_wherever_they_are(activation, num_threads):
             assert (result == result[0]).all()
     finally:
         torch.set_num_threads(before)
+
+
+def test_gating_equals_the_product_with_torchs_gelu():
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randn(64, generator=generator, dtype=torch.float64) for _ in range(2)]
+    ours, theirs = ([x.clone().requires_grad_() for x in values] for _ in range(2))
+    torch.testing.assert_close(gated_gelu(*ours), torch_gelu(theirs[0]) * theirs[1])
+    gated_gelu(*ours).square().sum().backward()
+    (torch_gelu(theirs[0]) * theirs[1]).square().sum().backward()
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our.grad, their.grad)
+
+
+def test_half_precision_rounds_once():
+    x = torch.linspace(-6, 6, 501).bfloat16()
+    torch.testing.assert_close(gelu(x), torch_gelu(x.float()).bfloat16(), atol=1e-6, rtol=2**-7)

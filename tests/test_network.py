@@ -1,5 +1,7 @@
 """The two calls equal transformers' own PI0, and packing changes nothing."""
 
+import shutil
+
 import pytest
 import torch
 from transformers import PI0ForConditionalGeneration
@@ -22,13 +24,17 @@ def reference():
     return model
 
 
-@pytest.fixture(scope="module")
-def network(reference):
+def network_of(reference):
     ours = Pi0Network(small_config(CARD))
     dead = dead_tensor_names(ours.config)
     live = {name: tensor for name, tensor in reference.state_dict().items() if name not in dead}
     ours.core.load_state_dict(live, strict=True)
     return ours
+
+
+@pytest.fixture(scope="module")
+def network(reference):
+    return network_of(reference)
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +175,124 @@ def test_dead_weights_are_never_held(network, reference):
     assert set(reference.state_dict()) - held == dead_tensor_names(network.config)
 
 
+def sample_prepared(network, inputs):
+    """Sample as ``Pi0Policy.act`` does: everything that can be is prepared once per decision."""
+    cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    layout = network.layout(cache, 1, is_static=True)
+    clocks = network.clocks(torch.tensor([1 - step / STEPS for step in range(STEPS)]))
+    x = inputs["noise"]
+    for step in range(STEPS):
+        x = x - network.denoise(cache, inputs["state"], x, clocks[step], layout) / STEPS
+    return x
+
+
+@torch.no_grad()
+def test_preparing_once_per_decision_changes_nothing(network, inputs, expected):
+    torch.testing.assert_close(sample_prepared(network, inputs), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_decision_leaves_the_prefix_cache_as_it_was(network, inputs):
+    cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
+    layout = network.layout(cache, 1, is_static=True)
+    clock = network.clocks(torch.tensor(1.0))
+    first = network.denoise(cache, inputs["state"], inputs["noise"], clock, layout)
+    again = network.denoise(cache, inputs["state"], inputs["noise"], clock, layout)
+    assert torch.equal(first, again)
+    for old, tensor in zip(before, (*cache.keys, *cache.values), strict=True):
+        assert torch.equal(old, tensor)
+
+
+@torch.no_grad()
+def test_a_masked_camera_in_the_middle_equals_transformers(network, reference, inputs, expected):
+    # a third picture whose tokens stand between the real ones and the prompt, and are not valid
+    at = CAMERAS * PATCHES
+    ids, valid = inputs["token_ids"], inputs["is_valid"]
+    extra = ids[:, :PATCHES]
+    masked = reference.sample_actions(
+        state=inputs["state"],
+        input_ids=torch.cat([ids[:, :at], extra, ids[:, at:]], 1),
+        pixel_values=torch.cat([inputs["pixels"], -torch.ones(ROWS, 1, 3, SIZE, SIZE)], 1),
+        noise=inputs["noise"],
+        attention_mask=torch.cat(
+            [valid[:, :at], torch.zeros_like(extra).bool(), valid[:, at:]], 1
+        ).long(),
+        pixel_attention_mask=torch.tensor([[True, True, False]] * ROWS),
+        num_steps=STEPS,
+    )
+    torch.testing.assert_close(expected, masked, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sample_prepared(network, inputs), masked, atol=1e-5, rtol=1e-5)
+
+
+def gradients(network, inputs):
+    network.zero_grad()
+    x, times = packed_inputs()
+    cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    network.velocity(cache, inputs["state"], x, times).square().mean().backward()
+    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(network, inputs):
+    expected = {name: grad.clone() for name, grad in gradients(network, inputs).items()}
+    network.checkpoints_layers = True
+    try:
+        found = gradients(network, inputs)
+    finally:
+        network.checkpoints_layers = False
+    assert found.keys() == expected.keys()
+    for name, grad in found.items():
+        torch.testing.assert_close(grad, expected[name], atol=1e-6, rtol=1e-6)
+
+
+def kept_bytes(network, inputs):
+    """Return the bytes that a scoring pass keeps for its backward pass."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    x, times = packed_inputs()
+    with torch.no_grad():
+        cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.velocity(cache, inputs["state"], x, times)
+    return sum(kept.values())
+
+
+def test_gradient_checkpointing_keeps_less(network, inputs):
+    everything = kept_bytes(network, inputs)
+    network.checkpoints_layers = True
+    try:
+        assert kept_bytes(network, inputs) < 0.7 * everything
+    finally:
+        network.checkpoints_layers = False
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch about itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@torch.no_grad()
+def test_compiled_denoising_equals_the_plain_one(reference, inputs, expected):
+    ours = network_of(reference)
+    ours.compile_denoising()
+    torch.testing.assert_close(sample_prepared(ours, inputs), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_half_precision_keeps_what_openpi_keeps(reference):
+    ours = network_of(reference)
+    ours.cast_backbone(torch.bfloat16)
+    for name, parameter in ours.core.model.vlm.named_parameters():
+        is_kept = "norm" in name or "patch_embedding" in name or "position_embedding" in name
+        assert parameter.dtype == (torch.float32 if is_kept else torch.bfloat16), name
+    assert {parameter.dtype for parameter in ours.expert_parameters()} == {torch.float32}
+
+
 @torch.no_grad()
 def test_half_precision_backbone_keeps_the_time_embedding_exact(reference, inputs, expected):
-    ours = Pi0Network(small_config(CARD))
-    dead = dead_tensor_names(ours.config)
-    ours.core.load_state_dict({k: v for k, v in reference.state_dict().items() if k not in dead})
+    ours = network_of(reference)
     ours.cast_backbone(torch.bfloat16)
     freq = ours.core.embed_action_time.sinusoid_embeds.sinusoid_freq
     assert torch.equal(freq, reference.embed_action_time.sinusoid_embeds.sinusoid_freq)

@@ -24,6 +24,7 @@ from pi0.ript.report.console import make_progress
 from pi0.ript.report.jsonl import JsonlReporter
 from pi0.ript.report.reporters import LineReporter, Reporters
 from pi0.ript.report.tensorboard import TensorBoardReporter
+from pi0.ript.seeding import derive_seed
 from pi0.ript.train.checkpoint import load_training_state
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.trainer import Progression, Stopwatch, Trainer, TrainerParts
@@ -52,8 +53,12 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     """Load the policy once and show its card.
 
     ``path`` replaces ``policy_path`` when a run is resumed: its checkpoint holds all that was chosen.
+    With adapters a resumed run starts from the weights under them again, because a checkpoint's policy
+    holds the two merged; the adapters come back with the state of the engine.
     """
     leave_cores_to_simulators()
+    if config.policy.lora.rank:
+        path = None
     policy = load_policy(
         path or config.policy_path,
         device=choose_device(config.policy.device),
@@ -63,6 +68,9 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
         protocol=None if path else config.policy.protocol,
         overrides={} if path else config.policy.overrides.chosen(),
     )
+    policy.network.checkpoints_layers = config.policy.gradient_checkpointing
+    if config.policy.compile:
+        policy.network.compile_denoising()
     text = description_text(describe_policy(policy))
     logger.info("policy: %s\n%s", path or config.policy_path, text.rstrip())
     return policy
@@ -91,13 +99,19 @@ def build_states(
 
 def build_engine(config: TrainConfig, policy: Pi0Policy) -> SingleEngine:
     """Return the optimizer around the parameters that practice may change."""
-    algo = config.algo
+    algo, lora = config.algo, config.policy.lora
+    if lora.rank:
+        seed = derive_seed(config.training.seed, "lora")
+        parameters = policy.add_adapters(rank=lora.rank, targets=lora.targets, seed=seed)
+    else:
+        parameters = policy.trainable_parameters(expert_only=config.policy.train_expert_only)
     return SingleEngine(
-        policy.trainable_parameters(expert_only=config.policy.train_expert_only),
+        parameters,
         config.training.optimizer,
         algo.lr,
         algo.warmup_steps,
         algo.grad_norm_clip,
+        keeps_weights=lora.rank > 0,
     )
 
 

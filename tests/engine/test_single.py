@@ -149,6 +149,28 @@ def test_resumed_from_disk_it_continues_bit_for_bit(tmp_path: Path):
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(second), strict=True))
 
 
+def test_a_state_with_weights_brings_them_back():
+    straight = make_network()
+    engine = SingleEngine(straight.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
+    practise(straight, engine, 2)
+    state = engine.state()
+    practise(straight, engine, 2, start=2)
+
+    other = make_network(seed=99)
+    resumed = SingleEngine(other.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
+    resumed.load_state(state)
+    practise(other, resumed, 2, start=2)
+
+    assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(other), strict=True))
+
+
+def test_a_state_with_weights_is_refused_where_none_are_kept():
+    network = make_network()
+    engine = SingleEngine(network.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
+    with pytest.raises(ValueError, match=r"another policy\.lora"):
+        make_engine(network).load_state(engine.state())
+
+
 def test_a_state_is_a_copy():
     network = make_network()
     engine = make_engine(network)

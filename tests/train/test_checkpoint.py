@@ -224,7 +224,7 @@ def test_a_resumed_run_continues_bit_for_bit(tmp_path: Path):
     def practise(policy: Pi0Policy, engine: SingleEngine, *steps: int) -> None:
         for step in steps:
             batch = draw_batch(policy, 5, seed=step)
-            update(policy, engine, batch, ALGO, SAMPLING, step, train_expert_only=True)
+            update(policy, engine, batch, ALGO, SAMPLING, step, has_frozen_prefix=True)
 
     straight = small_policy()
     practise(straight, engine_of(straight), 1, 2, 3, 4)

@@ -54,7 +54,7 @@ def record(
         algo,
         SAMPLING,
         seed=3,
-        train_expert_only=expert_only,
+        has_frozen_prefix=expert_only,
         prefix_budget=budget,
     )
     return stats, recorder.gradients
@@ -70,7 +70,7 @@ def practise(
         algo.warmup_steps,
         algo.grad_norm_clip,
     )
-    return update(policy, engine, batch, algo, SAMPLING, seed, train_expert_only=expert_only)
+    return update(policy, engine, batch, algo, SAMPLING, seed, has_frozen_prefix=expert_only)
 
 
 class TestUnchangedPolicy:

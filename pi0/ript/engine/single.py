@@ -8,13 +8,16 @@ from torch import Tensor, nn
 
 from pi0.ript.config.schema import OptimizerConfig
 
+_WEIGHT = "weight"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineState:
     """What an engine needs to go on: tensors for safetensors, plain numbers for JSON.
 
     Attributes:
-        tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU.
+        tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU; the parameters themselves too,
+            under the name ``weight``, where the saved policy does not hold them (adapters).
         num_steps: Optimizer steps taken.
     """
 
@@ -31,6 +34,7 @@ class SingleEngine:
         lr: Learning rate after warm-up.
         warmup_steps: Optimizer steps of linear rise; step n (from 0) uses ``lr * (n + 1) / warmup_steps``.
         grad_norm_clip: Bound of the total gradient norm.
+        keeps_weights: Whether ``state`` holds the parameters, so that ``load_state`` brings them back.
     """
 
     def __init__(
@@ -40,12 +44,15 @@ class SingleEngine:
         lr: float,
         warmup_steps: int,
         grad_norm_clip: float,
+        *,
+        keeps_weights: bool = False,
     ) -> None:
         self._parameters = list(parameters)
         _check_parameters(self._parameters)
         self._lr = lr
         self._warmup_steps = warmup_steps
         self._grad_norm_clip = grad_norm_clip
+        self._keeps_weights = keeps_weights
         self._num_steps = 0
         self._adamw = torch.optim.AdamW(
             self._parameters,
@@ -96,7 +103,7 @@ class SingleEngine:
         tensors = {
             f"{number}.{name}": tensor.detach().to("cpu", copy=True)
             for number, parameter in enumerate(self._parameters)
-            for name, tensor in self._adamw.state.get(parameter, {}).items()
+            for name, tensor in self._tensors_of(parameter).items()
         }
         return EngineState(tensors=tensors, num_steps=self._num_steps)
 
@@ -106,12 +113,18 @@ class SingleEngine:
         Raises:
             ValueError: If the state belongs to other parameters.
         """
-        loaded: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in state.tensors.items():
-            number, _, name = key.partition(".")
-            loaded.setdefault(int(number), {})[name] = tensor
+        weights, loaded = _sort_by_parameter(state.tensors)
+        if weights.keys() != (set(range(len(self._parameters))) if self._keeps_weights else set()):
+            raise ValueError(
+                f"optimizer state holds the weights of {len(weights)} parameters, expected "
+                f"{len(self._parameters) if self._keeps_weights else 0}; "
+                "the checkpoint was trained with another policy.lora"
+            )
         for number, moments in loaded.items():
             self._check_moments(number, moments)
+        with torch.no_grad():
+            for number, weight in weights.items():
+                self._parameters[number].copy_(weight)
         self._adamw.state.clear()
         for number, moments in loaded.items():
             parameter = self._parameters[number]
@@ -122,6 +135,10 @@ class SingleEngine:
             }
         self._num_steps = state.num_steps
 
+    def _tensors_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        moments: dict[str, Tensor] = self._adamw.state.get(parameter, {})
+        return moments | {_WEIGHT: parameter} if self._keeps_weights else moments
+
     def _check_moments(self, number: int, moments: Mapping[str, Tensor]) -> None:
         shape = self._parameters[number].shape if number < len(self._parameters) else None
         for name in ("exp_avg", "exp_avg_sq"):
@@ -131,6 +148,21 @@ class SingleEngine:
                     f"optimizer state of parameter {number}: {name} has shape {found}, expected {shape}; "
                     "the checkpoint was trained with another network or policy.train_expert_only"
                 )
+
+
+def _sort_by_parameter(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[int, Tensor], dict[int, dict[str, Tensor]]]:
+    """Return the stored weights and the stored moments by parameter number."""
+    weights: dict[int, Tensor] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        if name == _WEIGHT:
+            weights[int(number)] = tensor
+        else:
+            moments.setdefault(int(number), {})[name] = tensor
+    return weights, moments
 
 
 def _check_parameters(parameters: list[nn.Parameter]) -> None:

@@ -173,7 +173,7 @@ class Trainer:
             self.stopwatch.measure("evaluate"),
             self._parts.progress.stage(name, len(requests)) as show,
         ):
-            film = Film(self._parts.run_dir / "videos" / f"step_{self.step}", show)
+            film = Film(self._video_folder / f"step_{self.step}", show)
             return evaluate(lambda source: self._parts.runner.run(source, sampling), requests, film)
 
     @property
@@ -193,13 +193,20 @@ class Trainer:
     def _collect(self, step: int) -> Collection:
         algo, seed = self._config.algo, self._config.training.seed
         collector = GroupCollector(
-            self._parts.states.next, self._max_steps, algo, seed, "rollout", step
-        )
+            self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
+            num_filmed=int(self._config.video.save),
+        )  # fmt: skip
         wanted = algo.demo_batch_size * algo.rloo_batch_size
-        with self._parts.progress.stage(f"step {step} practise", wanted) as on_episode:
+        with self._parts.progress.stage(f"step {step} practise", wanted) as show:
+            film = Film(self._video_folder / f"practice_{step}", show)
             return collect(
-                lambda source: self._parts.runner.run(source, self._sampling), collector, on_episode
+                lambda source: self._parts.runner.run(source, self._sampling), collector, film
             )
+
+    @property
+    def _video_folder(self) -> Path:
+        folder = self._config.video.dir
+        return Path(folder) if folder else self._parts.run_dir / "videos"
 
     def _max_steps(self, state: InitialState) -> int:
         return self._config.task.max_episode_length or step_limit(state.suite)
@@ -222,7 +229,7 @@ class Trainer:
                 algo,
                 self._sampling,
                 derive_seed(self._config.training.seed, "update", step),
-                train_expert_only=self._config.policy.train_expert_only,
+                has_frozen_prefix=self._config.policy.has_frozen_prefix,
             )
 
     def _save_if_due(self) -> None:

@@ -50,7 +50,7 @@ def update(
     sampling: Sampling,
     seed: int,
     *,
-    train_expert_only: bool,
+    has_frozen_prefix: bool,
     prefix_budget: int = PREFIX_BUDGET,
 ) -> UpdateStats:
     """Improve the policy on a batch of its own decisions; same inputs give the same bits.
@@ -62,7 +62,7 @@ def update(
         algo: The learning rule.
         sampling: How the chains were drawn.
         seed: Orders the rows; derive it from run seed and step.
-        train_expert_only: Prefixes cannot change, so they are computed without gradient and kept.
+        has_frozen_prefix: Prefixes cannot change, so they are computed without gradient and kept.
         prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
 
     Returns:
@@ -76,7 +76,7 @@ def update(
     rows = np.flatnonzero((batch.advantages != 0) & (batch.weights > 0))
     if rows.size == 0:
         return _Tally().stats(kl=0.0, has_stopped_early=False)
-    scorer = _Scorer(policy, batch, rows, sampling, is_frozen=train_expert_only)
+    scorer = _Scorer(policy, batch, rows, sampling, is_frozen=has_frozen_prefix)
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
     learner = _Learner(engine, scorer, _Targets.of(batch, rows, policy.device), algo)
     try:

@@ -1,0 +1,109 @@
+"""Low-rank adapters through peft (optional: ``pip install 'pi0-ript[lora]'``).
+
+Adapters sit on the projections of attention and MLP; everything else is frozen. They start at zero
+effect, and ``merged_tensors`` adds them to the weights they sit on, so that what is saved loads anywhere.
+"""
+
+import importlib
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pi0.network import Pi0Network
+
+LoraTargets = Literal["vlm", "expert", "both"]
+
+_ADAPTER = "default"
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_PARTS: dict[LoraTargets, tuple[str, ...]] = {
+    "vlm": ("model.vlm.language_model.layers.",),
+    "expert": ("model.dit.layers.",),
+    "both": ("model.vlm.language_model.layers.", "model.dit.layers."),
+}
+
+
+def add_adapters(
+    network: Pi0Network, *, rank: int, targets: LoraTargets, seed: int
+) -> list[nn.Parameter]:
+    """Put adapters into the network, in place, and freeze everything else.
+
+    Args:
+        network: Its adapted weights are stored in ``compute_dtype`` from here on.
+        rank: Rank of every adapter, >= 1; their output is not scaled.
+        targets: Language model, action expert or both.
+        seed: Of the adapters' random half.
+
+    Returns:
+        The adapters' parameters, float32.
+
+    Raises:
+        ValueError: If peft is not installed.
+    """
+    peft = _import_peft(rank)
+    chosen = [name for name in _linear_names(network.core) if name.startswith(_PARTS[targets])]
+    for name in chosen:
+        linear = network.core.get_submodule(name)
+        linear.weight.data = linear.weight.data.to(network.compute_dtype)
+    settings = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=chosen)
+    network.requires_grad_(requires_grad=False)
+    with torch.random.fork_rng(devices=[]):
+        peft.inject_adapter_in_model(settings, network.core, adapter_name=_ADAPTER)
+    network.eval()
+    generator = torch.Generator().manual_seed(seed)
+    adapters = []
+    for module in _adapted(network.core).values():
+        down, up = module.lora_A[_ADAPTER], module.lora_B[_ADAPTER]
+        _start_without_effect(down, up, generator)
+        adapters += [down.weight, up.weight]
+    return adapters
+
+
+def merged_tensors(core: nn.Module) -> Mapping[str, Tensor]:
+    """Return the state dict of a module tree under its plain names, adapters added to their weights."""
+    adapted = _adapted(core)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in core.state_dict().items():
+        owner, _, inner = name.partition(".base_layer.")
+        if ".lora_" in name:
+            continue
+        if inner:
+            delta = adapted[owner].get_delta_weight(_ADAPTER)
+            tensors[f"{owner}.{inner}"] = tensor.float() + delta.float()
+        else:
+            tensors[name] = tensor
+    return tensors
+
+
+def _adapted(core: nn.Module) -> dict[str, Any]:
+    return {name: module for name, module in core.named_modules() if hasattr(module, "lora_A")}
+
+
+def _linear_names(core: nn.Module) -> list[str]:
+    return [
+        name
+        for name, module in core.named_modules()
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in _PROJECTIONS
+    ]
+
+
+@torch.no_grad()
+def _start_without_effect(down: nn.Linear, up: nn.Linear, generator: torch.Generator) -> None:
+    bound = 1.0 / math.sqrt(down.in_features)
+    random = torch.rand(down.weight.shape, generator=generator) * 2 * bound - bound
+    down.weight.data = random.to(down.weight.device)
+    up.weight.data = torch.zeros_like(up.weight, dtype=torch.float32)
+    for linear in (down, up):
+        linear.weight.requires_grad = True
+
+
+def _import_peft(rank: int) -> Any:
+    try:
+        return importlib.import_module("peft")
+    except ImportError:
+        raise ValueError(
+            f"policy.lora.rank is {rank}, but peft is not installed; "
+            "type: pip install 'pi0-ript[lora]', or set policy.lora.rank to 0"
+        ) from None
