@@ -1,17 +1,20 @@
 # Every target sets up what it needs; 'make setup' does nothing when nothing has changed.
 #   make train                        practise with the quickstart configuration
 #   make train ARGS="--training.seed 1"   the same with overrides
+#   make bench                        short measurements of the simulator engine; BENCH= for full ones
 #   make test                         lint, types and every test this machine can run
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 CONFIG ?= pi0/ript/config/quickstart.yaml
 ARGS ?=
+BENCH ?= --quick
+BENCH_DIR := outputs/benchmarks
 SOURCES := $(wildcard pi0 tests tools benchmarks)
 
-.PHONY: help setup train test check format docs clean
+.PHONY: help setup train test check format docs bench clean
 
 help:
-	@echo "make setup | train | test | check | format | docs | clean"
+	@echo "make setup | train | test | check | format | docs | bench | clean"
 
 setup: .venv/.ready
 
@@ -36,6 +39,14 @@ format: setup
 
 docs: setup
 	@$(PYTHON) tools/write_config_reference.py
+
+# Give it a machine that does nothing else; the proof comes first, figures of a wrong engine are worth nothing.
+bench: setup
+	@mkdir -p $(BENCH_DIR)
+	$(PYTHON) benchmarks/exactness.py $(BENCH) --json $(BENCH_DIR)/exactness.json
+	$(PYTHON) benchmarks/engine.py $(BENCH) --json $(BENCH_DIR)/engine.json
+	$(PYTHON) benchmarks/rollout.py $(BENCH) --json $(BENCH_DIR)/rollout.json --plot $(BENCH_DIR)/engine_rollout.png
+	$(PYTHON) benchmarks/slots.py $(BENCH) --json $(BENCH_DIR)/slots.json --plot $(BENCH_DIR)/engine_slots.png
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

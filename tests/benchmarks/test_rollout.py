@@ -1,0 +1,61 @@
+"""How a comparison of whole episodes is put together from what its sides report."""
+
+import pytest
+
+pytestmark = pytest.mark.libero
+
+
+def measured(side, episodes, **result):
+    from benchmarks.job import Job, Threads  # noqa: PLC0415 - loads the simulator's suites
+    from benchmarks.rollout import Measured  # noqa: PLC0415
+
+    job = Job(side=side, suite="libero_goal", task_id=7, num_episodes=len(episodes))
+    return Measured(
+        job=job,
+        threads=Threads(),
+        result={"episodes": episodes, **result},
+        episodes_per_minute=1.0,
+        tried={},
+    )
+
+
+def episode(rollout, *decisions):
+    return {"group": 0, "rollout": rollout, "num_steps": 100, "is_success": False,
+            "decisions": list(decisions)}  # fmt: skip
+
+
+def test_equal_episodes_are_counted_and_different_ones_named():
+    from benchmarks.rollout import disagreements  # noqa: PLC0415
+
+    engine = measured("engine", [episode(0, "a", "b"), episode(1, "c"), episode(2, "d")])
+    subproc = measured("subproc", [episode(0, "a", "b"), episode(1, "x")])
+
+    assert disagreements([engine, engine]) == (3, [])
+    assert disagreements([engine, subproc]) == (
+        2,
+        ["engine and subproc differ in rollout 1 of state 0"],
+    )
+
+
+def test_a_short_trial_stands_for_whole_episodes():
+    from benchmarks.job import Job  # noqa: PLC0415
+    from benchmarks.rollout import _episodes_per_minute  # noqa: PLC0415
+
+    job = Job(side="subproc", suite="libero_goal", task_id=7, num_episodes=6, max_steps=20)
+    rounds = [{"restore_s": 10.0, "step_s": s, "policy_s": 0.5} for s in (3.5, 3.5, 99.0)]
+
+    # The median round: 10 s to restore, (3.5 + 0.5) s for 20 steps, so 20 s for 100 of them.
+    # Two processes do 2 episodes in those 30 s.
+    assert _episodes_per_minute(job, {"rounds": rounds}, max_steps=100) == pytest.approx(4.0)
+
+
+def test_the_bound_is_physics_pictures_and_forwards_on_both_cores(monkeypatch):
+    from benchmarks import rollout  # noqa: PLC0415
+    from benchmarks.job import Job  # noqa: PLC0415
+
+    monkeypatch.setattr(rollout.os, "sched_getaffinity", lambda _: {0, 1})
+    job = Job(side="engine", suite="libero_goal", task_id=7, max_steps=100)
+    limits = {"physics_s": 0.002, "policy_s": 0.01, "render_s": {"exact": 0.09}}
+
+    # 100 steps of 2 ms and 10 decisions of 90 + 10 ms are 1.2 s; two cores do 100 such a minute.
+    assert rollout.limit_rate(job, limits, "exact") == pytest.approx(100.0)
