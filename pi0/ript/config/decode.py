@@ -46,6 +46,11 @@ def known_keys(kind: type) -> tuple[str, ...]:
     return tuple(_walk(kind, ""))
 
 
+def unknown_key(dotted: str, keys: tuple[str, ...]) -> ConfigError:
+    """Return the error for a key that is none of ``keys``; names the nearest one."""
+    return ConfigError(f"unknown key {dotted!r}; did you mean {nearest(dotted, keys)!r}?")
+
+
 def nearest(name: str, candidates: tuple[str, ...]) -> str:
     """Return the candidate that ``name`` most likely means; a right name in a wrong section counts."""
 
@@ -92,7 +97,7 @@ def _section(kind: type[T], data: object, path: str, keys: tuple[str, ...]) -> T
     for key in values:
         if key not in hints:
             dotted = f"{prefix}{key}"
-            raise ConfigError(f"unknown key {dotted!r}; did you mean {nearest(dotted, keys)!r}?")
+            raise unknown_key(dotted, keys)
     arguments: dict[str, object] = {}
     for field in fields(kind):  # pyright: ignore[reportArgumentType] - every section is a dataclass
         if field.name in values:

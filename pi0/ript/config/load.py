@@ -1,5 +1,7 @@
 """Command line + YAML file -> TrainConfig. The only reader of configuration files."""
 
+import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +11,15 @@ from typing import NoReturn, cast
 import draccus
 
 from pi0.ript.atomic import write_atomically
-from pi0.ript.config.decode import Raw, decode_config
+from pi0.ript.config.decode import Raw, decode_config, known_keys
+from pi0.ript.config.environment import read_environment
 from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.legacy import MEANINGLESS_NAMES
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.translate import translate
 from pi0.ript.config.yaml_text import dump_yaml, parse_yaml
+
+logger = logging.getLogger(__name__)
 
 RUN_CONFIG_NAME = "config.yaml"
 USAGE = """\
@@ -51,8 +58,14 @@ def load_config(argv: Sequence[str]) -> TrainConfig:
     return load_launch(argv).config
 
 
-def load_launch(argv: Sequence[str]) -> Launch:
+def load_launch(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Launch:
     """Read a command line, without the program's name, and the YAML file it names.
+
+    Keys of earlier configuration files are translated; each notice is logged as a warning.
+
+    Args:
+        argv: The command line.
+        environ: Environment variables; they win over the file, the command line over both.
 
     Raises:
         ConfigError: A wrong flag, key or value; one line.
@@ -61,9 +74,12 @@ def load_launch(argv: Sequence[str]) -> Launch:
     """
     arguments = _parse(argv)
     data = _read(_config_path(arguments))
-    for key, text in arguments.overrides:
+    chosen = [*read_environment(environ or {}), *arguments.overrides]
+    data = _without_foreign_stats(data, {key for key, _ in chosen})
+    for key, text in chosen:
         data = _with_override(data, key, text)
-    config = decode_config(TrainConfig, data)
+    config = _decode(data)
+    _require_filled_in(config)
     if arguments.is_print:
         _print_and_exit(to_yaml(config))
     return Launch(config=config, resume=arguments.resume)
@@ -82,7 +98,39 @@ def save_config(config: TrainConfig, path: Path) -> None:
 
 def read_config(path: Path) -> TrainConfig:
     """Return the configuration in a YAML file."""
-    return decode_config(TrainConfig, _read(path))
+    return _decode(_read(path))
+
+
+def _decode(data: object) -> TrainConfig:
+    translation = translate(data, known_keys(TrainConfig))
+    for notice in translation.notices:
+        logger.warning("configuration: %s", notice)
+    return decode_config(TrainConfig, translation.data)
+
+
+def _without_foreign_stats(data: object, chosen: set[str]) -> object:
+    """Drop the statistics of the file's policy where the command line names another policy."""
+    if "policy_path" not in chosen or "norm_stats_path" in chosen or not isinstance(data, Mapping):
+        return data
+    settings = dict(cast("Mapping[object, object]", data))
+    path = settings.pop("norm_stats_path", None)
+    if path is not None:
+        logger.warning(
+            "configuration: norm_stats_path=%s belongs to the policy_path of the file, which is "
+            "replaced; using the statistics of the checkpoint", path,
+        )  # fmt: skip
+    return settings
+
+
+def _require_filled_in(config: TrainConfig) -> None:
+    for key, remedy in (
+        ("policy_path", "give a checkpoint folder or --policy_path builtin"),
+        ("norm_stats_path", "give a file or --norm_stats_path null"),
+        ("output_dir", "give a folder, e.g. --output_dir outputs"),
+    ):
+        value = getattr(config, key)
+        if value and re.search(r"\{\w+\}", value):
+            raise ConfigError(f"{key} holds a placeholder, {value!r}; {remedy}")
 
 
 def _parse(argv: Sequence[str]) -> _Arguments:
@@ -143,7 +191,7 @@ def _read(path: Path) -> object:
             f"configuration file not found: {path}; pi0/ript/config has {', '.join(shipped)}"
         )
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"), MEANINGLESS_NAMES)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file ({error.reason})") from error
     except ConfigError as error:

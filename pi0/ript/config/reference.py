@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import cast, get_type_hints
 
 from pi0.ript.config.decode import describe
+from pi0.ript.config.legacy import NO_EFFECT, RENAMED, LegacyKey
 from pi0.ript.config.schema import TrainConfig
 
 _INTRODUCTION = """\
@@ -21,14 +22,70 @@ configuration is saved as `config.yaml` in the run directory.
 An unknown key, a value of a wrong type or a key given twice is an error, with the nearest known key.
 Numbers may be written `1e-5`; `yes` and `on` are text, not booleans (YAML 1.2).
 
-The environment variable `USE_RIPT_VLA_RUNNER` (`1/true/yes/on` or `0/false/no/off`, any case) overrides
-`features.use_ript_vla_runner`; unset or empty means no opinion.
+| environment variable | overrides |
+|---|---|
+| `USE_RIPT_VLA_RUNNER` | `features.use_ript_vla_runner` |
+| `PI0_DEBUG_SAVE_VIDEO` | `video.save` |
+| `PI0_DEBUG_IMAGE_DIR` | `video.dir` |
+
+A switch is `1/true/yes/on` or `0/false/no/off` in any case; unset or empty means no opinion. The command line
+wins over all but the first. `DEBUG_SAVE_PROCESSED` has no effect and says so.
+"""
+
+_EARLIER = """
+## Keys of earlier configuration files
+
+Configuration files of earlier systems load as they are. Each key that changed is named once in a warning.
+
+| key | called | but |
+|---|---|---|
+"""
+
+_IGNORED = """
+Without effect, named with the reason in one warning:
+
+| keys | what to do |
+|---|---|
 """
 
 
 def config_reference() -> str:
     """Return docs/config.md."""
-    return _INTRODUCTION + "".join(_section(TrainConfig, "", "Run"))
+    return "".join(
+        [
+            _INTRODUCTION,
+            *_section(TrainConfig, "", "Run"),
+            _EARLIER,
+            *_renamed(),
+            _IGNORED,
+            *_ignored(),
+        ]
+    )
+
+
+def _renamed() -> list[str]:
+    return [
+        f"| `{row.key}` | `{row.target}` | {_values(row)}{_condition(row)} |\n" for row in RENAMED
+    ]
+
+
+def _values(row: LegacyKey) -> str:
+    pairs = [
+        f"`{str(earlier).lower()}` is {f'`{value}`' if value is not None else 'the default'}"
+        for earlier, value in row.values.items()
+    ]
+    return ", ".join(pairs)
+
+
+def _condition(row: LegacyKey) -> str:
+    return f"only under `algo.objective: {row.objective}`" if row.objective else ""
+
+
+def _ignored() -> list[str]:
+    by_advice: dict[str, list[str]] = {}
+    for row in NO_EFFECT:
+        by_advice.setdefault(row.advice, []).append(f"`{row.key}`")
+    return [f"| {', '.join(keys)} | {advice} |\n" for advice, keys in by_advice.items()]
 
 
 def field_descriptions(section: type) -> dict[str, str]:

@@ -318,6 +318,21 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """Films of practice; those of evaluations are ``evaluation.save_videos``.
+
+    Attributes:
+        save: Film the rollouts of the first initial state of every step; the environment variable
+            PI0_DEBUG_SAVE_VIDEO wins.
+        dir: Folder of all films; null takes ``videos`` in the run directory; the environment variable
+            PI0_DEBUG_IMAGE_DIR wins.
+    """
+
+    save: bool = False
+    dir: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """Switches.
 
@@ -363,5 +378,6 @@ class TrainConfig:
     algo: AlgoConfig = field(default_factory=AlgoConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)

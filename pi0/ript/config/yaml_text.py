@@ -22,7 +22,9 @@ _SCALARS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 scalars that refuses a key given twice."""
+    """SafeLoader with YAML 1.2 scalars that refuses a key given twice, except where it means nothing."""
+
+    may_repeat: frozenset[str] = frozenset()
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own class-level registry
 
@@ -34,7 +36,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
-            if key in seen:
+            if key in seen and key not in self.may_repeat:
                 line = key_node.start_mark.line + 1
                 raise ConfigError(f"key {key!r} is given twice (line {line}); keep one")
             seen.add(key)
@@ -47,20 +49,28 @@ for _name, (_pattern, _first) in _SCALARS.items():
     )
 
 
-def parse_yaml(text: str) -> object:
+def parse_yaml(text: str, may_repeat: frozenset[str] = frozenset()) -> object:
     """Return the data of one YAML document; only plain data, never objects.
+
+    Args:
+        text: The document.
+        may_repeat: Keys without meaning, which may stand twice in a section.
 
     Raises:
         ConfigError: The text is not YAML, holds a key twice or asks for a Python object.
     """
+    loader = _Loader(text)
+    loader.may_repeat = may_repeat
     try:
-        return yaml.load(text, _Loader)
+        return loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = " ".join(str(error.problem or error.context).split())
         raise ConfigError(f"not valid YAML (line {line}): {problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    finally:
+        loader.dispose()  # pyright: ignore[reportUnknownMemberType] - PyYAML has no types
 
 
 def dump_yaml(data: object) -> str:

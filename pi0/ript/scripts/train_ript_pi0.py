@@ -120,8 +120,9 @@ def run(launch: Launch, console: Console) -> Path:
 
 def main(argv: Sequence[str]) -> None:
     """Parse, build, run."""
-    launch = load_launch(argv)
     console = Console(stderr=True)
+    setup_logging("INFO", console)  # what is said about the configuration itself
+    launch = load_launch(argv, os.environ)
     setup_logging(launch.config.logging.level, console)
     run(launch, console)
 

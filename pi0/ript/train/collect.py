@@ -55,11 +55,13 @@ class GroupCollector:
         max_steps: Callable[[InitialState], int],
         algo: AlgoConfig,
         *seed_path: int | str,
+        num_filmed: int = 0,
     ) -> None:
         self._next_state = next_state
         self._max_steps = max_steps
         self._algo = algo
         self._seed_path = seed_path
+        self._num_filmed = num_filmed  # groups, the first ones
         self._budget = algo.demo_batch_size * algo.max_sampling_attempts
         self._queue: list[EpisodeRequest] = []
         self._episodes: list[list[Episode]] = []
@@ -96,6 +98,7 @@ class GroupCollector:
                 max_steps=self._max_steps(state),
                 group=group,
                 rollout=rollout,
+                is_filmed=group < self._num_filmed,
             )
             for rollout in range(self._algo.rloo_batch_size)
         ]
