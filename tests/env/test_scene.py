@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.suites import bddl_file, make_initial_state
+from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import InitialState
 
 pytestmark = pytest.mark.libero
@@ -22,15 +22,10 @@ def open_scene(suite, task, **rest):
     return Scene(suite, task, SPEC, num_slots=3, **rest)
 
 
-def open_reference(suite, task):
-    from libero.libero.envs import OffScreenRenderEnv  # noqa: PLC0415 - as above
+def open_peer(suite, task):
+    from benchmarks.peer import LiberoPeer  # noqa: PLC0415 - as above
 
-    return OffScreenRenderEnv(
-        bddl_file_name=str(bddl_file(suite, task)),
-        camera_heights=64,
-        camera_widths=64,
-        camera_names=list(CAMERAS),
-    )
+    return LiberoPeer(suite, task, size=64)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +36,10 @@ def scene():
 
 
 @pytest.fixture(scope="module")
-def reference():
-    env = open_reference(SUITE, TASK)
-    yield env
-    make_current(env)
-    env.close()
+def peer():
+    peer = open_peer(SUITE, TASK)
+    yield peer
+    peer.close()
 
 
 def actions(seed, count):
@@ -53,47 +47,23 @@ def actions(seed, count):
     return np.clip(noise, -1, 1).astype(np.float32)
 
 
-def make_current(env):
-    # robosuite assumes that its own GL context is the only one of the process.
-    env.sim._render_context_offscreen.gl_ctx.make_current()
+def assert_equal(scene, slot, observation, peer, seen):
+    np.testing.assert_array_equal(scene.physics_state(slot), peer.physics_state())
+    np.testing.assert_array_equal(observation.proprio, seen.proprio)
+    np.testing.assert_array_equal(observation.images, seen.images)
 
 
-def start_reference(env, initial_state, num_steps_wait=10):
-    make_current(env)
-    # LIBERO appends the joint initializers again on every reset; a new environment has one set.
-    kinds = {(type(i), i.name): i for i in env.env.object_property_initializers}
-    env.env.object_property_initializers = list(kinds.values())
-    env.seed(initial_state.fixture_seed)
-    env.reset()
-    seen = env.set_init_state(initial_state.state)
-    for _ in range(num_steps_wait):
-        seen, _, _, _ = env.step(SETTLE)
-    return seen
-
-
-def assert_equal(scene, slot, observation, env, seen):
-    data = env.sim.data
-    theirs = np.concatenate([[data.time], data.qpos, data.qvel])
-    np.testing.assert_array_equal(scene.physics_state(slot), theirs)
-    parts = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
-    np.testing.assert_array_equal(observation.proprio, np.concatenate([seen[p] for p in parts]))
-    pictures = np.stack([seen[f"{camera}_image"] for camera in CAMERAS])
-    np.testing.assert_array_equal(observation.images, pictures)
-
-
-def compare_episode(scene, env, initial_state, chunks, slot=0):
+def compare_episode(scene, peer, initial_state, chunks, slot=0):
     observation = scene.restore(slot, initial_state)
-    seen = start_reference(env, initial_state)
-    assert_equal(scene, slot, observation, env, seen)
+    assert_equal(scene, slot, observation, peer, peer.start(initial_state))
     for chunk in chunks:
         result = scene.execute(slot, chunk)
-        make_current(env)
         num_steps, done = 0, False
         while num_steps < len(chunk) and not done:
-            seen, _, done, _ = env.step(chunk[num_steps])
+            seen, done = peer.step(chunk[num_steps])
             num_steps += 1
         assert (result.is_success, result.num_steps) == (done, num_steps)
-        assert_equal(scene, slot, result.observation, env, seen)
+        assert_equal(scene, slot, result.observation, peer, seen)
 
 
 def with_knob(scene, initial_state, angle):
@@ -104,27 +74,27 @@ def with_knob(scene, initial_state, angle):
     return InitialState(suite=SUITE, task_id=TASK, index=-1, fixture_seed=2, state=state)
 
 
-def test_an_episode_equals_liberos_bit_for_bit(scene, reference):
+def test_an_episode_equals_liberos_bit_for_bit(scene, peer):
     initial_state = make_initial_state(SUITE, TASK, 3, fixture_seed=5)
 
-    compare_episode(scene, reference, initial_state, [actions(n, 3 + n) for n in range(4)])
+    compare_episode(scene, peer, initial_state, [actions(n, 3 + n) for n in range(4)])
 
 
-def test_other_fixture_poses_and_a_success_equal_liberos_too(scene, reference):
+def test_other_fixture_poses_and_a_success_equal_liberos_too(scene, peer):
     # The stove is on when the knob is beyond 0.5 rad, so the first step already succeeds.
     initial_state = with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 1.0)
 
-    compare_episode(scene, reference, initial_state, [actions(0, 4)], slot=1)
+    compare_episode(scene, peer, initial_state, [actions(0, 4)], slot=1)
 
 
-def test_without_settling_the_look_is_that_of_the_set_state(reference):
+def test_without_settling_the_look_is_that_of_the_set_state(peer):
     scene = open_scene(SUITE, TASK, num_steps_wait=0)
     initial_state = make_initial_state(SUITE, TASK, 8, fixture_seed=1)
 
     observation = scene.restore(0, initial_state)
-    seen = start_reference(reference, initial_state, num_steps_wait=0)
+    seen = peer.start(initial_state, num_steps_wait=0)
 
-    assert_equal(scene, 0, observation, reference, seen)
+    assert_equal(scene, 0, observation, peer, seen)
     scene.close()
 
 
@@ -135,13 +105,12 @@ def test_without_settling_the_look_is_that_of_the_set_state(reference):
      ("libero_spatial", 2)],
 )  # fmt: skip
 def test_other_suites_equal_libero(suite, task):
-    scene, env = open_scene(suite, task), open_reference(suite, task)
+    scene, peer = open_scene(suite, task), open_peer(suite, task)
     initial_state = make_initial_state(suite, task, 11, fixture_seed=5)
 
-    compare_episode(scene, env, initial_state, [actions(n, 10) for n in range(4)])
+    compare_episode(scene, peer, initial_state, [actions(n, 10) for n in range(4)])
     scene.close()
-    make_current(env)
-    env.close()
+    peer.close()
 
 
 def test_success_is_sticky(scene):
