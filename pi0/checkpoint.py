@@ -68,8 +68,9 @@ def load_policy(
     contents = read_folder(find_folder(path), choices)
     with no_init_weights():
         network = Pi0Network(contents.config)
-    load_weights(network, contents.tensors)
+    # cast while still empty: what is never touched takes no memory
     network.cast_backbone(getattr(torch, contents.card.dtype))
+    load_weights(network, contents.tensors)
     return Pi0Policy(
         network=network,
         card=contents.card,

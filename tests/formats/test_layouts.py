@@ -1,14 +1,27 @@
 """The same weights give the same answer from every layout, and transformers' own answer."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PI0ForConditionalGeneration
+from transformers import PI0Config, PI0ForConditionalGeneration
 
 from pi0.checkpoint import load_policy, save_policy
+from pi0.formats.layouts import detect_layout, match_tensors
+from pi0.formats.sizes import is_published, read_sizes, tensor_shapes, with_card
+from pi0.formats.weight_files import open_weights
 from pi0.records import Sampling
-from tests.formats.checkpoints import HORIZON, WIDTH, WRITERS, reference_model, write_openpi
+from tests.formats.checkpoints import (
+    HORIZON,
+    WIDTH,
+    WRITERS,
+    openpi_name,
+    reference_model,
+    write_openpi,
+)
 from tests.policy_parts import look
 
 TASKS = ("open the drawer", "put the bowl on the plate", "open")
@@ -112,3 +125,28 @@ def test_half_precision_weights_choose_half_precision(model, tmp_path):
     (folder / "config.json").write_text(text)
     assert load_policy(folder, overrides=SAME).card.dtype == "bfloat16"
     assert load_policy(folder, overrides=SAME | {"dtype": "float32"}).card.dtype == "float32"
+
+
+def test_a_folder_of_the_published_size_is_accounted_for(tmp_path):
+    """All 777 tensors of the real pi0, as a header whose data is a hole in the file."""
+    config = PI0Config()
+    shapes = tensor_shapes(config)
+    # 3.5 billion, 263 million of which are the dead embedding of the expert
+    assert sum(math.prod(shape) for shape in shapes.values()) == 3_501_372_176
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * math.prod(shape)
+        header[openpi_name(name)] = {
+            "dtype": "BF16",
+            "shape": shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    weights = open_weights(tmp_path)
+    assert detect_layout(weights) == "openpi"
+    found = match_tensors(weights, "openpi", shapes, frozenset(shapes))
+    assert found.keys() == shapes.keys()
+    assert is_published(with_card(read_sizes(tmp_path, {}), load_policy("builtin").card))
