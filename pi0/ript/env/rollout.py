@@ -24,12 +24,16 @@ LOOK_AHEAD = 64  # requests taken early, so that a slot can choose one whose sce
 Source = Callable[[], EpisodeRequest | None]
 """Gives the next episode to do; None means nothing for now, so it is asked again later."""
 
+Instruct = Callable[[str, int], str]
+"""Suite and task number -> the instruction given to the policy."""
+
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
     """An attempt at an episode."""
 
     request: EpisodeRequest
+    task: str
     attempt: int
     observation: Observation | None = None
     chunk: Chunk | None = None
@@ -43,7 +47,7 @@ class _Run:
     def finish(self, outcome: Outcome, error: str = "") -> Episode:
         return Episode(
             request=self.request,
-            task=task_language(*self.scene),
+            task=self.task,
             decisions=tuple(self.decisions),
             outcome=outcome,
             num_steps=self.num_steps,
@@ -61,6 +65,7 @@ def rollout(
     max_attempts: int,
     stats: RolloutStats,
     schedule: Schedule = "ready",
+    instruct: Instruct = task_language,
 ) -> Generator[Episode, None, None]:
     """Run the source's episodes on all slots and yield each as it finishes.
 
@@ -80,9 +85,10 @@ def rollout(
         schedule: ``ready`` keeps every simulator going; ``lockstep`` lets all of them decide
             together, wait for the slowest chunk and the longest episode, as vector environments
             do. The episodes are the same.
+        instruct: Says what a task is called; LIBERO's own instructions unless another simulator runs.
     """
     kind = _Scheduler if schedule == "ready" else _LockstepScheduler
-    scheduler = kind(pool, policy, source, sampling, batch_size, max_attempts, stats)
+    scheduler = kind(pool, policy, source, sampling, batch_size, max_attempts, stats, instruct)
     try:
         yield from scheduler.run()
     except (KeyboardInterrupt, SystemExit, OSError):
@@ -107,10 +113,12 @@ class _Scheduler:
         batch_size: int,
         max_attempts: int,
         stats: RolloutStats,
+        instruct: Instruct,
     ) -> None:
         self._pool, self._policy, self._source = pool, policy, source
         self._sampling, self._batch_size = sampling, batch_size
         self._max_attempts, self._stats = max_attempts, stats
+        self._instruct = instruct
         self._free = list(range(pool.num_slots))
         self._waiting: deque[_Run] = deque()
         self._under_way: dict[int, _Run] = {}
@@ -153,7 +161,9 @@ class _Scheduler:
             request = self._source()
             if request is None:
                 break
-            self._waiting.append(_Run(request=request, attempt=1))
+            state = request.initial_state
+            task = self._instruct(state.suite, state.task_id)
+            self._waiting.append(_Run(request=request, task=task, attempt=1))
         for slot in list(self._free):
             if not self._waiting:
                 return
@@ -225,7 +235,8 @@ class _Scheduler:
         if run.attempt >= self._max_attempts:
             return run.finish("crashed", error)
         self._stats.num_retries += 1
-        self._waiting.appendleft(_Run(request=run.request, attempt=run.attempt + 1))
+        again = _Run(request=run.request, task=run.task, attempt=run.attempt + 1)
+        self._waiting.appendleft(again)
         return None
 
     def _decide(self) -> None:
@@ -237,7 +248,7 @@ class _Scheduler:
         started = perf_counter()
         chunks = self._policy.act(
             [_seen(run) for run in runs],
-            [task_language(*run.scene) for run in runs],
+            [run.task for run in runs],
             [derive_seed(run.request.seed, len(run.decisions)) for run in runs],
             self._sampling,
         )

@@ -1,0 +1,67 @@
+"""A policy of your own: anything with ``spec`` and ``act``. Here it steers straight to the toy's goal.
+
+python -m examples.custom_policy
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from examples.toy_simulator import GOAL, SPEC, STEP, ToyPool, instruct, toy_request
+from pi0.records import Chunk, Observation, Sampling
+from pi0.ript.env.rollout import rollout
+from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.types import Episode, EpisodeRequest
+
+HORIZON = 4
+
+
+class SteeringPolicy:
+    """Answers every row from its observation and its own seed, never from its neighbours."""
+
+    spec = SPEC
+
+    def act(
+        self,
+        observations: Sequence[Observation],
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> list[Chunk]:
+        """Return one chunk per row; exploration noise comes from the row's seed."""
+        rows = zip(observations, seeds, strict=True)
+        return [self._chunk(seen, seed, sampling.noise_scale) for seen, seed in rows]
+
+    def _chunk(self, seen: Observation, seed: int, noise_scale: float) -> Chunk:
+        noise = np.random.default_rng(seed).normal(size=(HORIZON, 7))
+        actions = noise_scale * noise
+        # A chunk is executed blindly, so each of its steps covers its share of the way.
+        actions[:, :2] += (GOAL - seen.proprio[:2]) / STEP / HORIZON
+        actions = np.clip(actions, -1, 1).astype(np.float32)
+        # The chain is what an update scores again; this policy has nothing to learn.
+        chain = np.stack([noise.astype(np.float32), actions])
+        return Chunk(actions=actions, chain=chain, is_stochastic=noise_scale > 0)
+
+
+def run(requests: Iterator[EpisodeRequest], noise_scale: float = 0.0) -> list[Episode]:
+    """Run the requests on four slots with one policy."""
+    with ToyPool(num_slots=4) as pool:
+        return list(
+            rollout(
+                pool,
+                SteeringPolicy(),
+                lambda: next(requests, None),
+                sampling=Sampling(num_steps=1, noise_scale=noise_scale),
+                batch_size=4,
+                max_attempts=1,
+                stats=RolloutStats(),
+                instruct=instruct,
+            )
+        )
+
+
+if __name__ == "__main__":
+    for noise in (0.0, 1.0, 3.0):
+        done = run((toy_request(n % 8, seed=n) for n in range(64)), noise)
+        share = sum(episode.outcome == "success" for episode in done) / len(done)
+        print(f"noise {noise}: {share:.0%} of {len(done)} episodes reached the goal")

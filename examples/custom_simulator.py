@@ -1,0 +1,78 @@
+"""A simulator of your own: anything with gymnasium's ``reset`` and ``step`` behind the EnvPool contract.
+
+python -m examples.custom_simulator
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import Observation
+from pi0.ript.env.checks import check_actions
+from pi0.ript.env.ledger import SlotLedger
+from pi0.ript.interfaces import Reply
+from pi0.ript.types import InitialState
+
+
+class GymEnv(Protocol):
+    """The part of ``gymnasium.Env`` that is used; ``info["is_success"]`` says when the task is solved."""
+
+    def reset(self, *, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in the state ``options["state"]``."""
+        ...
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one control step."""
+        ...
+
+
+class GymPool(SlotLedger):
+    """One environment per slot, in this process. A command runs when its reply is waited for.
+
+    ``make_env`` is called once per slot; ``observe`` turns an observation of the environment into the
+    record that policies read. tests/examples/test_examples.py runs it with an environment.
+    """
+
+    def __init__(
+        self, make_env: Callable[[], GymEnv], observe: Callable[[Any], Observation], num_slots: int
+    ) -> None:
+        super().__init__(num_slots, num_workers=1, max_scenes=1)
+        self._envs = [make_env() for _ in range(num_slots)]
+        self._observe = observe
+        self._commands: list[Callable[[], Reply]] = []
+
+    def restore(self, slot: int, initial_state: InitialState) -> None:
+        """Reset the slot's environment to a state."""
+        self._begin_restore(slot, initial_state)
+        self._commands.append(lambda: self._reset(slot, initial_state.state))
+
+    def execute(self, slot: int, actions: NDArray[np.float32]) -> None:
+        """Take up to h control steps, float32 [h, 7]; stop at success."""
+        check_actions(actions)
+        self._begin(slot)
+        self._commands.append(lambda: self._step(slot, actions))
+
+    def wait(self) -> list[Reply]:
+        """Do what was asked and return the replies."""
+        commands, self._commands = self._commands, []
+        replies = [command() for command in commands]
+        self._busy -= {reply.slot for reply in replies}
+        return replies
+
+    def release(self, slot: int) -> None:
+        """Forget what the slot held."""
+        self._ledger(slot).release(slot)
+
+    def _reset(self, slot: int, state: NDArray[np.float64]) -> Reply:
+        seen, _ = self._envs[slot].reset(options={"state": state})
+        return Reply(slot=slot, observation=self._observe(seen), is_success=False, num_steps=0)
+
+    def _step(self, slot: int, actions: NDArray[np.float32]) -> Reply:
+        num_steps, is_success, seen = 0, False, None
+        while num_steps < len(actions) and not is_success:
+            seen, _, _, _, info = self._envs[slot].step(actions[num_steps])
+            num_steps, is_success = num_steps + 1, bool(info["is_success"])
+        look = self._observe(seen)
+        return Reply(slot=slot, observation=look, is_success=is_success, num_steps=num_steps)
