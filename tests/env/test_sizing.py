@@ -7,21 +7,28 @@ import pytest
 from pi0.records import ObservationSpec
 from pi0.ript.env.capacity import predict_memory, require_memory
 from pi0.ript.env.machine import Machine
-from pi0.ript.env.sizing import SLOTS_PER_WORKER, choose_sizing, suit_groups
+from pi0.ript.env.sizing import MEMORY_SHARE, SLOTS_PER_WORKER, choose_sizing, suit_groups
 
 SPEC = ObservationSpec(cameras=("agentview",), height=96, width=96, quality="fast")
 ROOMY = Machine(num_cores=4, memory_bytes=10**12)
 
 
-def sizing(num_slots="auto", num_workers="auto", machine=ROOMY, group_size=8):
+def sizing(num_slots="auto", num_workers="auto", machine=ROOMY, max_scenes=1, num_tasks=1):
     return choose_sizing(
         num_slots,
         num_workers,
-        scenes_per_worker=1,
-        group_size=group_size,
+        max_scenes=max_scenes,
+        num_tasks=num_tasks,
+        group_size=8,
         spec=SPEC,
         machine=machine,
     )
+
+
+def machine_for(num_workers, scenes):
+    """Four cores and just enough memory for so many workers with so many scenes each."""
+    needed = predict_memory(num_workers, SLOTS_PER_WORKER * num_workers, scenes, SPEC)
+    return Machine(num_cores=4, memory_bytes=int(needed / MEMORY_SHARE) + 1)
 
 
 def test_auto_takes_a_worker_per_core_and_some_slots_for_each():
@@ -48,10 +55,23 @@ def test_no_worker_is_without_a_slot():
 
 
 def test_auto_takes_fewer_workers_where_memory_is_small():
-    needed = predict_memory(2, 2 * SLOTS_PER_WORKER, 1, SPEC)
-    machine = Machine(num_cores=4, memory_bytes=int(needed / 0.8) + 1)
+    assert sizing(machine=machine_for(2, 1)).num_workers == 2
 
-    assert sizing(machine=machine).num_workers == 2
+
+def test_auto_gives_up_scenes_before_workers_while_every_task_has_a_place():
+    # 8 tasks on 4 workers need 2 scenes each; 4 of them would not fit.
+    chosen = sizing(machine=machine_for(4, 2), max_scenes=4, num_tasks=8)
+    assert (chosen.num_workers, chosen.scenes_per_worker) == (4, 2)
+
+    # 2 workers must keep 4 scenes each to have room for 8 tasks.
+    chosen = sizing(machine=machine_for(2, 4), max_scenes=4, num_tasks=8)
+    assert chosen.num_workers == 2
+    assert chosen.scenes_per_worker == 4
+
+
+def test_no_worker_plans_for_more_scenes_than_there_are_tasks():
+    assert sizing(max_scenes=4, num_tasks=3).scenes_per_worker == 3
+    assert sizing(max_scenes=2, num_tasks=3).scenes_per_worker == 2
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ class PI0LiberoRunner(EnvRunner):
         return choose_sizing(
             num_parallel_envs,
             1 if env.backend == "inline" else env.num_workers,
-            scenes_per_worker=self._scenes_per_worker(),
+            max_scenes=env.max_scenes,
+            num_tasks=len(self.task_ids),
             group_size=self.rollouts_per_env,
             spec=self.policy.spec,
             machine=read_machine(),

@@ -214,9 +214,6 @@ class EnvRunner(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _scenes_per_worker(self) -> int:
-        return min(self.config.env.max_scenes, len(self.task_ids))
-
     def _starting_states(self, task_id: int, states: States | None) -> list[InitialState]:
         fixture_seed = self.config.task.fixture_seed
         if states is None:
