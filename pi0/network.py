@@ -56,6 +56,8 @@ class Pi0Network(nn.Module):
 
     Attributes:
         compute_dtype: Precision of attention and MLPs.
+        unconditional: Float32 [W], what the unconditional branch of classifier-free guidance adds to the
+            state token; None where there is no such branch.
         checkpoints_layers: Whether a backward pass computes every layer again instead of keeping what
             it computed on the way.
     """
@@ -71,6 +73,7 @@ class Pi0Network(nn.Module):
         self.config = config
         self.compute_dtype = torch.float32
         self.checkpoints_layers = False
+        self.unconditional: nn.Parameter | None = None
         build_config = deepcopy(config)
         # the expert's word embedding is never used: 263 million parameters in the real pi0
         dit_sizes(build_config).vocab_size = 1
@@ -137,7 +140,22 @@ class Pi0Network(nn.Module):
         mixer = embed.action_time_mlp_in
         return F.linear(waves, mixer.weight[:, waves.shape[-1] :], mixer.bias)
 
-    def velocity(self, cache: PrefixCache, state: Tensor, x: Tensor, times: Tensor) -> Tensor:
+    def add_unconditional(self) -> nn.Parameter:
+        """Give the network an unconditional branch that begins equal to the network itself."""
+        width = self.core.embed_action_time.state_proj.out_features
+        device = self.core.embed_action_time.state_proj.weight.device
+        self.unconditional = nn.Parameter(torch.zeros(width, device=device))
+        return self.unconditional
+
+    def velocity(
+        self,
+        cache: PrefixCache,
+        state: Tensor,
+        x: Tensor,
+        times: Tensor,
+        *,
+        is_conditional: bool = True,
+    ) -> Tensor:
         """Return the velocity of S noisy chunks per row in one pass.
 
         Args:
@@ -145,15 +163,24 @@ class Pi0Network(nn.Module):
             state: Float [B, state_dim], normalised.
             x: Float32 [B, S, H, A].
             times: Float32 [S], or [B, S] for times of their own per row.
+            is_conditional: False asks the unconditional branch.
 
         Returns:
             Float32 [B, S, H, A].
         """
         layout = self.layout(cache, x.shape[1])
-        return self._suffix(cache, state, x, self.clocks(times), layout)
+        shift = self._shift(is_conditional=is_conditional)
+        return self._suffix(cache, state, x, self.clocks(times), layout, shift)
 
     def denoise(
-        self, cache: PrefixCache, state: Tensor, x: Tensor, clock: Tensor, layout: SuffixLayout
+        self,
+        cache: PrefixCache,
+        state: Tensor,
+        x: Tensor,
+        clock: Tensor,
+        layout: SuffixLayout,
+        *,
+        is_conditional: bool = True,
     ) -> Tensor:
         """Return the velocity of one denoise step with everything prepared once per decision.
 
@@ -163,11 +190,13 @@ class Pi0Network(nn.Module):
             x: Float32 [B, H, A].
             clock: Float32 [W], an entry of ``clocks``.
             layout: Result of ``layout(cache, 1, is_static=True)``.
+            is_conditional: False asks the unconditional branch.
 
         Returns:
             Float32 [B, H, A].
         """
-        return self._denoise(cache, state, x[:, None], clock[None], layout)[:, 0]
+        shift = self._shift(is_conditional=is_conditional)
+        return self._denoise(cache, state, x[:, None], clock[None], layout, shift)[:, 0]
 
     def compile_denoising(self) -> None:
         """Let ``denoise`` run through ``torch.compile``; one program per batch size."""
@@ -219,12 +248,25 @@ class Pi0Network(nn.Module):
             hidden = finish_layer(layer, hidden, seen)
         return key, value, hidden
 
+    def _shift(self, *, is_conditional: bool) -> Tensor | None:
+        """Return what is added to the state token, [W], or None for nothing."""
+        if is_conditional:
+            return None
+        assert self.unconditional is not None, "the network has no unconditional branch"
+        return self.unconditional
+
     def _suffix(
-        self, cache: PrefixCache, state: Tensor, x: Tensor, clocks: Tensor, layout: SuffixLayout
+        self,
+        cache: PrefixCache,
+        state: Tensor,
+        x: Tensor,
+        clocks: Tensor,
+        layout: SuffixLayout,
+        shift: Tensor | None,
     ) -> Tensor:
         """Return the velocity [B, S, H, A]; ``clocks`` is [S, W] or [B, S, W]."""
         expert = self.core.model.dit
-        hidden = self._embed_suffix(state, x, clocks)
+        hidden = self._embed_suffix(state, x, clocks, shift)
         for number, layer in enumerate(expert.layers):
             past = cache.keys[number], cache.values[number]
             buffer = None if layout.buffers is None else layout.buffers[number]
@@ -258,13 +300,16 @@ class Pi0Network(nn.Module):
         words = vlm.language_model.embed_tokens(token_ids[:, features.shape[1] :])
         return torch.cat([features, words.float()], dim=1)
 
-    def _embed_suffix(self, state: Tensor, x: Tensor, clocks: Tensor) -> Tensor:
+    def _embed_suffix(
+        self, state: Tensor, x: Tensor, clocks: Tensor, shift: Tensor | None
+    ) -> Tensor:
         embed = self.core.embed_action_time
         actions = embed.action_in_proj(x)
         mixed = F.linear(actions, embed.action_time_mlp_in.weight[:, : actions.shape[-1]])
         mixed = silu(mixed + clocks[..., None, :])
         merged = embed.action_time_mlp_out(mixed).flatten(1, 2)
-        return torch.cat([embed.state_proj(state)[:, None], merged], dim=1)
+        token = embed.state_proj(state) if shift is None else embed.state_proj(state) + shift
+        return torch.cat([token[:, None], merged], dim=1)
 
     def _drop_dead_modules(self) -> None:
         model = self.core.model

@@ -22,7 +22,7 @@ from pi0.lora import LoraTargets, add_adapters
 from pi0.network import Pi0Network, vlm_sizes
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.sampler import Schedule, draw_chain, make_schedule, transition_means
+from pi0.sampler import Schedule, draw_chain, guided, make_schedule, transition_means
 from pi0.tokenizer import PromptTokenizer
 
 
@@ -163,10 +163,47 @@ class Pi0Policy:
             ``chains[:, 1:, :h, :7]``, whose standard deviations are ``scored_stds``.
         """
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
-        x = chains[:, :-1].to(self.device)
-        velocity = self._velocity(prefix, inputs.state, x, _times(schedule, self.device))
-        means = transition_means(x, velocity, schedule)
+        velocity = self.chain_velocities(prefix, inputs, chains, sampling)
+        means = transition_means(chains[:, :-1].to(self.device), velocity, schedule)
         return means[:, :, : self.card.execute_steps, :ENV_ACTION_DIM]
+
+    def chain_velocities(
+        self, prefix: PrefixCache, inputs: Inputs, chains: Tensor, sampling: Sampling
+    ) -> Tensor:
+        """Return the velocity at every point of the chains but the last, float32 [B, S, H, A]."""
+        schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
+        times = _times(schedule, self.device)
+        x = chains[:, :-1].to(self.device)
+        return self.velocity(prefix, inputs, x, times, guidance=sampling.guidance)
+
+    def velocity(
+        self,
+        prefix: PrefixCache,
+        inputs: Inputs,
+        x: Tensor,
+        times: Tensor,
+        *,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Return velocities in one packed pass, or two where guidance mixes both branches.
+
+        Args:
+            prefix: Result of ``prefix(inputs)``.
+            inputs: B encoded looks.
+            x: Float32 [B, R, H, A] on the policy's device.
+            times: Float32 [R] or [B, R] in (0, 1].
+            guidance: 1 is the network as it is, 0 its unconditional branch.
+
+        Returns:
+            Float32 [B, R, H, A].
+        """
+        state = inputs.state.to(self.device)
+        return guided(
+            lambda is_conditional: self.network.velocity(
+                prefix, state, x, times, is_conditional=is_conditional
+            ),
+            guidance,
+        )
 
     def scored_stds(self, sampling: Sampling) -> Tensor:
         """Return the standard deviations of the transitions, float32 [S]."""
@@ -188,7 +225,7 @@ class Pi0Policy:
         actions, noise, times = (x.to(self.device) for x in (actions, noise, times))
         clean = actions[:, None]
         t = times.expand(noise.shape[:2])[..., None, None]
-        velocity = self._velocity(prefix, inputs.state, t * noise + (1.0 - t) * clean, times)
+        velocity = self.velocity(prefix, inputs, t * noise + (1.0 - t) * clean, times)
         return (velocity - (noise - clean)).square().mean(dim=(1, 2, 3))
 
     def trainable_parameters(self, *, expert_only: bool) -> list[nn.Parameter]:
@@ -204,9 +241,6 @@ class Pi0Policy:
         """Train low-rank adapters instead of weights; return them. See ``pi0.lora``."""
         return add_adapters(self.network, rank=rank, targets=targets, seed=seed)
 
-    def _velocity(self, prefix: PrefixCache, state: Tensor, x: Tensor, times: Tensor) -> Tensor:
-        return self.network.velocity(prefix, state.to(self.device), x, times)
-
     @torch.inference_mode()
     def _act_once(
         self,
@@ -221,38 +255,60 @@ class Pi0Policy:
         inputs = self.encode(
             [*observations, *[observations[0]] * fill], [*tasks, *[tasks[0]] * fill]
         ).to(self.device)
-        noise = self._noise([*seeds, *[seeds[0]] * fill], schedule)
-        chains = self._draw(inputs, noise, schedule)[:num_rows].cpu().numpy()
+        noise, steps = self._noise([*seeds, *[seeds[0]] * fill], schedule)
+        has_one = schedule.is_stochastic and sampling.scored_steps == "one"
+        chosen = steps if has_one else None
+        drawn = self.draw(inputs, noise, sampling, chosen)
+        chains = drawn[:num_rows].cpu().numpy()
         actions = self.codec.decode_actions(chains[:, -1], _proprio(observations))
         return [
             Chunk(
                 actions=actions[row, : self.card.execute_steps],
                 chain=chains[row],
                 is_stochastic=schedule.is_stochastic,
+                noisy_step=int(steps[row]) if has_one else None,
             )
             for row in range(num_rows)
         ]
 
-    def _draw(self, inputs: Inputs, noise: Tensor, schedule: Schedule) -> Tensor:
+    @torch.inference_mode()
+    def draw(
+        self, inputs: Inputs, noise: Tensor, sampling: Sampling, noisy_steps: Tensor | None = None
+    ) -> Tensor:
+        """Return denoising chains, float32 [B, S + 1, H, A].
+
+        Args:
+            inputs: B encoded looks.
+            noise: Standard normal [B, S + 1, H, A]; ``noise[:, 0]`` begins the chain.
+            sampling: Steps, noise and guidance.
+            noisy_steps: Int64 [B], the only step of each row with noise; None for all steps.
+        """
+        schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
+        inputs, noise = inputs.to(self.device), noise.to(self.device)
         cache = self.prefix(inputs)
         layout = self.network.layout(cache, 1, is_static=True)
         clocks = self.network.clocks(_times(schedule, self.device))
 
         def velocity(x: Tensor, step: int) -> Tensor:
-            return self.network.denoise(cache, inputs.state, x, clocks[step], layout)
+            return guided(
+                lambda is_conditional: self.network.denoise(
+                    cache, inputs.state, x, clocks[step], layout, is_conditional=is_conditional
+                ),
+                sampling.guidance,
+            )
 
         is_noisy = torch.zeros(noise.shape[2:], dtype=torch.bool, device=self.device)
         is_noisy[: self.card.execute_steps, :ENV_ACTION_DIM] = True
-        return draw_chain(velocity, noise, is_noisy, schedule)
+        steps = None if noisy_steps is None else noisy_steps.to(self.device)
+        return draw_chain(velocity, noise, is_noisy, schedule, steps)
 
-    def _noise(self, seeds: Sequence[int], schedule: Schedule) -> Tensor:
-        """Return [B, S + 1, H, A]; a row's noise is a function of its seed alone."""
+    def _noise(self, seeds: Sequence[int], schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """Return noise [B, S + 1, H, A] and a denoise step [B]; functions of a row's seed alone."""
         shape = (schedule.num_steps + 1, self.card.horizon, self.card.action_dim)
-        rows = [
-            np.random.Generator(np.random.Philox(seed)).standard_normal(shape, dtype=np.float32)
-            for seed in seeds
-        ]
-        return torch.from_numpy(np.stack(rows)).to(self.device)
+        generators = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
+        noise = np.stack([g.standard_normal(shape, dtype=np.float32) for g in generators])
+        steps = np.array([g.integers(schedule.num_steps) for g in generators])
+        return torch.from_numpy(noise), torch.from_numpy(steps)
 
 
 def _proprio(observations: Sequence[Observation]) -> NDArray[np.float64]:

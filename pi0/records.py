@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RenderQuality = Literal["exact", "fast"]
+ScoredSteps = Literal["all", "one"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +57,13 @@ class Chunk:
         chain: float32 [S + 1, H, A], model space: ``chain[0]`` is the initial noise and
             ``chain[S]`` the normalised action chunk.
         is_stochastic: Whether noise was injected along the chain (practice) or not (evaluation).
+        noisy_step: The only denoise step with noise; None for all of them, where there is noise at all.
     """
 
     actions: NDArray[np.float32]
     chain: NDArray[np.float32]
     is_stochastic: bool
+    noisy_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,11 @@ class Sampling:
     Attributes:
         num_steps: S, denoise steps from noise (t = 1) to action (t = 0).
         noise_scale: The letter a of Flow-SDE; 0 is the deterministic ODE used for evaluation.
+        scored_steps: Whether ``all`` denoise steps are noisy, or ``one`` that is drawn for every decision.
+        guidance: Of classifier-free guidance; 1 is the network as it is.
     """
 
     num_steps: int
     noise_scale: float = 0.0
+    scored_steps: ScoredSteps = "all"
+    guidance: float = 1.0

@@ -86,7 +86,11 @@ def transition_means(x: Tensor, velocity: Tensor, schedule: Schedule) -> Tensor:
 
 
 def draw_chain(
-    velocity: VelocityFunction, noise: Tensor, is_noisy: Tensor, schedule: Schedule
+    velocity: VelocityFunction,
+    noise: Tensor,
+    is_noisy: Tensor,
+    schedule: Schedule,
+    noisy_steps: Tensor | None = None,
 ) -> Tensor:
     """Denoise from ``noise[:, 0]`` to an action chunk.
 
@@ -95,6 +99,7 @@ def draw_chain(
         noise: Standard normal [B, S + 1, H, A]; ``noise[:, k + 1]`` drives step k.
         is_noisy: Bool [H, A]: where transitions are Gaussian; the ODE step is taken elsewhere.
         schedule: Grid and noise.
+        noisy_steps: Int64 [B], the only step of each row that is Gaussian; None for all steps.
 
     Returns:
         The chain [B, S + 1, H, A]; the last entry is the action chunk.
@@ -106,8 +111,23 @@ def draw_chain(
         following = x - schedule.dt * v
         if schedule.is_stochastic:
             mean = transition_mean(x, v, step, schedule)
-            following = torch.where(
-                is_noisy, mean + schedule.stds[step] * noise[:, step + 1], following
-            )
+            drawn = mean + schedule.stds[step] * noise[:, step + 1]
+            here = is_noisy
+            if noisy_steps is not None:
+                here = is_noisy & (noisy_steps == step)[:, None, None]
+            following = torch.where(here, drawn, following)
         chain.append(following)
     return torch.stack(chain, dim=1)
+
+
+def guided(velocity: Callable[[bool], Tensor], guidance: float) -> Tensor:
+    """Return ``v_u + guidance * (v_c - v_u)`` of classifier-free guidance.
+
+    Args:
+        velocity: is_conditional -> velocity; asked only for the branches that matter.
+        guidance: 1 is the conditional branch alone, 0 the unconditional one.
+    """
+    if guidance in (0.0, 1.0):
+        return velocity(guidance == 1.0)
+    unconditional = velocity(False)  # noqa: FBT003 - the argument of a plain callable
+    return unconditional + guidance * (velocity(True) - unconditional)  # noqa: FBT003

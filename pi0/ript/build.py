@@ -12,8 +12,14 @@ from rich.console import Console
 from pi0.checkpoint import load_policy
 from pi0.description import describe_policy, description_text
 from pi0.policy import Pi0Policy
+from pi0.ript.algo.bc import Cloning
+from pi0.ript.algo.cfg import GuidedCloning
+from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.algo.nft import Nft
+from pi0.ript.algo.objective import Objective
+from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.load import to_yaml
-from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.egl_device import resolve_egl_device
@@ -105,14 +111,31 @@ def build_engine(config: TrainConfig, policy: Pi0Policy) -> SingleEngine:
         parameters = policy.add_adapters(rank=lora.rank, targets=lora.targets, seed=seed)
     else:
         parameters = policy.trainable_parameters(expert_only=config.policy.train_expert_only)
+    has_branch = algo.objective == "cfg"
+    if has_branch:
+        parameters = [*parameters, policy.network.add_unconditional()]
     return SingleEngine(
         parameters,
         config.training.optimizer,
         algo.lr,
         algo.warmup_steps,
         algo.grad_norm_clip,
-        keeps_weights=lora.rank > 0,
+        # what the saved policy does not hold: adapters, the unconditional branch
+        keeps_weights=lora.rank > 0 or has_branch,
     )
+
+
+def build_objective(algo: AlgoConfig) -> Objective:
+    """Return the learning rule that ``algo.objective`` names."""
+    match algo.objective:
+        case "flow_sde":
+            return FlowSde(algo)
+        case "nft":
+            return Nft(algo)
+        case "cfg":
+            return GuidedCloning(algo)
+        case "bc":
+            return Cloning(algo)
 
 
 def config_hash(config: TrainConfig) -> str:
@@ -132,6 +155,8 @@ def build_trainer(
     """Return a trainer, at its beginning or where ``checkpoint`` left it."""
     tasks = resolve_tasks(config)
     engine = build_engine(config, policy)
+    objective = build_objective(config.algo)
+    mastered = MasteredStates(config.algo.rollout_skip_threshold)
     progression, stopwatch, position = Progression(), Stopwatch(), 0
     if checkpoint is not None:
         state = load_training_state(checkpoint)
@@ -141,6 +166,8 @@ def build_trainer(
                 "only training.num_train_steps may change, start a new run for anything else"
             )
         engine.load_state(state.engine)
+        objective.load_state(dict(state.objective))
+        mastered = MasteredStates.restored(config.algo.rollout_skip_threshold, state.counters)
         progression = Progression.restored(state.step, state.counters)
         stopwatch, position = Stopwatch.restored(state.counters), state.sampler_position
         logger.info("resuming %s after step %d", run_dir, state.step)
@@ -148,6 +175,8 @@ def build_trainer(
         policy=policy,
         runner=runner,
         engine=engine,
+        objective=objective,
+        mastered=mastered,
         states=build_states(config, tasks, position),
         tasks=tasks,
         reporter=build_reporter(config, run_dir, progression.step),

@@ -124,6 +124,8 @@ class Batch:
         chains: float32 [B, S + 1, H, A].
         advantages: float32 [B]: the advantage of the row's episode.
         weights: float32 [B]: share of each row in the loss; sums to 1.
+        is_success: bool [B]: whether the row's episode succeeded.
+        is_scored: bool [B, S]: which transitions were drawn with noise and so have a likelihood.
     """
 
     observations: tuple[Observation, ...]
@@ -131,6 +133,8 @@ class Batch:
     chains: NDArray[np.float32]
     advantages: NDArray[np.float32]
     weights: NDArray[np.float32]
+    is_success: NDArray[np.bool_]
+    is_scored: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -141,13 +145,17 @@ class UpdateStats:
     """What one update did, as plain floats.
 
     Attributes:
-        loss: Weighted surrogate loss of the first pass.
-        kl: Mean exact Gaussian KL per (decision, denoise step) between old and new policy at the end.
+        loss: Weighted loss of the first pass.
+        kl: Mean exact Gaussian KL per (decision, denoise step) between old and new policy at the end; 0 for
+            objectives without likelihood, as are the next figure and ``log_ratio_max``.
         clip_fraction: Share of ratios outside the clip range, over all passes.
         grad_norm: Mean gradient norm before clipping.
         log_ratio_max: Largest |log ratio| before the first optimizer step; 0 if scoring is exact.
         num_optimizer_steps: Optimizer steps taken.
         has_stopped_early: Whether the KL bound ended the update.
+        z_mean: Mean of (x_next - mean) / std over stored transitions at unchanged weights; about 0.
+        z_variance: Variance of the same; about 1.
+        off_mask_error: Largest distance of a stored entry without noise from its Euler step; about 0.
     """
 
     loss: float
@@ -157,3 +165,6 @@ class UpdateStats:
     log_ratio_max: float
     num_optimizer_steps: int
     has_stopped_early: bool
+    z_mean: float
+    z_variance: float
+    off_mask_error: float

@@ -127,9 +127,9 @@ class TestClippedSurrogate:
         assert loss.item() == pytest.approx(-1.25, rel=1e-5)
 
 
-def test_clip_fraction_counts_ratios_outside_the_range():
+def test_ratios_outside_the_range_are_marked():
     logr = torch.log(torch.tensor([[0.7, 1.0, 1.1, 1.3], [1.0, 1.0, 1.0, 1.0]]))
-    assert clip_fraction(logr, 0.2, 0.2).tolist() == [0.5, 0.0]
+    assert clip_fraction(logr, 0.2, 0.2).tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
 
 
 class LinearFlow:

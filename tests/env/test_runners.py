@@ -159,5 +159,6 @@ def test_sampling_comes_from_the_configuration(serial_runner):
     run(serial_runner)
 
     assert serial_runner.policy.sampling == Sampling(
-        num_steps=CONFIG.policy.denoise_steps, noise_scale=CONFIG.algo.noise_scale
+        num_steps=CONFIG.policy.denoise_steps,
+        noise_scale=CONFIG.algo.noise.scale_at(1, CONFIG.policy.denoise_steps),
     )

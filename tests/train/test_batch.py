@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pi0.records import Chunk, Observation
+from pi0.ript.config.algo import CfgConfig
 from pi0.ript.train.batch import make_batch
 from pi0.ript.types import Decision, Episode, EpisodeGroup, EpisodeRequest, InitialState, Outcome
 
@@ -94,10 +95,39 @@ def test_a_crashed_rollout_is_refused_not_scored_zero():
 def test_a_chunk_without_noise_has_no_likelihood():
     plain = replace(episode("success", [1]), decisions=(decision(1, is_stochastic=False),))
 
-    with pytest.raises(ValueError, match="noise_scale"):
+    with pytest.raises(ValueError, match=r"noise\.scale"):
         make_batch([group(plain, episode("failure", [2]))], "trajectory")
 
 
 def test_an_empty_collection_says_that_there_is_nothing_to_learn():
     with pytest.raises(ValueError, match="nothing to learn"):
         make_batch([], "trajectory")
+
+
+class TestOneRolloutPerState:
+    def test_the_baseline_is_the_mean_over_the_batch(self):
+        # Rewards 1, 0, 0: mean 1/3.
+        singles = [group(episode(outcome, [1])) for outcome in ("success", "failure", "failure")]
+
+        batch = make_batch(singles, "trajectory")
+
+        np.testing.assert_allclose(batch.advantages, [2 / 3, -1 / 3, -1 / 3], rtol=1e-6)
+
+
+class TestWhatARowKnows:
+    def test_rows_know_whether_their_episode_succeeded(self):
+        assert make_batch([LENGTHS_2_3_1], "token").is_success.tolist() == [True] * 2 + [False] * 4
+
+    def test_all_transitions_are_scored_or_the_one_that_was_noisy(self):
+        # Chains of three points have two transitions.
+        one = decision(1)
+        one = replace(one, chunk=replace(one.chunk, noisy_step=1))
+        mixed = group(replace(episode("success", []), decisions=(one,)), episode("failure", [2]))
+
+        assert make_batch([mixed], "token").is_scored.tolist() == [[False, True], [True, True]]
+
+    def test_windows_choose_rows_and_shares_are_of_what_is_left(self):
+        batch = make_batch([LENGTHS_2_3_1], "trajectory", CfgConfig(windowing_mode="last"))
+
+        assert batch.chains[:, 0, 0, 0].tolist() == [2, 5, 6]
+        np.testing.assert_allclose(batch.weights, [1 / 3, 1 / 3, 1 / 3], rtol=1e-6)

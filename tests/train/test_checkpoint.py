@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 
 from pi0.checkpoint import load_policy
 from pi0.policy import Pi0Policy
-from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.algo.objective import Objective
+from pi0.ript.build import build_engine, build_objective
+from pi0.ript.config.schema import AlgoConfig, OptimizerConfig, TrainConfig
 from pi0.ript.engine.single import EngineState, SingleEngine
 from pi0.ript.train.checkpoint import (
     TrainingState,
@@ -220,26 +223,50 @@ class TestFindingTheLast:
         assert raises_one_line(no_checkpoint.value, str(tmp_path))
 
 
-def test_a_resumed_run_continues_bit_for_bit(tmp_path: Path):
-    def practise(policy: Pi0Policy, engine: SingleEngine, *steps: int) -> None:
+@pytest.mark.parametrize(
+    "algo",
+    [
+        pytest.param(ALGO, id="flow_sde"),
+        pytest.param(replace(ALGO, reference_weight=0.1), id="reference"),
+        pytest.param(replace(ALGO, objective="nft"), id="nft"),
+        pytest.param(replace(ALGO, objective="cfg"), id="cfg"),
+        pytest.param(replace(ALGO, objective="bc"), id="bc"),
+    ],
+)
+def test_a_resumed_run_continues_bit_for_bit(tmp_path: Path, algo: AlgoConfig):
+    config = TrainConfig(algo=algo)
+
+    def begin(policy: Pi0Policy) -> tuple[SingleEngine, Objective]:
+        return build_engine(config, policy), build_objective(algo)
+
+    def practise(
+        policy: Pi0Policy, engine: SingleEngine, objective: Objective, *steps: int
+    ) -> None:
         for step in steps:
             batch = draw_batch(policy, 5, seed=step)
-            update(policy, engine, batch, ALGO, SAMPLING, step, has_frozen_prefix=True)
+            update(policy, engine, batch, objective, algo, SAMPLING, step, has_frozen_prefix=True)
 
     straight = small_policy()
-    practise(straight, engine_of(straight), 1, 2, 3, 4)
+    practise(straight, *begin(straight), 1, 2, 3, 4)
 
     first = small_policy()
-    engine = engine_of(first)
-    practise(first, engine, 1, 2)
+    engine, objective = begin(first)
+    practise(first, engine, objective, 1, 2)
     state = TrainingState(
-        step=2, engine=engine.state(), sampler_position=0, counters={}, config_hash=""
+        step=2,
+        engine=engine.state(),
+        sampler_position=0,
+        counters={},
+        config_hash="",
+        objective=objective.state(),
     )
     checkpoint = save_checkpoint(tmp_path, first, state, keep=1)
 
     second = load_policy(checkpoint / "pretrained_model")
-    resumed = engine_of(second)
-    resumed.load_state(load_training_state(checkpoint).engine)
-    practise(second, resumed, 3, 4)
+    resumed, remembered = begin(second)
+    stored = load_training_state(checkpoint)
+    resumed.load_state(stored.engine)
+    remembered.load_state(dict(stored.objective))
+    practise(second, resumed, remembered, 3, 4)
 
     assert are_equal(weights_of(straight), weights_of(second))

@@ -12,6 +12,8 @@ def _collection(*, successes: int, episodes: int = 8, steps: int = 400) -> Colle
         num_tried=1,
         num_crashed=0,
         ended_by="attempt budget",
+        num_all_success=0,
+        num_all_failure=1,
         num_episodes=episodes,
         num_successes=successes,
         num_steps=steps,

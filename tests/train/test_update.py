@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from pi0.policy import Pi0Policy
+from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.algo.objective import Targets
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
+from pi0.ript.train.scorer import Scorer
 from pi0.ript.train.update import update
 from pi0.ript.types import Batch, UpdateStats
 from tests.policy_parts import small_policy
@@ -51,6 +54,7 @@ def record(
         policy,
         recorder,
         batch,
+        FlowSde(algo),
         algo,
         SAMPLING,
         seed=3,
@@ -70,7 +74,9 @@ def practise(
         algo.warmup_steps,
         algo.grad_norm_clip,
     )
-    return update(policy, engine, batch, algo, SAMPLING, seed, has_frozen_prefix=expert_only)
+    return update(
+        policy, engine, batch, FlowSde(algo), algo, SAMPLING, seed, has_frozen_prefix=expert_only
+    )
 
 
 class TestUnchangedPolicy:
@@ -178,6 +184,8 @@ class TestRowsThatTeachNothing:
             chains=batch.chains[keep],
             advantages=batch.advantages[keep],
             weights=batch.weights[keep],
+            is_success=batch.is_success[keep],
+            is_scored=batch.is_scored[keep],
         )
 
         stats, [found] = record(policy, mixed, ALGO)
@@ -204,11 +212,61 @@ class TestRowsThatTeachNothing:
         disturbed[:, -1, 4:] += 1.0
         disturbed[:, -1, :, 7:] -= 1.0
 
-        stats, [expected] = record(policy, batch, ALGO)
-        other_stats, [found] = record(policy, replace(batch, chains=disturbed), ALGO)
+        expected = loss_and_gradient(policy, batch)
+        found = loss_and_gradient(policy, replace(batch, chains=disturbed))
 
-        assert stats == other_stats
-        assert torch.equal(found, expected)
+        assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def loss_and_gradient(policy: Pi0Policy, batch: Batch) -> list[Tensor]:
+    """Return the objective's losses and their gradient, without the audit of an update."""
+    parameters = policy.trainable_parameters(expert_only=True)
+    rows = np.arange(len(batch))
+    scorer = Scorer(policy, batch, rows, SAMPLING, is_frozen=True)
+    objective = FlowSde(ALGO)
+    objective.begin(scorer, Targets.of(batch, rows, policy.device), [rows], seed=0)
+    loss = objective.terms(rows, epoch=0).loss
+    gradients = torch.autograd.grad(loss.sum(), parameters, allow_unused=True)
+    return [loss.detach(), *(g for g in gradients if g is not None)]
+
+
+class TestAudit:
+    """Stored chains must be draws of the policy that is about to learn from them."""
+
+    def test_own_chains_pass_with_standard_normal_noise(self):
+        policy = small_policy()
+
+        stats, _ = record(policy, draw_batch(policy, 8), ALGO)
+
+        # 7 or 8 rows x 4 steps x 4 x 7 entries: 784 or more numbers.
+        assert abs(stats.z_mean) < 4 / 784**0.5
+        assert abs(stats.z_variance - 1) < 4 * (2 / 784) ** 0.5
+        assert stats.off_mask_error < 1e-5
+
+    @pytest.mark.parametrize("place", [(slice(None), -1, 4), (slice(None), -1, 0, 8)])
+    def test_a_step_without_noise_that_is_no_euler_step_ends_the_update(self, place):
+        policy = small_policy()
+        batch = draw_batch(policy, 4)
+        chains = batch.chains.copy()
+        chains[place] += 0.01
+
+        with pytest.raises(FloatingPointError, match=r"step without noise off by 0\.01"):
+            record(policy, replace(batch, chains=chains), ALGO)
+
+    def test_chains_of_another_noise_scale_end_the_update(self):
+        # Drawn with a = 0.7 and scored with a = 0.5: the variance of z is at least 1.96.
+        policy = small_policy()
+        batch = draw_batch(policy, 8, sampling=replace(SAMPLING, noise_scale=0.7))
+
+        with pytest.raises(FloatingPointError, match="variance of z"):
+            record(policy, batch, ALGO)
+
+    def test_chains_of_another_policy_end_the_update(self):
+        policy = small_policy()
+        batch = draw_batch(small_policy(seed=1), 8)
+
+        with pytest.raises(FloatingPointError, match="rollouts and trainer disagree"):
+            record(policy, batch, ALGO)
 
 
 class TestLearning:
@@ -317,5 +375,5 @@ class TestNumbersThatAreNotFinite:
         with torch.no_grad():
             policy.network.expert_parameters()[0].view(-1)[0] = torch.nan
 
-        with pytest.raises(FloatingPointError, match="transition means"):
+        with pytest.raises(FloatingPointError, match="velocities"):
             practise(policy, batch, ALGO)

@@ -1,4 +1,4 @@
-"""Leave-one-out advantages: how much better a rollout was than its siblings."""
+"""Advantages: how much better a rollout was than others."""
 
 import torch
 from torch import Tensor
@@ -27,3 +27,19 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     values = rewards.to(torch.float64)
     siblings = values.shape[1] - 1
     return values - (values.sum(dim=1, keepdim=True) - values) / siblings
+
+
+def batch_mean(rewards: Tensor) -> Tensor:
+    """Return each rollout's reward minus the mean reward of all: the baseline where K = 1.
+
+    Unlike siblings, rollouts of other initial states say nothing about how hard this one is, so the
+    advantage of an easy state is too high and that of a hard one too low; the mean over the batch is 0.
+
+    Args:
+        rewards: [G, 1], any dtype; computed in float64.
+
+    Returns:
+        float64 [G, 1]; sums to 0.
+    """
+    values = rewards.to(torch.float64)
+    return values - values.mean()

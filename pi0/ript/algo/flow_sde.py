@@ -5,8 +5,17 @@ Every denoise step is one Gaussian transition ``x[k + 1] ~ N(mean_k, std_k^2)``.
 SUMMED over the h x 7 scored entries: only the sum makes E_old[ratio] equal 1.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from pi0.ript.algo.objective import Model, Rows, Targets, Terms, by_row, require_finite
+from pi0.ript.algo.reference import Reference
+from pi0.ript.config.algo import AlgoConfig
+from pi0.ript.types import Batch
 
 LOG_RATIO_BOUND = (
     10.0  # keeps exp finite; far outside every clip range, where gradients are 0 anyway
@@ -37,7 +46,11 @@ def gaussian_kl(mean: Tensor, mean_old: Tensor, std: Tensor) -> Tensor:
 
 
 def clipped_surrogate(
-    log_ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float, dual_clip: float
+    log_ratio: Tensor,
+    advantage: Tensor,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None,
 ) -> Tensor:
     """Return the loss of every transition: PPO's clip, bounded for bad rollouts as well.
 
@@ -47,7 +60,7 @@ def clipped_surrogate(
         clip_low: Ratios below 1 - this gain nothing where the advantage is negative.
         clip_high: Ratios above 1 + this gain nothing where the advantage is positive.
         dual_clip: For negative advantages the loss never exceeds this many times -advantage,
-            so that one transition that became far too likely cannot dominate a step.
+            so that one transition that became far too likely cannot dominate a step; None for no bound.
 
     Returns:
         [B, S], to be minimised.
@@ -56,10 +69,84 @@ def clipped_surrogate(
     ratio = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     loss = -torch.minimum(ratio * gain, clipped * gain)
+    if dual_clip is None:
+        return loss
     return torch.where(gain < 0, torch.minimum(loss, -dual_clip * gain), loss)
 
 
 def clip_fraction(log_ratio: Tensor, clip_low: float, clip_high: float) -> Tensor:
-    """Return the share of transitions, [B], of every row whose ratio left the clip range."""
+    """Return which ratios left the clip range: 1 or 0 of the same shape and dtype."""
     ratio = log_ratio.detach().exp()
-    return ((ratio < 1 - clip_low) | (ratio > 1 + clip_high)).to(log_ratio.dtype).mean(dim=1)
+    return ((ratio < 1 - clip_low) | (ratio > 1 + clip_high)).to(log_ratio.dtype)
+
+
+def mean_over_scored(values: Tensor, is_scored: Tensor) -> Tensor:
+    """Return the mean of [B, S] over the scored steps of every row, [B]."""
+    if bool(is_scored.all()):
+        return values.mean(dim=1)
+    return torch.where(is_scored, values, 0.0).sum(dim=1) / is_scored.sum(dim=1)
+
+
+class FlowSde:
+    """The policy gradient through every scored denoising transition."""
+
+    def __init__(self, algo: AlgoConfig) -> None:
+        self._algo = algo
+        self._reference = Reference(algo.reference_weight)
+
+    @property
+    def kl_stop(self) -> float | None:
+        """Return the mean KL per transition at which an update ends."""
+        return self._algo.kl_stop
+
+    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+        """Return the rows that were better or worse than their siblings."""
+        return (batch.advantages != 0) & (batch.weights > 0)
+
+    @torch.no_grad()
+    def begin(self, model: Model, targets: Targets, pieces: Sequence[Rows], seed: int) -> None:
+        """Compute the old means in the micro-batches of the first pass, so that its ratios are exactly 1."""
+        self._model, self._targets = model, targets
+        self._mean_old = by_row(pieces, [model.means(piece) for piece in pieces])
+        require_finite(self._mean_old, "transition means of the current policy")
+        self._mean_ref = self._reference.predict(model, pieces, model.means)
+
+    def terms(self, rows: Rows, epoch: int) -> Terms:
+        """Return loss and figures of a micro-batch."""
+        algo, is_scored = self._algo, self._targets.is_scored[rows]
+        mean, mean_old = self._model.means(rows), self._mean_old[rows]
+        num_executed, num_dims = mean.shape[-2:]
+        x_next = self._model.chains[rows][:, 1:, :num_executed, :num_dims]
+        log_ratios = log_ratio(mean, mean_old, x_next, self._model.stds)
+        require_finite(log_ratios, "log ratios")
+        log_ratios = torch.where(is_scored, log_ratios, 0.0)
+        surrogate = clipped_surrogate(
+            log_ratios,
+            self._targets.advantages[rows],
+            algo.ppo_clip_range,
+            algo.ppo_clip_high,
+            algo.dual_clip,
+        )
+        loss = mean_over_scored(surrogate, is_scored)
+        if self._mean_ref is not None:
+            distance = gaussian_kl(mean, self._mean_ref[rows], self._model.stds)
+            loss = loss + self._reference.weight * mean_over_scored(distance, is_scored)
+        kl = gaussian_kl(mean.detach(), mean_old, self._model.stds)
+        clipped = clip_fraction(log_ratios, algo.ppo_clip_range, algo.ppo_clip_high)
+        return Terms(
+            loss=loss,
+            kl=mean_over_scored(kl, is_scored),
+            log_ratios=log_ratios.detach(),
+            clip_fraction=mean_over_scored(clipped, is_scored),
+        )
+
+    def finish(self) -> None:
+        """Nothing has to be remembered."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the reference policy."""
+        return self._reference.state()
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from a stored state."""
+        self._reference.load_state(tensors)

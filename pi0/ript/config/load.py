@@ -15,6 +15,7 @@ from pi0.ript.config.decode import Raw, decode_config, known_keys
 from pi0.ript.config.environment import read_environment
 from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.legacy import MEANINGLESS_NAMES
+from pi0.ript.config.presets import with_preset
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.translate import translate
 from pi0.ript.config.yaml_text import dump_yaml, parse_yaml
@@ -105,7 +106,7 @@ def _decode(data: object) -> TrainConfig:
     translation = translate(data, known_keys(TrainConfig))
     for notice in translation.notices:
         logger.warning("configuration: %s", notice)
-    return decode_config(TrainConfig, translation.data)
+    return decode_config(TrainConfig, with_preset(translation.data))
 
 
 def _without_foreign_stats(data: object, chosen: set[str]) -> object:

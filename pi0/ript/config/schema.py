@@ -6,6 +6,8 @@ Field checks live in ``__post_init__``; messages name the dotted key, the value 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pi0.ript.config.algo import AlgoConfig
+from pi0.ript.config.checks import require as _require
 from pi0.ript.config.policy_overrides import PolicyOverrides
 
 Backend = Literal["inline", "process"]
@@ -17,11 +19,6 @@ TaskName = str | int
 DEFAULT_HELD_OUT = 20
 STATES_PER_TASK = 50
 MAX_NUMPY_SEED = 2**32
-
-
-def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,74 +167,6 @@ class PolicyConfig:
     def has_frozen_prefix(self) -> bool:
         """Return whether nothing that is trained changes how pictures and instructions are read."""
         return self.lora.targets == "expert" if self.lora.rank else self.train_expert_only
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlgoConfig:
-    """The learning rule: RIPT with Flow-SDE.
-
-    Attributes:
-        rloo_batch_size: K, rollouts per initial state.
-        demo_batch_size: G, groups wanted per step.
-        enable_dynamic_sampling: Reject groups in which every rollout ended alike.
-        max_sampling_attempts: At most this many times G groups are tried per step.
-        noise_scale: The letter a of Flow-SDE: how much noise practice explores with.
-        num_epochs: Passes over the collected batch.
-        num_minibatches: Optimizer steps per pass.
-        micro_batch_size: Rows per backward pass; changes memory, not the gradient.
-        lr: Learning rate of AdamW.
-        warmup_steps: Optimizer steps over which the learning rate rises linearly.
-        grad_norm_clip: Gradient norm bound.
-        ppo_clip_range: Lower clip: ratios below 1 - this are clipped.
-        ppo_clip_high: Upper clip: ratios above 1 + this are clipped.
-        dual_clip: Bound of the ratio for negative advantages.
-        kl_stop: The update ends when the mean exact KL per transition exceeds this.
-        loss_aggregation: ``trajectory`` weighs every episode alike, ``token`` every decision.
-    """
-
-    rloo_batch_size: int = 8
-    demo_batch_size: int = 8
-    enable_dynamic_sampling: bool = True
-    max_sampling_attempts: int = 3
-    noise_scale: float = 0.5
-    num_epochs: int = 2
-    num_minibatches: int = 2
-    micro_batch_size: int = 64
-    lr: float = 3.0e-5
-    warmup_steps: int = 4
-    grad_norm_clip: float = 1.0
-    ppo_clip_range: float = 0.2
-    ppo_clip_high: float = 0.2
-    dual_clip: float = 3.0
-    kl_stop: float = 0.04
-    loss_aggregation: Literal["trajectory", "token"] = "trajectory"
-
-    def __post_init__(self) -> None:
-        _require(
-            self.rloo_batch_size >= 2,
-            f"algo.rloo_batch_size must be >= 2 for leave-one-out, got {self.rloo_batch_size}",
-        )
-        for name in (
-            "demo_batch_size",
-            "max_sampling_attempts",
-            "num_epochs",
-            "num_minibatches",
-            "micro_batch_size",
-        ):
-            _require(
-                getattr(self, name) >= 1, f"algo.{name} must be >= 1, got {getattr(self, name)}"
-            )
-        for name in (
-            "noise_scale",
-            "lr",
-            "grad_norm_clip",
-            "ppo_clip_range",
-            "ppo_clip_high",
-            "kl_stop",
-        ):
-            _require(getattr(self, name) > 0, f"algo.{name} must be > 0, got {getattr(self, name)}")
-        _require(self.warmup_steps >= 0, f"algo.warmup_steps must be >= 0, got {self.warmup_steps}")
-        _require(self.dual_clip > 1, f"algo.dual_clip must be > 1, got {self.dual_clip}")
 
 
 @dataclass(frozen=True, kw_only=True)

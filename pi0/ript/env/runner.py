@@ -188,7 +188,8 @@ class EnvRunner(ABC):
         self._num_calls += 1
         waiting = iter(requests)
         sampling = Sampling(
-            num_steps=self.config.policy.denoise_steps, noise_scale=self.config.algo.noise_scale
+            num_steps=self.config.policy.denoise_steps,
+            noise_scale=self.config.algo.noise.scale_at(1, self.config.policy.denoise_steps),
         )
         episodes = self.run(lambda: next(waiting, None), sampling, created_env)
         return _results_in_request_order(episodes)

@@ -7,13 +7,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pi0.ript.algo.advantages import leave_one_out
+from pi0.records import Chunk
+from pi0.ript.algo.advantages import batch_mean, leave_one_out
+from pi0.ript.algo.windows import window_indices
+from pi0.ript.config.algo import CfgConfig
 from pi0.ript.types import Batch, Decision, Episode, EpisodeGroup
 
 Aggregation = Literal["trajectory", "token"]
+EVERY_DECISION = CfgConfig()
 
 
-def make_batch(groups: Sequence[EpisodeGroup], aggregation: Aggregation) -> Batch:
+def make_batch(
+    groups: Sequence[EpisodeGroup],
+    aggregation: Aggregation,
+    windows: CfgConfig = EVERY_DECISION,
+) -> Batch:
     """Return one row per executed decision, with its episode's advantage and its share of the loss.
 
     Args:
@@ -21,18 +29,18 @@ def make_batch(groups: Sequence[EpisodeGroup], aggregation: Aggregation) -> Batc
         aggregation: ``trajectory`` gives every episode the same total weight, ``token`` every
             decision. Failures run to the step limit and so have more decisions: under ``token``
             they dominate.
+        windows: Which decisions of an episode become rows.
 
     Returns:
         The batch; rows are in group, rollout, decision order and weights sum to 1.
 
     Raises:
-        ValueError: If there is no executed decision, a group holds a crashed rollout or fewer than
-            two rollouts, or a chunk was drawn without noise and so has no likelihood.
+        ValueError: If there is no executed decision, a group holds a crashed rollout or a chunk was drawn
+            without noise and so has no likelihood.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     _check(episodes)
-    advantages = [leave_one_out(torch.from_numpy(g.rewards)[None])[0].numpy() for g in groups]
-    executed = [_executed(episode) for episode in episodes]
+    executed = [_executed(episode, windows) for episode in episodes]
     lengths = np.array([len(decisions) for decisions in executed])
     if lengths.sum() == 0:
         raise ValueError(
@@ -44,13 +52,34 @@ def make_batch(groups: Sequence[EpisodeGroup], aggregation: Aggregation) -> Batc
         observations=tuple(row.observation for row in rows),
         tasks=tuple(tasks),
         chains=np.stack([row.chunk.chain for row in rows]),
-        advantages=np.repeat(np.concatenate(advantages), lengths).astype(np.float32),
+        advantages=np.repeat(_advantages(groups), lengths).astype(np.float32),
         weights=_weights(lengths, aggregation),
+        is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
+        is_scored=np.stack([scored_steps(row.chunk) for row in rows]),
     )
 
 
-def _executed(episode: Episode) -> list[Decision]:
-    return [decision for decision in episode.decisions if decision.num_executed > 0]
+def scored_steps(chunk: Chunk) -> NDArray[np.bool_]:
+    """Return which transitions of a chunk were drawn with noise, bool [S]."""
+    steps = np.arange(len(chunk.chain) - 1)
+    is_noisy = steps == chunk.noisy_step if chunk.noisy_step is not None else steps >= 0
+    return is_noisy & chunk.is_stochastic
+
+
+def _advantages(groups: Sequence[EpisodeGroup]) -> NDArray[np.float64]:
+    """Return the advantages of all episodes in group, rollout order."""
+    if all(len(group.episodes) == 1 for group in groups):
+        rewards = torch.from_numpy(np.stack([group.rewards for group in groups]))
+        return batch_mean(rewards)[:, 0].numpy()
+    return np.concatenate(
+        [leave_one_out(torch.from_numpy(group.rewards)[None])[0].numpy() for group in groups]
+    )
+
+
+def _executed(episode: Episode, windows: CfgConfig) -> list[Decision]:
+    executed = [decision for decision in episode.decisions if decision.num_executed > 0]
+    chosen = window_indices(len(executed), windows, episode.request.seed)
+    return [executed[number] for number in chosen]
 
 
 def _weights(lengths: NDArray[np.int64], aggregation: Aggregation) -> NDArray[np.float32]:
@@ -67,6 +96,4 @@ def _check(episodes: Sequence[Episode]) -> None:
         if episode.outcome == "crashed":
             raise ValueError(f"{where} crashed ({episode.error}): drop its group before batching")
         if any(not decision.chunk.is_stochastic for decision in episode.decisions):
-            raise ValueError(
-                f"{where} was drawn without noise: set algo.noise_scale > 0 to practise"
-            )
+            raise ValueError(f"{where} was drawn without noise: practise with algo.noise.scale > 0")

@@ -11,11 +11,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pi0.checkpoint import save_policy
 from pi0.policy import Pi0Policy
@@ -29,6 +30,7 @@ _LAST = "last"
 _TEMPORARY = ".writing-"
 _STATE_FILE = f"{STATE_FOLDER}/state.json"
 _OPTIMIZER_FILE = f"{STATE_FOLDER}/optimizer.safetensors"
+_OBJECTIVE_FILE = f"{STATE_FOLDER}/objective.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class TrainingState:
         sampler_position: ``InitialStateSampler.position``.
         counters: Running totals of the trainer, plain numbers by name.
         config_hash: Identifies the settings of the run.
+        objective: Earlier weights that the objective remembers; empty where it remembers none.
     """
 
     step: int
@@ -48,6 +51,7 @@ class TrainingState:
     sampler_position: int
     counters: Mapping[str, int | float]
     config_hash: str
+    objective: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 def save_checkpoint(run_dir: Path, policy: Pi0Policy, state: TrainingState, keep: int) -> Path:
@@ -99,6 +103,7 @@ def load_training_state(checkpoint: Path) -> TrainingState:
         sampler_position=content["sampler_position"],
         counters=content["counters"],
         config_hash=content["config_hash"],
+        objective=load_file(checkpoint / _OBJECTIVE_FILE),
     )
 
 
@@ -148,6 +153,7 @@ def _write(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
     (folder / STATE_FOLDER).mkdir(parents=True)
     save_policy(policy, folder / POLICY_FOLDER)
     save_file(dict(state.engine.tensors), folder / _OPTIMIZER_FILE)
+    save_file(dict(state.objective), folder / _OBJECTIVE_FILE)
     content = {
         "step": state.step,
         "num_optimizer_steps": state.engine.num_steps,

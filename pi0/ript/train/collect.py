@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-from pi0.ript.algo.selection import is_mixed
+from pi0.ript.algo.selection import MasteredStates, is_mixed
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState
@@ -22,6 +22,8 @@ class Collection:
         num_tried: Groups tried.
         num_crashed: Groups dropped because a rollout could not be completed.
         ended_by: ``enough groups`` or ``attempt budget``.
+        num_all_success: Tried groups in which every rollout succeeded.
+        num_all_failure: Tried groups in which every rollout failed.
         num_episodes: Completed rollouts of all tried groups.
         num_successes: Successful ones among them.
         num_steps: Control steps of all of them.
@@ -31,6 +33,8 @@ class Collection:
     num_tried: int
     num_crashed: int
     ended_by: Literal["enough groups", "attempt budget"]
+    num_all_success: int
+    num_all_failure: int
     num_episodes: int
     num_successes: int
     num_steps: int
@@ -39,6 +43,15 @@ class Collection:
     def success_rate(self) -> float:
         """Return the share of successful rollouts over all tried groups."""
         return self.num_successes / max(1, self.num_episodes)
+
+    @property
+    def description(self) -> str:
+        """Return what was tried and what came of it in one phrase."""
+        return (
+            f"ended by {self.ended_by}: {self.num_tried} groups tried, {len(self.groups)} accepted, "
+            f"{self.num_all_success} succeeded throughout, {self.num_all_failure} failed throughout, "
+            f"{self.num_crashed} crashed"
+        )
 
 
 class GroupCollector:
@@ -56,12 +69,14 @@ class GroupCollector:
         algo: AlgoConfig,
         *seed_path: int | str,
         num_filmed: int = 0,
+        mastered: MasteredStates | None = None,
     ) -> None:
         self._next_state = next_state
         self._max_steps = max_steps
         self._algo = algo
         self._seed_path = seed_path
         self._num_filmed = num_filmed  # groups, the first ones
+        self._mastered = mastered or MasteredStates(num_skips=0)
         self._budget = algo.demo_batch_size * algo.max_sampling_attempts
         self._queue: list[EpisodeRequest] = []
         self._episodes: list[list[Episode]] = []
@@ -89,6 +104,8 @@ class GroupCollector:
 
     def _open_group(self) -> None:
         state = self._next_state()
+        while self._mastered.skips(state.key):  # bounded: every skip uses one of its skips up
+            state = self._next_state()
         group = len(self._episodes)
         self._episodes.append([])
         self._queue = [
@@ -106,6 +123,10 @@ class GroupCollector:
     def result(self) -> Collection:
         """Return the collection once every requested rollout has been added."""
         accepted = [group for group in self._episodes if self._is_accepted(group)]
+        complete = [group for group in self._episodes if group and not _has_crash(group)]
+        rewards = [[episode.reward for episode in group] for group in complete]
+        for group, outcomes in zip(complete, rewards, strict=True):
+            self._mastered.add(group[0].request.initial_state.key, outcomes)
         done = [e for group in self._episodes for e in group if e.outcome != "crashed"]
         return Collection(
             groups=tuple(_as_group(group) for group in accepted),
@@ -114,6 +135,8 @@ class GroupCollector:
             ended_by=(
                 "enough groups" if len(accepted) >= self._algo.demo_batch_size else "attempt budget"
             ),
+            num_all_success=sum(min(outcomes) == 1.0 for outcomes in rewards),
+            num_all_failure=sum(max(outcomes) == 0.0 for outcomes in rewards),
             num_episodes=len(done),
             num_successes=sum(episode.outcome == "success" for episode in done),
             num_steps=sum(episode.num_steps for episode in done),

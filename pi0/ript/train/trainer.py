@@ -10,6 +10,8 @@ from pathlib import Path
 from pi0.description import describe_policy
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
+from pi0.ript.algo.objective import Objective
+from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.threads import all_cores
@@ -23,6 +25,7 @@ from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
 from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
 from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.inspection import inspectable
 from pi0.ript.train.update import update
 from pi0.ript.types import InitialState, UpdateStats
 
@@ -99,6 +102,8 @@ class TrainerParts:
     policy: Pi0Policy
     runner: EnvRunner
     engine: SingleEngine
+    objective: Objective
+    mastered: MasteredStates
     states: InitialStateSampler
     tasks: tuple[tuple[str, int], ...]
     reporter: Reporter
@@ -120,9 +125,6 @@ class Trainer:
         self._config = config
         self._parts = parts
         self._progression = progression
-        self._sampling = Sampling(
-            num_steps=config.policy.denoise_steps, noise_scale=config.algo.noise_scale
-        )
         self.stopwatch = stopwatch
 
     @property
@@ -167,7 +169,9 @@ class Trainer:
             max_episode_length=config.task.max_episode_length,
             num_filmed=config.evaluation.save_videos,
         )
-        sampling = Sampling(num_steps=config.policy.denoise_steps)
+        sampling = Sampling(
+            num_steps=config.policy.denoise_steps, guidance=config.algo.cfg.evaluation_guidance
+        )
         name = f"evaluate after step {self.step}"
         with (
             self.stopwatch.measure("evaluate"),
@@ -194,19 +198,28 @@ class Trainer:
         algo, seed = self._config.algo, self._config.training.seed
         collector = GroupCollector(
             self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
-            num_filmed=int(self._config.video.save),
+            num_filmed=int(self._config.video.save), mastered=self._parts.mastered,
         )  # fmt: skip
+        sampling = self._sampling(step)
         wanted = algo.demo_batch_size * algo.rloo_batch_size
         with self._parts.progress.stage(f"step {step} practise", wanted) as show:
             film = Film(self._video_folder / f"practice_{step}", show)
-            return collect(
-                lambda source: self._parts.runner.run(source, self._sampling), collector, film
-            )
+            return collect(lambda source: self._parts.runner.run(source, sampling), collector, film)
 
     @property
     def _video_folder(self) -> Path:
         folder = self._config.video.dir
         return Path(folder) if folder else self._parts.run_dir / "videos"
+
+    def _sampling(self, step: int) -> Sampling:
+        """Return how chains are drawn in a step; noise may fall from step to step."""
+        algo, denoise_steps = self._config.algo, self._config.policy.denoise_steps
+        return Sampling(
+            num_steps=denoise_steps,
+            noise_scale=algo.noise.scale_at(step, denoise_steps),
+            scored_steps=algo.scored_steps,
+            guidance=algo.cfg.guidance,
+        )
 
     def _max_steps(self, state: InitialState) -> int:
         return self._config.task.max_episode_length or step_limit(state.suite)
@@ -214,20 +227,21 @@ class Trainer:
     def _update(self, step: int, collection: Collection) -> UpdateStats | None:
         if not collection.groups:
             logger.warning(
-                "step %d: none of %d groups was mixed (%d crashed); nothing to learn from",
+                "step %d: update skipped, no group to learn from; collection %s",
                 step,
-                collection.num_tried,
-                collection.num_crashed,
+                collection.description,
             )
             return None
         algo = self._config.algo
-        with all_cores():
+        batch = make_batch(collection.groups, algo.loss_aggregation, algo.cfg)
+        with all_cores(), inspectable(batch, self._parts.run_dir, step):
             return update(
                 self._parts.policy,
                 self._parts.engine,
-                make_batch(collection.groups, algo.loss_aggregation),
+                batch,
+                self._parts.objective,
                 algo,
-                self._sampling,
+                self._sampling(step),
                 derive_seed(self._config.training.seed, "update", step),
                 has_frozen_prefix=self._config.policy.has_frozen_prefix,
             )
@@ -242,7 +256,12 @@ class Trainer:
             step=self._progression.step,
             engine=self._parts.engine.state(),
             sampler_position=self._parts.states.position,
-            counters={**self._progression.counters(), **self.stopwatch.counters()},
+            counters={
+                **self._progression.counters(),
+                **self.stopwatch.counters(),
+                **self._parts.mastered.counters(),
+            },
+            objective=self._parts.objective.state(),
             config_hash=self._parts.config_hash,
         )
         save_checkpoint(
@@ -274,6 +293,8 @@ def collection_metrics(collection: Collection) -> dict[str, float | str]:
         "rollout/groups_accepted": len(collection.groups),
         "rollout/groups_tried": collection.num_tried,
         "rollout/groups_crashed": collection.num_crashed,
+        "rollout/groups_all_success": collection.num_all_success,
+        "rollout/groups_all_failure": collection.num_all_failure,
         "rollout/ended_by": collection.ended_by,
         "rollout/num_episodes": collection.num_episodes,
         "rollout/episode_length_steps": collection.num_steps / episodes,
@@ -292,4 +313,7 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
         "update/log_ratio_max": stats.log_ratio_max,
         "update/num_optimizer_steps": stats.num_optimizer_steps,
         "update/has_stopped_early": float(stats.has_stopped_early),
+        "update/z_mean": stats.z_mean,
+        "update/z_variance": stats.z_variance,
+        "update/off_mask_error": stats.off_mask_error,
     }

@@ -1,0 +1,25 @@
+"""Success-filtered cloning: flow matching on the chunks of successful rollouts. The control.
+
+Failures teach nothing, so it cannot be pushed away from a mistake, and every update narrows the policy.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.ript.algo.flow_matching import FlowMatching, squared_error
+from pi0.ript.algo.objective import Rows, Terms
+from pi0.ript.types import Batch
+
+
+class Cloning(FlowMatching):
+    """See the module."""
+
+    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+        """Return the rows of successful rollouts."""
+        return batch.is_success & (batch.weights > 0)
+
+    def terms(self, rows: Rows, epoch: int) -> Terms:
+        """Return the loss of a micro-batch."""
+        velocity, target = self.velocity_at(rows, epoch)
+        loss = squared_error(velocity, target) + self.penalty(velocity, rows, epoch)
+        return Terms(loss=loss.mean(dim=1))

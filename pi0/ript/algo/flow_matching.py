@@ -1,0 +1,126 @@
+"""Flow matching on actions that were executed: the common part of ``nft``, ``cfg`` and ``bc``.
+
+A row's executed chunk a and noise e give the point ``x_t = t * e + (1 - t) * a``, whose velocity should
+be ``u = e - a``. Times are drawn from the denoise grid: the policy is never asked about others.
+
+Shape legend: b rows, R draws per row, H actions per chunk, A action dims, h executed actions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pi0.ript.algo.objective import Model, Rows, Targets, require_finite
+from pi0.ript.algo.reference import Reference
+from pi0.ript.config.algo import AlgoConfig
+from pi0.ript.seeding import derive_seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """Where velocities are compared.
+
+    Attributes:
+        x: Float32 [b, R, H, A].
+        times: Float32 [b, R].
+        target: Float32 [b, R, H, A], noise minus action.
+    """
+
+    x: Tensor
+    times: Tensor
+    target: Tensor
+
+
+def draw_points(
+    actions: Tensor, rows: Rows, grid: Tensor, num_draws: int, *seed_path: int | str
+) -> Points:
+    """Return R points per row; a row's draws depend on the seed path and its number only.
+
+    Args:
+        actions: Float32 [n, H, A], the chunks of all rows.
+        rows: b row numbers.
+        grid: Float32 [S], denoise times.
+        num_draws: R.
+        seed_path: Names the draws.
+    """
+    shape = (num_draws, *actions.shape[1:])
+    noise = np.empty((len(rows), *shape), dtype=np.float32)
+    steps = np.empty((len(rows), num_draws), dtype=np.int64)
+    for place, row in enumerate(rows):
+        rng = np.random.Generator(np.random.Philox(derive_seed(*seed_path, "points", int(row))))
+        rng.standard_normal(out=noise[place], dtype=np.float32)
+        steps[place] = rng.integers(len(grid), size=num_draws)
+    device = actions.device
+    clean = actions[torch.as_tensor(rows).to(device)][:, None]
+    drawn = torch.as_tensor(noise).to(device)
+    times = grid[torch.as_tensor(steps).to(grid.device)].to(device)
+    t = times[..., None, None]
+    return Points(x=t * drawn + (1.0 - t) * clean, times=times, target=drawn - clean)
+
+
+def squared_error(velocity: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of every draw.
+
+    Args:
+        velocity: [b, R, h, 7].
+        target: [b, R, H, A] or [b, R, h, 7]; only executed entries are compared.
+
+    Returns:
+        [b, R].
+    """
+    num_executed, num_dims = velocity.shape[-2:]
+    return (velocity - target[..., :num_executed, :num_dims]).square().mean(dim=(-2, -1))
+
+
+class FlowMatching:
+    """What the three objectives share: points, velocities, the reference policy. No likelihood."""
+
+    def __init__(self, algo: AlgoConfig) -> None:
+        self._algo = algo
+        self._reference = Reference(algo.reference_weight)
+
+    @property
+    def kl_stop(self) -> float | None:
+        """Return None: there is no likelihood to stop by."""
+        return None
+
+    def begin(self, model: Model, targets: Targets, pieces: Sequence[Rows], seed: int) -> None:
+        """Ask the reference policy about every point of every pass."""
+        self._model, self._targets, self._seed = model, targets, seed
+        self._by_reference = [
+            self._reference.predict(model, pieces, lambda p, e=epoch: self.velocity_at(p, e)[0])
+            for epoch in range(self._algo.num_epochs)
+        ]
+
+    def finish(self) -> None:
+        """Nothing has to be remembered."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the reference policy."""
+        return self._reference.state()
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from a stored state."""
+        self._reference.load_state(tensors)
+
+    def velocity_at(
+        self, rows: Rows, epoch: int, *, is_conditional: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Return velocities [b, R, h, 7] at the rows' points of a pass, and targets [b, R, H, A]."""
+        model = self._model
+        points = draw_points(
+            model.chains[:, -1], rows, model.times, self._algo.draws_per_row, self._seed, epoch
+        )
+        velocity = model.velocity(rows, points.x, points.times, is_conditional=is_conditional)
+        require_finite(velocity, "velocities of the current policy")
+        return velocity, points.target
+
+    def penalty(self, velocity: Tensor, rows: Rows, epoch: int) -> Tensor | float:
+        """Return the weighted distance from the reference policy, [b, R]; 0 if switched off."""
+        reference = self._by_reference[epoch]
+        if reference is None:
+            return 0.0
+        return self._reference.weight * squared_error(velocity, reference[rows])

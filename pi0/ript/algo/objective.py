@@ -1,0 +1,159 @@
+"""What an objective is: the seam between the update, which walks rows, and the rules they are learnt by.
+
+Shape legend: n rows of an update, b rows of a micro-batch, S denoise steps, R noise draws per row,
+H actions per chunk, h executed actions, A model action dims.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pi0.ript.types import Batch
+
+Rows = NDArray[np.int64]
+
+
+class Model(Protocol):
+    """The policy as an objective sees it: row numbers in, tensors out, with gradient where enabled."""
+
+    @property
+    def chains(self) -> Tensor:
+        """Return the denoising chains of all rows, float32 [n, S + 1, H, A]."""
+        ...
+
+    @property
+    def stds(self) -> Tensor:
+        """Return the standard deviations of the transitions, float32 [S]."""
+        ...
+
+    @property
+    def times(self) -> Tensor:
+        """Return the denoise times, float32 [S], from 1 (noise) down to 1 / S."""
+        ...
+
+    def means(self, rows: Rows) -> Tensor:
+        """Return the means of executed transitions, float32 [b, S, h, 7]."""
+        ...
+
+    def velocity(self, rows: Rows, x: Tensor, times: Tensor, *, is_conditional: bool) -> Tensor:
+        """Return velocities of executed entries, float32 [b, R, h, 7].
+
+        Args:
+            rows: b row numbers.
+            x: Float32 [b, R, H, A].
+            times: Float32 [b, R].
+            is_conditional: False asks the unconditional branch of classifier-free guidance.
+        """
+        ...
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is trained."""
+        ...
+
+    def holding(self, weights: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Let the policy have other weights inside the block; for use without gradient."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What is known about the rows besides what the policy saw and drew.
+
+    Attributes:
+        advantages: Float32 [n], of the row's episode.
+        weights: Float32 [n], shares of the loss; sum to 1.
+        is_scored: Bool [n, S], transitions that were drawn with noise.
+    """
+
+    advantages: Tensor
+    weights: Tensor
+    is_scored: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, rows: Rows, device: torch.device) -> "Targets":
+        """Return the targets of chosen rows; their weights are scaled to sum to 1."""
+        weights = torch.as_tensor(batch.weights[rows]).to(device)
+        return cls(
+            advantages=torch.as_tensor(batch.advantages[rows]).to(device),
+            weights=weights / weights.sum(),
+            is_scored=torch.as_tensor(batch.is_scored[rows]).to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a micro-batch contributes.
+
+    Attributes:
+        loss: Float32 [b], with gradient.
+        kl: Float32 [b], mean exact KL per scored transition; None for objectives without likelihood.
+        log_ratios: Float32 [b, S], without gradient, 0 where not scored; None likewise.
+        clip_fraction: Float32 [b], share of scored ratios outside the clip range; None likewise.
+    """
+
+    loss: Tensor
+    kl: Tensor | None = None
+    log_ratios: Tensor | None = None
+    clip_fraction: Tensor | None = None
+
+
+class Objective(Protocol):
+    """A learning rule. ``begin``, then ``terms`` for every micro-batch, then ``finish``, once per update."""
+
+    @property
+    def kl_stop(self) -> float | None:
+        """Return the mean KL per transition at which an update ends."""
+        ...
+
+    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+        """Return which rows it learns from, bool [B]."""
+        ...
+
+    def begin(self, model: Model, targets: Targets, pieces: Sequence[Rows], seed: int) -> None:
+        """Compute what stays fixed during an update, without gradient.
+
+        Args:
+            model: The policy before the update.
+            targets: Of all rows.
+            pieces: The micro-batches of the first pass: the same rows in the same call give the same bits.
+            seed: Every draw of the update derives from it.
+        """
+        ...
+
+    def terms(self, rows: Rows, epoch: int) -> Terms:
+        """Return loss and figures of a micro-batch."""
+        ...
+
+    def finish(self) -> None:
+        """Take note that the update is over."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what has to survive in a checkpoint, on the CPU."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from a stored state."""
+        ...
+
+
+def require_finite(values: Tensor, what: str) -> None:
+    """Raise FloatingPointError with one line unless every number is finite."""
+    if not bool(torch.isfinite(values.detach()).all()):
+        raise FloatingPointError(
+            f"{what} not finite: weights were left as they were; lower algo.lr or check the checkpoint"
+        )
+
+
+def by_row(pieces: Sequence[Rows], parts: Sequence[Tensor]) -> Tensor:
+    """Join what was computed piece by piece, in row order."""
+    joined = torch.cat(list(parts))
+    ordered = torch.empty_like(joined)
+    ordered[torch.as_tensor(np.concatenate(pieces)).to(joined.device)] = joined
+    return ordered

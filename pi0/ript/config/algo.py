@@ -1,0 +1,232 @@
+"""The learning rule: section ``algo`` of the configuration."""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from pi0.ript.config.checks import require
+
+ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
+PresetName = Literal["none", "parity", "paper", "released"]
+
+DEFAULT_NOISE_SCALE = 0.5
+
+# Which objectives read a knob; knobs that are not listed are read by all of them.
+READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
+    "scored_steps": ("flow_sde",),
+    "ppo_clip_range": ("flow_sde",),
+    "ppo_clip_high": ("flow_sde",),
+    "dual_clip": ("flow_sde",),
+    "kl_stop": ("flow_sde",),
+    "draws_per_row": ("nft", "cfg", "bc"),
+    "nft": ("nft",),
+    "cfg": ("cfg",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """How much noise practice explores with: give ``scale``, ``final_std`` or neither (scale 0.5).
+
+    Attributes:
+        scale: The letter a of Flow-SDE.
+        final_std: Standard deviation of the last denoise step, in normalised action units; in (0, 1]. It
+            is what survives in the executed action, whatever the number of denoise steps.
+        anneal_to: The noise falls linearly to this share of itself; 1 keeps it fixed.
+        anneal_steps: RIPT steps over which it falls.
+    """
+
+    scale: float | None = None
+    final_std: float | None = None
+    anneal_to: float = 1.0
+    anneal_steps: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.scale is None or self.final_std is None,
+            f"algo.noise: give scale or final_std, got both ({self.scale} and {self.final_std})",
+        )
+        require(
+            self.scale is None or self.scale > 0, f"algo.noise.scale must be > 0, got {self.scale}"
+        )
+        require(
+            self.final_std is None or 0 < self.final_std <= 1,
+            f"algo.noise.final_std must be in (0, 1], got {self.final_std}",
+        )
+        require(
+            0 < self.anneal_to <= 1, f"algo.noise.anneal_to must be in (0, 1], got {self.anneal_to}"
+        )
+        require(
+            self.anneal_steps >= 0,
+            f"algo.noise.anneal_steps must be >= 0, got {self.anneal_steps}",
+        )
+        require(
+            (self.anneal_to < 1) == (self.anneal_steps > 0),
+            "algo.noise: annealing needs anneal_to < 1 and anneal_steps >= 1, "
+            f"got {self.anneal_to} and {self.anneal_steps}",
+        )
+
+    def scale_at(self, step: int, denoise_steps: int) -> float:
+        """Return the letter a for a RIPT step (from 1) and S denoise steps.
+
+        The last of S steps has standard deviation ``a * d / sqrt(1 - d)`` with d = 1 / S.
+        """
+        scale = DEFAULT_NOISE_SCALE if self.scale is None else self.scale
+        if self.final_std is not None:
+            dt = 1.0 / denoise_steps
+            scale = self.final_std * (1.0 - dt) ** 0.5 / dt
+        if not self.anneal_steps:
+            return scale
+        progress = min(1.0, (step - 1) / self.anneal_steps)
+        return scale * (1.0 - progress * (1.0 - self.anneal_to))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NftConfig:
+    """Centred DiffusionNFT.
+
+    Attributes:
+        beta: How far the two implicit policies stand from the frozen one.
+        max_advantage: Advantages are clipped to this; it maps to optimality 1.
+        max_drift: Bound of the root mean square distance of velocities from the frozen ones.
+        ema: Share of the frozen policy that survives a RIPT step; the rest is the current policy.
+    """
+
+    beta: float = 1.0
+    max_advantage: float = 1.0
+    max_drift: float = 0.5
+    ema: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "max_advantage", "max_drift"):
+            require(
+                getattr(self, name) > 0, f"algo.nft.{name} must be > 0, got {getattr(self, name)}"
+            )
+        require(0 <= self.ema < 1, f"algo.nft.ema must be in [0, 1), got {self.ema}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CfgConfig:
+    """Advantage-conditioned flow matching with classifier-free guidance.
+
+    Attributes:
+        uncond_weight: Weight of the unconditional branch, which learns from every rollout.
+        guidance: Guidance while practising; 1 is the conditional branch, 0 the unconditional one.
+        evaluation_guidance: Guidance of the evaluations of the run.
+        windowing_mode: Which decisions of an episode are learnt from: ``all``, the ``last`` one, ``random``
+            ones, or ``slide``: every ``window_stride``-th from the first.
+        window_stride: Decisions from one window to the next under ``slide``.
+        max_windows_per_episode: Most decisions of an episode under ``random`` and ``slide``.
+    """
+
+    uncond_weight: float = 0.1
+    guidance: float = 1.0
+    evaluation_guidance: float = 1.0
+    windowing_mode: Literal["all", "last", "random", "slide"] = "all"
+    window_stride: int = 10
+    max_windows_per_episode: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("uncond_weight", "guidance", "evaluation_guidance"):
+            require(
+                getattr(self, name) >= 0, f"algo.cfg.{name} must be >= 0, got {getattr(self, name)}"
+            )
+        for name in ("window_stride", "max_windows_per_episode"):
+            require(
+                getattr(self, name) >= 1, f"algo.cfg.{name} must be >= 1, got {getattr(self, name)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgoConfig:
+    """The learning rule; docs/objectives.md says which objective reads what.
+
+    Attributes:
+        preset: Published settings (pi0/ript/config/presets.py) for every key of this section that is not given.
+        objective: ``flow_sde`` (policy gradient), ``nft``, ``cfg`` or ``bc`` (imitate successes).
+        rloo_batch_size: K, rollouts per initial state; with 1 the baseline is the mean over the batch.
+        demo_batch_size: G, groups wanted per step.
+        enable_dynamic_sampling: Reject groups in which every rollout ended alike.
+        max_sampling_attempts: At most this many times G groups are tried per step.
+        rollout_skip_threshold: An initial state that was solved by all K rollouts is left out this many
+            times, then tried again; 0 leaves nothing out.
+        num_epochs: Passes over the collected batch.
+        num_minibatches: Optimizer steps per pass.
+        micro_batch_size: Rows per backward pass; changes memory, not the gradient.
+        lr: Learning rate of AdamW.
+        warmup_steps: Optimizer steps over which the learning rate rises linearly.
+        grad_norm_clip: Gradient norm bound.
+        loss_aggregation: ``trajectory`` weighs every episode alike, ``token`` every decision.
+        reference_weight: Weight of the distance from the policy the run began with; 0 switches it off.
+        scored_steps: ``all`` denoise steps are noisy and scored, or ``one``, drawn anew for every decision.
+        ppo_clip_range: Lower clip: ratios below 1 - this are clipped.
+        ppo_clip_high: Upper clip: ratios above 1 + this are clipped.
+        dual_clip: Bound of the ratio for negative advantages; null for none.
+        kl_stop: The update ends when the mean exact KL per transition exceeds this; null for never.
+        draws_per_row: Noise levels per decision and pass.
+        noise: How much noise practice explores with.
+        nft: Settings of ``nft``.
+        cfg: Settings of ``cfg``.
+    """
+
+    preset: PresetName = "none"
+    objective: ObjectiveName = "flow_sde"
+    rloo_batch_size: int = 8
+    demo_batch_size: int = 8
+    enable_dynamic_sampling: bool = True
+    max_sampling_attempts: int = 3
+    rollout_skip_threshold: int = 0
+    num_epochs: int = 2
+    num_minibatches: int = 2
+    micro_batch_size: int = 64
+    lr: float = 3.0e-5
+    warmup_steps: int = 4
+    grad_norm_clip: float = 1.0
+    loss_aggregation: Literal["trajectory", "token"] = "trajectory"
+    reference_weight: float = 0.0
+    scored_steps: Literal["all", "one"] = "all"
+    ppo_clip_range: float = 0.2
+    ppo_clip_high: float = 0.2
+    dual_clip: float | None = 3.0
+    kl_stop: float | None = 0.04
+    draws_per_row: int = 2
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    nft: NftConfig = field(default_factory=NftConfig)
+    cfg: CfgConfig = field(default_factory=CfgConfig)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "rloo_batch_size",
+            "demo_batch_size",
+            "max_sampling_attempts",
+            "num_epochs",
+            "num_minibatches",
+            "micro_batch_size",
+            "draws_per_row",
+        ):
+            self._check(name, getattr(self, name) >= 1, ">= 1")
+        for name in ("lr", "grad_norm_clip", "ppo_clip_range", "ppo_clip_high"):
+            self._check(name, getattr(self, name) > 0, "> 0")
+        for name in ("warmup_steps", "rollout_skip_threshold", "reference_weight"):
+            self._check(name, getattr(self, name) >= 0, ">= 0")
+        self._check("ppo_clip_range", self.ppo_clip_range <= 1, "<= 1")
+        self._check("dual_clip", self.dual_clip is None or self.dual_clip > 1, "> 1 or null")
+        self._check("kl_stop", self.kl_stop is None or self.kl_stop > 0, "> 0 or null")
+        require(
+            self.rloo_batch_size > 1 or not self.enable_dynamic_sampling,
+            "algo.rloo_batch_size 1 leaves no sibling to disagree with: "
+            "set algo.enable_dynamic_sampling to false or algo.rloo_batch_size to >= 2",
+        )
+        self._refuse_unread_knobs()
+
+    def _check(self, name: str, condition: bool, allowed: str) -> None:  # noqa: FBT001
+        require(condition, f"algo.{name} must be {allowed}, got {getattr(self, name)}")
+
+    def _refuse_unread_knobs(self) -> None:
+        untouched = {f.name: f.default for f in fields(self)}
+        untouched |= {"nft": NftConfig(), "cfg": CfgConfig()}
+        for name, readers in READ_BY.items():
+            require(
+                self.objective in readers or getattr(self, name) == untouched[name],
+                f"algo.{name} is set, but objective {self.objective} does not read it; "
+                f"remove it or set algo.objective to {' or '.join(readers)}",
+            )

@@ -1,0 +1,125 @@
+"""The policy as objectives see it: chosen rows of a batch, prefixes kept where they cannot change."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pi0.cache import PrefixCache, join_caches
+from pi0.config import ENV_ACTION_DIM
+from pi0.policy import Pi0Policy
+from pi0.records import Sampling
+from pi0.ript.algo.objective import Rows
+from pi0.ript.types import Batch
+from pi0.sampler import make_schedule
+
+
+class Scorer:
+    """Forward passes over chosen rows; see ``pi0.ript.algo.objective.Model``.
+
+    Everything an objective compares comes from here: one forward function.
+
+    Args:
+        policy: Whose weights are asked.
+        batch: Where the rows are.
+        rows: Which of them; row numbers of all methods count within these.
+        sampling: How the chains were drawn.
+        is_frozen: Prefixes cannot change.
+    """
+
+    def __init__(
+        self, policy: Pi0Policy, batch: Batch, rows: Rows, sampling: Sampling, *, is_frozen: bool
+    ) -> None:
+        self._policy = policy
+        self._sampling = sampling
+        self._inputs = policy.encode(
+            [batch.observations[row] for row in rows], [batch.tasks[row] for row in rows]
+        )
+        self._is_frozen = is_frozen
+        self._kept: PrefixCache | None = None
+        self._schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
+        self._chains = torch.from_numpy(batch.chains[rows]).to(policy.device)
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    @property
+    def chains(self) -> Tensor:
+        """Return the denoising chains of all rows, float32 [n, S + 1, H, A]."""
+        return self._chains
+
+    @property
+    def stds(self) -> Tensor:
+        """Return the standard deviations of the transitions, float32 [S]."""
+        return self._policy.scored_stds(self._sampling)
+
+    @property
+    def times(self) -> Tensor:
+        """Return the denoise times, float32 [S]."""
+        return torch.tensor(self._schedule.times, dtype=torch.float32, device=self._policy.device)
+
+    def keep_prefixes(self, micro_batch_size: int, budget: int) -> None:
+        """Compute the prefixes of all rows now, if they cannot change and fit into ``budget`` bytes."""
+        if not self._is_frozen:
+            return
+        pieces = split(np.arange(len(self._inputs)), micro_batch_size)
+        first = self._read(pieces[0])
+        if first.num_bytes / len(pieces[0]) * len(self._inputs) <= budget:
+            self._kept = join_caches([first, *(self._read(piece) for piece in pieces[1:])])
+
+    def means(self, rows: Rows) -> Tensor:
+        """Return the means of executed transitions, float32 [b, S, h, 7], with gradient where enabled."""
+        prefix, index = self._prefix(rows), torch.from_numpy(rows)
+        chains = self._chains[index.to(self._chains.device)]
+        return self._policy.transition_means(
+            prefix, self._inputs.rows(index), chains, self._sampling
+        )
+
+    def chain_velocities(self, rows: Rows) -> Tensor:
+        """Return the velocities along the chains, float32 [b, S, H, A]."""
+        prefix, index = self._prefix(rows), torch.from_numpy(rows)
+        chains = self._chains[index.to(self._chains.device)]
+        return self._policy.chain_velocities(
+            prefix, self._inputs.rows(index), chains, self._sampling
+        )
+
+    def velocity(self, rows: Rows, x: Tensor, times: Tensor, *, is_conditional: bool) -> Tensor:
+        """Return velocities of executed entries, float32 [b, R, h, 7]."""
+        inputs = self._inputs.rows(torch.from_numpy(rows))
+        guidance = 1.0 if is_conditional else 0.0
+        found = self._policy.velocity(self._prefix(rows), inputs, x, times, guidance=guidance)
+        return found[:, :, : self._policy.card.execute_steps, :ENV_ACTION_DIM]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is trained."""
+        return [p for p in self._policy.network.parameters() if p.requires_grad]
+
+    @contextmanager
+    def holding(self, weights: Sequence[Tensor]) -> Iterator[None]:
+        """Let the policy have other weights inside the block; nothing is copied but devices."""
+        trained = self.parameters()
+        assert len(trained) == len(weights), "the weights belong to other parameters"
+        own = [parameter.data for parameter in trained]
+        try:
+            for parameter, other in zip(trained, weights, strict=True):
+                parameter.data = other.to(parameter.device)
+            yield
+        finally:
+            for parameter, data in zip(trained, own, strict=True):
+                parameter.data = data
+
+    def _prefix(self, rows: Rows) -> PrefixCache:
+        if self._kept is None:
+            return self._read(rows)
+        return self._kept.rows(torch.from_numpy(rows).to(self._chains.device))
+
+    def _read(self, rows: Rows) -> PrefixCache:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
+            return self._policy.prefix(self._inputs.rows(torch.from_numpy(rows)))
+
+
+def split(rows: Rows, size: int) -> list[Rows]:
+    """Return the rows in pieces of at most ``size``."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
