@@ -1,0 +1,26 @@
+"""Settings that only ``build`` turns into something."""
+
+import pytest
+
+from pi0.ript.build import choose_egl_device
+from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
+from pi0.ript.scripts.train_ript_pi0 import create_env_runner
+from tests.env.toys import ToyPolicy
+
+ON_CPU = PolicyConfig(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def no_devices_in_the_environment(monkeypatch):
+    monkeypatch.delenv("MUJOCO_EGL_DEVICE_ID", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_on_a_cpu_the_drawing_device_is_left_to_the_environment():
+    assert choose_egl_device(TrainConfig(policy=ON_CPU)) is None
+
+
+def test_a_configured_drawing_device_reaches_the_runner():
+    config = TrainConfig(policy=ON_CPU, env=EnvConfig(egl_device=3))
+
+    assert create_env_runner(config, ToyPolicy()).egl_device == 3
