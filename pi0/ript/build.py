@@ -151,11 +151,15 @@ def build_trainer(
     run_dir: Path,
     checkpoint: Path | None,
     console: Console,
+    objective: Objective | None = None,
 ) -> Trainer:
-    """Return a trainer, at its beginning or where ``checkpoint`` left it."""
+    """Return a trainer, at its beginning or where ``checkpoint`` left it.
+
+    ``objective`` is a learning rule of one's own; None takes the one that ``algo.objective`` names.
+    """
     tasks = resolve_tasks(config)
     engine = build_engine(config, policy)
-    objective = build_objective(config.algo)
+    objective = objective or build_objective(config.algo)
     mastered = MasteredStates(config.algo.rollout_skip_threshold)
     progression, stopwatch, position = Progression(), Stopwatch(), 0
     if checkpoint is not None:

@@ -2,19 +2,26 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from examples.custom_objective import MAX_WEIGHT, AdvantageWeighted
 from examples.custom_policy import SteeringPolicy, run
 from examples.custom_reward import TimedRunner, timed
 from examples.custom_simulator import GymPool
 from examples.toy_simulator import GOAL, REACHED, STEP, ToyPool, _look, instruct, toy_request
 from pi0.records import Sampling
+from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.engine.single import SingleEngine
 from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.train.update import update
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
+from tests.policy_parts import small_policy
+from tests.train.rows import SAMPLING, draw_batch
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("custom_*.py"))
@@ -118,3 +125,28 @@ def test_policy_example_runs_as_a_program():
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert "noise 0.0: 100% of 64 episodes reached the goal" in done.stdout
+
+
+def test_advantage_weighted_cloning_is_cloning_where_all_advantages_are_zero():
+    algo = AlgoConfig(objective="bc", num_epochs=1, num_minibatches=1, warmup_steps=0)
+    losses = {}
+    # exp(2 * 5) is cut to MAX_WEIGHT, so every row counts ten times.
+    for advantage, weight in ((0.0, 1.0), (5.0, MAX_WEIGHT)):
+        policy = small_policy()
+        batch = draw_batch(policy, 4)
+        batch = replace(batch, advantages=np.full(4, advantage, np.float32))
+        parameters = policy.trainable_parameters(expert_only=True)
+        engine = SingleEngine(parameters, OptimizerConfig(), algo.lr, 0, 1.0)
+        stats = update(
+            policy,
+            engine,
+            batch,
+            AdvantageWeighted(algo),
+            algo,
+            SAMPLING,
+            0,
+            has_frozen_prefix=True,
+        )
+        assert stats.num_optimizer_steps == 1
+        losses[advantage] = stats.loss / weight
+    assert losses[5.0] == pytest.approx(losses[0.0], rel=1e-5)

@@ -24,7 +24,8 @@ from pi0.ript.scripts.exits import run_main
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.run import train_run
 
-logger = logging.getLogger(__name__)
+# Run as a program this module is called __main__, which nobody listens to.
+logger = logging.getLogger("pi0.ript.scripts.train_ript_pi0")
 
 RunnerClass = Callable[..., EnvRunner]
 

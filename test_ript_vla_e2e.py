@@ -1,0 +1,97 @@
+"""Whole runs of the training script: the switch changes the runner and nothing else.
+
+python test_ript_vla_e2e.py
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.verification import run_checks
+
+pytestmark = [pytest.mark.libero, pytest.mark.slow]
+
+ROOT = Path(__file__).parent
+SCRIPT = ROOT / "pi0/ript/scripts/train_ript_pi0.py"
+CONFIGS = ROOT / "pi0/ript/config"
+MACHINE_DEPENDENT = ("time/", "speed/")
+SHORT = ["--task.max_episode_length=70", "--evaluation.rollouts_per_task=2",
+         "--algo.demo_batch_size=1", "--training.num_train_steps=1"]  # fmt: skip
+
+
+@cache
+def run(config, variable="", *flags):
+    """Train and return (log, metrics, evaluations, checkpoint names) of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, SCRIPT, "--config_path", CONFIGS / config, "--output_dir", folder,
+             *SHORT, *flags],
+            env={**os.environ, "USE_RIPT_VLA_RUNNER": variable},
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (run_dir,) = Path(folder).iterdir()
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+        evaluations = sorted((run_dir / "evaluations").glob("*.json"))
+        return (
+            done.stderr,
+            [machine_independent(json.loads(line)) for line in lines],
+            [path.read_text() for path in evaluations],
+            sorted(path.name for path in (run_dir / "checkpoints").iterdir()),
+        )
+
+
+def machine_independent(metrics):
+    return {key: value for key, value in metrics.items() if not key.startswith(MACHINE_DEPENDENT)}
+
+
+def test_serial_configuration_trains():
+    """debug_train_pi0.yaml trains with LIBEROEnvRunner and leaves metrics and a checkpoint."""
+    log, metrics, evaluations, checkpoints = run("debug_train_pi0.yaml")
+    assert "runner: LIBEROEnvRunner, chosen by features.use_ript_vla_runner" in log
+    assert len(metrics) == 1
+    assert len(evaluations) == 2
+    assert {"1", "last"} <= set(checkpoints)
+
+
+def test_parallel_configuration_trains():
+    """debug_train_ript_vla.yaml trains with PI0LiberoRunner."""
+    log, metrics, _, _ = run("debug_train_ript_vla.yaml")
+    assert "runner: PI0LiberoRunner, chosen by features.use_ript_vla_runner" in log
+    assert len(metrics) == 1
+
+
+def test_the_configuration_line_changes_nothing_but_the_runner():
+    """Serial and parallel runs have the same figures and held-out episodes, wall-clock aside."""
+    assert run("debug_train_pi0.yaml")[1:] == run("debug_train_ript_vla.yaml")[1:]
+
+
+def test_the_variable_changes_nothing_but_the_runner():
+    """USE_RIPT_VLA_RUNNER switches both debug configurations, with the same figures."""
+    there = run("debug_train_pi0.yaml", "true")
+    back = run("debug_train_ript_vla.yaml", "false")
+    assert "runner: PI0LiberoRunner, chosen by USE_RIPT_VLA_RUNNER" in there[0]
+    assert "runner: LIBEROEnvRunner, chosen by USE_RIPT_VLA_RUNNER" in back[0]
+    assert there[1:] == run("debug_train_pi0.yaml")[1:]
+    assert back[1:] == run("debug_train_ript_vla.yaml")[1:]
+
+
+def test_an_earlier_configuration_trains():
+    """A configuration of the earlier system, with one rollout per initial state, trains with one override."""
+    name = "../../../tests/config/earlier/debug_train_pi0.yaml"
+    log, metrics, _, _ = run(
+        name, "", "--policy_path=builtin", "--task.benchmark_name=libero_goal",
+        "--task.task_name=turn_on_the_stove", "--algo.demo_batch_size=2",
+    )  # fmt: skip
+    assert "algo.rloo_batch_size is 1" in log
+    assert metrics[0]["rollout/num_episodes"] == 2
+
+
+if __name__ == "__main__":
+    sys.exit(run_checks(globals()))
