@@ -215,7 +215,7 @@ def main() -> int:
     found = {} if arguments.memory else measure_speed(is_quick=arguments.quick)
     found |= measure_memory(is_quick=arguments.quick)
     report(found)
-    write_json(arguments.json, found)
+    write_json(arguments.json, found, is_quick=arguments.quick)
     return 0
 
 

@@ -83,7 +83,8 @@ def main() -> int:
     report(verdicts)
     num_differences = sum(v.num_differences for v in verdicts)
     tasks_found = [{**asdict(v), "num_differences": v.num_differences} for v in verdicts]
-    write_json(arguments.json, {"num_differences": num_differences, "tasks": tasks_found})
+    found = {"num_differences": num_differences, "tasks": tasks_found}
+    write_json(arguments.json, found, is_quick=arguments.quick)
     print("everything is equal" if not num_differences else f"{num_differences} DIFFERENCES")
     return 1 if num_differences else 0
 

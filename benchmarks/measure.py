@@ -100,9 +100,9 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures here")
 
 
-def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
-    """Write figures together with the machine they were measured on; None writes nothing."""
+def write_json(path: Path | None, figures: Mapping[str, Any], *, is_quick: bool) -> None:
+    """Write figures together with how and where they were measured; None writes nothing."""
     if path is not None:
-        content = {**figures, "machine": describe_machine()}
+        content = {**figures, "is_quick": is_quick, "machine": describe_machine()}
         write_atomically(path, json.dumps(content, indent=2) + "\n")
         print(f"wrote {path}")

@@ -247,7 +247,7 @@ def main() -> int:
     found = figures(engine, peers, mean_limits(limits))
     report(found, num_compared)
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes")
-    write_json(arguments.json, found)
+    write_json(arguments.json, found, is_quick=arguments.quick)
     if arguments.plot is not None:
         draw(found, arguments.plot)
     return 0

@@ -76,7 +76,7 @@ def main() -> int:
     ]
     print("\n" + table(("slots", "control steps per second", "range"), rows))
     found = {"setting": arguments.setting, "env_steps_per_s": {str(n): v for n, v in rates.items()}}
-    write_json(arguments.json, found)
+    write_json(arguments.json, found, is_quick=arguments.quick)
     if arguments.plot is not None:
         draw(rates, arguments.setting, arguments.plot)
     return 0
