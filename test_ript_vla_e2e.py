@@ -27,7 +27,7 @@ SHORT = ["--task.max_episode_length=70", "--evaluation.rollouts_per_task=2",
 
 @cache
 def run(config, variable="", *flags):
-    """Train and return (log, metrics, evaluations, checkpoint names) of the run."""
+    """Train and return (log, metrics, evaluations, checkpoint names, folders of films) of the run."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, SCRIPT, "--config_path", CONFIGS / config, "--output_dir", folder,
@@ -44,6 +44,7 @@ def run(config, variable="", *flags):
             [machine_independent(json.loads(line)) for line in lines],
             [path.read_text() for path in evaluations],
             sorted(path.name for path in (run_dir / "checkpoints").iterdir()),
+            sorted(path.parent.name for path in (run_dir / "videos").rglob("*.mp4")),
         )
 
 
@@ -53,7 +54,7 @@ def machine_independent(metrics):
 
 def test_serial_configuration_trains():
     """debug_train_pi0.yaml trains with LIBEROEnvRunner and leaves metrics and a checkpoint."""
-    log, metrics, evaluations, checkpoints = run("debug_train_pi0.yaml")
+    log, metrics, evaluations, checkpoints, _ = run("debug_train_pi0.yaml")
     assert "runner: LIBEROEnvRunner, chosen by features.use_ript_vla_runner" in log
     assert len(metrics) == 1
     assert len(evaluations) == 2
@@ -62,7 +63,7 @@ def test_serial_configuration_trains():
 
 def test_parallel_configuration_trains():
     """debug_train_ript_vla.yaml trains with PI0LiberoRunner."""
-    log, metrics, _, _ = run("debug_train_ript_vla.yaml")
+    log, metrics, *_ = run("debug_train_ript_vla.yaml")
     assert "runner: PI0LiberoRunner, chosen by features.use_ript_vla_runner" in log
     assert len(metrics) == 1
 
@@ -83,14 +84,16 @@ def test_the_variable_changes_nothing_but_the_runner():
 
 
 def test_an_earlier_configuration_trains():
-    """A configuration of the earlier system, with one rollout per initial state, trains with one override."""
+    """A configuration of the earlier system, K = 1, trains with the embedded policy and films practice."""
     name = "../../../tests/config/earlier/debug_train_pi0.yaml"
-    log, metrics, _, _ = run(
+    log, metrics, _, _, films = run(
         name, "", "--policy_path=builtin", "--task.benchmark_name=libero_goal",
         "--task.task_name=turn_on_the_stove", "--algo.demo_batch_size=2",
+        "--override=features.save_video=true",
     )  # fmt: skip
     assert "algo.rloo_batch_size is 1" in log
     assert metrics[0]["rollout/num_episodes"] == 2
+    assert films == ["practice_1"]  # the first initial state, K = 1
 
 
 if __name__ == "__main__":

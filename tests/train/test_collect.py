@@ -137,3 +137,11 @@ def test_no_group_is_tried_in_vain():
         result = _run(_collector(), _uniform_in({1}), slots=slots, newest_first=True)
 
         assert result.groups[-1].initial_state.index == result.num_tried - 1
+
+
+def test_rollouts_of_the_first_groups_are_filmed_where_asked():
+    collector = GroupCollector(
+        _states(), lambda _: 60, AlgoConfig(rloo_batch_size=K, demo_batch_size=G), 42, num_filmed=1
+    )
+    requests = [collector.next_request() for _ in range(K * G)]
+    assert [request.is_filmed for request in requests if request] == [True] * K + [False] * K
