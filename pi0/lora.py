@@ -43,7 +43,7 @@ def add_adapters(
         ValueError: If peft is not installed.
     """
     peft = _import_peft(rank)
-    chosen = [name for name in _linear_names(network.core) if name.startswith(_PARTS[targets])]
+    chosen = _chosen_names(network.core, targets)
     for name in chosen:
         linear = network.core.get_submodule(name)
         linear.weight.data = linear.weight.data.to(network.compute_dtype)
@@ -77,15 +77,26 @@ def merged_tensors(core: nn.Module) -> Mapping[str, Tensor]:
     return tensors
 
 
+def adapted_shapes(core: nn.Module, targets: LoraTargets) -> list[tuple[int, int]]:
+    """Return (inputs, outputs) of every projection that adapters of these targets would sit on."""
+    return [
+        (linear.in_features, linear.out_features)
+        for linear in map(core.get_submodule, _chosen_names(core, targets))
+        if isinstance(linear, nn.Linear)
+    ]
+
+
 def _adapted(core: nn.Module) -> dict[str, Any]:
     return {name: module for name, module in core.named_modules() if hasattr(module, "lora_A")}
 
 
-def _linear_names(core: nn.Module) -> list[str]:
+def _chosen_names(core: nn.Module, targets: LoraTargets) -> list[str]:
     return [
         name
         for name, module in core.named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in _PROJECTIONS
+        if isinstance(module, nn.Linear)
+        and name.rpartition(".")[2] in _PROJECTIONS
+        and name.startswith(_PARTS[targets])
     ]
 
 

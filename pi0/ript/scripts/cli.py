@@ -1,4 +1,4 @@
-"""The ``ript`` command: ``ript train|eval|demos|convert|sft ...``."""
+"""The ``ript`` command: ``ript train|eval|demos|convert|probe|sft ...``."""
 
 import importlib
 import logging
@@ -15,6 +15,8 @@ COMMANDS = {
     "eval": ("pi0.ript.scripts.eval", "measure a policy on held-out initial states"),
     "demos": ("pi0.ript.scripts.demos", "record demonstrations of the scripted experts"),
     "convert": ("pi0.ript.scripts.convert", "write a policy as openpi, LeRobot or transformers do"),
+    "plan": ("pi0.ript.scripts.plan", "say what a run needs in memory before it starts"),
+    "probe": ("pi0.ript.scripts.probe", "measure how much exploration noise reaches the actions"),
     "sft": ("pi0.ript.scripts.sft", "fine-tune a new tiny pi0 on demonstrations"),
 }
 USAGE = "usage: ript COMMAND ...\n" + "".join(

@@ -1,0 +1,167 @@
+"""How much memory a pi0 takes, from its sizes alone: nothing is loaded or allocated.
+
+Counted are the tensors that live at the worst moment of a scoring pass with gradients. Figures are for one
+micro-batch; c is the number of bytes per number of ``compute_dtype``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PI0Config
+from transformers.initialization import no_init_weights
+
+from pi0.lora import LoraTargets, adapted_shapes
+from pi0.network import Pi0Network, dit_sizes, vlm_sizes
+
+FLOAT = 4  # bytes
+ADAM_MOMENTS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedPart:
+    """What practice changes.
+
+    Attributes:
+        has_frozen_prefix: Whether the vision-language model is left as it is.
+        lora_rank: Rank of adapters; 0 trains weights.
+        lora_targets: Where the adapters are.
+        checkpoints_layers: Whether layers are computed again in the backward pass.
+    """
+
+    has_frozen_prefix: bool = True
+    lora_rank: int = 0
+    lora_targets: LoraTargets = "expert"
+    checkpoints_layers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkMemory:
+    """Bytes of a network in training.
+
+    Attributes:
+        weights: All weights as they are stored.
+        gradients: Of what is trained, float32.
+        optimizer: AdamW's two moments, float32.
+        activations: What a scoring pass of one micro-batch keeps for its backward pass, and the most it
+            needs on the way.
+        prefix_per_row: Keys and values that one row's prefix keeps.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    prefix_per_row: int
+
+
+def predict_network(
+    config: PI0Config,
+    *,
+    dtype: torch.dtype,
+    trained: TrainedPart,
+    rows: int,
+    num_steps: int,
+    prefix_tokens: int,
+) -> NetworkMemory:
+    """Return what acting, scoring and updating take.
+
+    Args:
+        config: Sizes of the network.
+        dtype: ``compute_dtype``.
+        trained: What practice changes.
+        rows: Rows of a micro-batch.
+        num_steps: S, denoise steps scored together.
+        prefix_tokens: L.
+    """
+    with torch.device("meta"), no_init_weights():
+        network = Pi0Network(config)
+    network.cast_backbone(dtype)
+    num_trained = _num_trained(network, trained)
+    size = dtype.itemsize
+    suffix = _Stack.of(dit_sizes(config), size, tokens=1 + num_steps * config.chunk_size)
+    seen = num_steps * (prefix_tokens + 1 + config.chunk_size) + prefix_tokens + 1
+    kept, passing = suffix.kept(seen_keys=seen, trained=trained), suffix.passing()
+    if not trained.has_frozen_prefix:
+        text = _Stack.of(vlm_sizes(config).text_config, size, tokens=prefix_tokens)
+        kept += text.kept(seen_keys=prefix_tokens, trained=trained)
+        kept += _vision_bytes(config, size, prefix_tokens)
+        passing = max(passing, text.passing())
+    # embedding and last norm: action, clock and time MLP on the way in, the last norm on the way out
+    kept += 10 * suffix.tokens * suffix.width * FLOAT
+    layers, head = suffix.layers, suffix.head
+    return NetworkMemory(
+        weights=sum(parameter.nbytes for parameter in network.parameters())
+        + (num_trained * FLOAT if trained.lora_rank else 0),
+        gradients=num_trained * FLOAT,
+        optimizer=num_trained * FLOAT * ADAM_MOMENTS,
+        activations=rows * (kept + passing),
+        prefix_per_row=2 * layers * prefix_tokens * head * size,
+    )
+
+
+def _num_trained(network: Pi0Network, trained: TrainedPart) -> int:
+    if trained.lora_rank:
+        shapes = adapted_shapes(network.core, trained.lora_targets)
+        return trained.lora_rank * sum(sum(shape) for shape in shapes)
+    parameters = (
+        network.expert_parameters()
+        if trained.has_frozen_prefix
+        else network.all_trainable_parameters()
+    )
+    return sum(parameter.numel() for parameter in parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stack:
+    """Layers of one Gemma and the tokens of one row that pass through them."""
+
+    layers: int
+    width: int
+    mlp: int
+    heads: int
+    head: int
+    size: int
+    tokens: int
+
+    @classmethod
+    def of(cls, sizes: Any, size: int, tokens: int) -> "_Stack":
+        return cls(
+            layers=sizes.num_hidden_layers,
+            width=sizes.hidden_size,
+            mlp=sizes.intermediate_size,
+            heads=sizes.num_attention_heads,
+            head=sizes.head_dim,
+            size=size,
+            tokens=tokens,
+        )
+
+    def kept(self, seen_keys: int, trained: TrainedPart) -> int:
+        """Return what all layers keep for the backward pass."""
+        one = self._one_layer(seen_keys)
+        if trained.checkpoints_layers:
+            return self.layers * self.tokens * self.width * FLOAT + one
+        return self.layers * one
+
+    def passing(self) -> int:
+        """Return what the backward pass of one MLP has on its hands besides what was kept."""
+        return self.tokens * 5 * self.mlp * self.size
+
+    def _one_layer(self, seen_keys: int) -> int:
+        attention = self.heads * self.head
+        # two residual streams and their normalised copies in float32; the two norms' outputs; the query
+        # as it came and by step, the attention's answer by step and in token order; the MLP's gate, up
+        # and their product
+        per_token = 4 * self.width * FLOAT + self.size * (
+            2 * self.width + 4 * attention + 3 * self.mlp
+        )
+        log_sums = self.heads * FLOAT
+        return self.tokens * (per_token + log_sums) + 2 * seen_keys * self.head * self.size
+
+
+def _vision_bytes(config: PI0Config, size: int, tokens: int) -> int:
+    sizes = vlm_sizes(config).vision_config
+    per_token = 2 * sizes.hidden_size * FLOAT + size * (
+        7 * sizes.hidden_size + 2 * sizes.intermediate_size
+    )
+    return sizes.num_hidden_layers * tokens * per_token

@@ -1,0 +1,93 @@
+"""Say what a run needs in memory before anything is loaded: ``ript plan --config_path FILE [--gpu h200]``."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pi0.checkpoint import find_folder
+from pi0.config import PolicyCard
+from pi0.formats.folder import Choices, Contents, read_folder
+from pi0.ript import build
+from pi0.ript.config.load import load_launch
+from pi0.ript.config.runner_choice import choose_runner
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.env.machine import Machine, read_machine
+from pi0.ript.env.sizing import Sizing, choose_sizing
+from pi0.ript.env.suites import step_limit
+from pi0.ript.train.plan import GIB, GPU_GIB, Item, Place, advice, make_plan
+
+
+def read_checkpoint(config: TrainConfig) -> Contents:
+    """Read everything of the checkpoint but its tensors."""
+    stats, tokenizer = config.norm_stats_path, config.policy.tokenizer_path
+    choices = Choices(
+        protocol=config.policy.protocol,
+        overrides=config.policy.overrides.chosen(),
+        norm_stats_path=None if stats is None else Path(stats),
+        tokenizer_path=None if tokenizer is None else Path(tokenizer),
+    )
+    return read_folder(find_folder(config.policy_path), choices)
+
+
+def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> Sizing:
+    """Return how the chosen runner would spread its simulators."""
+    num_tasks, env = len(build.resolve_tasks(config)), config.env
+    if choose_runner(config, os.environ).name == "serial":
+        scenes = min(env.max_scenes, num_tasks)
+        return Sizing(num_slots=1, num_workers=1, scenes_per_worker=scenes, reason="serial runner")
+    return choose_sizing(
+        config.task.num_parallel_envs,
+        1 if env.backend == "inline" else env.num_workers,
+        max_scenes=env.max_scenes,
+        num_tasks=num_tasks,
+        group_size=config.algo.rloo_batch_size,
+        spec=card.spec,
+        machine=machine,
+    )
+
+
+def device_bytes(gpu: str | None, requested: str) -> int | None:
+    """Return the memory of the named GPU, else of the one that is there; None where learning uses the CPU."""
+    if gpu is not None:
+        return GPU_GIB[gpu] * GIB
+    if requested == "cpu" or not torch.cuda.is_available():
+        return None
+    return torch.cuda.get_device_properties(0).total_memory
+
+
+def print_place(title: str, items: Sequence[Item], available: int) -> bool:
+    """Print the lines of one place and return whether they fit."""
+    needed = sum(item.num_bytes for item in items)
+    print(f"{title}")
+    for item in items:
+        print(f"  {item.name:<18}{item.num_bytes / GIB:10.2f} GiB")
+    verdict = "fits" if needed <= available else "DOES NOT FIT"
+    print(f"  {'together':<18}{needed / GIB:10.2f} GiB of {available / GIB:.2f} GiB: {verdict}")
+    return needed <= available
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the plan."""
+    parser = argparse.ArgumentParser(prog="ript plan", description=__doc__, add_help=False)
+    parser.add_argument("--gpu", choices=sorted(GPU_GIB), help="plan for this card")
+    arguments, rest = parser.parse_known_args(argv)
+    config = load_launch(rest).config
+    contents, machine = read_checkpoint(config), read_machine()
+    sizing = size_simulators(config, contents.card, machine)
+    limit = step_limit(config.task.benchmark_name)
+    items = make_plan(config, contents.card, contents.config, sizing, limit)
+    on_device = device_bytes(arguments.gpu, config.policy.device)
+    print(f"policy {config.policy_path}; {sizing.line}")
+    places: list[tuple[str, set[Place], int]] = [
+        ("device", {"device"}, on_device or 0),
+        ("host", {"host"}, machine.memory_bytes),
+    ]
+    if on_device is None:
+        places = [("host (learning on the CPU)", {"device", "host"}, machine.memory_bytes)]
+    for title, kinds, available in places:
+        some = [item for item in items if item.place in kinds]
+        if not print_place(title, some, available):
+            print(f"  to fit: {advice(some, config)}")

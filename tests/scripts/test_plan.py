@@ -1,0 +1,57 @@
+"""``ript plan`` on the embedded policy: what is printed before anything is loaded."""
+
+import pytest
+
+from pi0.config import PolicyCard
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.scripts import plan
+from pi0.ript.train.plan import Item, advice, decision_bytes, expected_rows
+from tests.policy_parts import small_card
+
+QUICKSTART = ["--config_path", "pi0/ript/config/quickstart.yaml"]
+
+
+def small(**changes: object) -> PolicyCard:
+    return small_card(**changes)
+
+
+def test_a_decision_holds_pictures_state_chain_and_actions():
+    # 2 cameras x 28 x 28 x 3; 9 doubles; 5 x 6 x 9 floats; 4 x 7 floats
+    assert decision_bytes(small(), num_steps=4) == 2 * 28 * 28 * 3 + 72 + 1080 + 112
+
+
+def test_episodes_are_counted_to_their_limit():
+    # 8 groups of 8 rollouts; 101 control steps in chunks of 4 are 26 decisions
+    assert expected_rows(TrainConfig(), small(), step_limit=101) == 64 * 26
+
+
+@pytest.mark.libero
+def test_the_plan_for_a_cpu_has_one_place_and_fits(capsys):
+    plan.main([*QUICKSTART, "--policy.device", "cpu"])
+    text = capsys.readouterr().out
+    for name in ("weights", "gradients", "optimizer", "activations", "prefix cache"):
+        assert name in text
+    assert text.count("together") == 1
+
+
+@pytest.mark.libero
+def test_the_plan_for_a_named_gpu_has_two_places(capsys):
+    plan.main([*QUICKSTART, "--gpu", "h200"])
+    assert "of 141.00 GiB: fits" in capsys.readouterr().out
+
+
+@pytest.mark.libero
+def test_what_does_not_fit_comes_with_a_remedy(capsys):
+    plan.main([*QUICKSTART, "--gpu", "t4", "--algo.micro_batch_size", "20000",
+               "--algo.demo_batch_size", "2000"])  # fmt: skip
+    text = capsys.readouterr().out
+    assert "DOES NOT FIT" in text
+    assert "--algo.micro_batch_size 10000" in text
+
+
+def test_the_remedy_is_for_the_largest_item():
+    items = [
+        Item(name="weights", num_bytes=5, place="device"),
+        Item(name="activations", num_bytes=9, place="device"),
+    ]
+    assert "micro_batch_size 32" in advice(items, TrainConfig())

@@ -1,0 +1,81 @@
+"""Predicted bytes are those of the tensors that really exist."""
+
+import pytest
+import torch
+
+from pi0.memory import TrainedPart, predict_network
+from tests.policy_parts import TASKS, looks, small_policy
+
+ROWS, STEPS = 3, 4
+
+
+def predict(policy, **trained):
+    return predict_network(
+        policy.network.config,
+        dtype=torch.float32,
+        trained=TrainedPart(**trained),
+        rows=ROWS,
+        num_steps=STEPS,
+        prefix_tokens=2 * 4 + policy.card.max_prompt_tokens,
+    )
+
+
+def test_weights_gradients_and_moments_are_those_of_the_parameters():
+    policy = small_policy()
+    parameters = policy.trainable_parameters(expert_only=True)
+    found = predict(policy)
+    assert found.weights == sum(p.nbytes for p in policy.network.parameters())
+    assert found.gradients == sum(p.nbytes for p in parameters)
+    assert found.optimizer == 2 * found.gradients
+
+
+@pytest.mark.parametrize("targets", ["vlm", "expert", "both"])
+def test_adapters_are_counted(targets):
+    pytest.importorskip("peft")
+    policy = small_policy()
+    before = sum(p.nbytes for p in policy.network.parameters())
+    adapters = policy.add_adapters(rank=2, targets=targets, seed=0)
+    frozen = targets == "expert"
+    found = predict(policy, has_frozen_prefix=frozen, lora_rank=2, lora_targets=targets)
+    assert found.gradients == sum(p.nbytes for p in adapters)
+    assert found.weights == before + found.gradients
+
+
+def test_the_prefix_cache_is_counted():
+    policy = small_policy()
+    cache = policy.prefix(policy.encode(looks(ROWS), TASKS[:ROWS]))
+    assert predict(policy).prefix_per_row * ROWS == cache.num_bytes
+
+
+def kept_bytes(policy):
+    """Return the bytes that a scoring pass keeps besides weights and the prefix cache."""
+    inputs = policy.encode(looks(ROWS), TASKS[:ROWS])
+    with torch.no_grad():
+        cache = policy.prefix(inputs)
+    weights = {p.untyped_storage().data_ptr() for p in policy.network.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    card = policy.card
+    x = torch.zeros(ROWS, STEPS, card.horizon, card.action_dim)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        policy.network.velocity(cache, inputs.state, x, torch.linspace(1, 0.25, STEPS))
+    return sum(num_bytes for num_bytes, _ in kept.values())
+
+
+def test_activations_are_what_a_scoring_pass_keeps_and_a_little_more():
+    policy = small_policy()
+    policy.trainable_parameters(expert_only=True)
+    predicted, kept = predict(policy).activations, kept_bytes(policy)
+    # the difference is what the backward pass has on its hands for one layer
+    assert kept <= predicted < 1.35 * kept
+
+
+def test_checkpointing_needs_less():
+    policy = small_policy()
+    assert predict(policy, checkpoints_layers=True).activations < predict(policy).activations
