@@ -68,9 +68,7 @@ def load_policy(
     contents = read_folder(find_folder(path), choices)
     with no_init_weights():
         network = Pi0Network(contents.config)
-    # cast while still empty: what is never touched takes no memory
-    network.cast_backbone(getattr(torch, contents.card.dtype))
-    load_weights(network, contents.tensors)
+    load_weights(network, contents.tensors, getattr(torch, contents.card.dtype))
     return Pi0Policy(
         network=network,
         card=contents.card,
@@ -139,16 +137,27 @@ def save_weights(network: Pi0Network, path: Path, *, dtype: torch.dtype = torch.
     write_atomically(path, lambda file: save_file(tensors, file, metadata={"format": "pt"}))
 
 
-def load_weights(network: Pi0Network, tensors: Mapping[str, StoredTensor]) -> None:
-    """Fill the network from matched tensors; dead ones are not read."""
-    with torch.no_grad():
-        for name, tensor in network.core.state_dict().items():
-            stored = tensors[name]
-            tensor.copy_(stored.read())
-            if not torch.isfinite(tensor).all():
-                raise ValueError(
-                    f"{stored.path}: tensor {name} holds NaN or infinity; use another checkpoint"
-                )
+def load_weights(
+    network: Pi0Network, tensors: Mapping[str, StoredTensor], dtype: torch.dtype
+) -> None:
+    """Fill the network from matched tensors, one at a time; dead ones are not read.
+
+    Args:
+        network: Whatever its parameters hold is thrown away.
+        tensors: By transformers' names.
+        dtype: Precision of the vision-language model, see ``Pi0Network.cast_backbone``.
+    """
+    parameters = dict(network.core.named_parameters())
+    for parameter in parameters.values():
+        parameter.data = parameter.data.new_empty(0)  # so that casting costs nothing
+    network.cast_backbone(dtype)
+    for name, parameter in parameters.items():
+        stored = tensors[name]
+        parameter.data = stored.read().to(parameter.dtype, copy=True).contiguous()
+        if not all(torch.isfinite(end) for end in torch.aminmax(parameter.data)):
+            raise ValueError(
+                f"{stored.path}: tensor {name} holds NaN or infinity; use another checkpoint"
+            )
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -113,23 +113,28 @@ def _lerobot_facts(folder: Path, raw: Mapping[str, Any], chosen: Container[str])
         facts["extra_delta"] = _is_relative(folder, raw)
     pictures = [
         name.rpartition(".")[2]
-        for name, feature in (raw.get("input_features") or {}).items()
-        if feature["type"] == "VISUAL"
+        for name, feature in _mapping(raw.get("input_features")).items()
+        if _mapping(feature).get("type") == "VISUAL"
     ]
     if "cameras" not in chosen and pictures:
         facts["cameras"] = _cameras(folder, pictures)
     return facts
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
 def _norm_mode(folder: Path, raw: Mapping[str, Any]) -> str:
     mapping, path = raw.get("normalization_mapping"), folder / CONFIG
     if (folder / PREPROCESSOR).is_file():
         step = normaliser_step(folder / PREPROCESSOR)
-        settings = step.get("config") or {}
+        settings = _mapping(step.get("config"))
         mapping, path = settings.get("norm_map", mapping), folder / PREPROCESSOR
     if mapping is None:
         return "z_score"
-    modes = {str(mapping.get(kind, "IDENTITY")) for kind in ("STATE", "ACTION")}
+    modes = {str(_mapping(mapping).get(kind, "IDENTITY")) for kind in ("STATE", "ACTION")}
     if len(modes) > 1 or not modes <= NORM_MODES.keys():
         raise ValueError(
             f"{path}: states and actions must share one normalisation of "

@@ -15,6 +15,10 @@ from pi0.network import dit_sizes, vlm_sizes
 
 VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
 _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+# what transformers raises for a value that is no configuration
+_REFUSALS = (
+    StrictDataclassError, AttributeError, IndexError, KeyError, TypeError, ValueError,
+)  # fmt: skip
 _TIME_KEYS = ("min_period", "max_period")
 
 
@@ -63,10 +67,25 @@ def tensor_shapes(config: PI0Config) -> dict[str, tuple[int, ...]]:
 
 def _build(path: Path, raw: dict[str, Any]) -> PI0Config:
     try:
-        return PI0Config.from_dict(raw)
-    except (StrictDataclassError, KeyError, TypeError, ValueError) as error:
+        config = PI0Config.from_dict(_without_dtypes(raw))
+        smallest = min(_measures(config))
+        if smallest >= 1:
+            tensor_shapes(config)
+    except _REFUSALS as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a configuration of pi0 ({reason})") from None
+    if smallest < 1:
+        raise ValueError(f"{path}: every size must be >= 1, got {smallest}")
+    return config
+
+
+def _without_dtypes(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without precisions, which the policy card decides."""
+    return {
+        key: _without_dtypes(value) if isinstance(value, dict) else value
+        for key, value in raw.items()
+        if key not in ("dtype", "torch_dtype")
+    }
 
 
 def _measures(config: PI0Config) -> list[int]:

@@ -126,7 +126,7 @@ def _pipelines(folder: Path) -> Raw | None:
 
 def _state_of(pipeline: Path) -> Raw | None:
     name = normaliser_step(pipeline).get("state_file")
-    if not name:
+    if not isinstance(name, str):
         return None
     if not (pipeline.parent / name).is_file():
         raise FileNotFoundError(

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pi0.checkpoint import load_policy
+from pi0.ript.scripts.exits import is_user_error
 from pi0.tokenizer import build_tiny_tokenizer
 from tests.formats.checkpoints import (
     STATS,
@@ -344,6 +345,27 @@ def test_override_out_of_bounds(openpi):
     assert "'execute_steps' must be in [1, horizon = 6], got 7" in message
 
 
-def test_configuration_that_is_none(openpi):
-    edit_json(openpi / "config.json", lambda c: c["dit_config"].update(hidden_size="wide"))
-    assert "config.json: not a configuration of pi0" in refusal(openpi)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", "wide"),
+        ("intermediate_size", -1),
+        ("id2label", [1]),
+        ("num_hidden_layers", None),
+    ],
+)
+def test_configuration_that_is_none(openpi, key, value):
+    edit_json(openpi / "config.json", lambda c: c["dit_config"].update({key: value}))
+    message = refusal(openpi)
+    assert "config.json: not a configuration of pi0" in message or "every size must" in message
+
+
+@pytest.mark.parametrize("value", [3, None, [], {"a": 1}])
+@pytest.mark.parametrize("key", ["input_features", "normalization_mapping", "chunk_size", "dtype"])
+def test_nonsense_in_lerobots_configuration_is_never_a_traceback(lerobot, key, value):
+    edit_json(lerobot / "config.json", lambda config: config.update({key: value}))
+    try:
+        load_policy(lerobot)
+    except ValueError as error:
+        assert is_user_error(error)
+        assert "\n" not in str(error)

@@ -61,7 +61,7 @@ def test_bad_input_is_one_line_and_exit_2(source, tmp_path, monkeypatch, capsys,
 def test_a_folder_of_openpi_acts_in_the_simulator_with_two_exact_cameras(source, tmp_path):
     done = _ript(
         "eval", "--policy", source, "--suite", "libero_goal", "--tasks", "7", "--episodes", "2",
-        "--num_parallel_envs", "2", "--max_episode_length", "12", "--denoise_steps", "2",
+        "--num_parallel_envs", "2", "--max_episode_length", "12",
         "--output_dir", "out", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -69,6 +69,7 @@ def test_a_folder_of_openpi_acts_in_the_simulator_with_two_exact_cameras(source,
     card = results["policy_card"]
     assert card["layout"] == card["protocol"] == card["resize"] == "openpi"
     assert card["cameras"] == ["agentview", "robot0_eye_in_hand"]
+    assert card["denoise_steps"] == 10  # what openpi uses, because nothing else was asked for
     assert (card["render_size"], card["render_quality"]) == (256, "exact")
     for episode in results["episodes"]:
         # openpi looks again after 5 of its 6 actions: looks at steps 0, 5 and 10 of 12

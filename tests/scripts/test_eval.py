@@ -25,8 +25,6 @@ def _ript(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]
         (["eval", "--suite", "libero_goal", "--tasks", "turn_on_stove"], ["turn_on_the_stove"]),
         (["eval", "--suite", "libero_goal", "--tasks", "7", "--episodes", "0"], ["--episodes"]),
         (["eval", "--suite", "libero_goal", "--policy", "nowhere"], ["nowhere"]),
-        (["eval", "--suite", "libero_goal", "--override", "horizon"], ["KEY=VALUE"]),
-        (["eval", "--suite", "libero_goal", "--override", "horizn=3"], ["horizn", "horizon"]),
         (["sft", "--demos", "nowhere", "--output_dir", "x"], ["nowhere", "ript demos"]),
     ],
 )

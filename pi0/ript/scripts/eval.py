@@ -58,7 +58,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--max_episode_length", type=int, default=None, help="default: the suite's limit"
     )
-    parser.add_argument("--denoise_steps", type=int, default=PolicyConfig().denoise_steps)
+    parser.add_argument(
+        "--denoise_steps", type=int, default=None, help="default: what the policy is meant for"
+    )
     add_policy_flags(parser)
     parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -94,7 +96,7 @@ def to_config(arguments: argparse.Namespace, suite: str) -> TrainConfig:
         ),
         policy=PolicyConfig(
             device=arguments.device,
-            denoise_steps=arguments.denoise_steps,
+            denoise_steps=arguments.denoise_steps or PolicyConfig().denoise_steps,
             protocol=arguments.protocol,
             tokenizer_path=arguments.tokenizer_path,
             overrides=read_overrides(arguments.override),
@@ -139,7 +141,7 @@ def evaluate_suites(
     policy = with_control(loaded, arguments.control, instructions)
     if arguments.output_dir:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    sampling = Sampling(num_steps=arguments.denoise_steps)
+    sampling = Sampling(num_steps=arguments.denoise_steps or loaded.card.denoise_steps)
     progress = make_progress(Console(stderr=True))
     with (
         create_env_runner(configs[0], policy) as runner,
@@ -147,7 +149,7 @@ def evaluate_suites(
     ):
         film = Film((arguments.output_dir or Path()) / "videos", show)
         records = evaluate(lambda source: runner.run(source, sampling), requests, film)
-    return describe_policy(loaded), records
+    return describe_policy(loaded) | {"denoise_steps": sampling.num_steps}, records
 
 
 def main(argv: Sequence[str]) -> None:
