@@ -146,7 +146,8 @@ def main() -> int:
         "![control steps per second over slots](images/engine_slots.png)",
     ]
     text = DOCUMENT.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
-    write_atomically(DOCUMENT, f"{text}\n\n{HEADING}\n\n" + "\n".join(lines) + "\n")
+    figures = "\n".join(lines).replace("\n\n\n", "\n\n")
+    write_atomically(DOCUMENT, f"{text}\n\n{HEADING}\n\n{figures}\n")
     for plot in PLOTS:
         shutil.copyfile(folder / plot, IMAGES / plot)
     print(f"wrote {DOCUMENT.relative_to(ROOT)}")

@@ -53,20 +53,20 @@ def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Draw episodes per minute of every side, with the lower bound as a line."""
+    """Draw episodes per minute of every side, with its bound as a line."""
     rates, limits = found["episodes_per_minute"], found["limit_episodes_per_minute"]
     figure, axes = plt.subplots(figsize=(8, 4))
     values = [rates[name] for name in BARS]
     colours = ["tab:gray" if not name.startswith("engine") else "tab:blue" for name in BARS]
     axes.bar(range(len(BARS)), values, color=colours)
     for position, name in enumerate(BARS):
+        bound = limits.get(name.removeprefix("engine_"), 0.0)
         text = f"{rates[name]:.1f}\n({rates[name] / rates['subproc']:.1f} x)"
-        axes.annotate(text, (position, rates[name]), ha="center", va="bottom")
-        limit = limits.get(name.removeprefix("engine_"))
-        if limit is not None:
-            axes.hlines(limit, position - 0.4, position + 0.4, colors="tab:red", linestyles="--")
+        axes.annotate(text, (position, max(rates[name], bound)), ha="center", va="bottom")
+        if bound:
+            axes.hlines(bound, position - 0.4, position + 0.4, colors="tab:red", linestyles="--")
     axes.set_xticks(range(len(BARS)), list(BARS.values()), fontsize=8)
-    axes.set(ylabel="whole episodes per minute", ylim=(0, 1.2 * max(*values, *limits.values())))
-    axes.set_title("100 control steps, 2 simulator processes; red: lower bound", fontsize=9)
+    axes.set(ylabel="whole episodes per minute", ylim=(0, 1.25 * max(*values, *limits.values())))
+    axes.set_title("100 control steps, 2 simulator processes; red: bound", fontsize=9)
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
