@@ -1,11 +1,15 @@
 """What the documents promise exists: files they link to, settings and modules they name."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pi0.ript.config.decode import known_keys
+from pi0.ript.config.legacy import LEGACY
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.scripts.cli import COMMANDS
 
@@ -14,7 +18,46 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("
 LINK = re.compile(r"\]\(([^)#]+)")
 OVERRIDE = re.compile(r"--((?:\w+\.)+\w+)")
 COMMAND = re.compile(r"^(?:\$ )?ript (\w+)", flags=re.MULTILINE)
-PROJECT_FILE = re.compile(r"(?:pi0|docs|tools)/[\w/]+\.(?:py|yaml|md|sh)")
+PROJECT_FILE = re.compile(r"(?:pi0|docs|tools|examples|tests)/[\w/]+\.(?:py|yaml|md|sh)")
+SECTIONS = {key.split(".")[0] for key in known_keys(TrainConfig) if "." in key}
+# `task.num_parallel_envs` in running text; what has the form of a file name is none.
+KEY = re.compile(rf"`((?:{'|'.join(sorted(SECTIONS))})(?:\.\w+)+)(?:: [^`]*)?`")
+METHODS = {"env.step", "env.reset"}  # LIBERO's, not ours
+# A line "<!-- runs -->" before a block, or "<!-- runs: libero -->" where it needs the simulator.
+BLOCK = re.compile(r"<!-- runs(: libero)? -->\n+```bash\n(.*?)```", flags=re.DOTALL)
+
+
+def is_file(name):
+    return name.endswith((".py", ".yaml", ".json"))
+
+
+def runnable():
+    for path in DOCUMENTS:
+        for number, (needs, commands) in enumerate(BLOCK.findall(path.read_text("utf-8")), 1):
+            marks = [pytest.mark.slow, *([pytest.mark.libero] if needs else [])]
+            yield pytest.param(commands, id=f"{path.stem}-{number}", marks=marks)
+
+
+@pytest.mark.parametrize("commands", list(runnable()))
+def test_block_marked_as_runnable_runs(commands, tmp_path):
+    # What the commands write goes to a folder of links to the project.
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(".") and entry.name != "outputs":
+            (tmp_path / entry.name).symlink_to(entry)
+    environ = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_guides_have_runnable_blocks():
+    assert len(list(runnable())) >= 6
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -34,8 +77,8 @@ def test_document_has_no_figure_left_to_fill_in(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_document_names_only_real_settings_and_commands(path):
     text = path.read_text(encoding="utf-8")
-    keys = {key for key in OVERRIDE.findall(text) if not key.endswith(".py")}
-    assert keys - set(known_keys(TrainConfig)) == set()
+    keys = {key for key in OVERRIDE.findall(text) + KEY.findall(text) if not is_file(key)}
+    assert keys - set(known_keys(TrainConfig)) - set(LEGACY) - METHODS == set()
     assert set(COMMAND.findall(text)) <= set(COMMANDS)
 
 
