@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pi0.ript.algo.selection import is_mixed
+from pi0.ript.algo.selection import MasteredStates, is_mixed
+from pi0.ript.types import InitialState
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,47 @@ def test_share_of_mixed_groups_follows_the_success_rate(
     share = np.mean([is_mixed(group.astype(np.float64)) for group in draws])
 
     assert share == pytest.approx(expected, abs=4 * 0.0035)
+
+
+class TestMasteredStates:
+    def test_a_state_that_was_solved_by_all_is_left_out_then_tried_again(self):
+        states = MasteredStates(num_skips=3)
+        states.add("a", [1.0, 1.0])
+
+        assert [states.skips("a") for _ in range(5)] == [True, True, True, False, False]
+
+    def test_other_states_and_states_with_a_failure_are_not_left_out(self):
+        states = MasteredStates(num_skips=3)
+        states.add("a", [1.0, 1.0])
+        states.add("b", [1.0, 0.0])
+
+        assert not states.skips("b")
+        assert not states.skips("c")
+
+    def test_zero_skips_leave_nothing_out(self):
+        states = MasteredStates(num_skips=0)
+        states.add("a", [1.0, 1.0])
+
+        assert not states.skips("a")
+
+    def test_it_survives_a_checkpoint_among_other_counters(self):
+        states = MasteredStates(num_skips=2)
+        states.add("a", [1.0])
+
+        restored = MasteredStates.restored(2, {"num_episodes": 7, **states.counters()})
+
+        assert [restored.skips("a") for _ in range(3)] == [True, True, False]
+
+    def test_the_key_of_a_state_depends_on_the_situation_only(self):
+        # A stable hash: the same in every process, run and machine.
+        def state(value: float, index: int) -> InitialState:
+            return InitialState(
+                suite="libero_goal",
+                task_id=7,
+                index=index,
+                fixture_seed=0,
+                state=np.array([value, 1.0]),
+            )
+
+        assert state(0.5, 3).key == state(0.5, 4).key == "b6beaacbe2ab8eb2"
+        assert state(0.6, 3).key != state(0.5, 3).key

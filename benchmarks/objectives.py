@@ -1,0 +1,193 @@
+"""Compare the objectives: ``python -m benchmarks.objectives --output_dir DIR``.
+
+Every arm practises the same task from the same policy with the same seeds until it has used the same number
+of simulator steps, through the program that users run. Held-out success is measured every few steps. The
+result is ``objectives.json`` and ``objectives.png``; an interrupted comparison continues where it was.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from pi0.ript.report.jsonl import read_metrics
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "flow_sde": (),
+    # the preset's sampler with the optimizer settings of the other arms, so that only the rule differs
+    "flow_sde one step": ("--algo.scored_steps=one",),
+    "nft": ("--algo.objective=nft",),
+    "cfg": ("--algo.objective=cfg",),
+    "bc": ("--algo.objective=bc",),
+    "parity": ("--algo.preset=parity",),
+}
+STAGES = ("time/collect_s", "time/update_s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is compared; the defaults are the comparison itself, anything smaller tries the script.
+
+    Attributes:
+        config: Configuration that all arms start from.
+        arms: Names of arms.
+        seeds: Run seeds.
+        env_steps: Simulator steps each arm may use for practice.
+        evaluate_every: Practice steps between two evaluations.
+        episodes: Held-out episodes per evaluation.
+        extra: Overrides for all arms, ``--key=VALUE``.
+    """
+
+    config: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    env_steps: int
+    evaluate_every: int
+    episodes: int
+    extra: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Held-out success of one run after growing amounts of practice; first entries are the base policy."""
+
+    arm: str
+    seed: int
+    env_steps: list[int]
+    minutes: list[float]
+    success: list[float]
+
+    def at(self, env_steps: int) -> float:
+        """Return success after some simulator steps, between two evaluations by straight line."""
+        return float(np.interp(env_steps, self.env_steps, self.success))
+
+
+def train(settings: Settings, arm: str, seed: int, folder: Path) -> Curve:
+    """Practise until the simulator steps are used up; a run that was interrupted is continued."""
+    num_steps = 0
+    while True:
+        runs = sorted(folder.glob("run_*"))
+        curve = read_curve(runs[0], arm, seed) if runs else None
+        if curve is not None and curve.env_steps[-1] >= settings.env_steps:
+            return curve
+        if runs:
+            num_steps = max(num_steps, len(read_metrics(runs[0] / "metrics.jsonl")))
+            num_steps -= num_steps % settings.evaluate_every
+        num_steps += settings.evaluate_every
+        where = ["--resume", str(runs[0])] if runs else ["--config_path", settings.config]
+        overrides = () if runs else (f"--output_dir={folder}", "--exp_name=run", *ARMS[arm])
+        command = [sys.executable, "-m", "pi0.ript.scripts.train_ript_pi0", *where, *overrides]
+        if not runs:
+            command += [
+                f"--training.seed={seed}",
+                f"--training.save_freq={settings.evaluate_every}",
+                f"--evaluation.rollouts_per_task={settings.episodes}",
+                "--training.target_success=null",
+                *settings.extra,
+            ]
+        command.append(f"--training.num_train_steps={num_steps}")
+        subprocess.run(command, check=True)
+
+
+def read_curve(run: Path, arm: str, seed: int) -> Curve:
+    """Return what a run directory says."""
+    env_steps, minutes = {0: 0}, {0: 0.0}
+    elapsed_s = 0.0
+    for step, line in enumerate(read_metrics(run / "metrics.jsonl"), start=1):
+        elapsed_s += sum(float(line[stage] or 0) for stage in STAGES)
+        env_steps[step] = int(line["train/num_env_steps"] or 0)
+        minutes[step] = elapsed_s / 60
+    evaluated = sorted(int(path.stem[5:]) for path in (run / "evaluations").glob("step_*.json"))
+    return Curve(
+        arm=arm,
+        seed=seed,
+        env_steps=[env_steps[step] for step in evaluated],
+        minutes=[minutes[step] for step in evaluated],
+        success=[success(run / "evaluations" / f"step_{step}.json") for step in evaluated],
+    )
+
+
+def success(path: Path) -> float:
+    """Return the share of successful episodes of an evaluation."""
+    outcomes = [episode["outcome"] for episode in json.loads(path.read_text())["episodes"]]
+    done = [outcome for outcome in outcomes if outcome != "crashed"]
+    return done.count("success") / len(done)
+
+
+def table(curves: list[Curve], env_steps: int) -> str:
+    """Return success before and after equal simulator steps, mean and range over seeds."""
+    lines = [f"{'arm':<20}{'base':>8}{'after':>8}{'least':>8}{'most':>8}{'minutes':>9}"]
+    for arm in dict.fromkeys(curve.arm for curve in curves):
+        mine = [curve for curve in curves if curve.arm == arm]
+        after = [curve.at(env_steps) for curve in mine]
+        minutes = np.mean([np.interp(env_steps, c.env_steps, c.minutes) for c in mine])
+        base = np.mean([curve.success[0] for curve in mine])
+        lines.append(
+            f"{arm:<20}{base:>8.3f}{np.mean(after):>8.3f}{min(after):>8.3f}{max(after):>8.3f}{minutes:>9.1f}"
+        )
+    return "\n".join(lines)
+
+
+def plot(curves: list[Curve], path: Path) -> None:
+    """Draw held-out success over simulator steps and over minutes of practice."""
+    figure, (over_steps, over_time) = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    arms = list(dict.fromkeys(curve.arm for curve in curves))
+    for curve in curves:
+        label = curve.arm if curve.seed == curves[0].seed else None
+        style = {"marker": "o", "markersize": 3, "alpha": 0.8, "color": f"C{arms.index(curve.arm)}"}
+        over_steps.plot(curve.env_steps, curve.success, label=label, **style)
+        over_time.plot(curve.minutes, curve.success, **style)
+    over_steps.set(xlabel="simulator steps of practice", ylabel="held-out success", ylim=(0, 1))
+    over_time.set(xlabel="minutes of practice")
+    over_steps.legend(loc="lower right", fontsize=8)
+    for axes in (over_steps, over_time):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def parse() -> tuple[Path, Settings]:
+    """Return output folder and settings; flags that are not known here are passed on to every run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--config", default="pi0/ript/config/quickstart.yaml")
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--env_steps", type=int, default=100_000)
+    parser.add_argument("--evaluate_every", type=int, default=5)
+    parser.add_argument("--episodes", type=int, default=100)
+    given, extra = parser.parse_known_args()
+    return given.output_dir, Settings(
+        config=given.config,
+        arms=tuple(given.arms),
+        seeds=tuple(given.seeds),
+        env_steps=given.env_steps,
+        evaluate_every=given.evaluate_every,
+        episodes=given.episodes,
+        extra=tuple(extra),
+    )
+
+
+def main() -> None:
+    """Run all arms and write the comparison."""
+    output, settings = parse()
+    curves: list[Curve] = []
+    for seed in settings.seeds:
+        for arm in settings.arms:
+            folder = output / arm.replace(" ", "_") / f"seed_{seed}"
+            curves.append(train(settings, arm, seed, folder))
+            content = {"settings": asdict(settings), "curves": [asdict(curve) for curve in curves]}
+            (output / "objectives.json").write_text(json.dumps(content, indent=1) + "\n")
+    plot(curves, output / "objectives.png")
+    print(table(curves, settings.env_steps))
+
+
+if __name__ == "__main__":
+    main()
