@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PI0Config, PI0ForConditionalGeneration
 
-from pi0.config import PolicyCard
-from pi0.network import Pi0Network, dead_tensor_names, dit_sizes, vlm_sizes
+from pi0.network import Pi0Network, dead_tensor_names, vlm_sizes
 
 Size = Literal["tiny", "middle", "full"]
 NUM_CAMERAS = 2
@@ -46,6 +45,16 @@ class Looks:
     is_valid: Tensor
     state: Tensor
     noise: Tensor
+
+    def to(self, device: torch.device) -> "Looks":
+        """Return the looks on a device."""
+        return Looks(
+            pixels=self.pixels.to(device),
+            token_ids=self.token_ids.to(device),
+            is_valid=self.is_valid.to(device),
+            state=self.state.to(device),
+            noise=self.noise.to(device),
+        )
 
     def with_masked_camera(self) -> tuple["Looks", Tensor]:
         """Return the looks with a third, masked camera, as pi0 is served with, and bool [B, N + 1]."""

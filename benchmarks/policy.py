@@ -1,0 +1,207 @@
+"""Decisions and scorings per second against transformers' own PI0, on the very same weights and inputs.
+
+    python -m benchmarks.policy [--quick] [--json FILE] [--memory] [--precision] [--sizes tiny middle full]
+
+transformers samples twice: with the two pictures LIBERO has, and with the third, masked picture that pi0
+checkpoints are served with. ``full`` needs a GPU.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from transformers import PI0ForConditionalGeneration
+
+from benchmarks.measure import (
+    add_output_arguments,
+    interleaved,
+    median_ratio,
+    seconds,
+    table,
+    write_json,
+)
+from benchmarks.models import Looks, Size, make_looks, our_network, reference_model
+from benchmarks.policy_memory import measure_apart
+from benchmarks.policy_precision import measure_precision
+from pi0.network import Pi0Network
+
+STEPS = 10  # of transformers' and openpi's default sampling
+PACKED = (1, 4, 10)
+BATCH = {"tiny": 8, "middle": 8, "full": 32}
+SCORED_ROWS = {"tiny": 8, "middle": 4, "full": 16}
+GPU_BATCHES = (1, 8, 32, 64)
+
+
+@torch.inference_mode()
+def sample_ours(network: Pi0Network, looks: Looks) -> Tensor:
+    """Return chunks [B, H, A] as ``Pi0Policy`` draws them without noise."""
+    cache = network.prefix(looks.pixels, looks.token_ids, looks.is_valid)
+    layout = network.layout(cache, 1, is_static=True)
+    clocks = network.clocks(torch.linspace(1.0, 1.0 / STEPS, STEPS, device=looks.state.device))
+    x = looks.noise
+    for step in range(STEPS):
+        x = x - network.denoise(cache, looks.state, x, clocks[step], layout).float() / STEPS
+    return x
+
+
+def sample_theirs(
+    model: PI0ForConditionalGeneration, looks: Looks, is_real: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Return chunks of transformers' ``sample_actions``."""
+    return model.sample_actions(
+        state=looks.state.to(dtype),
+        input_ids=looks.token_ids,
+        pixel_values=looks.pixels.to(dtype),
+        noise=looks.noise.to(dtype),
+        attention_mask=looks.is_valid.long(),
+        pixel_attention_mask=is_real,
+        num_steps=STEPS,
+    )
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    """Return the wall seconds of a call, its work on the device included."""
+
+    def whole() -> None:
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return seconds(whole)
+
+
+def measure_sampling(
+    reference: PI0ForConditionalGeneration, network: Pi0Network, looks: Looks, rounds: int
+) -> dict[str, Any]:
+    """Return decisions per second of both and the largest difference between their chunks."""
+    device, dtype = looks.state.device, network.compute_dtype
+    two = torch.ones(looks.pixels.shape[:2], dtype=torch.bool, device=device)
+    wide, is_real = looks.with_masked_camera()
+    sides = {
+        "theirs": partial(sample_theirs, reference, looks, two, dtype),
+        "theirs_masked": partial(sample_theirs, reference, wide, is_real, dtype),
+        "ours": partial(sample_ours, network, looks),
+    }
+    answers = {name: side() for name, side in sides.items()}  # and a first call that is not timed
+    times = interleaved({n: partial(timed, s, device) for n, s in sides.items()}, rounds)
+    rows = len(looks.state)
+    return {
+        "rows": rows,
+        **{f"{n}_decisions_per_s": rows / statistics.median(t) for n, t in times.items()},
+        "speedup": median_ratio(times["theirs_masked"], times["ours"]),
+        "speedup_two_cameras": median_ratio(times["theirs"], times["ours"]),
+        "max_difference": max(
+            float((answers[name].float() - answers["ours"]).abs().max())
+            for name in ("theirs", "theirs_masked")
+        ),
+    }
+
+
+def score(network: Pi0Network, looks: Looks, num_steps: int) -> None:
+    """Read prefixes without and score S steps with gradients, then go back."""
+    with torch.no_grad():
+        cache = network.prefix(looks.pixels, looks.token_ids, looks.is_valid)
+    x = looks.noise[:, None].expand(-1, num_steps, -1, -1)
+    times = torch.linspace(1.0, 1.0 / num_steps, num_steps, device=looks.state.device)
+    network.velocity(cache, looks.state, x, times).square().mean().backward()
+    network.zero_grad(set_to_none=True)
+
+
+def measure_scoring(network: Pi0Network, looks: Looks, rounds: int) -> dict[str, Any]:
+    """Return scorings per second of S packed steps and their cost relative to one step."""
+    network.requires_grad_(requires_grad=False)
+    for parameter in network.expert_parameters():
+        parameter.requires_grad = True
+    device = looks.state.device
+    sides = {f"s{s}": partial(timed, partial(score, network, looks, s), device) for s in PACKED}
+    for side in sides.values():
+        side()
+    times = interleaved(sides, rounds)
+    rows = len(looks.state)
+    return {
+        "rows": rows,
+        **{f"scorings_per_s_{n}": rows / statistics.median(t) for n, t in times.items()},
+        **{f"cost_{n}": median_ratio(times[n], times["s1"]) for n in ("s4", "s10")},
+    }
+
+
+def measure_size(size: Size, device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """Return the figures of one size, one entry per batch."""
+    reference = reference_model(size)
+    network = our_network(reference, size)
+    if device.type == "cuda":
+        network.cast_backbone(torch.bfloat16)
+        reference = reference.to(device, torch.bfloat16)
+    network = network.to(device)
+    batches = GPU_BATCHES if device.type == "cuda" else (BATCH[size],)
+    figures = []
+    for rows in batches:
+        looks = make_looks(network.config, rows).to(device)
+        figures.append({"size": size, **measure_sampling(reference, network, looks, rounds)})
+    scored = make_looks(network.config, SCORED_ROWS[size]).to(device)
+    figures[-1]["scoring"] = measure_scoring(network, scored, rounds)
+    return figures
+
+
+def print_figures(figures: Sequence[dict[str, Any]]) -> None:
+    """Print both tables."""
+    columns = (
+        "size", "rows", "theirs_masked_decisions_per_s", "theirs_decisions_per_s",
+        "ours_decisions_per_s", "speedup", "speedup_two_cameras", "max_difference",
+    )  # fmt: skip
+    print(table(columns, [[entry[name] for name in columns] for entry in figures]), "\n")
+    scored = [entry for entry in figures if "scoring" in entry]
+    names = ("rows", "scorings_per_s_s1", "scorings_per_s_s4", "scorings_per_s_s10", "cost_s4")
+    names += ("cost_s10",)
+    rows = [[entry["size"], *(entry["scoring"][name] for name in names)] for entry in scored]
+    print(table(("size", *names), rows), "\n")
+
+
+def summary(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the headline figures of the middle size on a CPU."""
+    chosen = [entry for entry in figures if entry["size"] == "middle" and entry["rows"] == 8]
+    if not chosen or "scoring" not in chosen[0]:
+        return {}
+    return {
+        "sampling_speedup_b8_middle": chosen[0]["speedup"],
+        "sampling_speedup_b8_middle_two_cameras": chosen[0]["speedup_two_cameras"],
+        "packed_scoring_cost_s4": chosen[0]["scoring"]["cost_s4"],
+        "packed_scoring_cost_s10": chosen[0]["scoring"]["cost_s10"],
+    }
+
+
+def main() -> None:
+    """Measure what was asked for, print it and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add_output_arguments(parser)
+    parser.add_argument("--sizes", nargs="+", choices=get_args(Size), default=["tiny", "middle"])
+    parser.add_argument("--memory", action="store_true", help="predicted against measured memory")
+    parser.add_argument(
+        "--precision", action="store_true", help="bfloat16 against float32 by layer"
+    )
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if "full" in arguments.sizes and device.type == "cpu":
+        parser.error("--sizes full needs a GPU; leave it out")
+    rounds = 3 if arguments.quick else 7
+    content: dict[str, Any] = {"threads": torch.get_num_threads(), "device": str(device)}
+    if arguments.memory:
+        steps = [measure_apart("middle", 8, 4, checkpoints=flag) for flag in (False, True)]
+        print(table(tuple(steps[0]), [list(step.values()) for step in steps]))
+        content["memory"] = steps
+    elif arguments.precision:
+        content["precision"] = measure_precision("middle", rows=2)
+        print(table(("layer", "relative difference"), content["precision"]["layers"]))
+    else:
+        figures = [f for size in arguments.sizes for f in measure_size(size, device, rounds)]
+        print_figures(figures)
+        content |= summary(figures) | {"sizes": figures}
+    write_json(arguments.json, content, is_quick=arguments.quick)
+
+
+if __name__ == "__main__":
+    main()
