@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
@@ -145,3 +146,73 @@ def test_rollouts_of_the_first_groups_are_filmed_where_asked():
     )
     requests = [collector.next_request() for _ in range(K * G)]
     assert [request.is_filmed for request in requests if request] == [True] * K + [False] * K
+
+
+class TestWhatWasTried:
+    @pytest.mark.parametrize(
+        ("outcome", "phrase"),
+        [
+            ("success", "6 succeeded throughout, 0 failed throughout"),
+            ("failure", "0 succeeded throughout, 6 failed throughout"),
+        ],
+    )
+    def test_a_source_that_never_disagrees_says_why_nothing_was_accepted(
+        self, outcome: Outcome, phrase: str
+    ):
+        result = _run(_collector(), lambda _: outcome, slots=3, newest_first=True)
+
+        assert result.description == (
+            f"ended by attempt budget: 6 groups tried, 0 accepted, {phrase}, 0 crashed"
+        )
+
+    def test_crashed_groups_are_neither(self):
+        result = _run(_collector(), lambda _: "crashed", slots=3, newest_first=False)
+
+        assert (result.num_all_success, result.num_all_failure, result.num_crashed) == (0, 0, 6)
+
+
+class TestMasteredStates:
+    """The toy source deals the states 0, 1, 2, ... over and over."""
+
+    @staticmethod
+    def _collect(mastered: MasteredStates, num_states: int = 3) -> list[int]:
+        numbers = itertools.count()
+
+        def next_state() -> InitialState:
+            index = next(numbers) % num_states
+            return InitialState(
+                suite="s", task_id=0, index=index, fixture_seed=0, state=np.array([float(index)])
+            )
+
+        algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
+        collector = GroupCollector(next_state, lambda _: 60, algo, 42, mastered=mastered)
+        tried: list[int] = []
+
+        def verdict(request: EpisodeRequest) -> Outcome:
+            index = request.initial_state.index
+            if request.rollout == 0:
+                tried.append(index)
+            return "success" if index == 1 else _second_of_each(request)
+
+        _run(collector, verdict, slots=1, newest_first=False)
+        return tried
+
+    def test_a_solved_state_is_passed_over_the_given_number_of_times(self):
+        mastered = MasteredStates(num_skips=2)
+
+        # State 1 is solved in the first collection. The second passes over it once to fill three groups
+        # (0, 2, 0), the third once more; the fourth tries it again.
+        tried = [self._collect(mastered) for _ in range(4)]
+
+        assert tried == [[0, 1, 2], [0, 2, 0], [0, 2, 0], [0, 1, 2]]
+
+    def test_a_source_of_solved_states_only_still_deals(self):
+        mastered = MasteredStates(num_skips=3, skips_left={})
+        for index in range(3):
+            state = InitialState(
+                suite="s", task_id=0, index=index, fixture_seed=0, state=np.array([float(index)])
+            )
+            mastered.add(state.key, [1.0])
+
+        assert self._collect(mastered) == [0, 1, 2]
+        assert not mastered.skips("anything else")

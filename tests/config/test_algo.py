@@ -1,0 +1,122 @@
+"""The section ``algo``: noise, presets, and knobs that would have no effect."""
+
+import pytest
+
+from pi0.ript.config.algo import AlgoConfig, CfgConfig, NftConfig, NoiseConfig
+from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.load import load_config, read_config, save_config
+from pi0.ript.config.presets import PRESETS
+from pi0.ript.config.schema import TrainConfig
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Return a function that loads ``algo`` settings from a file and overrides."""
+
+    def load_algo(text: str, *overrides: str) -> AlgoConfig:
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return load_config(["--config_path", str(path), *overrides]).algo
+
+    return load_algo
+
+
+class TestNoise:
+    def test_it_is_half_unless_said_otherwise(self):
+        assert NoiseConfig().scale_at(1, denoise_steps=4) == 0.5
+
+    @pytest.mark.parametrize(
+        ("denoise_steps", "final_std", "scale"),
+        [(4, 0.144338, 0.5), (5, 0.111803, 0.5), (10, 0.1, 0.948683)],
+    )
+    def test_final_std_is_the_standard_deviation_of_the_last_step(
+        self, denoise_steps: int, final_std: float, scale: float
+    ):
+        # std = a * d / sqrt(1 - d), d = 1 / S; so a = 0.1 * sqrt(0.9) / 0.1 = 0.949 for ten steps.
+        noise = NoiseConfig(final_std=final_std)
+        assert noise.scale_at(1, denoise_steps) == pytest.approx(scale, rel=1e-4)
+
+    def test_it_falls_linearly_and_then_stays(self):
+        # 0.4 falling to a quarter over 3 steps: 0.4, 0.3, 0.2, 0.1, 0.1.
+        noise = NoiseConfig(scale=0.4, anneal_to=0.25, anneal_steps=3)
+        found = [noise.scale_at(step, 4) for step in range(1, 6)]
+        assert found == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.1])
+
+    @pytest.mark.parametrize("settings", [
+        {"scale": 0.0},
+        {"final_std": 0.0},
+        {"final_std": 1.01},
+        {"scale": 0.5, "final_std": 0.1},
+        {"anneal_to": 0.5},
+        {"anneal_steps": 3},
+        {"anneal_to": 0.0, "anneal_steps": 3},
+    ])  # fmt: skip
+    def test_what_makes_no_sense_is_refused(self, settings: dict[str, float]):
+        with pytest.raises(ValueError, match=r"^algo\.noise"):
+            NoiseConfig(**settings)
+
+
+class TestBadSettings:
+    @pytest.mark.parametrize(("key", "value"), [
+        ("rloo_batch_size", 0), ("ppo_clip_range", -0.2), ("ppo_clip_high", 0.0), ("ppo_clip_range", 1.5),
+        ("dual_clip", 1.0), ("kl_stop", 0.0), ("reference_weight", -1.0), ("draws_per_row", 0),
+        ("rollout_skip_threshold", -1),
+    ])  # fmt: skip
+    def test_the_message_names_key_and_value(self, key: str, value: float):
+        with pytest.raises(ValueError, match=rf"algo\.{key} .*{value}"):
+            AlgoConfig(**{key: value})
+
+    def test_one_rollout_per_state_cannot_disagree_with_itself(self):
+        with pytest.raises(ValueError, match="enable_dynamic_sampling"):
+            AlgoConfig(rloo_batch_size=1)
+        assert AlgoConfig(rloo_batch_size=1, enable_dynamic_sampling=False).rloo_batch_size == 1
+
+    def test_an_unknown_objective_is_refused_with_the_known_ones(self, load):
+        with pytest.raises(ConfigError, match="flow_sde, nft, cfg, bc"):
+            load("algo: {objective: ppo}")
+
+
+class TestKnobsThatAreNotRead:
+    @pytest.mark.parametrize(("objective", "settings"), [
+        ("flow_sde", {"draws_per_row": 3}),
+        ("flow_sde", {"nft": NftConfig(beta=0.1)}),
+        ("flow_sde", {"cfg": CfgConfig(guidance=1.5)}),
+        ("nft", {"ppo_clip_range": 0.1}),
+        ("nft", {"kl_stop": 0.1}),
+        ("cfg", {"dual_clip": None}),
+        ("bc", {"scored_steps": "one"}),
+        ("bc", {"cfg": CfgConfig(windowing_mode="last")}),
+    ])  # fmt: skip
+    def test_setting_one_is_an_error_that_names_who_reads_it(self, objective: str, settings: dict):
+        (key,) = settings
+        with pytest.raises(ValueError, match=rf"algo\.{key} is set, but objective {objective}"):
+            AlgoConfig(objective=objective, **settings)
+
+    @pytest.mark.parametrize("objective", ["flow_sde", "nft", "cfg", "bc"])
+    def test_defaults_belong_to_every_objective(self, objective: str):
+        assert AlgoConfig(objective=objective).objective == objective
+
+
+class TestPresets:
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_a_preset_sets_what_it_says(self, load, name: str):
+        algo = load(f"algo: {{preset: {name}}}")
+        for key, value in PRESETS[name].items():
+            found = getattr(algo, key)
+            assert (found == NoiseConfig(**value)) if isinstance(value, dict) else (found == value)
+
+    def test_given_keys_win_over_the_preset(self, load):
+        algo = load("algo: {preset: parity, lr: 1e-4}", "--algo.num_epochs=7")
+        assert (algo.lr, algo.num_epochs, algo.scored_steps) == (1e-4, 7, "one")
+
+    def test_it_can_be_given_on_the_command_line(self, load):
+        assert load("algo: {lr: 1e-4}", "--algo.preset=paper").ppo_clip_range == 0.1
+
+    def test_a_resolved_configuration_reads_back_the_same(self, tmp_path, load):
+        config = TrainConfig(algo=load("algo: {preset: released}"))
+        save_config(config, tmp_path / "resolved.yaml")
+        assert read_config(tmp_path / "resolved.yaml") == config
+
+    def test_an_unknown_preset_is_refused(self, load):
+        with pytest.raises(ConfigError, match="none, parity, paper, released"):
+            load("algo: {preset: grpo}")
