@@ -1,6 +1,10 @@
 """Ready-set batching against lock-step: the same episodes, lengths spread 1 : 4, on one pool.
 
-python -m benchmarks.scheduler [--quick] [--json FILE] [--slots 16] [--workers 2]
+    python benchmarks/scheduler.py [--quick] [--json FILE] [--slots 16] [--workers 2]
+
+Lock-step comes in two forms. ``resting``: a simulator whose episode has ended does nothing until the
+round is over. ``stepping``: it keeps being stepped, drawn and answered until the longest episode of
+the round has ended, as in vector environments whose members are reset together.
 """
 
 import argparse
@@ -10,8 +14,12 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+if not __package__:  # started as a script, which sees its own folder only
+    sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
 
@@ -24,9 +32,8 @@ from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 
 SUITE, TASK_ID = "libero_goal", 7
-# Control steps, 1 : 4; skewed as in practice, where most episodes succeed and some run to the limit.
-LENGTHS = {"even": (20, 40, 60, 80), "skewed": (20, 20, 20, 80)}
-SCHEDULES: tuple[Schedule, ...] = ("ready", "lockstep")
+LENGTHS = (20, 40, 60, 80)  # control steps, as many episodes of each
+MODES: dict[str, Schedule] = {"ready": "ready", "resting": "lockstep", "stepping": "lockstep"}
 
 
 def requests(num_episodes: int, lengths: Sequence[int]) -> list[EpisodeRequest]:
@@ -40,6 +47,17 @@ def requests(num_episodes: int, lengths: Sequence[int]) -> list[EpisodeRequest]:
             rollout=n,
         )
         for n in order
+    ]
+
+
+def stepped_on(todo: Sequence[EpisodeRequest], slots: int) -> list[EpisodeRequest]:
+    """Return the episodes as long as the longest of their round of ``slots``."""
+    rounds = [todo[first : first + slots] for first in range(0, len(todo), slots)]
+    longest = [max(request.max_steps for request in members) for members in rounds]
+    return [
+        replace(request, max_steps=steps)
+        for members, steps in zip(rounds, longest, strict=True)
+        for request in members
     ]
 
 
@@ -79,38 +97,48 @@ def compare(
     todo: Sequence[EpisodeRequest],
     num_repeats: int,
 ) -> dict[str, Any]:
-    """Measure both schedules in turns on a warm pool and return the median rates."""
-    runs: dict[str, list[dict[str, Any]]] = {schedule: [] for schedule in runners}
+    """Measure all modes in turns on a warm pool and return the median rates."""
+    runs: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
     for _ in range(num_repeats):
-        for schedule, runner in runners.items():
-            runs[schedule].append(measure(runner, pool, todo))
-    digests = [run.pop("digests") for rows in runs.values() for run in rows]
-    assert all(digest == digests[0] for digest in digests), "the schedule changed an episode"
+        for mode, schedule in MODES.items():
+            wanted = stepped_on(todo, pool.num_slots) if mode == "stepping" else todo
+            runs[mode].append(measure(runners[schedule], pool, wanted))
+    _require_same_episodes([run.pop("digests") for rows in runs.values() for run in rows])
     rates = {
-        schedule: statistics.median(run["episodes_per_minute"] for run in rows)
-        for schedule, rows in runs.items()
+        mode: statistics.median(run["episodes_per_minute"] for run in rows)
+        for mode, rows in runs.items()
     }
     return {
         "num_episodes": len(todo),
         "episodes_per_minute": rates,
-        "ready_over_lockstep": rates["ready"] / rates["lockstep"],
+        "ready_over_resting": rates["ready"] / rates["resting"],
+        "ready_over_stepping": rates["ready"] / rates["stepping"],
         "runs": runs,
     }
 
 
-def describe(name: str, result: dict[str, Any]) -> str:
-    """Return the figures of one spread of lengths as lines of text."""
+def _require_same_episodes(runs: Sequence[dict[int, list[str]]]) -> None:
+    """Compare all runs with the first; a simulator that is stepped on only adds to the end."""
+    for run in runs[1:]:
+        for rollout, wanted in runs[0].items():
+            assert run[rollout][: len(wanted)] == wanted, "the schedule changed an episode"
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Return the figures as lines of text."""
     lines: list[str] = []
-    for schedule in SCHEDULES:
-        metrics = result["runs"][schedule][-1]["metrics"]
+    for mode in MODES:
+        metrics = result["runs"][mode][-1]["metrics"]
         busy = [f"{metrics[key]:.2f}" for key in metrics if key.endswith("_busy_share")]
         lines.append(
-            f"{name:7s} {schedule:9s} {result['episodes_per_minute'][schedule]:7.1f} episodes/min"
+            f"{mode:9s} {result['episodes_per_minute'][mode]:7.1f} episodes/min"
             f"   batch fill {metrics['speed/policy_batch_fill']:.2f}   workers busy {' '.join(busy)}"
         )
-    return "\n".join(
-        [*lines, f"{name:7s} ready / lockstep = {result['ready_over_lockstep']:.2f}\n"]
-    )
+    lines += [
+        f"ready / lock-step, {mode}: {result[f'ready_over_{mode}']:.2f}"
+        for mode in ("resting", "stepping")
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -126,16 +154,14 @@ def main(argv: Sequence[str]) -> None:
     job = SETTINGS["quickstart"](Job(side="engine", suite=SUITE, task_id=TASK_ID))
     policy = FirstCameraPolicy(job.spec)
     runners: dict[Schedule, PI0LiberoRunner] = {
-        schedule: make_runner(schedule, policy, arguments.slots) for schedule in SCHEDULES
+        schedule: make_runner(schedule, policy, arguments.slots) for schedule in MODES.values()
     }
-    results: dict[str, Any] = {"slots": arguments.slots, "workers": arguments.workers}
     with ProcessPool(policy.spec, arguments.slots, arguments.workers, max_scenes=1) as pool:
         # Builds the scenes and settles the initial states.
         measure(runners["ready"], pool, requests(2 * arguments.slots, (20,)))
-        for name, lengths in LENGTHS.items():
-            todo = requests(num_episodes, lengths)
-            results[name] = compare(pool, runners, todo, num_repeats)
-            sys.stdout.write(describe(name, results[name]))
+        results = compare(pool, runners, requests(num_episodes, LENGTHS), num_repeats)
+    results |= {"slots": arguments.slots, "workers": arguments.workers}
+    sys.stdout.write(describe(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 
