@@ -100,7 +100,8 @@ def _measured(job: Job, result: dict[str, Any], tried: dict[Threads, float]) -> 
     best = max(tried, key=tried.__getitem__)
     rates = {str(threads): rate for threads, rate in tried.items()}
     for threads, rate in rates.items():
-        print(f"{job.side}, {job.quality}, {threads}: {rate:.2f} episodes per minute", flush=True)
+        pictures = f"{len(job.cameras)} x {job.size} px {job.quality}"
+        print(f"{job.side}, {pictures}, {threads}: {rate:.2f} episodes per minute", flush=True)
     return Measured(
         job=job, threads=best, result=result, episodes_per_minute=tried[best], tried=rates
     )
