@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pi0.ript.algo.flow_sde import clip_fraction, clipped_surrogate, gaussian_kl, log_ratio
+from pi0.ript.algo.flow_sde import (
+    clip_fraction,
+    clipped_surrogate,
+    gaussian_kl,
+    log_ratio,
+    mean_over_scored,
+)
+from pi0.sampler import make_schedule, transition_mean
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0}
 
@@ -220,6 +227,70 @@ def test_scoring_the_last_step_alone_is_not_the_gradient():
 
     assert theta.grad is not None
     assert theta.grad.item() == pytest.approx(-0.1125, rel=0.03)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.017), (3, 0.065)])
+def test_a_velocity_error_shows_in_the_log_ratio_by_the_known_amount(step: int, expected: float):
+    # What rounding does: velocities off by 4e-3 in 70 entries give log ratios of standard deviation
+    # c_k * 4e-3 * sqrt(70); S = 4, a = 0.5: c_0 = d / a = 0.5, c_3 = sqrt(d) (1 + a^2 / 2) / a * sqrt(3).
+    schedule = make_schedule(4, 0.5)
+    velocity, x = normal(20_000, 10, 7), normal(20_000, 10, 7, seed=1)
+    error = 4e-3 * normal(10, 7, seed=2)
+    error *= 4e-3 / error.square().mean().sqrt()
+    mean_old = transition_mean(x, velocity, step, schedule)
+    mean = transition_mean(x, velocity + error, step, schedule)
+    std = torch.tensor([schedule.stds[step]])
+    x_next = mean_old + std * normal(20_000, 10, 7, seed=3)
+
+    found = log_ratio(mean[:, None], mean_old[:, None], x_next[:, None], std)
+
+    assert float(found.std()) == pytest.approx(expected, rel=0.03)
+
+
+class TestOneScoredStep:
+    """One random noisy step per chain: what pi_RL does, and why it is not the default."""
+
+    @staticmethod
+    def draw(
+        count: int, data_std: float, theta: float = 0.0, seed: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Return chains [count, 5] and is_scored [count, 4]."""
+        flow, generator = LinearFlow(4, 0.5, data_std), torch.Generator().manual_seed(seed)
+        steps = torch.randint(4, (count,), generator=generator)
+        is_scored = steps[:, None] == torch.arange(4)
+        quiet = LinearFlow(4, 0.0, data_std)
+        x = [torch.randn(count, generator=generator, dtype=torch.float64)]
+        for step in range(4):
+            noise = torch.randn(count, generator=generator, dtype=torch.float64)
+            noisy = flow.mean(x[-1], step, torch.tensor(theta)) + flow.stds[step] * noise
+            euler = quiet.mean(x[-1], step, torch.tensor(theta))
+            x.append(torch.where(is_scored[:, step], noisy, euler))
+        return torch.stack(x, dim=1), is_scored
+
+    @pytest.mark.parametrize(("data_std", "spread"), [(0.05, 0.0745), (0.2, 0.1230)])
+    def test_it_explores_half_as_much_as_all_steps(self, data_std: float, spread: float):
+        # All four steps spread the action by 0.151 and 0.166.
+        chains, _ = self.draw(300_000, data_std)
+        assert float(chains[:, -1].std()) == pytest.approx(spread, rel=0.01)
+
+    @pytest.mark.parametrize(("data_std", "estimate"), [(0.05, -0.02961), (0.2, -0.04659)])
+    def test_its_estimate_is_not_the_gradient_of_its_sampler(
+        self, data_std: float, estimate: float
+    ):
+        # The gradients of this sampler are -0.10095 and -0.16352: right sign, about a quarter. The per-sample
+        # signal-to-noise ratio is 0.244, so 300 000 samples give a standard error of 0.75 percent.
+        chains, is_scored = self.draw(300_000, data_std)
+        flow = LinearFlow(4, 0.5, data_std)
+        advantage = reward(chains) - reward(chains).mean()
+        theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        mean_old = flow.means(chains, theta).detach()
+
+        logr = log_ratio(flow.means(chains, theta), mean_old, chains[:, 1:, None, None], flow.stds)
+        logr = torch.where(is_scored, logr, 0.0)
+        mean_over_scored(clipped_surrogate(logr, advantage, **CLIP), is_scored).mean().backward()
+
+        assert theta.grad is not None
+        assert -theta.grad.item() == pytest.approx(estimate, rel=0.03)
 
 
 def test_ratio_keeps_expectation_one_after_a_few_optimizer_steps():

@@ -6,7 +6,6 @@ import signal
 import numpy as np
 import pytest
 
-from pi0.records import Sampling
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
@@ -158,7 +157,4 @@ def test_sampling_comes_from_the_configuration(serial_runner):
     serial_runner.policy = Recorder()
     run(serial_runner)
 
-    assert serial_runner.policy.sampling == Sampling(
-        num_steps=CONFIG.policy.denoise_steps,
-        noise_scale=CONFIG.algo.noise.scale_at(1, CONFIG.policy.denoise_steps),
-    )
+    assert serial_runner.policy.sampling == CONFIG.algo.sampling(1, CONFIG.policy.denoise_steps)

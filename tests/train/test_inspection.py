@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train.inspection import inspectable
 from tests.policy_parts import raises_one_line, small_policy
 from tests.train.rows import draw_batch
@@ -20,6 +21,7 @@ def test_a_number_that_is_not_finite_leaves_the_batch_behind(tmp_path: Path):
 
     folder = tmp_path / "inspection" / "step_7"
     assert raises_one_line(caught.value, "loss not finite", str(folder), "last good checkpoint")
+    assert is_user_error(caught.value)  # programs print the line and leave with status 2
     saved = load_file(folder / "batch.safetensors")
     np.testing.assert_array_equal(saved["chains"], batch.chains)
     np.testing.assert_array_equal(saved["images"][2], batch.observations[2].images)

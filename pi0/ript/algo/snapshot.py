@@ -20,7 +20,8 @@ class Snapshot:
     def follow(self, weights: Sequence[Tensor], keep: float) -> None:
         """Become ``keep`` of what it was and ``1 - keep`` of the given weights."""
         for mine, theirs in zip(self.weights, weights, strict=True):
-            mine.lerp_(theirs, 1.0 - keep)
+            # a snapshot from a checkpoint begins on the CPU
+            mine.lerp_(theirs.to(mine.device), 1.0 - keep)
 
     def state(self, name: str) -> dict[str, Tensor]:
         """Return the tensors as ``<name>.<number>``, on the CPU."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from pi0.records import Sampling
 from pi0.ript.config.checks import require
 
 ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
@@ -217,6 +218,15 @@ class AlgoConfig:
             "set algo.enable_dynamic_sampling to false or algo.rloo_batch_size to >= 2",
         )
         self._refuse_unread_knobs()
+
+    def sampling(self, step: int, denoise_steps: int) -> Sampling:
+        """Return how chains are drawn while practising, in a RIPT step (from 1) with S denoise steps."""
+        return Sampling(
+            num_steps=denoise_steps,
+            noise_scale=self.noise.scale_at(step, denoise_steps),
+            scored_steps=self.scored_steps,
+            guidance=self.cfg.guidance,
+        )
 
     def _check(self, name: str, condition: bool, allowed: str) -> None:  # noqa: FBT001
         require(condition, f"algo.{name} must be {allowed}, got {getattr(self, name)}")

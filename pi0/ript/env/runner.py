@@ -187,10 +187,7 @@ class EnvRunner(ABC):
         requests = self._requests(states, is_filmed=bool(debug_save_video))
         self._num_calls += 1
         waiting = iter(requests)
-        sampling = Sampling(
-            num_steps=self.config.policy.denoise_steps,
-            noise_scale=self.config.algo.noise.scale_at(1, self.config.policy.denoise_steps),
-        )
+        sampling = self.config.algo.sampling(1, self.config.policy.denoise_steps)
         episodes = self.run(lambda: next(waiting, None), sampling, created_env)
         return _results_in_request_order(episodes)
 

@@ -212,14 +212,7 @@ class Trainer:
         return Path(folder) if folder else self._parts.run_dir / "videos"
 
     def _sampling(self, step: int) -> Sampling:
-        """Return how chains are drawn in a step; noise may fall from step to step."""
-        algo, denoise_steps = self._config.algo, self._config.policy.denoise_steps
-        return Sampling(
-            num_steps=denoise_steps,
-            noise_scale=algo.noise.scale_at(step, denoise_steps),
-            scored_steps=algo.scored_steps,
-            guidance=algo.cfg.guidance,
-        )
+        return self._config.algo.sampling(step, self._config.policy.denoise_steps)
 
     def _max_steps(self, state: InitialState) -> int:
         return self._config.task.max_episode_length or step_limit(state.suite)
