@@ -37,7 +37,8 @@ class Reply:
 
     Attributes:
         slot: Which slot.
-        observation: What LIBERO's ``env.step`` would have returned; None after a crash.
+        observation: What LIBERO's ``env.step`` would have returned; None after a crash and where
+            no decision can follow.
         is_success: Whether the task's success condition held after any step so far (sticky).
         num_steps: Control steps executed by this command.
         error: Why the slot crashed, else empty.
@@ -77,8 +78,11 @@ class EnvPool(Protocol):
         """Start bringing the slot to the settled initial state; its look arrives through ``wait``."""
         ...
 
-    def execute(self, slot: int, actions: NDArray[np.float32]) -> None:
-        """Start up to h control steps, float32 [h, 7]; stops at success; its look arrives through ``wait``."""
+    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
+        """Start up to h control steps, float32 [h, 7]; stops at success; the reply arrives through ``wait``.
+
+        The reply may lack a look if ``look`` is False or the task is solved: nobody acts on it.
+        """
         ...
 
     def wait(self) -> list[Reply]:

@@ -64,6 +64,13 @@ def fingerprint(episodes):
     }
 
 
+def test_nobody_looks_after_the_last_step():
+    # Chunks of 4: ten steps are chunks of 4, 4 and 2; eight steps are 4 and 4.
+    pool = ToyPool(1)
+    run(pool, [toy_request(0, max_steps=10), toy_request(1, max_steps=8)])
+    assert pool.looks == [True, True, False, True, False]
+
+
 @pytest.mark.parametrize("num_slots", [1, 3, 8])
 def test_every_request_is_delivered_exactly_once(num_slots):
     episodes = run(ToyPool(num_slots), [toy_request(seed) for seed in range(7)])

@@ -121,6 +121,7 @@ def test_success_is_sticky(scene):
 
     assert (first.is_success, first.num_steps) == (True, 1)
     assert (again.is_success, again.num_steps) == (True, 0)
+    assert scene.execute(0, actions(1, 4), look_when_solved=False).observation is None
 
 
 def test_slots_are_independent_of_their_neighbours(scene):

@@ -41,6 +41,7 @@ class ToyPool(SlotLedger):
         super().__init__(num_slots, num_workers or num_slots, max_scenes)
         self.num_commands = 0
         self.restored = []
+        self.looks = []
         self.built = []
         self.max_under_way = 0
         self._random = random.Random(shuffle_seed)
@@ -67,12 +68,13 @@ class ToyPool(SlotLedger):
             loaded.remove(next(key for key in loaded if key not in ledger.held))
         ledger.loaded = (*loaded, scene)
 
-    def execute(self, slot, actions):
+    def execute(self, slot, actions, *, look=True):
         check_actions(actions)
         self._begin(slot)
         num_steps = min(len(actions), self._left[slot])
         self._left[slot] -= num_steps
         self._sums[slot] += float(actions[:num_steps].sum())
+        self.looks.append(look)
         self._answer(slot, num_steps)
 
     def release(self, slot):

@@ -67,15 +67,15 @@ class SceneHost:
             counts=counts,
         )
 
-    def execute(self, slot: int, actions: NDArray[np.float32]) -> Reply:
-        """Run up to h control steps in a slot."""
+    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool) -> Reply:
+        """Run up to h control steps in a slot; draws what a decision can follow."""
         timings: dict[str, float] = {}
         try:
             if slot not in self._key_of_slot:
                 raise RuntimeError("the slot lost its simulation and must be restored first")
             scene = self._scenes[self._key_of_slot[slot]]
             started, drawn = time.perf_counter(), scene.render_seconds
-            result = scene.execute(slot, actions)
+            result = scene.execute(slot, actions, look=look, look_when_solved=False)
             _note(timings, "physics_s", started, scene.render_seconds - drawn)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
             return _crashed(slot, error, timings)

@@ -4,6 +4,8 @@ import mmap
 import os
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import connection
 
 import numpy as np
@@ -61,19 +63,19 @@ class InlinePool(SlotLedger):
         if egl_device is not None:
             os.environ[EGL_VARIABLE] = str(egl_device)
         self._host = SceneHost(spec, num_slots, max_scenes, num_steps_wait)
-        self._queue: deque[tuple[int, InitialState | NDArray[np.float32]]] = deque()
+        self._queue: deque[Callable[[], Reply]] = deque()
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Queue bringing the slot to the settled initial state."""
         _check(initial_state)
         self._begin_restore(slot, initial_state)
-        self._queue.append((slot, initial_state))
+        self._queue.append(partial(self._host.restore, slot, initial_state))
 
-    def execute(self, slot: int, actions: NDArray[np.float32]) -> None:
-        """Queue up to h control steps, float32 [h, 7]."""
+    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
+        """Queue up to h control steps, float32 [h, 7]; no picture if nobody looks."""
         check_actions(actions)
         self._begin(slot)
-        self._queue.append((slot, actions))
+        self._queue.append(partial(self._host.execute, slot, actions, look=look))
 
     def wait(self) -> list[Reply]:
         """Run all queued commands and return their replies.
@@ -85,11 +87,10 @@ class InlinePool(SlotLedger):
         assert self._queue, "wait needs a command under way"
         replies: list[Reply] = []
         while self._queue:
-            slot, order = self._queue.popleft()
-            run = self._host.restore if isinstance(order, InitialState) else self._host.execute
-            self._busy.discard(slot)
-            replies.append(run(slot, order))  # pyright: ignore[reportArgumentType]
-            self._ledger(slot).loaded = self._host.loaded
+            reply = self._queue.popleft()()
+            self._busy.discard(reply.slot)
+            replies.append(reply)
+            self._ledger(reply.slot).loaded = self._host.loaded
         return replies
 
     def release(self, slot: int) -> None:
@@ -171,11 +172,12 @@ class ProcessPool(SlotLedger):
         state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
         self._send(slot, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
 
-    def execute(self, slot: int, actions: NDArray[np.float32]) -> None:
-        """Start up to h control steps, float32 [h, 7]."""
+    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
+        """Start up to h control steps, float32 [h, 7]; no picture if nobody looks."""
         check_actions(actions)
         self._begin(slot)
-        self._send(slot, "execute", np.ascontiguousarray(actions, dtype=np.float32).tobytes())
+        chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
+        self._send(slot, "execute", chunk, look)
 
     def wait(self) -> list[Reply]:
         """Block until at least one command has finished and return all finished ones.

@@ -258,7 +258,9 @@ class _Scheduler:
     def _send(self, slots: Sequence[int], runs: Sequence[_Run], chunks: Sequence[Chunk]) -> None:
         for slot, run, chunk in zip(slots, runs, chunks, strict=True):
             run.chunk = chunk
-            self._pool.execute(slot, chunk.actions[: run.request.max_steps - run.num_steps])
+            num_left = run.request.max_steps - run.num_steps
+            # After the episode's last step nobody looks.
+            self._pool.execute(slot, chunk.actions[:num_left], look=len(chunk.actions) < num_left)
             self._under_way[slot] = run
 
 

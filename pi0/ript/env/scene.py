@@ -116,13 +116,21 @@ class Scene:
         """Return whether restoring this state is a copy of its cached settled state."""
         return initial_state.key in self._cache
 
-    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> StepResult:
+    def execute(
+        self,
+        slot: int,
+        actions: NDArray[np.float32],
+        *,
+        look: bool = True,
+        look_when_solved: bool = True,
+    ) -> StepResult:
         """Run up to h control steps and stop at success.
 
         Args:
             slot: A slot that has been restored.
             actions: Float [h, 7]; LIBERO clips them to [-1, 1].
             look: False draws nothing and reports no observation; the physics are the same.
+            look_when_solved: The same for a command that ends with the task solved.
 
         Returns:
             The look of the last executed step; a slot that has succeeded before executes nothing.
@@ -148,6 +156,7 @@ class Scene:
         self._deactivate(target)
         if any(target.data.warning[kind].number for kind in DIVERGENCE):
             raise RuntimeError(f"the physics of {self.suite} task {self.task_id} diverged")
+        look = look and (look_when_solved or not target.is_success)
         if has_looked and look:
             target.observation = self._draw(target.proprio)
         return StepResult(

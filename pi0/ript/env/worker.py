@@ -67,7 +67,9 @@ def _run(host: SceneHost, command: tuple) -> tuple[int, Reply]:
         )
         return position, host.restore(slot, initial_state)
     assert name == "execute", name
-    return position, host.execute(slot, np.frombuffer(rest[0], dtype=np.float32).reshape(-1, 7))
+    actions, look = rest
+    chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
+    return position, host.execute(slot, chunk, look=look)
 
 
 def image_bytes(spec: ObservationSpec) -> int:
