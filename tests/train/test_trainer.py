@@ -4,6 +4,7 @@ import pytest
 
 from pi0.ript.train.collect import Collection
 from pi0.ript.train.trainer import Progression, Stopwatch, collection_metrics, update_metrics
+from pi0.ript.types import UpdateStats
 
 
 def _collection(*, successes: int, episodes: int = 8, steps: int = 400) -> Collection:
@@ -47,8 +48,22 @@ def test_an_empty_collection_has_no_success_and_does_not_divide_by_zero():
     assert metrics["rollout/ended_by"] == "attempt budget"
 
 
-def test_a_skipped_update_took_no_optimizer_step():
+def test_an_update_that_was_skipped_or_had_no_row_to_learn_from_took_no_optimizer_step():
+    nothing = UpdateStats(
+        loss=0.0,
+        kl=0.0,
+        clip_fraction=0.0,
+        grad_norm=0.0,
+        log_ratio_max=0.0,
+        num_optimizer_steps=0,
+        has_stopped_early=False,
+        z_mean=0.0,
+        z_variance=1.0,
+        off_mask_error=0.0,
+    )
+
     assert update_metrics(None) == {"update/num_optimizer_steps": 0}
+    assert update_metrics(nothing) == {"update/num_optimizer_steps": 0}
 
 
 def test_a_stopwatch_adds_up_and_counts_failed_stages_too():

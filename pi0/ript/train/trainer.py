@@ -295,8 +295,8 @@ def collection_metrics(collection: Collection) -> dict[str, float | str]:
 
 
 def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
-    """Return the figures of an update; a skipped one took no optimizer step."""
-    if stats is None:
+    """Return the figures of an update; one that had nothing to learn from took no optimizer step."""
+    if stats is None or stats.num_optimizer_steps == 0:
         return {"update/num_optimizer_steps": 0}
     return {
         "update/loss": stats.loss,
