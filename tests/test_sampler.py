@@ -99,6 +99,11 @@ def test_drawn_transitions_are_standard_normal_around_their_means():
     for step in range(4):
         assert abs(z[:, step].mean().item()) < 4 / math.sqrt(20_000)
         assert abs(z[:, step].var().item() - 1) < 4 * math.sqrt(2 / 20_000)
+        # Kolmogorov-Smirnov: beyond 1.95 / sqrt(n) the chance of a normal sample is below 1e-3.
+        ordered = torch.special.ndtr(z[:, step].flatten().double().sort().values)
+        steps = torch.arange(1, 20_001, dtype=torch.float64) / 20_000
+        distance = max((ordered - steps).abs().max(), (ordered - steps + 1 / 20_000).abs().max())
+        assert float(distance) < 1.95 / math.sqrt(20_000)
 
 
 @pytest.mark.parametrize("num_steps", [2, 4, 10])
@@ -127,6 +132,25 @@ def test_without_noise_a_chain_is_the_euler_ode():
     schedule = make_schedule(4, 0.0)
     assert all(transition_mean(x, v, k, schedule).item() == 2.0 - 3.0 / 4 for k in range(4))
     assert not schedule.is_stochastic
+
+
+@pytest.mark.parametrize(("s", "expected"), [(0.05, 0.0745), (0.2, 0.1230)])
+def test_a_single_noisy_step_explores_by_the_known_amount(s, expected):
+    # A step drawn per row; all four steps would spread the action by 0.151 and 0.166.
+    schedule = make_schedule(4, 0.5)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(200_000, 5, 1, 1, generator=generator)
+    noisy_steps = torch.randint(4, (200_000,), generator=generator)
+
+    chain = draw_chain(
+        lambda x, step: exact_velocity(x, schedule.times[step], s),
+        noise,
+        torch.ones(1, 1, dtype=torch.bool),
+        schedule,
+        noisy_steps,
+    )
+
+    assert chain[:, -1].std().item() == pytest.approx(expected, rel=0.01)
 
 
 def test_masked_places_take_the_ode_step_exactly():
