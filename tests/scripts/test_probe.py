@@ -1,0 +1,47 @@
+"""``ript probe``: wrong flags are one line, the report ends with what to type."""
+
+import pytest
+
+from pi0.ript.scripts.probe import main, parse, report, to_config
+from pi0.ript.train.noise_gain import NoiseGain, StepGain
+
+
+@pytest.mark.parametrize(("flag", "value"), [
+    ("observations", "0"), ("draws", "1"), ("denoise_steps", "1"), ("noise_scale", "0"),
+])  # fmt: skip
+def test_a_number_that_makes_no_sense_is_refused_by_name(flag: str, value: str):
+    with pytest.raises(ValueError, match=f"--{flag} must be"):
+        parse(["--suite", "libero_goal", f"--{flag}", value])
+
+
+def test_it_probes_the_policy_as_it_would_practise():
+    config = to_config(parse(["--suite", "libero_goal", "--tasks", "7", "--denoise_steps", "5"]))
+
+    assert config.task.task_names_to_use == ("7",)
+    assert config.policy.denoise_steps == 5
+
+
+def test_the_report_names_erased_steps_and_what_to_type():
+    def step(number: int, injected: float, surviving: float) -> StepGain:
+        return StepGain(step=number, injected=injected, surviving=surviving, gripper_range=0.1)
+
+    # The first step's 0.5 leaves 0.01 (2 %), the last step's 0.05 all of it: less than the published 0.08.
+    gain = NoiseGain(
+        noise_scale=0.5,
+        steps=(step(0, 0.5, 0.01), step(1, 0.05, 0.05)),
+        all_steps=0.05,
+        initial_noise=0.007,
+    )
+
+    text = report(gain)
+
+    assert "erased (less than 5% survives): [0]" in text
+    assert "--algo.noise.final_std 0.120" in text
+    assert "with one, 1 of 2 decisions would explore nothing" in text
+
+
+@pytest.mark.libero
+def test_it_measures_the_embedded_policy_on_real_pictures(capsys: pytest.CaptureFixture[str]):
+    main(["--suite", "libero_goal", "--tasks", "7", "--observations", "2", "--draws", "4"])
+
+    assert "--algo.noise.final_std" in capsys.readouterr().out
