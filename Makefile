@@ -46,6 +46,7 @@ bench: setup
 	$(PYTHON) benchmarks/exactness.py $(BENCH) --json $(BENCH_DIR)/exactness.json
 	$(PYTHON) benchmarks/engine.py $(BENCH) --json $(BENCH_DIR)/engine.json
 	$(PYTHON) benchmarks/rollout.py $(BENCH) --json $(BENCH_DIR)/rollout.json --plot $(BENCH_DIR)/engine_rollout.png
+	$(PYTHON) benchmarks/scheduler.py $(BENCH) --json $(BENCH_DIR)/scheduler.json
 	$(PYTHON) benchmarks/slots.py $(BENCH) --json $(BENCH_DIR)/slots.json --plot $(BENCH_DIR)/engine_slots.png
 
 clean:

@@ -1,4 +1,4 @@
-"""Compare the objectives: ``python -m benchmarks.objectives --output_dir DIR``.
+"""Compare the objectives: ``python benchmarks/objectives.py --output_dir DIR``.
 
 Every arm practises the same task from the same policy with the same seeds until it has used the same number
 of simulator steps, through the program that users run. Held-out success is measured every few steps. The

@@ -1,6 +1,6 @@
 """Decisions and scorings per second against transformers' own PI0, on the very same weights and inputs.
 
-    python -m benchmarks.policy [--quick] [--json FILE] [--memory] [--precision] [--sizes tiny middle full]
+    python benchmarks/policy.py [--quick] [--json FILE] [--memory] [--precision] [--sizes tiny middle full]
 
 ``--processor_time`` counts the processor seconds of one thread instead of wall seconds: figures that a busy
 machine hardly changes.
@@ -11,10 +11,15 @@ checkpoints are served with. ``full`` needs a GPU.
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
+
+if not __package__:  # started as a script, which sees its own folder only
+    sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
 from torch import Tensor

@@ -106,7 +106,11 @@ def engine(found: dict[str, Any]) -> list[str]:
     restores = [
         [f"restore, state {name}", f"{1e3 * r['libero_s']:.0f}", f"{1e3 * r[f'{key}_s']:.2f}",
          f"{r[f'speedup_{key}']:.0f} x"]
-        for key, name in (("cold", "not seen before"), ("cached", "seen before"))
+        for key, name in (
+            ("cold", "not seen before"),
+            ("undrawn", "not seen before, without its two pictures"),
+            ("cached", "seen before"),
+        )
     ]  # fmt: skip
     pictures = [
         [name, *(f"{1e3 * p[part]:.1f}" for part in ("update_s", "draw_s", "read_s"))]
@@ -127,13 +131,31 @@ def engine(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def scheduler(found: dict[str, Any]) -> list[str]:
+    """Return ready-set batching against lock-step."""
+    rates = found["episodes_per_minute"]
+    titles = {
+        "ready": "whoever is ready",
+        "resting": "lock-step, simulators whose episode has ended rest",
+        "stepping": "lock-step, they are stepped on until the round is over",
+    }
+    rows = [
+        [title, f"{rates[mode]:.0f}", f"{rates[mode] / rates['stepping']:.2f} x"]
+        for mode, title in titles.items()
+    ]
+    header = [f"{found['slots']} slots, episodes of 20 to 80 steps", "episodes per minute", ""]
+    return ["`benchmarks/scheduler.py`:", *markdown(header, rows)]
+
+
 def main() -> int:
     """Write the section and copy the plots."""
     parser = argparse.ArgumentParser(description="Write measured figures into docs/engine.md")
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "outputs" / "benchmarks")
     folder = parser.parse_args().folder
     try:
-        proof, parts, whole = (read(folder, n) for n in ("exactness", "engine", "rollout"))
+        proof, parts, whole, order = (
+            read(folder, name) for name in ("exactness", "engine", "rollout", "scheduler")
+        )
     except FileNotFoundError as error:
         parser.error(str(error))
     lines = [
@@ -141,6 +163,7 @@ def main() -> int:
         *exactness(proof),
         *rollout(whole),
         *engine(parts),
+        *scheduler(order),
         "`benchmarks/slots.py`:",
         "",
         "![control steps per second over slots](images/engine_slots.png)",
