@@ -96,7 +96,7 @@ def test_a_further_slot_costs_under_15_megabytes():
 
 def test_too_little_memory_is_refused_with_what_to_lower():
     expected = (
-        r"2 simulator workers with up to 1 scenes each and 8 slots need up to .* GB of memory, "
+        r"need up to .* GB of memory \(workers: 2, scenes in each: 1, slots: 8\), "
         r"1\.0 GB are available; lower env\.num_workers, env\.max_scenes or task\.num_parallel_envs"
     )
     with pytest.raises(ValueError, match=expected):

@@ -45,8 +45,7 @@ def require_memory(
     needed = predict_memory(num_workers, num_slots, scenes_per_worker, spec)
     if needed > machine.memory_bytes:
         raise ValueError(
-            f"{num_workers} simulator workers with up to {scenes_per_worker} scenes each and "
-            f"{num_slots} slots need up to {needed / 1e9:.1f} GB of memory, "
-            f"{machine.memory_bytes / 1e9:.1f} GB are available; "
-            "lower env.num_workers, env.max_scenes or task.num_parallel_envs"
+            f"simulators need up to {needed / 1e9:.1f} GB of memory (workers: {num_workers}, scenes in "
+            f"each: {scenes_per_worker}, slots: {num_slots}), {machine.memory_bytes / 1e9:.1f} GB are "
+            "available; lower env.num_workers, env.max_scenes or task.num_parallel_envs"
         )
