@@ -57,7 +57,7 @@ def exactness(found: dict[str, Any]) -> list[str]:
     tasks = found["tasks"]
     steps, looks = (sum(task[key] for task in tasks) for key in ("num_steps", "num_looks"))
     return [
-        f"`benchmarks/exactness.py`: {len(tasks)} tasks, {steps} control steps, {looks} looks of two "
+        f"`benchmarks/exactness.py{' --quick' if found['is_quick'] else ''}`: {len(tasks)} tasks, {steps} control steps, {looks} looks of two "
         f"cameras, differences: {found['num_differences']}.",
         "",
     ]
