@@ -141,7 +141,7 @@ def test_a_raising_slot_reports_the_error_and_the_process_lives(pool):
         (replace(SPEC, cameras=("agentvew",)), {}, "no LIBERO scene has a camera 'agentvew'"),
         (replace(SPEC, cameras=()), {}, "at least one of agentview, .* got none"),
         (replace(SPEC, width=0), {}, "picture width must be >= 1 pixel, got 0"),
-        (SPEC, {"num_slots": 10**7}, "need up to .* GB of memory, .* are available; lower env"),
+        (SPEC, {"num_slots": 10**7}, "need up to .* GB of memory .*, .* are available; lower env"),
         (SPEC, {"max_scenes": 10**4}, "scenes in each: 10000"),
         (SPEC, {"num_slots": 0}, "num_slots must be >= 1, got 0"),
     ],
