@@ -47,7 +47,8 @@ def machine(found: dict[str, Any]) -> list[str]:
     m = found["machine"]
     return [
         f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']:.0f} GiB, no GPU; MuJoCo {m['mujoco']}, "
-        f"robosuite {m['robosuite']}. Measured by `make bench{'' if found['is_quick'] else ' BENCH='}`.",
+        f"robosuite {m['robosuite']}. Measured by `make bench{'' if found['is_quick'] else ' BENCH='}`; "
+        "where more was measured, it says so.",
         "",
     ]
 
@@ -57,7 +58,7 @@ def exactness(found: dict[str, Any]) -> list[str]:
     tasks = found["tasks"]
     steps, looks = (sum(task[key] for task in tasks) for key in ("num_steps", "num_looks"))
     return [
-        f"`benchmarks/exactness.py{' --quick' if found['is_quick'] else ''}`: {len(tasks)} tasks, {steps} control steps, {looks} looks of two "
+        f"`benchmarks/exactness.py`{'' if found['is_quick'] else ' in full'}: {len(tasks)} tasks, {steps} control steps, {looks} looks of two "
         f"cameras, differences: {found['num_differences']}.",
         "",
     ]
@@ -127,7 +128,9 @@ def engine(found: dict[str, Any]) -> list[str]:
         "`benchmarks/engine.py`:",
         *markdown(["milliseconds, median", "LIBERO", "engine", "speed-up"], steps + restores),
         *markdown(["one picture by MuJoCo, ms", "update", "draw", "read"], pictures),
-        *markdown(["memory", ""], memory),
+        *markdown(
+            [f"memory{'' if m['num_evictions'] < 20 else ', `engine.py --memory`'}", ""], memory
+        ),
     ]
 
 
@@ -158,6 +161,9 @@ def main() -> int:
         )
     except FileNotFoundError as error:
         parser.error(str(error))
+    longer = folder / "memory.json"  # of engine.py --memory, with all restores and evictions
+    if longer.is_file():
+        parts |= read(folder, "memory")
     lines = [
         *machine(whole),
         *exactness(proof),

@@ -77,7 +77,7 @@ class EnvConfig:
         backend: ``process`` runs workers; ``inline`` runs all slots in this process.
         num_workers: Worker processes; ``auto`` takes one per core, at most one per slot and as many as memory
             allows; null means the same.
-        max_scenes: Most scenes (0.6 to 1.2 GB each) loaded per worker at any time; the least recently used one
+        max_scenes: Most scenes (about 1 GB each) loaded per worker at any time; the least recently used one
             that no episode is in makes room for another.
         schedule: ``ready`` keeps every simulator going; ``lockstep`` waits for the slowest one at every decision
             and is there for comparison only. The episodes are the same.
