@@ -29,6 +29,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "bc": ("--algo.objective=bc",),
     "parity": ("--algo.preset=parity",),
 }
+# Negative controls: the default rule with rewards that teach nothing, and with rewards for failure.
+CONTROLS = ("permuted", "flipped")
 STAGES = ("time/collect_s", "time/update_s")
 
 
@@ -83,8 +85,8 @@ def train(settings: Settings, arm: str, seed: int, folder: Path) -> Curve:
             num_steps -= num_steps % settings.evaluate_every
         num_steps += settings.evaluate_every
         where = ["--resume", str(runs[0])] if runs else ["--config_path", settings.config]
-        overrides = () if runs else (f"--output_dir={folder}", "--exp_name=run", *ARMS[arm])
-        command = [sys.executable, "-m", "pi0.ript.scripts.train_ript_pi0", *where, *overrides]
+        overrides = () if runs else (f"--output_dir={folder}", "--exp_name=run", *ARMS.get(arm, ()))
+        command = [sys.executable, "-m", *program(arm), *where, *overrides]
         if not runs:
             command += [
                 f"--training.seed={seed}",
@@ -95,6 +97,13 @@ def train(settings: Settings, arm: str, seed: int, folder: Path) -> Curve:
             ]
         command.append(f"--training.num_train_steps={num_steps}")
         subprocess.run(command, check=True)
+
+
+def program(arm: str) -> tuple[str, ...]:
+    """Return the module that trains an arm, with its own argument."""
+    if arm in CONTROLS:
+        return "benchmarks.reward_controls", arm
+    return ("pi0.ript.scripts.train_ript_pi0",)
 
 
 def read_curve(run: Path, arm: str, seed: int) -> Curve:
@@ -158,7 +167,7 @@ def parse() -> tuple[Path, Settings]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--config", default="pi0/ript/config/quickstart.yaml")
-    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=[*ARMS, *CONTROLS])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--env_steps", type=int, default=100_000)
     parser.add_argument("--evaluate_every", type=int, default=5)

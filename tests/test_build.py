@@ -2,8 +2,8 @@
 
 import pytest
 
-from pi0.ript.build import choose_egl_device
-from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
+from pi0.ript.build import build_states, choose_egl_device, resolve_tasks
+from pi0.ript.config.schema import EnvConfig, PolicyConfig, TaskConfig, TrainConfig
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from tests.env.toys import ToyPolicy
 
@@ -24,3 +24,15 @@ def test_a_configured_drawing_device_reaches_the_runner():
     config = TrainConfig(policy=ON_CPU, env=EnvConfig(egl_device=3))
 
     assert create_env_runner(config, ToyPolicy()).egl_device == 3
+
+
+def test_tasks_of_several_suites_are_practised_together():
+    task = TaskConfig(task_names_to_use=(7, "libero_object/0", "turn_on_the_stove"))
+    config = TrainConfig(policy=ON_CPU, task=task)
+
+    assert resolve_tasks(config) == (("libero_goal", 7), ("libero_object", 0))
+
+    states = build_states(config, resolve_tasks(config))
+    dealt = [states.next() for _ in range(60)]  # 30 states of each, before any comes again
+    assert sum(state.suite == "libero_object" for state in dealt) == 30
+    assert create_env_runner(config, ToyPolicy()).tasks == resolve_tasks(config)

@@ -24,7 +24,7 @@ from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.egl_device import resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.suites import make_initial_state, resolve_task, split, task_count
+from pi0.ript.env.suites import locate_task, make_initial_state, split, task_count
 from pi0.ript.interfaces import Reporter
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.jsonl import JsonlReporter
@@ -86,8 +86,8 @@ def resolve_tasks(config: TrainConfig) -> tuple[tuple[str, int], ...]:
     """Return (suite, task index) of every task to practise; unknown names are errors."""
     suite, task = config.task.benchmark_name, config.task
     named = (task.task_name,) if task.task_name is not None else task.task_names_to_use
-    indices = [resolve_task(suite, name) for name in named] or range(task_count(suite))
-    return tuple((suite, index) for index in dict.fromkeys(indices))
+    tasks = [locate_task(suite, name) for name in named]
+    return tuple(dict.fromkeys(tasks)) or tuple((suite, n) for n in range(task_count(suite)))
 
 
 def build_states(

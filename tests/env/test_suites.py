@@ -33,6 +33,13 @@ def test_a_task_is_found_by_index_digits_name_or_instruction():
         assert suites.resolve_task("libero_goal", wanted) == 7
 
 
+def test_a_task_of_another_suite_is_named_with_it():
+    assert suites.locate_task("libero_goal", 7) == ("libero_goal", 7)
+    assert suites.locate_task("libero_goal", "libero_object/0") == ("libero_object", 0)
+    with pytest.raises(ValueError, match="unknown suite 'libero_gaol'; did you mean"):
+        suites.locate_task("libero_goal", "libero_gaol/0")
+
+
 def test_an_unknown_task_names_the_nearest_one():
     with pytest.raises(ValueError, match="did you mean 'turn_on_the_stove'"):
         suites.resolve_task("libero_goal", "turn_on_stove")

@@ -28,7 +28,8 @@ class TaskConfig:
     Attributes:
         benchmark_name: LIBERO suite, e.g. ``libero_goal``.
         task_name: One task by name or index; ``task_names_to_use`` is used where it is null.
-        task_names_to_use: Several tasks by name or index; empty means all tasks of the suite.
+        task_names_to_use: Several tasks by name or index; empty means all tasks of the suite. A task of
+            another suite is named with it: ``libero_object/0``.
         num_parallel_envs: Simulator slots of the parallel runner (the serial one has one); ``auto`` chooses
             from cores, memory and K, and says what it chose.
         max_episode_length: Control steps per episode after settling; null takes the suite's own limit.

@@ -14,7 +14,7 @@ class LIBEROEnvRunner(EnvRunner):
         return Sizing(
             num_slots=1,
             num_workers=1,
-            scenes_per_worker=min(self.config.env.max_scenes, len(self.task_ids)),
+            scenes_per_worker=min(self.config.env.max_scenes, len(self.tasks)),
             reason="the serial runner",
         )
 

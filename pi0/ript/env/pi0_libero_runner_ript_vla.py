@@ -16,7 +16,7 @@ class PI0LiberoRunner(EnvRunner):
             num_parallel_envs,
             1 if env.backend == "inline" else env.num_workers,
             max_scenes=env.max_scenes,
-            num_tasks=len(self.task_ids),
+            num_tasks=len(self.tasks),
             group_size=self.rollouts_per_env,
             spec=self.policy.spec,
             machine=read_machine(),

@@ -19,8 +19,8 @@ from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.sizing import Sizing
 from pi0.ript.env.suites import (
     initial_states,
+    locate_task,
     make_initial_state,
-    resolve_task,
     split,
     step_limit,
     task_count,
@@ -67,7 +67,8 @@ class EnvRunner(ABC):
                 memory and ``rollouts_per_env``; the serial one has one.
             max_episode_length: Control steps per episode after settling; None takes
                 ``config.task.max_episode_length`` or, where that is null, the suite's limit.
-            task_names_to_use: Tasks by name or index; None or empty means all of the suite.
+            task_names_to_use: Tasks by name or index, those of another suite as ``suite/task``; None
+                or empty means all of the suite.
             config: Everything else: noise scale, seed, batch size, workers, time limits.
             rank: Which of ``world_size`` processes this is; ranks draw different noise.
             world_size: How many processes practise together.
@@ -99,12 +100,10 @@ class EnvRunner(ABC):
         self.suite = benchmark_name or self.config.task.benchmark_name
         self.rollouts_per_env = rollouts_per_env
         self.rank, self.world_size = rank, world_size
-        self.max_steps = (
-            max_episode_length or self.config.task.max_episode_length or step_limit(self.suite)
-        )
-        self.task_ids = tuple(
-            resolve_task(self.suite, task) for task in task_names_to_use or ()
-        ) or tuple(range(task_count(self.suite)))
+        self.max_episode_length = max_episode_length or self.config.task.max_episode_length
+        self.tasks = tuple(
+            locate_task(self.suite, task) for task in task_names_to_use or ()
+        ) or tuple((self.suite, task_id) for task_id in range(task_count(self.suite)))
         self.sizing = self._size(num_parallel_envs)
         self.num_parallel_envs = self.sizing.num_slots
         self.egl_device = egl_device
@@ -123,7 +122,7 @@ class EnvRunner(ABC):
     @property
     def task_names(self) -> tuple[str, ...]:
         """Return the names of the tasks to use."""
-        return tuple(task_name(self.suite, task_id) for task_id in self.task_ids)
+        return tuple(task_name(suite, task_id) for suite, task_id in self.tasks)
 
     def create_env(self, env_name: TaskName) -> EnvPool:
         """Return a pool of simulator slots that the caller owns and closes.
@@ -131,7 +130,7 @@ class EnvRunner(ABC):
         Args:
             env_name: Task name or index; must exist. The pool can run every task.
         """
-        resolve_task(self.suite, env_name)
+        locate_task(self.suite, env_name)
         return self._make_pool()
 
     def run(
@@ -173,7 +172,7 @@ class EnvRunner(ABC):
         call of a runner draws noise of its own, the same in every run of the program.
 
         Args:
-            env_name: Task name or index.
+            env_name: Task name or index; a task of another suite as ``suite/task``.
             all_init_states: Float [n, length]; rollout k starts from state k. None takes LIBERO's
                 own states, without the held-out ones, over and over.
             debug_save_video: Mark the episodes as filmed.
@@ -182,8 +181,7 @@ class EnvRunner(ABC):
         Yields:
             Success, total reward (0 or 1, NaN if the simulator crashed) and the episode.
         """
-        task_id = resolve_task(self.suite, env_name)
-        states = self._starting_states(task_id, all_init_states)
+        states = self._starting_states(*locate_task(self.suite, env_name), all_init_states)
         requests = self._requests(states, is_filmed=bool(debug_save_video))
         self._num_calls += 1
         waiting = iter(requests)
@@ -212,12 +210,14 @@ class EnvRunner(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _starting_states(self, task_id: int, states: States | None) -> list[InitialState]:
+    def _starting_states(
+        self, suite: str, task_id: int, states: States | None
+    ) -> list[InitialState]:
         fixture_seed = self.config.task.fixture_seed
         if states is None:
             train, _ = split(self.config.task.num_held_out_states)
             return [
-                make_initial_state(self.suite, task_id, train[k % len(train)], fixture_seed)
+                make_initial_state(suite, task_id, train[k % len(train)], fixture_seed)
                 for k in range(self.rollouts_per_env)
             ]
         if len(states) < self.rollouts_per_env:
@@ -226,12 +226,12 @@ class EnvRunner(ABC):
                 f"got {len(states)}"
             )
         arrays = [np.asarray(state, dtype=np.float64) for state in states][: self.rollouts_per_env]
-        length = initial_states(self.suite, task_id).shape[1]
+        length = initial_states(suite, task_id).shape[1]
         for state in arrays:
-            check_state(state, length, f"{self.suite} task {task_id}")
+            check_state(state, length, f"{suite} task {task_id}")
         return [
             InitialState(
-                suite=self.suite,
+                suite=suite,
                 task_id=task_id,
                 index=-1,
                 fixture_seed=fixture_seed,
@@ -246,7 +246,7 @@ class EnvRunner(ABC):
             EpisodeRequest(
                 initial_state=state,
                 seed=derive_seed(seed, "run_policy_in_env", self.rank, self._num_calls, k),
-                max_steps=self.max_steps,
+                max_steps=self.max_episode_length or step_limit(state.suite),
                 rollout=k,
                 is_filmed=is_filmed,
             )

@@ -64,6 +64,17 @@ def resolve_task(suite: str, name_or_index: str | int) -> int:
     )
 
 
+def locate_task(suite: str, name_or_index: str | int) -> tuple[str, int]:
+    """Return (suite, task number); ``other_suite/task`` names a task of another suite than ``suite``.
+
+    Raises:
+        ValueError: There is no such suite or task; names the nearest one.
+    """
+    if isinstance(name_or_index, str) and "/" in name_or_index:
+        suite, name_or_index = name_or_index.split("/", 1)
+    return suite, resolve_task(suite, name_or_index)
+
+
 @lru_cache(maxsize=512)
 def task_language(suite: str, task_id: int) -> str:
     """Return the instruction of a task, e.g. ``turn on the stove``.

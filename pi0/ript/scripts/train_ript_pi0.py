@@ -81,7 +81,7 @@ def create_env_runner(
         rollouts_per_env=config.algo.rloo_batch_size,
         num_parallel_envs=config.task.num_parallel_envs,
         max_episode_length=config.task.max_episode_length,
-        task_names_to_use=[index for _, index in build.resolve_tasks(config)],
+        task_names_to_use=[f"{suite}/{index}" for suite, index in build.resolve_tasks(config)],
         config=config,
         rank=rank,
         world_size=world_size,
