@@ -27,9 +27,11 @@ from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import locate_task, make_initial_state, split, task_count
 from pi0.ript.interfaces import Reporter
 from pi0.ript.report.console import make_progress
-from pi0.ript.report.jsonl import JsonlReporter
+from pi0.ript.report.episode_log import EPISODES_NAME, EpisodeLog
+from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
 from pi0.ript.report.reporters import LineReporter, Reporters
 from pi0.ript.report.tensorboard import TensorBoardReporter
+from pi0.ript.report.video import FilmWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.checkpoint import load_training_state
 from pi0.ript.train.initial_states import InitialStateSampler
@@ -184,6 +186,8 @@ def build_trainer(
         states=build_states(config, tasks, position),
         tasks=tasks,
         reporter=build_reporter(config, run_dir, progression.step),
+        episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step),
+        practice_films=build_practice_films(config, run_dir),
         progress=make_progress(console),
         run_dir=run_dir,
         config_hash=config_hash(config),
@@ -191,10 +195,16 @@ def build_trainer(
     return Trainer(config, parts, progression, stopwatch)
 
 
+def build_practice_films(config: TrainConfig, run_dir: Path) -> FilmWriter:
+    """Return the writer of practice films; those on disk from before a resume count as its own."""
+    earlier = list(config.video.folder(run_dir).glob("practice_*/*.mp4"))
+    return FilmWriter.within(config.video, earlier)
+
+
 def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Reporter:
     """Return everything that records the figures of a step."""
     reporters: list[Reporter] = [
-        JsonlReporter(run_dir / "metrics.jsonl", last_step=last_step),
+        JsonlReporter(run_dir / METRICS_NAME, last_step=last_step),
         LineReporter(),
     ]
     if config.logging.tensorboard:

@@ -16,7 +16,7 @@ def make_episode(
     decisions = []
     for n in range(num_decisions):
         images = np.zeros((2, height, width, 3), dtype=np.uint8)
-        images[:, height // 2 :] = 50 * n
+        images[:, height // 2 :] = 50 * n % 256
         chunk = Chunk(
             actions=np.zeros((2, 7), dtype=np.float32),
             chain=np.zeros((3, 4, 8), dtype=np.float32),

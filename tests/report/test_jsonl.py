@@ -89,7 +89,7 @@ def test_full_disk_leaves_whole_lines_only(tmp_path):
     path = tmp_path / "metrics.jsonl"
     reporter = JsonlReporter(path)
     reporter.log(1, {"a": 1})
-    reporter._file = FullDisk(reporter._file)
+    reporter._lines._file = FullDisk(reporter._lines._file)
     with pytest.raises(OSError, match="No space left"):
         reporter.log(2, {"a": 2})
     reporter.close()

@@ -1,10 +1,22 @@
 """A film shows what the policy saw, upright, in a file whose name says which episode it is."""
 
+import os
+import threading
+import time
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from pi0.ript.report.video import Film, episode_frames, video_name, write_episode_video, write_video
+from pi0.ript.report.video import (
+    NICENESS,
+    Film,
+    FilmWriter,
+    episode_frames,
+    video_name,
+    write_episode_video,
+    write_video,
+)
 from tests.report.episodes import make_episode
 
 
@@ -47,17 +59,81 @@ def test_frames_of_two_sizes_make_no_film(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def make_writer(*, max_films=10, max_megabytes=10.0, earlier=()):
+    return FilmWriter(max_films=max_films, max_megabytes=max_megabytes, earlier=earlier)
+
+
+def films_in(folder):
+    return sorted(path.name for path in folder.rglob("*.mp4"))
+
+
 def test_only_episodes_asked_for_are_filmed_and_all_are_passed_on(tmp_path):
     seen = []
-    film = Film(tmp_path / "videos", seen.append)
     episodes = [make_episode(), make_episode(is_filmed=True)]
-    for episode in episodes:
-        film(episode)
-    assert seen == episodes
-    assert [path.name for path in (tmp_path / "videos").iterdir()] == [video_name(episodes[1])]
+    with make_writer() as writer:
+        film = Film(writer, tmp_path / "videos", seen.append)
+        for episode in episodes:
+            film(episode)
+        assert seen == episodes
+    assert films_in(tmp_path / "videos") == [video_name(episodes[1])]
 
 
 def test_filmed_episode_that_crashed_before_its_first_picture_is_passed_on(tmp_path):
     seen = []
-    Film(tmp_path, seen.append)(make_episode(outcome="crashed", num_decisions=0, is_filmed=True))
+    crashed = make_episode(outcome="crashed", num_decisions=0, is_filmed=True)
+    with make_writer() as writer:
+        Film(writer, tmp_path, seen.append)(crashed)
     assert len(seen) == 1
+    assert films_in(tmp_path) == []
+
+
+def test_rollout_goes_on_while_a_film_is_encoded(tmp_path):
+    with make_writer() as writer:
+        start = time.perf_counter()
+        writer.write(tmp_path, make_episode(num_decisions=100, height=300, width=300))
+        handed_over_s = time.perf_counter() - start
+        assert films_in(tmp_path) == []
+    encoded_s = time.perf_counter() - start
+    assert len(films_in(tmp_path)) == 1
+    assert handed_over_s < 0.1 * encoded_s
+
+
+def test_films_past_the_number_are_left_out_and_counted(tmp_path, caplog):
+    with caplog.at_level("INFO"), make_writer(max_films=2) as writer:
+        for outcome in ("success", "failure", "success"):
+            writer.write(tmp_path / outcome, make_episode(outcome=outcome))
+    assert len(films_in(tmp_path)) == 2
+    assert "1 films left out" in caplog.text
+
+
+def test_no_film_follows_one_that_used_up_the_megabytes(tmp_path):
+    with make_writer(max_megabytes=1e-6) as writer:
+        for n in range(3):
+            writer.write(tmp_path / str(n), make_episode())
+    assert len(films_in(tmp_path)) == 1
+
+
+def test_films_from_before_a_resume_count(tmp_path):
+    with make_writer() as writer:
+        writer.write(tmp_path, make_episode(outcome="failure"))
+    earlier = list(tmp_path.glob("*.mp4"))
+    with make_writer(max_films=1, earlier=earlier) as writer:
+        writer.write(tmp_path, make_episode(outcome="success"))
+    assert len(films_in(tmp_path)) == 1
+
+
+def test_film_that_cannot_be_written_is_an_error_at_the_end(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    writer = make_writer()
+    writer.write(tmp_path / "file", make_episode())
+    with pytest.raises(FileExistsError):
+        writer.close()
+
+
+def test_encoder_yields_to_simulators(tmp_path):
+    with make_writer() as writer:
+        niceness = writer._thread.submit(
+            lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        ).result()
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness == max(ours, NICENESS)

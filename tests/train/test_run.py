@@ -94,6 +94,7 @@ def test_killed_in_the_middle_and_resumed_ends_with_the_same_bits(tmp_path: Path
         "checkpoints/3/pretrained_model/model.safetensors",
         "checkpoints/3/training_state/optimizer.safetensors",
         "evaluations/step_3.json",
+        "episodes.jsonl",
     ):
         left, right = ((_run_dir(folder) / name).read_bytes() for folder in (killed, undisturbed))
         assert left == right, name

@@ -4,6 +4,7 @@ Field checks live in ``__post_init__``; messages name the dotted key, the value 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from pi0.ript.config.algo import AlgoConfig
@@ -233,11 +234,11 @@ class EvaluationConfig:
 
     Attributes:
         rollouts_per_task: Episodes per task, spread over the held-out initial states; 0 switches it off.
-        save_videos: Episodes per task filmed in both evaluations.
+        save_videos: Episodes per task filmed in every evaluation; the report shows them before and after.
     """
 
     rollouts_per_task: int = 100
-    save_videos: int = 0
+    save_videos: int = 3
 
     def __post_init__(self) -> None:
         for name in ("rollouts_per_task", "save_videos"):
@@ -249,17 +250,31 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """Films of practice; those of evaluations are ``evaluation.save_videos``.
+    """Films of practice, and limits for all films; how many of an evaluation is ``evaluation.save_videos``.
 
     Attributes:
         save: Film the rollouts of the first initial state of every step; the environment variable
             PI0_DEBUG_SAVE_VIDEO wins.
         dir: Folder of all films; null takes ``videos`` in the run directory; the environment variable
             PI0_DEBUG_IMAGE_DIR wins.
+        max_films: Most films of all practice together, and most films of each evaluation.
+        max_megabytes: No further film once those of practice, or of an evaluation, take this much.
     """
 
     save: bool = False
     dir: str | None = None
+    max_films: int = 100
+    max_megabytes: float = 100.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_films", "max_megabytes"):
+            _require(
+                getattr(self, name) >= 0, f"video.{name} must be >= 0, got {getattr(self, name)}"
+            )
+
+    def folder(self, run_dir: Path) -> Path:
+        """Return the folder of all films of a run."""
+        return Path(self.dir) if self.dir else run_dir / "videos"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,43 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
 
 METRICS_NAME = "metrics.jsonl"
+
+JsonValue = float | str | bool | None
+
+
+class JsonLines:
+    """A file of JSON objects, each with the ``step`` it belongs to; what is appended is flushed at once."""
+
+    def __init__(self, path: Path, *, last_step: int = 0) -> None:
+        """Open ``path``; lines of steps after ``last_step``, which a resumed run repeats, are dropped."""
+        _keep_until(path, last_step)
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, rows: Sequence[Mapping[str, JsonValue]]) -> None:
+        """Append one line per row.
+
+        Raises:
+            OSError: The lines could not be written; the file ends where it did before.
+        """
+        data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            # A raw file may take only a part, e.g. just before the disk is full.
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class JsonlReporter:
@@ -19,8 +50,7 @@ class JsonlReporter:
 
     def __init__(self, path: Path, *, last_step: int = 0) -> None:
         """Open ``path``; lines of steps after ``last_step``, which a resumed run repeats, are dropped."""
-        _keep_until(path, last_step)
-        self._file = path.open("ab", buffering=0)
+        self._lines = JsonLines(path, last_step=last_step)
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
         """Append the line of a step.
@@ -29,34 +59,29 @@ class JsonlReporter:
             OSError: The line could not be written; the file ends with the line before.
         """
         figures = {name: _json_value(value) for name, value in metrics.items()}
-        line = (json.dumps({"step": step, **figures}, allow_nan=False) + "\n").encode()
-        size = os.fstat(self._file.fileno()).st_size
-        try:
-            # A raw file may take only a part, e.g. just before the disk is full.
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError:
-            os.ftruncate(self._file.fileno(), size)
-            raise
+        self._lines.append([{"step": step, **figures}])
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._lines.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, float | str | None]]:
     """Return the lines of a metrics file; a torn last line, left by a killed process, is skipped."""
-    return [json.loads(line) for line in _complete_lines(path)]
+    return [json.loads(line) for line in complete_lines(path)]
 
 
-def _complete_lines(path: Path) -> list[bytes]:
+def complete_lines(path: Path, offset: int = 0) -> list[bytes]:
+    """Return the finished lines of a file from a byte on; none if there is no such file."""
     if not path.is_file():
         return []
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    with path.open("rb") as file:
+        file.seek(offset)
+        return [line for line in file.readlines() if line.endswith(b"\n")]
 
 
 def _keep_until(path: Path, last_step: int) -> None:
-    kept = b"".join(line for line in _complete_lines(path) if json.loads(line)["step"] <= last_step)
+    kept = b"".join(line for line in complete_lines(path) if json.loads(line)["step"] <= last_step)
     if path.is_file() and path.stat().st_size != len(kept):
         write_atomically(path, kept)
 

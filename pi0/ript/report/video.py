@@ -1,17 +1,29 @@
-"""Episodes as mp4 films, one frame per decision."""
+"""Episodes as mp4 films, one frame per decision, encoded while simulators go on."""
 
+import logging
+import os
 import re
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
+from pi0.ript.config.schema import VideoConfig
 from pi0.ript.types import Episode
+
+logger = logging.getLogger(__name__)
 
 MIN_HEIGHT = 256
 FRAMES_PER_S = 10
+NICENESS = 10
+MEGABYTE = 10**6
+# One encoder thread: more would take cores from simulators. "veryfast" halves the work of the default.
+_ENCODER = ("-threads", "1", "-preset", "veryfast")
 
 
 def write_episode_video(folder: Path, episode: Episode) -> Path:
@@ -34,7 +46,12 @@ def write_video(path: Path, frames: Sequence[NDArray[np.uint8]]) -> Path:
     temporary = path.with_name(f".{path.name}")
     try:
         with imageio.get_writer(
-            temporary, format="FFMPEG", fps=FRAMES_PER_S, codec="libx264", macro_block_size=None
+            temporary,
+            format="FFMPEG",
+            fps=FRAMES_PER_S,
+            codec="libx264",
+            macro_block_size=None,
+            output_params=list(_ENCODER),
         ) as writer:
             for frame in frames:
                 writer.append_data(_viewable(frame))  # pyright: ignore[reportAttributeAccessIssue] - typed too wide
@@ -54,13 +71,24 @@ def episode_frames(episode: Episode) -> list[NDArray[np.uint8]]:
 
 def video_name(episode: Episode) -> str:
     """Return a file name that says task, state, seed and outcome, safe on every file system."""
-    state = episode.request.initial_state
-    words = re.sub(r"[^A-Za-z0-9]+", "_", episode.task).strip("_").lower()[:80]
-    suite = re.sub(r"[^A-Za-z0-9_]+", "_", state.suite)
-    return (
-        f"{suite}_{state.task_id}_{words}_state{state.index}_seed{episode.request.seed}"
-        f"_{episode.outcome}.mp4"
+    request, state = episode.request, episode.request.initial_state
+    return film_name(
+        suite=state.suite,
+        task_id=state.task_id,
+        task=episode.task,
+        state_index=state.index,
+        seed=request.seed,
+        outcome=episode.outcome,
     )
+
+
+def film_name(
+    *, suite: str, task_id: int, task: str, state_index: int, seed: int, outcome: str
+) -> str:
+    """Return the file name of the film of an episode."""
+    words = re.sub(r"[^A-Za-z0-9]+", "_", task).strip("_").lower()[:80]
+    safe_suite = re.sub(r"[^A-Za-z0-9_]+", "_", suite)
+    return f"{safe_suite}_{task_id}_{words}_state{state_index}_seed{seed}_{outcome}.mp4"
 
 
 def _viewable(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -70,10 +98,75 @@ def _viewable(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2]
 
 
-class Film:
-    """Passes episodes on and writes those that were to be filmed."""
+class FilmWriter:
+    """Encodes films one after the other in a thread of low priority: no rollout waits for it.
 
-    def __init__(self, folder: Path, then: Callable[[Episode], None]) -> None:
+    Past either limit further films are left out, and how many is logged at the end.
+    """
+
+    def __init__(
+        self, *, max_films: int, max_megabytes: float, earlier: Sequence[Path] = ()
+    ) -> None:
+        """Start the thread; ``earlier`` films, which a resumed run has on disk, count too."""
+        self._films_left = max_films - len(earlier)
+        self._bytes_left = max_megabytes * MEGABYTE - sum(film.stat().st_size for film in earlier)
+        self._num_left_out = 0
+        self._under_way: list[Future[None]] = []
+        self._thread = ThreadPoolExecutor(1, "films", initializer=_yield_to_simulators)
+
+    @classmethod
+    def within(cls, config: VideoConfig, earlier: Sequence[Path] = ()) -> Self:
+        """Return a writer that keeps to the limits of the configuration."""
+        return cls(max_films=config.max_films, max_megabytes=config.max_megabytes, earlier=earlier)
+
+    def write(self, folder: Path, episode: Episode) -> None:
+        """Film an episode some time before ``close`` returns."""
+        if self._films_left <= 0:
+            self._num_left_out += 1
+            return
+        self._films_left -= 1
+        self._under_way.append(self._thread.submit(self._encode, folder, episode))
+
+    def close(self) -> None:
+        """Wait for the films under way.
+
+        Raises:
+            OSError: A film could not be written.
+        """
+        self._thread.shutdown()
+        under_way, self._under_way = self._under_way, []
+        for film in under_way:
+            film.result()
+        if self._num_left_out:
+            logger.info(
+                "%d films left out: video.max_films or video.max_megabytes is reached",
+                self._num_left_out,
+            )
+        self._num_left_out = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _encode(self, folder: Path, episode: Episode) -> None:
+        if self._bytes_left <= 0:
+            self._num_left_out += 1
+            return
+        self._bytes_left -= write_episode_video(folder, episode).stat().st_size
+
+
+def _yield_to_simulators() -> None:
+    # On Linux priorities belong to threads, and the encoder process inherits that of its starter.
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+class Film:
+    """Passes episodes on and has those filmed that were to be filmed."""
+
+    def __init__(self, writer: FilmWriter, folder: Path, then: Callable[[Episode], None]) -> None:
+        self._writer = writer
         self._folder = folder
         self._then = then
 
@@ -81,5 +174,5 @@ class Film:
         """Take a finished episode."""
         # A simulator that crashed at once left no picture.
         if episode.request.is_filmed and episode.decisions:
-            write_episode_video(self._folder, episode)
+            self._writer.write(self._folder, episode)
         self._then(episode)

@@ -26,7 +26,7 @@ from pi0.ript.env.suites import step_limit, task_language
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress, setup_logging
 from pi0.ript.report.summary import success_rates, success_table
-from pi0.ript.report.video import Film
+from pi0.ript.report.video import Film, FilmWriter
 from pi0.ript.scripts.flags import add_policy_flags, read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from pi0.ript.train.controls import BlindPolicy, MutePolicy, next_instruction
@@ -146,8 +146,9 @@ def evaluate_suites(
     with (
         create_env_runner(configs[0], policy) as runner,
         progress.stage("evaluate", len(requests)) as show,
+        FilmWriter.within(configs[0].video) as writer,
     ):
-        film = Film((arguments.output_dir or Path()) / "videos", show)
+        film = Film(writer, (arguments.output_dir or Path()) / "videos", show)
         records = evaluate(lambda source: runner.run(source, sampling), requests, film)
     return describe_policy(loaded) | {"denoise_steps": sampling.num_steps}, records
 

@@ -20,6 +20,7 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import setup_logging
+from pi0.ript.report.launches import record_launch
 from pi0.ript.scripts.exits import run_main
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.run import train_run
@@ -114,6 +115,7 @@ def run(launch: Launch, console: Console) -> Path:
         run_dir = launch.resume or new_run_dir(config)
         trainer = build.build_trainer(config, policy, runner, run_dir, checkpoint, console)
         save_config(config, run_dir / RUN_CONFIG_NAME)
+        record_launch(run_dir, trainer.step, str(policy.device))
         with closing(trainer):
             train_run(trainer, run_dir)
     return run_dir

