@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,17 @@ class Policy(Protocol):
         ...
 
 
+Fault = Literal["", "raised", "died", "hung", "malformed", "lost"]
+"""What kept a command from its end: nothing; its simulation raised; its worker died, was silent for
+too long or answered nonsense; or, for ``lost``, another command's fault took the simulation with it.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What a slot reports after ``restore`` or ``execute``.
+
+    A fault other than ``lost`` means that a simulator was replaced, and is told by one reply only.
 
     Attributes:
         slot: Which slot.
@@ -42,8 +50,10 @@ class Reply:
         is_success: Whether the task's success condition held after any step so far (sticky).
         num_steps: Control steps executed by this command.
         error: Why the slot crashed, else empty.
+        fault: The kind of crash; empty if and only if ``error`` is.
         timings: Worker seconds by stage for this command ("physics_s", "render_s", "restore_s",
-            "build_s").
+            "build_s"), and before the first command of a replaced worker "restart_s", the seconds
+            that it was missing.
         counts: What the command caused ("scene_builds", "scene_evictions", "restores_cached",
             "restores_cold").
     """
@@ -53,6 +63,7 @@ class Reply:
     is_success: bool
     num_steps: int
     error: str = ""
+    fault: Fault = ""
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
 

@@ -1,18 +1,25 @@
 """What may travel between the program and its simulator processes, and what it arrives as."""
 
-from multiprocessing import Pipe
+import socket
 
 import numpy as np
 import pytest
 
-from pi0.ript.env.messages import receive, send
+from pi0.ript.env.messages import MAX_MESSAGE_BYTES, Channel, MalformedMessageError
+
+
+@pytest.fixture
+def ends():
+    ours, theirs = socket.socketpair()
+    with Channel(ours) as channel, theirs:
+        yield channel, theirs
 
 
 def through(message):
-    ours, theirs = Pipe()
-    with ours, theirs:
-        send(ours, message)
-        return receive(theirs)
+    ours, theirs = socket.socketpair()
+    with Channel(ours) as sender, Channel(theirs) as receiver:
+        sender.send(message)
+        return receiver.receive(timeout_s=5)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +38,7 @@ def test_messages_arrive_as_they_were_sent(message):
 def test_array_bytes_arrive_bit_for_bit():
     state = np.array([0.1, -0.0, np.inf])
 
-    (data,) = through((state.tobytes(),))
+    _, data = through(("state", state.tobytes()))
 
     assert np.frombuffer(data, np.float64).tobytes() == state.tobytes()
 
@@ -47,7 +54,7 @@ def test_array_bytes_arrive_bit_for_bit():
     ],
 )
 def test_numpy_scalars_arrive_as_plain_numbers(scalar, plain):
-    (value,) = through((scalar,))
+    _, value = through(("value", scalar))
 
     assert value == plain
     assert type(value) is type(plain)
@@ -56,11 +63,55 @@ def test_numpy_scalars_arrive_as_plain_numbers(scalar, plain):
 @pytest.mark.parametrize("value", [np.zeros(2), {1, 2}, 1j, object()])
 def test_anything_else_is_refused_before_it_is_sent(value):
     with pytest.raises(TypeError, match=f"{type(value).__name__} cannot be sent"):
-        through((value,))
+        through(("value", value))
 
 
-def test_a_closed_other_side_is_the_end():
-    ours, theirs = Pipe()
-    theirs.close()
-    with ours, pytest.raises(EOFError):
-        receive(ours)
+def test_a_closed_other_side_is_the_end_after_its_last_words(ends):
+    channel, other = ends
+    # Length 6, then ["end", 1] in msgpack: an array of 2, a text of 3 letters, the number 1.
+    other.sendall(b"\x00\x00\x00\x06\x92\xa3end\x01")
+    other.close()
+
+    assert channel.receive() == ("end", 1)
+    with pytest.raises(EOFError):
+        channel.take()
+
+
+def test_half_a_message_is_not_waited_for(ends):
+    channel, other = ends
+    other.sendall(b"\x00\x00\x00\x06\x92\xa3e")
+
+    assert channel.take() is None
+    with pytest.raises(TimeoutError):
+        channel.receive(timeout_s=0.05)
+    other.sendall(b"nd\x01")
+    assert channel.take() == ("end", 1)
+
+
+def test_a_reader_that_does_not_read_is_not_waited_for(ends):
+    channel, _ = ends
+    # Together far more than a socket holds, so one of them finds it full.
+    paddings = [("padding", bytes(2**16))] * 100
+
+    with pytest.raises(TimeoutError, match="does not answer"):
+        any(channel.send(padding, timeout_s=0.05) for padding in paddings)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param((MAX_MESSAGE_BYTES + 1).to_bytes(4, "big"), id="longer than any message"),
+        pytest.param(b"\x00\x00\x00\x01\xc1", id="no msgpack"),
+        pytest.param(b"\x00\x00\x00\x00", id="nothing"),
+        pytest.param(b"\x00\x00\x00\x02\x01\x02", id="two values"),
+        pytest.param(b"\x00\x00\x00\x01\x90", id="an empty list"),
+        pytest.param(b"\x00\x00\x00\x02\x91\x05", id="a list without a kind"),
+        pytest.param(b"\x00\x00\x00\x03\x91\xa1\xff", id="a text that is none"),
+        pytest.param(b"\x00\x00\x00\x05\xdd\xff\xff\xff\xff", id="four billion values"),
+    ],
+)
+def test_nonsense_is_told_from_messages(ends, data):
+    channel, other = ends
+    other.sendall(data)
+    with pytest.raises(MalformedMessageError):
+        channel.take()

@@ -98,12 +98,13 @@ def test_a_killed_worker_is_replaced_and_its_slots_report_the_loss(pool):
     pool.execute(1, np.zeros((1, 7), np.float32))
     replies = wait_for(pool, 2)
 
-    assert f"process {victim} died" in replies[0].error
+    assert replies[0].error == f"process {victim} died (SIGKILL)"
+    assert replies[0].fault == "died"
     assert replies[1].error == ""
     assert pool.pids[1] == neighbour
     assert pool.pids[0] != victim
     pool.execute(2, np.zeros((1, 7), np.float32))  # its simulation went down with the worker
-    assert "must be restored" in wait_for(pool, 1)[2].error
+    assert wait_for(pool, 1)[2].fault == "lost"
 
 
 def test_a_hung_worker_is_replaced():
@@ -114,15 +115,16 @@ def test_a_hung_worker_is_replaced():
         started = time.monotonic()
         [reply] = pool.wait()
 
-        assert reply.error == "no answer for 1 s"
+        assert reply.error == f"process {pid} gave no answer for 1 s"
+        assert reply.fault == "hung"
         assert time.monotonic() - started < 10
         assert not is_running(pid)
 
 
-def test_a_raising_slot_reports_the_error_and_the_process_lives(pool):
+def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
     state = STATE.state.copy()
     state[-1] = 1e300  # a velocity no physics survives
-    pids = pool.pids
+    neighbour, victim = pool.pids
 
     pool.restore(1, replace(STATE, index=-1, state=state))
     [reply] = wait_for(pool, 1).values()
@@ -130,8 +132,9 @@ def test_a_raising_slot_reports_the_error_and_the_process_lives(pool):
         pool.execute(1, np.zeros((1, 7), np.float32))
         [reply] = wait_for(pool, 1).values()
 
-    assert "diverged" in reply.error
-    assert pool.pids == pids
+    assert (reply.fault, "diverged" in reply.error) == ("raised", True)
+    assert pool.pids[0] == neighbour
+    assert not is_running(victim)
 
 
 @pytest.mark.parametrize("kind", [InlinePool, ProcessPool])

@@ -196,7 +196,7 @@ def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
 def test_every_crash_is_logged_on_one_line(caplog):
     run(ToyPool(1, crashes={0: "boom\nand more"}), [toy_request(0, succeeds_after=2)])
 
-    assert caplog.messages == ["libero_goal task 0, state 2: attempt 1 of 3 crashed: boom and more"]
+    assert caplog.messages == ["libero_goal task 0, state 2: attempt 1 of 3 raised: boom and more"]
 
 
 def test_a_source_that_has_nothing_now_is_asked_again():

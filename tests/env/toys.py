@@ -98,6 +98,7 @@ class ToyPool(SlotLedger):
             is_success=self._left[slot] == 0,
             num_steps=0 if error else num_steps,
             error=error,
+            fault="raised" if error else "",
             timings={"physics_s": 0.5},
         )
         self.max_under_way = max(self.max_under_way, len(self._replies))

@@ -85,8 +85,12 @@ class EnvConfig:
             and is there for comparison only. The episodes are the same.
         egl_device: Which GPU draws, as EGL counts them; ``auto`` takes the one the policy is on, unless the
             environment variable MUJOCO_EGL_DEVICE_ID says otherwise.
-        timeout_s: Seconds of silence after which a worker counts as hung and is replaced.
-        max_attempts: How often an episode is tried before it is reported as crashed.
+        timeout_s: Most seconds a worker may take for a command before it counts as hung and is replaced; a
+            limit of its own, learned from what such commands take, applies sooner (docs/robustness.md).
+        max_attempts: How often an episode is tried whose own simulation raises an error, before it is reported
+            as crashed.
+        max_restarts: How many workers may be replaced in one collection or evaluation, whatever ended them,
+            before the run saves a checkpoint and stops.
     """
 
     backend: Backend = "process"
@@ -96,6 +100,7 @@ class EnvConfig:
     egl_device: int | Auto = "auto"
     timeout_s: float = 120.0
     max_attempts: int = 3
+    max_restarts: int = 20
 
     def __post_init__(self) -> None:
         _require(
@@ -109,6 +114,7 @@ class EnvConfig:
         _require(self.max_scenes >= 1, f"env.max_scenes must be >= 1, got {self.max_scenes}")
         _require(self.timeout_s > 0, f"env.timeout_s must be > 0, got {self.timeout_s}")
         _require(self.max_attempts >= 1, f"env.max_attempts must be >= 1, got {self.max_attempts}")
+        _require(self.max_restarts >= 0, f"env.max_restarts must be >= 0, got {self.max_restarts}")
 
 
 @dataclass(frozen=True, kw_only=True)

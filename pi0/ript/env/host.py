@@ -57,7 +57,7 @@ class SceneHost:
             _note(timings, "restore_s", started, scene.render_seconds - drawn)
             counts[kind] = 1
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
-            return _crashed(slot, error, timings)
+            return self._crashed(slot, error, timings)
         return Reply(
             slot=slot,
             observation=observation,
@@ -70,15 +70,15 @@ class SceneHost:
     def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool) -> Reply:
         """Run up to h control steps in a slot; draws what a decision can follow."""
         timings: dict[str, float] = {}
+        if slot not in self._key_of_slot:
+            return lost(slot, "the slot lost its simulation and must be restored first")
         try:
-            if slot not in self._key_of_slot:
-                raise RuntimeError("the slot lost its simulation and must be restored first")
             scene = self._scenes[self._key_of_slot[slot]]
             started, drawn = time.perf_counter(), scene.render_seconds
             result = scene.execute(slot, actions, look=look, look_when_solved=False)
             _note(timings, "physics_s", started, scene.render_seconds - drawn)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
-            return _crashed(slot, error, timings)
+            return self._crashed(slot, error, timings)
         return Reply(
             slot=slot,
             observation=result.observation,
@@ -113,6 +113,23 @@ class SceneHost:
         trim()
         return scene
 
+    def _crashed(self, slot: int, error: Exception, timings: dict[str, float]) -> Reply:
+        """Give up the slot's scene, which the error may have left half-way between two slots."""
+        key = self._key_of_slot.get(slot)
+        self._key_of_slot = {n: k for n, k in self._key_of_slot.items() if k != key}
+        if key is not None:
+            self._scenes.pop(key).close()
+            trim()
+        return Reply(
+            slot=slot,
+            observation=None,
+            is_success=False,
+            num_steps=0,
+            error=f"{type(error).__name__}: {error}",
+            fault="raised",
+            timings=timings,
+        )
+
     def _make_room(self) -> int:
         """Drop scenes until one more is within the limit and return how many were dropped."""
         num_dropped = 0
@@ -128,14 +145,10 @@ class SceneHost:
         return num_dropped
 
 
-def _crashed(slot: int, error: Exception, timings: dict[str, float]) -> Reply:
+def lost(slot: int, error: str) -> Reply:
+    """Return the reply of a slot whose simulation went down with another one."""
     return Reply(
-        slot=slot,
-        observation=None,
-        is_success=False,
-        num_steps=0,
-        error=f"{type(error).__name__}: {error}",
-        timings=timings,
+        slot=slot, observation=None, is_success=False, num_steps=0, error=error, fault="lost"
     )
 
 

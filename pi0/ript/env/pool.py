@@ -5,8 +5,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from multiprocessing import connection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.capacity import require_memory
 from pi0.ript.env.checks import check_actions, check_spec, check_state
+from pi0.ript.env.commands import Command
 from pi0.ript.env.egl_device import EGL_VARIABLE
-from pi0.ript.env.host import SceneHost
+from pi0.ript.env.host import SceneHost, lost
 from pi0.ript.env.ledger import SceneLedger, SlotLedger
 from pi0.ript.env.machine import read_machine
+from pi0.ript.env.messages import MalformedMessageError, wait_for_any
+from pi0.ript.env.replies import WireReply
 from pi0.ript.env.suites import initial_states
+from pi0.ript.env.time_limits import TimeLimits, Work
 from pi0.ript.env.worker import image_bytes
 from pi0.ript.env.worker_process import WorkerProcess
-from pi0.ript.interfaces import Reply
+from pi0.ript.interfaces import Fault, Reply
 from pi0.ript.types import InitialState
 
 DEFAULT_MAX_SCENES = 4
@@ -111,9 +115,10 @@ class InlinePool(SlotLedger):
 class ProcessPool(SlotLedger):
     """Slots spread round-robin over worker processes.
 
-    A worker that dies or stays silent is replaced, and every command it had under way is answered
-    with an error. A slot whose worker was replaced between two commands answers the next one with
-    an error. Pictures travel through anonymous shared memory that ends with the last process.
+    A worker that dies, raises, answers nonsense or takes too long is replaced. The oldest command
+    that it had under way is answered with that fault, every other one with ``lost``; so is the next
+    ``execute`` of a slot whose simulation went down between two commands. Pictures travel through
+    anonymous shared memory that ends with the last process.
 
     Example: ``with ProcessPool(policy.spec, num_slots=8, num_workers=2) as pool: ...``
     """
@@ -137,7 +142,8 @@ class ProcessPool(SlotLedger):
             num_workers: Processes, at most one per slot; None takes one per core.
             max_scenes: Most scenes loaded in a worker at any time.
             num_steps_wait: Settling steps after every restore.
-            timeout_s: Seconds of silence after which a busy worker counts as hung.
+            timeout_s: Seconds a command may take at most; a limit of its own, learned from what
+                such commands take, ends it sooner.
             egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
 
         Raises:
@@ -150,13 +156,14 @@ class ProcessPool(SlotLedger):
         check_spec(spec)
         require_memory(num_workers, num_slots, max_scenes, spec, machine)
         self._spec = spec
-        self._timeout_s = timeout_s
+        self._limits = TimeLimits(timeout_s)
         self._memory_fd = os.memfd_create("pi0-ript-images")
         os.ftruncate(self._memory_fd, max(1, num_slots * image_bytes(spec)))
         self._memory = mmap.mmap(self._memory_fd, max(1, num_slots * image_bytes(spec)))
         self._settings = (max_scenes, num_steps_wait)
         self._egl_device = egl_device
         self._unheard: list[Reply] = []
+        self._bereaved: set[int] = set()  # slots whose simulation went down with a worker
         self._workers = [self._start(number) for number in range(num_workers)]
 
     @property
@@ -168,16 +175,30 @@ class ProcessPool(SlotLedger):
         """Start bringing the slot to the settled initial state."""
         s = initial_state
         _check(s)
+        work: dict[Work, int] = {"restore": 1}
+        if (s.suite, s.task_id) not in self._ledger(slot).loaded:
+            work["build"] = 1
         self._begin_restore(slot, s)
+        self._bereaved.discard(slot)
         state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
-        self._send(slot, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
+        command = Command(place=slot // self.num_workers, work=work)
+        self._send(slot, command, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
 
     def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
         """Start up to h control steps, float32 [h, 7]; no picture if nobody looks."""
         check_actions(actions)
         self._begin(slot)
+        if slot in self._bereaved:
+            self._unheard.append(lost(slot, "the simulation went down with its worker"))
+            return
         chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
-        self._send(slot, "execute", chunk, look)
+        command = Command(
+            place=slot // self.num_workers,
+            work={"step": len(actions)},
+            num_steps=len(actions),
+            may_be_blind=not look,
+        )
+        self._send(slot, command, "execute", chunk, look)
 
     def wait(self) -> list[Reply]:
         """Block until at least one command has finished and return all finished ones.
@@ -185,20 +206,20 @@ class ProcessPool(SlotLedger):
         Raises:
             RenderingError: Workers cannot render on this machine.
             PoolClosedError: The pool was closed; nothing is under way any more.
-            RuntimeError: A worker ended while starting.
+            WorkerStartError: A worker ended while starting.
         """
         self._require_open()
         assert self._busy, "wait needs a command under way"
         replies = self._unheard
         self._unheard = []
         while not replies:
-            busy = {worker.connection: worker for worker in self._workers if worker.busy}
+            busy = {worker.channel: worker for worker in self._workers if worker.busy}
             patience = min(worker.deadline for worker in busy.values()) - time.monotonic()
-            heard = connection.wait(list(busy), timeout=max(0.0, patience))
-            for ready in heard:
-                replies += self._hear(busy[ready])  # pyright: ignore[reportArgumentType]
-            replies += [r for worker in busy.values() if worker.is_overdue for r in self._replace(
-                worker, f"no answer for {self._timeout_s:g} s")]  # fmt: skip
+            for channel in wait_for_any(list(busy), max(0.0, patience)):
+                replies += self._hear(busy[channel])
+            for worker in busy.values():
+                if worker in self._workers and worker.busy and worker.is_overdue:
+                    replies += self._replace_hung(worker)
         self._busy -= {reply.slot for reply in replies}
         return replies
 
@@ -233,7 +254,7 @@ class ProcessPool(SlotLedger):
             self._memory.close()
             os.close(self._memory_fd)
 
-    def _start(self, number: int) -> WorkerProcess:
+    def _start(self, number: int, missing_s: float | None = None) -> WorkerProcess:
         return WorkerProcess(
             number,
             self._spec,
@@ -241,63 +262,81 @@ class ProcessPool(SlotLedger):
             settings=self._settings,
             memory_fd=self._memory_fd,
             memory_bytes=len(self._memory),
-            timeout_s=self._timeout_s,
+            limits=self._limits,
             egl_device=self._egl_device,
+            missing_s=missing_s,
         )
 
-    def _send(self, slot: int, name: str, *rest: int | str | bytes) -> None:
+    def _send(self, slot: int, command: Command, name: str, *rest: int | str | bytes) -> None:
         worker = self._workers[self.worker_of(slot)]
         try:
-            worker.send(slot, (name, slot // self.num_workers, slot, *rest))
+            worker.send(command, (name, command.place, slot, *rest))
         except ConnectionError:
             self._unheard += self._hear(worker)  # its last words may say that it cannot start
+        except TimeoutError:
+            self._unheard += self._replace_hung(worker)
 
     def _hear(self, worker: WorkerProcess) -> list[Reply]:
         """Return all replies that have arrived from a worker."""
         replies: list[Reply] = []
         try:
-            while worker.connection.poll():
-                message = worker.receive()
-                if message[0] == "reply":
-                    replies.append(self._unpack(worker, message[1:]))
-        except (EOFError, ConnectionError):
-            replies += self._replace(worker, f"process {worker.pid} died")
+            while (reply := worker.take_reply()) is not None:
+                if reply.fault == "raised":
+                    raised = self._accept(worker, reply)
+                    return [*replies, raised, *self._replace(worker, "lost", reply.error)]
+                replies.append(self._accept(worker, reply))
+        except EOFError:
+            replies += self._replace(worker, "died", f"process {worker.pid} died")
+        except MalformedMessageError as error:
+            reason = f"process {worker.pid} sent nonsense: {error}"
+            replies += self._replace(worker, "malformed", reason)
         return replies
 
-    def _unpack(self, worker: WorkerProcess, message: tuple) -> Reply:
-        place, proprio, is_success, num_steps, error, timings, counts, loaded = message
-        slot = place * self.num_workers + worker.number
-        worker.finished(slot)
-        self._ledgers[worker.number].loaded = loaded
+    def _accept(self, worker: WorkerProcess, wire: WireReply) -> Reply:
+        slot = wire.place * self.num_workers + worker.number
+        self._ledgers[worker.number].loaded = wire.loaded
+        timings = dict(wire.timings)
+        if worker.missing_s is not None:
+            timings["restart_s"], worker.missing_s = worker.missing_s, None
         return Reply(
             slot=slot,
-            observation=self._observation(slot, proprio) if proprio else None,
-            is_success=is_success,
-            num_steps=num_steps,
-            error=error,
-            timings=dict(timings),
-            counts=dict(counts),
+            observation=self._observation(slot, wire.proprio),
+            is_success=wire.is_success,
+            num_steps=wire.num_steps,
+            error=wire.error,
+            fault=wire.fault,
+            timings=timings,
+            counts=wire.counts,
         )
 
-    def _observation(self, slot: int, proprio: bytes) -> Observation:
+    def _observation(self, slot: int, proprio: NDArray[np.float64] | None) -> Observation | None:
+        if proprio is None:
+            return None
         spec, size = self._spec, image_bytes(self._spec)
         pixels = self._memory[slot * size : (slot + 1) * size]
         shape = (len(spec.cameras), spec.height, spec.width, 3)
         return Observation(
-            images=np.frombuffer(pixels, dtype=np.uint8).reshape(shape),
-            proprio=np.frombuffer(proprio, dtype=np.float64),
+            images=np.frombuffer(pixels, dtype=np.uint8).reshape(shape), proprio=proprio
         )
 
-    def _replace(self, worker: WorkerProcess, reason: str) -> list[Reply]:
-        lost = sorted(worker.busy)
-        worker.busy.clear()
+    def _replace_hung(self, worker: WorkerProcess) -> list[Reply]:
+        reason = f"process {worker.pid} gave no answer for {worker.limit_s:g} s"
+        return self._replace(worker, "hung", reason, worker.silent_s)
+
+    def _replace(
+        self, worker: WorkerProcess, fault: Fault, reason: str, missing_s: float = 0.0
+    ) -> list[Reply]:
+        """Put another process in a worker's place; answer the oldest command with the fault."""
+        number = worker.number
+        slots = [place * self.num_workers + number for place in worker.busy]
         worker.kill()
-        self._ledgers[worker.number] = SceneLedger(self._max_scenes)
-        self._workers[worker.number] = self._start(worker.number)
-        return [
-            Reply(slot=slot, observation=None, is_success=False, num_steps=0, error=reason)
-            for slot in lost
-        ]
+        if fault == "died":
+            reason += f" ({worker.ending})"
+        self._ledgers[number] = SceneLedger(self._max_scenes)
+        self._bereaved |= set(range(number, self._num_slots, self.num_workers)) - set(slots)
+        self._workers[number] = self._start(number, missing_s)
+        replies = [lost(slot, reason) for slot in slots]
+        return [replace(reply, fault=fault) for reply in replies[:1]] + replies[1:]
 
 
 def _check(initial_state: InitialState) -> None:

@@ -9,17 +9,19 @@ from time import perf_counter
 
 from pi0.records import Chunk, Observation, Sampling
 from pi0.ript.config.schema import Schedule
+from pi0.ript.env.bounds import DEFAULT_MAX_RESTARTS, Bounds, one_line, place_of
 from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.routing import choose
 from pi0.ript.env.suites import task_language
-from pi0.ript.interfaces import EnvPool, Policy, Reply
+from pi0.ript.interfaces import EnvPool, Fault, Policy, Reply
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
 
 logger = logging.getLogger(__name__)
 
 LOOK_AHEAD = 64  # requests taken early, so that a slot can choose one whose scene is loaded
+WORKER_FAULTS: tuple[Fault, ...] = ("died", "hung", "malformed", "lost")
 
 Source = Callable[[], EpisodeRequest | None]
 """Gives the next episode to do; None means nothing for now, so it is asked again later."""
@@ -63,6 +65,7 @@ def rollout(
     sampling: Sampling,
     batch_size: int,
     max_attempts: int,
+    max_restarts: int = DEFAULT_MAX_RESTARTS,
     stats: RolloutStats,
     schedule: Schedule = "ready",
     instruct: Instruct = task_language,
@@ -70,8 +73,9 @@ def rollout(
     """Run the source's episodes on all slots and yield each as it finishes.
 
     An episode depends on its request and the policy only, never on slot, order or neighbours. An
-    attempt that crashes starts again from the initial state, at most ``max_attempts`` times in all,
-    and is then delivered with outcome ``crashed``. Ends once nothing is under way and the source
+    attempt that cannot go on starts again from the initial state. If its own simulation raised, that
+    uses one of ``max_attempts``, after which the episode is delivered with outcome ``crashed``; a
+    worker that was lost is no fault of its episodes. Ends once nothing is under way and the source
     has nothing left. Closing the generator early waits for the commands under way.
 
     Args:
@@ -80,15 +84,20 @@ def rollout(
         source: Gives the episodes to do.
         sampling: How the policy draws its chunks.
         batch_size: Most rows per policy call.
-        max_attempts: Attempts per episode.
+        max_attempts: Attempts per episode whose simulation raises.
+        max_restarts: Simulators that may be replaced.
         stats: Counts what happens.
         schedule: ``ready`` keeps every simulator going; ``lockstep`` lets all of them decide
             together, wait for the slowest chunk and the longest episode, as vector environments
             do. The episodes are the same.
         instruct: Says what a task is called; LIBERO's own instructions unless another simulator runs.
+
+    Raises:
+        RestartLimitError: More simulators had to be replaced than are allowed.
     """
     kind = _Scheduler if schedule == "ready" else _LockstepScheduler
-    scheduler = kind(pool, policy, source, sampling, batch_size, max_attempts, stats, instruct)
+    bounds = Bounds(max_attempts=max_attempts, max_restarts=max_restarts)
+    scheduler = kind(pool, policy, source, sampling, batch_size, bounds, stats, instruct)
     try:
         yield from scheduler.run()
     except (KeyboardInterrupt, SystemExit, OSError):
@@ -111,13 +120,13 @@ class _Scheduler:
         source: Source,
         sampling: Sampling,
         batch_size: int,
-        max_attempts: int,
+        bounds: Bounds,
         stats: RolloutStats,
         instruct: Instruct,
     ) -> None:
         self._pool, self._policy, self._source = pool, policy, source
         self._sampling, self._batch_size = sampling, batch_size
-        self._max_attempts, self._stats = max_attempts, stats
+        self._bounds, self._stats = bounds, stats
         self._instruct = instruct
         self._free = list(range(pool.num_slots))
         self._waiting: deque[_Run] = deque()
@@ -213,7 +222,7 @@ class _Scheduler:
     def _advance(self, run: _Run, reply: Reply) -> Episode | None:
         """Take a reply into its episode and return the episode if it has ended."""
         if reply.error:
-            return self._crash(run, reply.error)
+            return self._again(run, reply)
         run.observation, last, run.chunk = reply.observation, run.observation, run.chunk
         if run.chunk is None or last is None:
             return None  # just restored
@@ -225,19 +234,27 @@ class _Scheduler:
             return run.finish("success")
         return run.finish("failure") if run.num_steps >= run.request.max_steps else None
 
-    def _crash(self, run: _Run, error: str) -> Episode | None:
-        state = run.request.initial_state
-        logger.warning(
-            "%s task %d, state %d: attempt %d of %d crashed: %s",
-            *(state.suite, state.task_id, state.index),
-            *(run.attempt, self._max_attempts, " ".join(error.split())),
-        )
-        if run.attempt >= self._max_attempts:
-            return run.finish("crashed", error)
+    def _again(self, run: _Run, reply: Reply) -> Episode | None:
+        """Start an episode again that cannot go on, unless it has crashed too often."""
+        attempt = run.attempt + (reply.fault not in WORKER_FAULTS)
+        self._log(run, reply)
+        self._bounds.check_restarts(self._stats, run.request, reply.error)
+        if attempt > self._bounds.max_attempts:
+            return run.finish("crashed", reply.error)
         self._stats.num_retries += 1
-        again = _Run(request=run.request, task=run.task, attempt=run.attempt + 1)
+        again = _Run(request=run.request, task=run.task, attempt=attempt)
         self._waiting.appendleft(again)
         return None
+
+    def _log(self, run: _Run, reply: Reply) -> None:
+        # What is lost with another episode's simulator has been told with that one.
+        level = logging.DEBUG if reply.fault == "lost" else logging.WARNING
+        logger.log(
+            level,
+            "%s: attempt %d of %d %s: %s",
+            *(place_of(run.request), run.attempt, self._bounds.max_attempts),
+            *(reply.fault, one_line(reply.error)),
+        )
 
     def _decide(self) -> None:
         """Ask the policy once for as many ready slots as fit and send the chunks back."""

@@ -3,9 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
-from pi0.ript.interfaces import Reply
+from pi0.ript.interfaces import Fault, Reply
 
 COUNTS = ("scene_builds", "scene_evictions", "restores_cached", "restores_cold")
+
+MISSING = "restart_s"  # while a worker was replaced it did nothing
 
 
 @dataclass(slots=True, kw_only=True)
@@ -15,7 +17,8 @@ class RolloutStats:
     Attributes:
         num_episodes: Episodes delivered, crashed ones included.
         num_env_steps: Control steps executed, those of abandoned attempts included.
-        num_retries: Attempts that crashed and were started again.
+        num_retries: Attempts that were given up and started again, by whosever fault.
+        restarts: Simulators replaced, by fault.
         policy_calls: Batched policy calls.
         policy_rows: Rows over all calls.
         policy_places: Rows that the calls had room for.
@@ -28,6 +31,7 @@ class RolloutStats:
     num_episodes: int = 0
     num_env_steps: int = 0
     num_retries: int = 0
+    restarts: dict[Fault, int] = field(default_factory=dict[Fault, int])
     policy_calls: int = 0
     policy_rows: int = 0
     policy_places: int = 0
@@ -36,12 +40,19 @@ class RolloutStats:
     busy_seconds: dict[int, float] = field(default_factory=dict[int, float])
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
+    @property
+    def num_restarts(self) -> int:
+        """Return how many simulators were replaced."""
+        return sum(self.restarts.values())
+
     def add_reply(self, reply: Reply, worker: int) -> None:
         """Count what a command did and took."""
         self.num_env_steps += reply.num_steps
+        if reply.fault not in ("", "lost"):
+            self.restarts[reply.fault] = self.restarts.get(reply.fault, 0) + 1
         for stage, seconds in reply.timings.items():
             self.worker_seconds[stage] = self.worker_seconds.get(stage, 0.0) + seconds
-        busy = sum(reply.timings.values())
+        busy = sum(s for stage, s in reply.timings.items() if stage != MISSING)
         self.busy_seconds[worker] = self.busy_seconds.get(worker, 0.0) + busy
         for name, count in reply.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
@@ -68,6 +79,11 @@ class RolloutStats:
             },
             **{f"speed/{name}": count for name, count in self.counts.items()},
             "rollout/num_retries": self.num_retries,
+            "rollout/restarts": self.num_restarts,
+            "rollout/hangs": self.restarts.get("hung", 0),
+            "rollout/restart_causes": ", ".join(
+                f"{fault} {count}" for fault, count in sorted(self.restarts.items())
+            ),
             "time/policy_s": self.policy_seconds,
             **{f"time/worker_{stage}": s for stage, s in sorted(self.worker_seconds.items())},
         }

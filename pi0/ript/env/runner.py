@@ -155,6 +155,7 @@ class EnvRunner(ABC):
             sampling=sampling,
             batch_size=self.config.policy.batch_size,
             max_attempts=self.config.env.max_attempts,
+            max_restarts=self.config.env.max_restarts,
             stats=self.stats,
             schedule=self.config.env.schedule,
         )

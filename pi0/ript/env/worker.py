@@ -5,71 +5,80 @@ wants it, so it loads neither torch nor anything else of that program.
 """
 
 import mmap
+import os
 import socket
 import sys
-from multiprocessing.connection import Connection
+import time
 
 import numpy as np
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.host import SceneHost
-from pi0.ript.env.messages import receive, send
+from pi0.ript.env.messages import Channel, MalformedMessageError
+from pi0.ript.env.replies import pack_reply
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
 
-def serve(connection: Connection, memory: mmap.mmap) -> None:
-    """Answer commands until told to stop or until the other side is gone."""
+def serve(channel: Channel, memory: mmap.mmap) -> None:
+    """Answer commands until told to stop or until the other side is gone.
+
+    Raises:
+        MalformedMessageError: A command is none; there is no telling what else is wrong.
+    """
     try:
-        host, spec = _start(connection)
+        host, spec, began = _start(channel)
     except (ImportError, OSError) as error:
-        send(connection, ("failed", str(error)))
+        channel.send(("failed", str(error)))
         return
-    send(connection, ("ready",))
+    # Both processes read the same monotonic clock.
+    channel.send(("ready", time.monotonic() - began))
     try:
         while True:
-            command = receive(connection)
+            command = channel.receive()
             if command[0] == "stop":
                 return
             if command[0] == "modules":
                 heads = sorted({name.partition(".")[0] for name in sys.modules})
-                send(connection, ("modules", tuple(heads)))
+                channel.send(("modules", *heads))
                 continue
             if command[0] == "release":
                 host.release(command[1])
                 continue
             position, reply = _run(host, command)
             _write_images(memory, spec, position, reply)
-            send(connection, ("reply", *pack_reply(reply), host.loaded))
+            channel.send(("reply", *pack_reply(reply, host.loaded)))
     except (EOFError, ConnectionError):
         return  # the program that started this process has ended
     finally:
         host.close()
 
 
-def _start(connection: Connection) -> tuple[SceneHost, ObservationSpec]:
-    _, cameras, height, width, quality, num_slots, max_scenes, num_steps_wait = receive(connection)
+def _start(channel: Channel) -> tuple[SceneHost, ObservationSpec, float]:
+    (_, began, cameras, height, width, quality, num_slots, max_scenes, num_steps_wait) = (
+        channel.receive()
+    )
     spec = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
-    return SceneHost(spec, num_slots, max_scenes, num_steps_wait), spec
+    return SceneHost(spec, num_slots, max_scenes, num_steps_wait), spec, began
 
 
 def _run(host: SceneHost, command: tuple) -> tuple[int, Reply]:
     """Return the slot's place in shared memory and the reply."""
-    name, slot, position, *rest = command
-    if name == "restore":
-        suite, task_id, index, fixture_seed, state = rest
-        initial_state = InitialState(
-            suite=suite,
-            task_id=task_id,
-            index=index,
-            fixture_seed=fixture_seed,
-            state=np.frombuffer(state, dtype=np.float64),
-        )
-        return position, host.restore(slot, initial_state)
-    assert name == "execute", name
-    actions, look = rest
-    chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-    return position, host.execute(slot, chunk, look=look)
+    match command:
+        case ("restore", slot, position, suite, task_id, index, fixture_seed, bytes() as state):
+            initial_state = InitialState(
+                suite=suite,
+                task_id=task_id,
+                index=index,
+                fixture_seed=fixture_seed,
+                state=np.frombuffer(state, dtype=np.float64),
+            )
+            return position, host.restore(slot, initial_state)
+        case ("execute", slot, position, bytes() as actions, look):
+            chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
+            return position, host.execute(slot, chunk, look=look)
+        case _:
+            raise MalformedMessageError(f"no command: {command!r:.80}")
 
 
 def image_bytes(spec: ObservationSpec) -> int:
@@ -83,19 +92,15 @@ def _write_images(memory: mmap.mmap, spec: ObservationSpec, position: int, reply
         memory[start : start + image_bytes(spec)] = reply.observation.images.tobytes()
 
 
-def pack_reply(reply: Reply) -> tuple:
-    """Return a reply as plain values: all but the pictures."""
-    proprio = b"" if reply.observation is None else reply.observation.proprio.tobytes()
-    figures = tuple(reply.timings.items()), tuple(reply.counts.items())
-    return reply.slot, proprio, reply.is_success, reply.num_steps, reply.error, *figures
-
-
 def main() -> None:
     """Serve on the two file descriptors given on the command line."""
     socket_fd, memory_fd, num_bytes = (int(argument) for argument in sys.argv[1:])
     memory = mmap.mmap(memory_fd, num_bytes)
-    with Connection(socket.socket(fileno=socket_fd).detach()) as connection:
-        serve(connection, memory)
+    with Channel(socket.socket(fileno=socket_fd)) as channel:
+        try:
+            serve(channel, memory)
+        except MalformedMessageError as error:
+            sys.exit(f"simulator process {os.getpid()}: {error}")
 
 
 if __name__ == "__main__":

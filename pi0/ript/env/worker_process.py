@@ -7,13 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from multiprocessing.connection import Connection
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.commands import START, Command
 from pi0.ript.env.egl_device import CUDA_VARIABLE, EGL_VARIABLE
 from pi0.ript.env.headless import RenderingError
-from pi0.ript.env.messages import receive, send
+from pi0.ript.env.lifeline import Lifeline
+from pi0.ript.env.messages import Channel, MalformedMessageError
+from pi0.ript.env.replies import WireReply, unpack_reply
+from pi0.ript.env.time_limits import TimeLimits
 
 STOP_PATIENCE_S = 5.0
 # One simulator per core: rendering and linear algebra must not start threads that fight.
@@ -26,7 +31,7 @@ class WorkerStartError(OSError):
 
 
 class WorkerProcess:
-    """A running worker, its socket, and the commands it has under way."""
+    """A running worker, its socket, and the commands it has under way, in order."""
 
     def __init__(
         self,
@@ -37,30 +42,45 @@ class WorkerProcess:
         settings: tuple[int, int],
         memory_fd: int,
         memory_bytes: int,
-        timeout_s: float,
+        limits: TimeLimits,
         egl_device: int | None,
+        missing_s: float | None = None,
     ) -> None:
-        """Start the process; returns before it has loaded anything."""
+        """Start the process; returns before it has loaded anything.
+
+        Args:
+            number: Which of the pool's workers this is.
+            spec: Which pictures to draw.
+            num_slots: Slots of this worker.
+            settings: Most scenes loaded, settling steps.
+            memory_fd: Shared memory for the pictures of all workers.
+            memory_bytes: Its size.
+            limits: How long commands may take; learns from this worker's answers.
+            egl_device: Which GPU draws; None leaves it to the environment.
+            missing_s: For a replacement, the seconds for which its predecessor did no work.
+        """
         self.number = number
-        self.busy: set[int] = set()
-        self._timeout_s = timeout_s
-        self._last_heard = time.monotonic()
+        self.missing_s = missing_s
+        self._limits = limits
+        self._pending = deque([START])
+        self._head_began = time.monotonic()
         self._has_started = False
         ours, theirs = socket.socketpair()
+        self._lifeline = Lifeline()
         with theirs:
             self._process = subprocess.Popen(  # our own module and numbers only
                 [sys.executable, "-m", "pi0.ript.env.worker",
                  str(theirs.fileno()), str(memory_fd), str(memory_bytes)],
-                pass_fds=(theirs.fileno(), memory_fd),
+                pass_fds=(theirs.fileno(), memory_fd, self._lifeline.far_end),
                 env=worker_environment(egl_device),
                 stdin=subprocess.DEVNULL,  # LIBERO opens a debugger on some failures
                 start_new_session=True,  # Ctrl-C is for the program, which then closes the pool
             )  # fmt: skip
-        self.connection = Connection(ours.detach())
-        send(
-            self.connection,
-            ("start", spec.cameras, spec.height, spec.width, spec.quality, num_slots, *settings),
-        )
+        self._lifeline.tie(self._process.pid)
+        self.channel = Channel(ours)
+        pictures = spec.cameras, spec.height, spec.width, spec.quality
+        with contextlib.suppress(ConnectionError):  # an end this early is noticed when we listen
+            self.channel.send(("start", self._head_began, *pictures, num_slots, *settings))
 
     @property
     def pid(self) -> int:
@@ -68,49 +88,67 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def busy(self) -> list[int]:
+        """Return the places that have a command under way, in order."""
+        return [command.place for command in self._pending if command is not START]
+
+    @property
+    def limit_s(self) -> float:
+        """Return the seconds that the oldest command may take."""
+        return self._limits.limit_s(self._pending[0].work)
+
+    @property
     def deadline(self) -> float:
         """Return the monotonic time at which a busy worker counts as hung."""
-        return self._last_heard + self._timeout_s
+        return self._head_began + self.limit_s
+
+    @property
+    def silent_s(self) -> float:
+        """Return for how long the oldest command has been under way."""
+        return time.monotonic() - self._head_began
 
     @property
     def is_overdue(self) -> bool:
-        """Return whether the worker has been silent for too long while it had work."""
-        return bool(self.busy) and time.monotonic() >= self.deadline
+        """Return whether the oldest command takes too long."""
+        return bool(self._pending) and time.monotonic() >= self.deadline
 
-    def send(self, slot: int, command: tuple) -> None:
-        """Send a slot's command."""
-        if not self.busy:
-            self._last_heard = time.monotonic()
-        self.busy.add(slot)
-        send(self.connection, command)
-
-    def receive(self) -> tuple:
-        """Return the next message.
+    def send(self, command: Command, message: tuple[Any, ...]) -> None:
+        """Send a slot's command.
 
         Raises:
-            RenderingError: The worker could not start; it says why.
-            WorkerStartError: The worker ended while starting, without a word.
+            ConnectionError: The worker is gone.
+            TimeoutError: It has not read earlier messages for too long.
         """
-        try:
-            message = receive(self.connection)
-        except (EOFError, ConnectionError):
-            if not self._has_started:
-                raise WorkerStartError(self._last_words()) from None
-            raise
-        if message[0] == "failed":
-            raise RenderingError(f"a simulator process could not start: {message[1]}")
-        self._has_started = True
-        self._last_heard = time.monotonic()
-        return message
+        if not self._pending:
+            self._head_began = time.monotonic()
+        self._pending.append(command)
+        self.channel.send(message, self.limit_s)
 
-    def finished(self, slot: int) -> None:
-        """Note that a slot's command is done."""
-        self.busy.discard(slot)
+    def take_reply(self) -> WireReply | None:
+        """Return the next reply if one has arrived.
+
+        Raises:
+            EOFError: The worker has ended.
+            MalformedMessageError: It sent what cannot be an answer.
+            RenderingError: It could not start; it says why.
+            WorkerStartError: The first worker in this place ended while starting, without a word.
+        """
+        while (message := self._take()) is not None:
+            if message[0] != "reply":
+                raise MalformedMessageError(f"a message of kind {message[0]!r:.80}")
+            reply = unpack_reply(message[1:])
+            if not self._pending:
+                raise MalformedMessageError("an answer to no command")
+            self._pending[0].check(reply)
+            self._limits.learn_reply(reply.timings, reply.num_steps)
+            self._next_command()
+            return reply
+        return None
 
     def release(self, place: int) -> None:
         """Let the worker's own slot number ``place`` let go of its scene; there is no reply."""
-        with contextlib.suppress(ConnectionError):  # a worker that is gone holds nothing
-            send(self.connection, ("release", place))
+        with contextlib.suppress(ConnectionError, TimeoutError):  # one that is gone holds nothing
+            self.channel.send(("release", place), STOP_PATIENCE_S)
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the worker has imported; waits until it has started.
@@ -120,51 +158,91 @@ class WorkerProcess:
             WorkerStartError: The worker ended while starting, or takes too long.
         """
         with contextlib.suppress(ConnectionError):  # its last words can still be received
-            send(self.connection, ("modules",))
-        message = self._expect()
-        while message[0] != "modules":
-            message = self._expect()
-        return frozenset(message[1])
+            self.channel.send(("modules",))
+        limit_s = self._limits.limit_s(START.work)
+        while (message := self._take()) is None:
+            if not self.channel.wait(limit_s):
+                raise WorkerStartError(
+                    f"simulator process {self.pid} did not answer within {limit_s:g} s; "
+                    "raise env.timeout_s on a slow machine"
+                )
+        return frozenset(message[1:])
 
-    def _expect(self) -> tuple:
-        if not self.connection.poll(self._timeout_s):
-            raise WorkerStartError(
-                f"simulator process {self.pid} did not answer within {self._timeout_s:g} s; "
-                "raise env.timeout_s on a slow machine"
-            )
-        return self.receive()
+    def _take(self) -> tuple[Any, ...] | None:
+        """Return the next message that is not about starting, if it has arrived."""
+        try:
+            while (message := self.channel.take()) is not None and not self._has_started:
+                self._begin(message)
+        except EOFError:
+            # A replacement may be killed like any other worker; where none has ever started,
+            # another one would not start either.
+            if self._has_started or self.missing_s is not None:
+                raise
+            raise WorkerStartError(self._last_words()) from None
+        return message
+
+    def _begin(self, message: tuple[Any, ...]) -> None:
+        match message:
+            case ("failed", str(reason)):
+                raise RenderingError(f"a simulator process could not start: {reason}")
+            case ("ready", float(seconds)) if seconds >= 0:
+                self._has_started = True
+                self._limits.learn("start", seconds)
+                if self.missing_s is not None:
+                    self.missing_s += seconds
+                self._next_command()
+            case _:
+                raise MalformedMessageError(f"a first message of kind {message[0]!r:.80}")
+
+    def _next_command(self) -> None:
+        self._pending.popleft()
+        self._head_began = time.monotonic()
 
     def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_PATIENCE_S)
-        status = self._process.poll() or 0
-        reason = f"exit status {status}; its last lines are above"
-        if status < 0:
-            reason = signal.Signals(-status).name
-        if status == -signal.SIGKILL:
+        self._process.kill()  # one that has closed its socket but lives has failed as well
+        self._process.wait()
+        reason = self.ending
+        if self._process.returncode >= 0:
+            reason += "; its last lines are above"
+        if self._process.returncode == -signal.SIGKILL:
             reason += ", often too little memory: lower env.num_workers or env.max_scenes"
         return f"simulator process {self.pid} ended while starting ({reason})"
 
+    @property
+    def ending(self) -> str:
+        """Return how the process ended, in words."""
+        status = self._process.poll()
+        if status is None:
+            return "still running"
+        return f"exit status {status}" if status >= 0 else _signal_name(-status)
+
     def ask_to_stop(self) -> None:
         """Ask the worker to end by itself, unless it is busy or gone."""
-        if not self.busy and self._process.poll() is None:
-            try:
-                send(self.connection, ("stop",))
-            except ConnectionError:
-                return
+        if not self._pending and self._process.poll() is None:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                self.channel.send(("stop",), STOP_PATIENCE_S)
 
     def stop(self) -> None:
         """Wait for an asked worker to end, then make sure."""
-        if not self.busy:
+        if not self._pending:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_PATIENCE_S)
         self.kill()
 
     def kill(self) -> None:
-        """End the process now."""
+        """End the process now, also if it is stopped."""
         self._process.kill()
         self._process.wait()
-        self.connection.close()
+        self.channel.close()
+        self._lifeline.cut()
+
+
+def _signal_name(number: int) -> str:
+    with contextlib.suppress(ValueError):  # real-time signals have no names
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def worker_environment(egl_device: int | None) -> dict[str, str]:

@@ -1,0 +1,136 @@
+"""Replies as plain values, and the checks that a reply must pass before anyone believes it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.ript.env.ledger import SceneKey
+from pi0.ript.env.messages import MalformedMessageError
+from pi0.ript.interfaces import Fault, Reply
+
+PROPRIO_VALUES = 9
+MAX_ERROR_CHARACTERS = 2000
+FIELDS = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireReply:
+    """A reply as it travels; the pictures are in shared memory.
+
+    Attributes:
+        place: The worker's own number of the slot.
+        proprio: float64 [9]; None where the reply has no look.
+        is_success: See ``Reply``.
+        num_steps: See ``Reply``.
+        error: See ``Reply``.
+        fault: See ``Reply``.
+        timings: See ``Reply``.
+        counts: See ``Reply``.
+        loaded: Scenes that the worker holds after the command, least recently used first.
+    """
+
+    place: int
+    proprio: NDArray[np.float64] | None
+    is_success: bool
+    num_steps: int
+    error: str
+    fault: Fault
+    timings: Mapping[str, float]
+    counts: Mapping[str, int]
+    loaded: tuple[SceneKey, ...]
+
+
+def pack_reply(reply: Reply, loaded: tuple[SceneKey, ...]) -> tuple[Any, ...]:
+    """Return a reply as plain values: all but the pictures."""
+    proprio = b"" if reply.observation is None else reply.observation.proprio.tobytes()
+    return (
+        reply.slot,
+        proprio,
+        reply.is_success,
+        reply.num_steps,
+        reply.error[:MAX_ERROR_CHARACTERS],
+        reply.fault,
+        tuple(reply.timings.items()),
+        tuple(reply.counts.items()),
+        loaded,
+    )
+
+
+def unpack_reply(values: tuple[Any, ...]) -> WireReply:
+    """Return what ``pack_reply`` packed.
+
+    Raises:
+        MalformedMessageError: The values cannot come from ``pack_reply``; says which.
+    """
+    _require(len(values) == FIELDS, f"a reply has {FIELDS} fields, got {len(values)}")
+    place, proprio, is_success, num_steps, error, fault, timings, counts, loaded = values
+    _require(_is_count(place), f"a slot is a number, got {place!r:.80}")
+    _require(type(is_success) is bool, f"success is true or false, got {is_success!r:.80}")
+    _require(_is_count(num_steps), f"steps are a number >= 0, got {num_steps!r:.80}")
+    _require(type(error) is str, f"an error is a text, got {error!r:.80}")
+    return WireReply(
+        place=place,
+        proprio=_proprio(proprio),
+        is_success=is_success,
+        num_steps=num_steps,
+        error=error,
+        fault=_fault(fault, error),
+        timings=_figures("timings", timings, _is_duration),
+        counts=_figures("counts", counts, _is_count),
+        loaded=_scenes(loaded),
+    )
+
+
+def _proprio(data: object) -> NDArray[np.float64] | None:
+    _require(type(data) is bytes, f"proprioception is bytes, got {type(data).__name__}")
+    assert isinstance(data, bytes)
+    if not data:
+        return None
+    _require(len(data) == PROPRIO_VALUES * 8, f"proprioception of {len(data)} bytes")
+    values = np.frombuffer(data, dtype=np.float64)
+    _require(bool(np.isfinite(values).all()), "proprioception is not finite")
+    return values
+
+
+def _fault(fault: object, error: str) -> Fault:
+    for known in get_args(Fault):
+        if fault == known and bool(known) == bool(error):
+            return known
+    raise MalformedMessageError(f"fault {fault!r:.80} with error {error!r:.80}")
+
+
+def _figures(name: str, pairs: object, is_right: Callable[[object], bool]) -> dict[str, Any]:
+    is_mapping = isinstance(pairs, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and type(pair[0]) is str and is_right(pair[1])
+        for pair in pairs
+    )
+    _require(is_mapping, f"{name} are names with figures, got {pairs!r:.80}")
+    assert isinstance(pairs, tuple)
+    return dict(pairs)
+
+
+def _scenes(scenes: object) -> tuple[SceneKey, ...]:
+    are_right = isinstance(scenes, tuple) and all(
+        isinstance(scene, tuple) and [type(part) for part in scene] == [str, int]
+        for scene in scenes
+    )
+    _require(are_right, f"scenes are suites with task numbers, got {scenes!r:.80}")
+    assert isinstance(scenes, tuple)
+    return scenes
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_duration(value: object) -> bool:
+    return type(value) is float and math.isfinite(value) and value >= 0
+
+
+def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
+    if not holds:
+        raise MalformedMessageError(message)

@@ -1,0 +1,48 @@
+"""How long a command may take before its worker counts as hung, learned from what commands take.
+
+The limit is ``FACTOR`` times what the command would take at the slowest pace seen so far, at least
+``LEAST_S`` and never more than ``env.timeout_s``, which also holds as long as a kind of work has not
+been seen.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+FACTOR = 20.0  # a machine that is shared slows down by less, a hung process never answers
+LEAST_S = 10.0
+
+Work = Literal["start", "build", "restore", "step"]
+"""Starting a worker, building a scene, restoring a slot, one control step with its pictures."""
+
+
+class TimeLimits:
+    """The slowest pace of every kind of work.
+
+    Example: a chunk of 10 steps, the slowest of which took 0.1 s, may take 20 s.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        """Take the upper bound, in seconds."""
+        self._timeout_s = timeout_s
+        self._slowest_s: dict[Work, float] = {}
+
+    def learn(self, work: Work, seconds: float) -> None:
+        """Note what a unit of work took."""
+        self._slowest_s[work] = max(seconds, self._slowest_s.get(work, 0.0))
+
+    def learn_reply(self, timings: Mapping[str, float], num_steps: int) -> None:
+        """Note what a reply says that its command took."""
+        if "build_s" in timings:
+            self.learn("build", timings["build_s"])
+        drawing = timings.get("render_s", 0.0)
+        if "restore_s" in timings:
+            self.learn("restore", timings["restore_s"] + drawing)
+        elif "physics_s" in timings and num_steps:
+            self.learn("step", (timings["physics_s"] + drawing) / num_steps)
+
+    def limit_s(self, work: Mapping[Work, int]) -> float:
+        """Return the seconds that a command made of so many units of work may take."""
+        if not all(kind in self._slowest_s for kind in work):
+            return self._timeout_s
+        expected = sum(units * self._slowest_s[kind] for kind, units in work.items())
+        return min(self._timeout_s, max(LEAST_S, FACTOR * expected))
