@@ -44,6 +44,8 @@ HOMES = {
     "tensorboard": "pi0.ript.report",
     "torch.utils.tensorboard": "pi0.ript.report",
     "wandb": "pi0.ript.report",
+    "jinja2": "pi0.ript.report",
+    "plotly": "pi0.ript.report",
     "ray": "pi0.ript.env.ray_pool",
     "yaml": "pi0.ript.config",
     "draccus": "pi0.ript.config",

@@ -1,4 +1,4 @@
-"""The ``ript`` command: ``ript train|eval|demos|convert|probe|sft ...``."""
+"""The ``ript`` command: ``ript train|eval|demos|convert|report|watch|probe|sft ...``."""
 
 import importlib
 import logging
@@ -16,6 +16,8 @@ COMMANDS = {
     "demos": ("pi0.ript.scripts.demos", "record demonstrations of the scripted experts"),
     "convert": ("pi0.ript.scripts.convert", "write a policy as openpi, LeRobot or transformers do"),
     "plan": ("pi0.ript.scripts.plan", "say what a run needs in memory before it starts"),
+    "report": ("pi0.ript.scripts.report", "write one page about one or several runs"),
+    "watch": ("pi0.ript.scripts.watch", "show a run in the browser while it goes on"),
     "probe": ("pi0.ript.scripts.probe", "measure how much exploration noise reaches the actions"),
     "sft": ("pi0.ript.scripts.sft", "fine-tune a new tiny pi0 on demonstrations"),
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
+from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
 from pi0.ript.train.trainer import Trainer
@@ -26,6 +27,7 @@ def train_run(trainer: Trainer, run_dir: Path) -> None:
     outcomes = paired_outcomes(base, trained)
     text = write_summary(run_dir, outcomes, trainer.stopwatch.seconds, trainer.policy_card)
     logger.info("summary of %s\n%s", run_dir, text)
+    logger.info("report: %s", write_report([run_dir]))
 
 
 def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord]:

@@ -1,0 +1,171 @@
+"""Which figures are drawn where. Figures that a run did not log leave their line, or chart, out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Style = Literal["line", "stack"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Figures by name; ``name`` is a regular expression, its group fills ``{}`` in the label."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A chart over steps.
+
+    Attributes:
+        key: Identifies it in the page.
+        title: What one sees.
+        unit: Title of the vertical axis.
+        note: How to read it, one sentence.
+        series: What is drawn, in the order of the legend.
+        style: ``stack`` fills the area between series that add up; with several runs they are lines.
+        is_share: Whether values are shares in [0, 1], shown as per cent.
+    """
+
+    key: str
+    title: str
+    unit: str
+    note: str
+    series: tuple[Series, ...]
+    style: Style = "line"
+    is_share: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Charts that answer one question."""
+
+    title: str
+    charts: tuple[Chart, ...]
+
+
+SECTIONS = (
+    Section(
+        title="What practice met",
+        charts=(
+            Chart(
+                key="groups",
+                title="Groups",
+                unit="groups per step",
+                note="A group is K rollouts of one initial state; only mixed ones teach anything.",
+                series=(
+                    Series(name="rollout/groups_accepted", label="accepted"),
+                    Series(name="rollout/groups_all_success", label="rejected: all succeeded"),
+                    Series(name="rollout/groups_all_failure", label="rejected: all failed"),
+                    Series(name="rollout/groups_crashed", label="crashed"),
+                ),
+                style="stack",
+            ),
+            Chart(
+                key="length",
+                title="Episode length",
+                unit="control steps",
+                note="Mean over all rollouts of a step; a policy that got better needs fewer.",
+                series=(Series(name="rollout/episode_length_steps", label="mean length"),),
+            ),
+        ),
+    ),
+    Section(
+        title="What the update did",
+        charts=(
+            Chart(
+                key="kl",
+                title="Distance from the old policy",
+                unit="KL divergence, nats",
+                note="Between the policy that acted and the one after the update.",
+                series=(Series(name="update/kl", label="KL"),),
+            ),
+            Chart(
+                key="clip",
+                title="Clipped rows",
+                unit="share of rows",
+                note="Rows whose probability ratio left the clip range, so that they stopped teaching.",
+                series=(Series(name="update/clip_fraction", label="clip fraction"),),
+                is_share=True,
+            ),
+            Chart(
+                key="gradient",
+                title="Gradient norm",
+                unit="norm before clipping",
+                note="Mean over the optimizer steps of an update.",
+                series=(Series(name="update/grad_norm", label="gradient norm"),),
+            ),
+            Chart(
+                key="loss",
+                title="Loss",
+                unit="loss",
+                note="A policy-gradient loss has no scale of its own: watch success instead.",
+                series=(Series(name="update/loss", label="loss"),),
+            ),
+        ),
+    ),
+    Section(
+        title="Where the time went",
+        charts=(
+            Chart(
+                key="time",
+                title="Time per stage",
+                unit="seconds per step",
+                note="Wall time of the stages of a step.",
+                series=(
+                    Series(name="time/collect_s", label="collect"),
+                    Series(name="time/update_s", label="update"),
+                    Series(name="time/evaluate_s", label="evaluate"),
+                    Series(name="time/checkpoint_s", label="checkpoint"),
+                ),
+                style="stack",
+            ),
+            Chart(
+                key="busy",
+                title="Busy simulators",
+                unit="share of the collect stage",
+                note="How much of the time each worker process was computing.",
+                series=(Series(name=r"speed/worker_(\d+)_busy_share", label="worker {}"),),
+                is_share=True,
+            ),
+            Chart(
+                key="rate",
+                title="Throughput",
+                unit="control steps per second",
+                note="Of all simulators together.",
+                series=(Series(name="speed/env_steps_per_s", label="control steps per second"),),
+            ),
+            Chart(
+                key="workers",
+                title="What workers did",
+                unit="worker seconds per step",
+                note="Summed over worker processes.",
+                series=(
+                    Series(name="time/worker_physics_s", label="physics"),
+                    Series(name="time/worker_render_s", label="pictures"),
+                    Series(name="time/worker_restore_s", label="initial states"),
+                    Series(name="time/worker_build_s", label="scenes"),
+                ),
+                style="stack",
+            ),
+            Chart(
+                key="memory",
+                title="Memory",
+                unit="as logged",
+                note="Resident memory of this process and of the workers.",
+                series=(Series(name=r"memory/(.+)", label="{}"),),
+            ),
+            Chart(
+                key="restarts",
+                title="Retries and restarts",
+                unit="per step",
+                note="Episodes that were run again after a crash, and workers that were replaced.",
+                series=(
+                    Series(name="rollout/num_retries", label="retries"),
+                    Series(name=r"(?:speed|rollout)/(\w*restarts\w*)", label="{}"),
+                ),
+            ),
+        ),
+    ),
+)

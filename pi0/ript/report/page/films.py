@@ -1,0 +1,135 @@
+"""Films of the same held-out episodes before and after practice, ready to be put into a page."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode, RunFiles
+from pi0.ript.report.video import film_name
+
+MAX_PAIRS = 6
+STRIP_FRAMES = 6
+STRIP_HEIGHT = 120
+_ORDER = ("gained", "lost", "same")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """A film with its strip, both as data URLs.
+
+    Attributes:
+        step: Steps of practice before it.
+        outcome: How the episode ended.
+        num_steps: Control steps it took.
+        strip: JPEG, pictures of the first camera from left to right, first and last look included.
+        video: MP4, all cameras.
+    """
+
+    step: int
+    outcome: str
+    num_steps: int
+    strip: str
+    video: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmPair:
+    """The same episode before and after; ``after`` is None while there is one evaluation only."""
+
+    task: str
+    state_index: int
+    seed: int
+    before: Shot
+    after: Shot | None
+
+
+def film_pairs(run: RunFiles, max_bytes: int) -> list[FilmPair]:
+    """Return a few filmed held-out episodes, changed outcomes first, within ``max_bytes`` of films."""
+    if not run.evaluations:
+        return []
+    first, last = run.evaluations[0], run.evaluations[-1]
+    is_paired = first is not last
+    pairs = [
+        (before, after)
+        for before, after in zip(first.episodes, last.episodes, strict=True)
+        if _path(run, first, before).is_file() and _path(run, last, after).is_file()
+    ]
+    chosen: list[FilmPair] = []
+    for before, after in sorted(pairs, key=lambda pair: _ORDER.index(_change(*pair)))[:MAX_PAIRS]:
+        max_bytes -= _size(run, first, before) + is_paired * _size(run, last, after)
+        if max_bytes < 0:
+            break
+        chosen.append(
+            FilmPair(
+                task=before.task_label,
+                state_index=before.state_index,
+                seed=before.seed,
+                before=_shot(run, first, before),
+                after=_shot(run, last, after) if is_paired else None,
+            )
+        )
+    return chosen
+
+
+def film_strip(frames: list[NDArray[np.uint8]], num_cameras: int) -> NDArray[np.uint8]:
+    """Return up to ``STRIP_FRAMES`` evenly spaced pictures of the first camera side by side.
+
+    Args:
+        frames: uint8 [height, width, 3] RGB, cameras side by side, at least one frame.
+        num_cameras: How many cameras share the width.
+
+    Returns:
+        uint8 [STRIP_HEIGHT, any, 3].
+    """
+    picks = np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)
+    first_camera = frames[0].shape[1] // num_cameras
+    pictures = [Image.fromarray(frames[n][:, :first_camera]) for n in picks]
+    size = (round(STRIP_HEIGHT * first_camera / frames[0].shape[0]), STRIP_HEIGHT)
+    return np.concatenate([np.asarray(picture.resize(size)) for picture in pictures], axis=1)
+
+
+def _change(before: HeldOutEpisode, after: HeldOutEpisode) -> str:
+    was, now = before.outcome == "success", after.outcome == "success"
+    return "same" if was == now else "gained" if now else "lost"
+
+
+def _path(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Path:
+    name = film_name(
+        suite=episode.suite,
+        task_id=episode.task_id,
+        task=episode.task,
+        state_index=episode.state_index,
+        seed=episode.seed,
+        outcome=episode.outcome,
+    )
+    return run.video_folder / f"step_{evaluation.step}" / name
+
+
+def _size(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> int:
+    return _path(run, evaluation, episode).stat().st_size
+
+
+def _shot(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Shot:
+    path = _path(run, evaluation, episode)
+    cameras = evaluation.policy["cameras"]
+    assert isinstance(cameras, list), f"cameras of the policy card: {cameras!r}"
+    frames = [np.asarray(frame) for frame in imageio.mimread(path)]
+    jpeg = io.BytesIO()
+    Image.fromarray(film_strip(frames, len(cameras))).save(jpeg, "JPEG", quality=80)
+    return Shot(
+        step=evaluation.step,
+        outcome=episode.outcome,
+        num_steps=episode.num_steps,
+        strip=_data_url("image/jpeg", jpeg.getvalue()),
+        video=_data_url("video/mp4", path.read_bytes()),
+    )
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

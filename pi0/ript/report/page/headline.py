@@ -1,0 +1,72 @@
+"""What came of a run, in one line per task: base against trained on the same held-out episodes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pi0.ript.report.intervals import PairedChange, SuccessRate, paired_change, success_rate
+from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode
+
+ALL_TASKS = "all tasks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A task before and after practice.
+
+    Attributes:
+        task: Its label, or ``all tasks``.
+        base: Success before practice.
+        trained: Success in the newest evaluation; None while there is only one.
+        change: The paired comparison of the two; None while there is only one.
+        num_crashed: Episodes left out because the simulator crashed in either evaluation.
+    """
+
+    task: str
+    base: SuccessRate
+    trained: SuccessRate | None
+    change: PairedChange | None
+    num_crashed: int
+
+
+def results(evaluations: Sequence[Evaluation]) -> list[Result]:
+    """Return the result over all tasks first, then one per task where there are several."""
+    if not evaluations or not evaluations[0].episodes:
+        return []
+    first, last = evaluations[0].episodes, evaluations[-1].episodes
+    pairs = list(zip(first, last, strict=True))
+    assert all(a.identity == b.identity for a, b in pairs), "evaluations of different episodes"
+    tasks = list(dict.fromkeys(episode.task_label for episode in first))
+    is_paired = len(evaluations) > 1
+    rows = [] if len(tasks) == 1 else [_result(ALL_TASKS, pairs, is_paired=is_paired)]
+    rows += [
+        _result(task, [p for p in pairs if p[0].task_label == task], is_paired=is_paired)
+        for task in tasks
+    ]
+    return [row for row in rows if row is not None]
+
+
+def success_by_task(episodes: Iterable[HeldOutEpisode]) -> dict[str, SuccessRate]:
+    """Return the success rate per task without crashed episodes; over all tasks where several."""
+    outcomes: dict[str, list[bool]] = {}
+    for episode in episodes:
+        if episode.outcome != "crashed":
+            outcomes.setdefault(episode.task_label, []).append(episode.outcome == "success")
+    if len(outcomes) > 1:
+        outcomes[ALL_TASKS] = [one for several in outcomes.values() for one in several]
+    return {task: success_rate(several) for task, several in outcomes.items()}
+
+
+def _result(
+    task: str, pairs: Sequence[tuple[HeldOutEpisode, HeldOutEpisode]], *, is_paired: bool
+) -> Result | None:
+    complete = [pair for pair in pairs if all(e.outcome != "crashed" for e in pair)]
+    if not complete:
+        return None
+    base, trained = ([pair[i].outcome == "success" for pair in complete] for i in (0, 1))
+    return Result(
+        task=task,
+        base=success_rate(base),
+        trained=success_rate(trained) if is_paired else None,
+        change=paired_change(base, trained) if is_paired else None,
+        num_crashed=len(pairs) - len(complete),
+    )

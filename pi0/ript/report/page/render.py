@@ -1,0 +1,135 @@
+"""Run directories -> one self-contained HTML page."""
+
+import base64
+import gzip
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from pi0.ript.atomic import write_atomically
+from pi0.ript.report.page.charts import SECTIONS
+from pi0.ript.report.page.facts import Setting, card_lines, chosen_settings, plain
+from pi0.ript.report.page.figures import RunFigures
+from pi0.ript.report.page.films import FilmPair, film_pairs
+from pi0.ript.report.page.headline import Result, results, success_by_task
+from pi0.ript.report.page.run_files import Evaluation, RunFiles, read_run
+
+REPORT_NAME = "report.html"
+MAX_FILM_BYTES = 5_000_000  # of all runs together; base64 adds a third
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """What the template writes about a run; ``data`` holds the figures that scripts draw."""
+
+    index: int
+    name: str
+    files: RunFiles
+    results: list[Result]
+    settings: list[Setting]
+    card: list[tuple[str, str]]
+    films: list[FilmPair]
+    num_steps: int
+    num_episodes: int
+    minutes: float
+    data: dict[str, Any]
+
+
+def write_report(folders: Sequence[Path], output: Path | None = None) -> Path:
+    """Write the page of one or several runs; by default into the directory of the first.
+
+    Raises:
+        ValueError: A folder is no run directory.
+        OSError: The page cannot be written.
+    """
+    path = output or folders[0] / REPORT_NAME
+    write_atomically(path, render_page(folders))
+    return path
+
+
+def render_page(folders: Sequence[Path], cursor: dict[str, Any] | None = None) -> str:
+    """Return the page.
+
+    Args:
+        folders: Run directories, at least one.
+        cursor: What a live page tells its server it has; None for a page that stands alone.
+    """
+    views = [_view(i, folder, MAX_FILM_BYTES // len(folders)) for i, folder in enumerate(folders)]
+    data = {
+        "live": cursor is not None,
+        "cursor": cursor,
+        "charts": [asdict(chart) for section in SECTIONS for chart in section.charts],
+        "runs": [view.data for view in views],
+    }
+    template = _environment().get_template("report.html")
+    return template.render(views=views, sections=SECTIONS, plotly=packed_plotly(), data=data)
+
+
+@cache
+def packed_plotly() -> str:
+    """Return plotly.js, compressed with gzip and written as base64; the page unpacks it."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pi0.ript.report.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "plain": plain,
+        "percent": lambda share: f"{share:.0%}",
+        "points": lambda share: f"{100 * share:.0f}",
+        "signed": lambda share: f"{100 * share:+.0f}",
+    }
+    return environment
+
+
+def _view(index: int, folder: Path, max_film_bytes: int) -> RunView:
+    run, figures = read_run(folder), RunFigures(folder)
+    name = folder.resolve().name
+    return RunView(
+        index=index,
+        name=name,
+        files=run,
+        results=results(run.evaluations),
+        settings=chosen_settings(run.config),
+        card=card_lines(run.evaluations[0].policy) if run.evaluations else [],
+        films=film_pairs(run, max_film_bytes),
+        num_steps=figures.num_steps,
+        num_episodes=int(figures.last("train/num_episodes") or 0),
+        minutes=float(figures.last("minutes") or 0),
+        data={
+            "name": name,
+            "numSteps": figures.num_steps,
+            "columns": figures.columns(),
+            "evaluations": [_evaluation_data(evaluation) for evaluation in run.evaluations],
+            **figures.situations(),
+        },
+    )
+
+
+def _evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
+    rates = success_by_task(evaluation.episodes)
+    return {
+        "step": evaluation.step,
+        "rates": {task: asdict(rate) for task, rate in rates.items()},
+        "episodes": [
+            {
+                "task": episode.task_label,
+                "state": episode.state_index,
+                "seed": str(episode.seed),  # JavaScript has no whole numbers of 64 bits
+                "outcome": episode.outcome,
+                "steps": episode.num_steps,
+            }
+            for episode in evaluation.episodes
+        ],
+    }

@@ -1,0 +1,23 @@
+"""Write one page about one or several runs: ``ript report outputs/RUN [OTHER ...] [--output FILE]``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pi0.ript.report.page.render import REPORT_NAME, write_report
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(prog="ript report", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories; several are compared")
+    parser.add_argument(
+        "--output", type=Path, default=None, help=f"default: {REPORT_NAME} in the first directory"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Write the page and say where it is."""
+    arguments = parse(argv)
+    print(write_report(arguments.runs, arguments.output))

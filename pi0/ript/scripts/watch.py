@@ -1,0 +1,36 @@
+"""Show a run in the browser while it goes on: ``ript watch outputs/RUN [OTHER ...] [--port 8800]``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pi0.ript.report.page.live import make_server
+
+DEFAULT_PORT = 8800
+MAX_PORT = 65535
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(prog="ript watch", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories; several are compared")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
+    arguments = parser.parse_args(argv)
+    if not 0 <= arguments.port <= MAX_PORT:
+        raise ValueError(f"--port must be in [0, {MAX_PORT}], got {arguments.port}")
+    return arguments
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serve until Ctrl-C."""
+    arguments = parse(argv)
+    try:
+        server = make_server(arguments.runs, arguments.port)
+    except OSError as error:
+        raise OSError(
+            f"--port {arguments.port}: {error.strerror}; choose another one, or 0 for any"
+        ) from error
+    host, port = server.server_address[:2]
+    print(f"http://{host}:{port}/  (Ctrl-C ends it)", flush=True)
+    with server:
+        server.serve_forever()
