@@ -35,7 +35,8 @@ from pi0.ript.report.video import FilmWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.checkpoint import load_training_state
 from pi0.ript.train.initial_states import InitialStateSampler
-from pi0.ript.train.trainer import Progression, Stopwatch, Trainer, TrainerParts
+from pi0.ript.train.progression import Progression, Stopwatch
+from pi0.ript.train.trainer import Trainer, TrainerParts
 
 logger = logging.getLogger(__name__)
 

@@ -78,9 +78,15 @@ def test_traceback_can_be_asked_for(monkeypatch):
         run_main(load_config, ["--config_path", "nowhere.yaml"])
 
 
-def test_ctrl_c_is_said_without_a_traceback(capsys):
-    assert leave(raising(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == "error: interrupted\n"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_signal_is_one_line_without_a_traceback(number, capsys):
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert leave(lambda argv: signal.raise_signal(number)) == 128 + number
+    finally:
+        for n, handler in handlers.items():
+            signal.signal(n, handler)
+    assert capsys.readouterr().err == f"error: stopped by {number.name}\n"
 
 
 def test_signal_handler_is_given_back():
@@ -110,4 +116,31 @@ def test_sigterm_cleans_up_and_is_no_success():
         timeout=60,
         check=False,
     )
-    assert (result.returncode, result.stdout, result.stderr) == (143, "cleaned up\n", "")
+    assert (result.returncode, result.stdout) == (143, "cleaned up\n")
+    assert result.stderr == "error: stopped by SIGTERM\n"
+
+
+def test_second_signal_ends_the_program_at_once():
+    program = """
+    import os, signal, time
+    from pi0.ript.scripts.exits import run_main
+
+    def main(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+            print("cleaned up")
+
+    run_main(main, [])
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=25,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (143, "")
+    assert result.stderr == "error: ended at once by SIGTERM\n"

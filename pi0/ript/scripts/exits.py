@@ -5,8 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import NoReturn
+
+from pi0.ript.train.stopping import Interruption, stop_signals
 
 USER_ERROR = 2
 TRACEBACK_VARIABLE = "RIPT_TRACEBACK"
@@ -19,28 +21,27 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
 
     A wrong setting or file (``ValueError`` raised by our own code, ``OSError``) becomes one line on stderr
     and status 2. Anything else is a bug and keeps its traceback. On SIGTERM and Ctrl-C every ``finally``
-    and ``with`` block runs before the process ends. ``RIPT_TRACEBACK=1`` shows tracebacks of user errors too.
+    and ``with`` block runs before the process ends; a second signal ends it at once. ``RIPT_TRACEBACK=1``
+    shows tracebacks of user errors too.
     """
     sys.exit(_run(main, sys.argv[1:] if argv is None else argv))
 
 
 def _run(main: Main, argv: Sequence[str]) -> int:
-    earlier = signal.signal(signal.SIGTERM, _on_terminate)
-    try:
-        return main(argv) or 0
-    except KeyboardInterrupt:
-        return _say("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:
-        # The reader of our output has gone, e.g. "--print_config | head"; the interpreter's own flush
-        # of stdout at exit would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except (ValueError, OSError) as error:
-        if os.environ.get(TRACEBACK_VARIABLE) or not is_user_error(error):
-            raise
-        return _say(one_line(error), USER_ERROR)
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+    with stop_signals():
+        try:
+            return main(argv) or 0
+        except Interruption as stop:
+            return _say(str(stop), stop.status)
+        except BrokenPipeError:
+            # The reader of our output has gone, e.g. "--print_config | head"; the interpreter's own
+            # flush of stdout at exit would complain once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except (ValueError, OSError) as error:
+            if os.environ.get(TRACEBACK_VARIABLE) or not is_user_error(error):
+                raise
+            return _say(one_line(error), USER_ERROR)
 
 
 def is_user_error(error: ValueError | OSError) -> bool:
@@ -79,9 +80,3 @@ def one_line(error: BaseException) -> str:
 def _say(message: str, status: int) -> int:
     sys.stderr.write(f"error: {message}\n")
     return status
-
-
-def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    # A second SIGTERM must not interrupt the clean-up of the first.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(128 + signal.SIGTERM)

@@ -4,6 +4,14 @@ python pi0/ript/scripts/train_ript_pi0.py --config_path pi0/ript/config/debug_tr
 """
 
 import importlib
+
+from pi0.ript.scripts.exits import run_main
+
+# Before the imports that take seconds: Ctrl-C is one line from the first moment on. As a module of its
+# own, not as __main__, the program also has the name under which its log is listened to.
+if __name__ == "__main__":
+    run_main(lambda argv: importlib.import_module("pi0.ript.scripts.train_ript_pi0").main(argv))
+
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -21,12 +29,10 @@ from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.launches import record_launch
-from pi0.ript.scripts.exits import run_main
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.run import train_run
 
-# Run as a program this module is called __main__, which nobody listens to.
-logger = logging.getLogger("pi0.ript.scripts.train_ript_pi0")
+logger = logging.getLogger(__name__)
 
 RunnerClass = Callable[..., EnvRunner]
 
@@ -128,7 +134,3 @@ def main(argv: Sequence[str]) -> None:
     launch = load_launch(argv, os.environ)
     setup_logging(launch.config.logging.level, console)
     run(launch, console)
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -3,19 +3,45 @@
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
+from pi0.ript.train.stopping import Interruption
 from pi0.ript.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+TRAIN_PROGRAM = "python pi0/ript/scripts/train_ript_pi0.py"
+
 
 def train_run(trainer: Trainer, run_dir: Path) -> None:
-    """Train to the end; what a resumed run has on disk already is neither repeated nor overwritten."""
+    """Train to the end; what a resumed run has on disk already is neither repeated nor overwritten.
+
+    Whatever ends it early leaves a checkpoint of the last finished step, so that a resumed run has the
+    numbers that this one would have had.
+
+    Raises:
+        Interruption: A signal came; says how to go on.
+    """
+    try:
+        _measure_and_train(trainer, run_dir)
+    except Interruption as stop:
+        step = trainer.save_finished()
+        raise Interruption(
+            stop.number,
+            f"{step} steps are saved, go on with: {TRAIN_PROGRAM} --resume {run_dir}",
+        ) from None
+    except BaseException:
+        with suppress(OSError):  # the first error says more
+            trainer.save_finished()
+        raise
+
+
+def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
     summary = run_dir / "summary.txt"
     if trainer.is_finished and summary.is_file():
         logger.info("%s is complete\n%s", run_dir, summary.read_text())

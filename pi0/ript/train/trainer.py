@@ -1,10 +1,7 @@
 """The RIPT loop: practise, compare, learn, report."""
 
 import logging
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pi0.description import describe_policy
@@ -27,73 +24,12 @@ from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.inspection import inspectable
+from pi0.ript.train.progression import TARGET_WINDOW, Position, Progression, Stopwatch
+from pi0.ript.train.stopping import raise_if_stopped
 from pi0.ript.train.update import update
 from pi0.ript.types import InitialState, UpdateStats
 
 logger = logging.getLogger(__name__)
-
-TARGET_WINDOW = 3
-SECONDS = "seconds_"
-
-
-@dataclass(slots=True)
-class Progression:
-    """The counters of a run; all of its state outside simulators, policy and optimizer."""
-
-    step: int = 0
-    num_episodes: int = 0
-    num_env_steps: int = 0
-    recent_success: list[float] = field(default_factory=list[float])
-
-    def counters(self) -> dict[str, int | float]:
-        """Return the counters as plain numbers for a checkpoint."""
-        recent = {f"recent_success_{n}": rate for n, rate in enumerate(self.recent_success)}
-        return {"num_episodes": self.num_episodes, "num_env_steps": self.num_env_steps, **recent}
-
-    @classmethod
-    def restored(cls, step: int, counters: Mapping[str, int | float]) -> "Progression":
-        """Return the progression stored in a checkpoint."""
-        names = sorted(name for name in counters if name.startswith("recent_success_"))
-        return cls(
-            step=step,
-            num_episodes=int(counters["num_episodes"]),
-            num_env_steps=int(counters["num_env_steps"]),
-            recent_success=[float(counters[name]) for name in names],
-        )
-
-    def add(self, collection: Collection) -> None:
-        """Count a finished collection."""
-        self.step += 1
-        self.num_episodes += collection.num_episodes
-        self.num_env_steps += collection.num_steps
-        self.recent_success = [*self.recent_success, collection.success_rate][-TARGET_WINDOW:]
-
-
-class Stopwatch:
-    """Seconds per stage."""
-
-    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
-        self.seconds: dict[str, float] = dict(seconds or {})
-
-    def counters(self) -> dict[str, int | float]:
-        """Return the seconds as plain numbers for a checkpoint."""
-        return {f"{SECONDS}{stage}": seconds for stage, seconds in self.seconds.items()}
-
-    @classmethod
-    def restored(cls, counters: Mapping[str, int | float]) -> "Stopwatch":
-        """Return the stopwatch stored in a checkpoint."""
-        return cls(
-            {k.removeprefix(SECONDS): v for k, v in counters.items() if k.startswith(SECONDS)}
-        )
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside to ``stage``."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +65,9 @@ class Trainer:
         self._parts = parts
         self._progression = progression
         self.stopwatch = stopwatch
+        self._finished = self._position()
+        self._is_learning = False
+        self._saved_step = self.step or None
 
     @property
     def step(self) -> int:
@@ -142,23 +81,38 @@ class Trainer:
 
     def save_beginning(self) -> None:
         """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""
-        if self.step == 0 and not (self._parts.run_dir / "checkpoints" / "0").is_dir():
-            self._save()
+        if self.step == 0:
+            self._save(self._finished)
 
     def train(self) -> None:
         """Practise until the last step or the target, leaving a checkpoint of the end."""
         while not self.is_finished:
+            raise_if_stopped()
             step = self.step + 1
             watch = Stopwatch()
             with watch.measure("collect"):
                 collection = self._collect(step)
+            self._is_learning = True
             with watch.measure("update"):
                 stats = self._update(step, collection)
             self._progression.add(collection)
             # Figures first: a run killed in between resumes before this step and writes them again.
             self._report(collection, stats, watch)
+            self._finished, self._is_learning = self._position(), False
             with self.stopwatch.measure("checkpoint"):
                 self._save_if_due()
+
+    def save_finished(self) -> int | None:
+        """Leave a checkpoint of the last finished step, in the middle of whatever was interrupted.
+
+        Weights that an unfinished update may have changed belong to no step and are not saved.
+
+        Returns:
+            The step after which a resumed run goes on; None if there is no checkpoint at all.
+        """
+        if not self._is_learning and self._saved_step != self._finished.step:
+            self._save(self._finished)
+        return self._saved_step
 
     def evaluate(self) -> list[EpisodeRecord]:
         """Measure the current policy on the held-out episodes, the same ones every time."""
@@ -246,18 +200,25 @@ class Trainer:
     def _save_if_due(self) -> None:
         training = self._config.training
         if self.step % training.save_freq == 0 or self.is_finished:
-            self._save()
+            self._save(self._finished)
 
-    def _save(self) -> None:
-        state = TrainingState(
+    def _position(self) -> Position:
+        return Position(
             step=self._progression.step,
-            engine=self._parts.engine.state(),
             sampler_position=self._parts.states.position,
             counters={
                 **self._progression.counters(),
                 **self.stopwatch.counters(),
                 **self._parts.mastered.counters(),
             },
+        )
+
+    def _save(self, position: Position) -> None:
+        state = TrainingState(
+            step=position.step,
+            engine=self._parts.engine.state(),
+            sampler_position=position.sampler_position,
+            counters=position.counters,
             objective=self._parts.objective.state(),
             config_hash=self._parts.config_hash,
         )
@@ -267,6 +228,7 @@ class Trainer:
             state,
             self._config.training.keep_checkpoints,
         )
+        self._saved_step = position.step
 
     def _report(self, collection: Collection, stats: UpdateStats | None, watch: Stopwatch) -> None:
         for stage, seconds in watch.seconds.items():

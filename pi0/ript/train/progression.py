@@ -1,0 +1,86 @@
+"""Where a run stands: all of its state outside simulators, policy and optimizer."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pi0.ript.train.collect import Collection
+
+TARGET_WINDOW = 3
+SECONDS = "seconds_"
+
+
+@dataclass(slots=True)
+class Progression:
+    """The counters of a run."""
+
+    step: int = 0
+    num_episodes: int = 0
+    num_env_steps: int = 0
+    recent_success: list[float] = field(default_factory=list[float])
+
+    def counters(self) -> dict[str, int | float]:
+        """Return the counters as plain numbers for a checkpoint."""
+        recent = {f"recent_success_{n}": rate for n, rate in enumerate(self.recent_success)}
+        return {"num_episodes": self.num_episodes, "num_env_steps": self.num_env_steps, **recent}
+
+    @classmethod
+    def restored(cls, step: int, counters: Mapping[str, int | float]) -> "Progression":
+        """Return the progression stored in a checkpoint."""
+        names = sorted(name for name in counters if name.startswith("recent_success_"))
+        return cls(
+            step=step,
+            num_episodes=int(counters["num_episodes"]),
+            num_env_steps=int(counters["num_env_steps"]),
+            recent_success=[float(counters[name]) for name in names],
+        )
+
+    def add(self, collection: Collection) -> None:
+        """Count a finished collection."""
+        self.step += 1
+        self.num_episodes += collection.num_episodes
+        self.num_env_steps += collection.num_steps
+        self.recent_success = [*self.recent_success, collection.success_rate][-TARGET_WINDOW:]
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        self.seconds: dict[str, float] = dict(seconds or {})
+
+    def counters(self) -> dict[str, int | float]:
+        """Return the seconds as plain numbers for a checkpoint."""
+        return {f"{SECONDS}{stage}": seconds for stage, seconds in self.seconds.items()}
+
+    @classmethod
+    def restored(cls, counters: Mapping[str, int | float]) -> "Stopwatch":
+        """Return the stopwatch stored in a checkpoint."""
+        return cls(
+            {k.removeprefix(SECONDS): v for k, v in counters.items() if k.startswith(SECONDS)}
+        )
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside to ``stage``."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a run stands after a step; collecting the next one moves on from here.
+
+    Attributes:
+        step: Steps finished.
+        sampler_position: Initial states taken so far.
+        counters: Running totals, plain numbers by name.
+    """
+
+    step: int
+    sampler_position: int
+    counters: Mapping[str, int | float]
