@@ -1,6 +1,9 @@
 """The card of a loaded policy: everything a result depends on besides the weights' values."""
 
+import hashlib
 from collections.abc import Mapping
+
+import torch
 
 from pi0.policy import Pi0Policy
 
@@ -36,6 +39,15 @@ def describe_policy(policy: Pi0Policy) -> dict[str, object]:
         "prompt_format": card.prompt_format,
         "max_prompt_tokens": card.max_prompt_tokens,
     }
+
+
+def weights_digest(policy: Pi0Policy) -> str:
+    """Return a hash of the weights' values and of the tokenizer, the same on every device."""
+    digest = hashlib.sha256(policy.tokenizer.to_str().encode())
+    for name, tensor in sorted(policy.network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
 
 
 def description_text(description: Mapping[str, object]) -> str:

@@ -5,7 +5,7 @@ H actions per chunk, h executed actions, A model action dims.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -85,6 +85,7 @@ class Episode:
         outcome: ``success``, ``failure`` (step limit) or ``crashed`` (simulator; not a failure).
         num_steps: Control steps executed, settling not counted.
         error: The reason of a crash, else empty.
+        seconds: Wall time of its last attempt, which no comparison of episodes looks at.
     """
 
     request: EpisodeRequest
@@ -93,6 +94,7 @@ class Episode:
     outcome: Outcome
     num_steps: int
     error: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def reward(self) -> float:

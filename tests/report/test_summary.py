@@ -4,8 +4,6 @@ import json
 
 from pi0.ript.report.summary import (
     TaskOutcomes,
-    success_rates,
-    success_table,
     summarize,
     summary_text,
     write_summary,
@@ -57,9 +55,3 @@ def test_summary_is_written_as_json_and_text(tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["seconds"] == SECONDS
     assert summary["policy"] == {"layout": "openpi"}
-
-
-def test_table_of_one_policy_has_a_line_per_task():
-    lines = success_table({"stove": STOVE.base, "bowl": BOWL.base}).splitlines()
-    assert [line.split()[0] for line in lines] == ["stove", "bowl", "all"]
-    assert success_rates({"stove": STOVE.base})["stove"].rate == 0.25

@@ -1,18 +1,32 @@
 """``ript eval``: a table, a record per episode, films, and one-line refusals."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from libero.libero import get_libero_path
+
+from pi0.checkpoint import load_policy
+from pi0.records import Sampling
+from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
+from pi0.ript.train.evaluate import evaluate, evaluation_requests
+from pi0.ript.types import Episode
 
 PROGRAM = "from pi0.ript.scripts.cli import main; main()"
 
 
-def _ript(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _ript(
+    *arguments: str | Path, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
+        [sys.executable, "-c", PROGRAM, *arguments], env={**os.environ, **environment},
         capture_output=True, text=True, timeout=240, cwd=cwd, check=False,
     )  # fmt: skip
 
@@ -25,6 +39,7 @@ def _ript(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]
         (["eval", "--suite", "libero_goal", "--tasks", "turn_on_stove"], ["turn_on_the_stove"]),
         (["eval", "--suite", "libero_goal", "--tasks", "7", "--episodes", "0"], ["--episodes"]),
         (["eval", "--suite", "libero_goal", "--policy", "nowhere"], ["nowhere"]),
+        (["eval", "--suite", "libero_goal", "--save_videos", "-1"], ["--save_videos"]),
         (["sft", "--demos", "nowhere", "--output_dir", "x"], ["nowhere", "ript demos"]),
     ],
 )
@@ -40,23 +55,130 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str], 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.libero
-@pytest.mark.slow
-def test_an_evaluation_leaves_a_table_records_and_films(tmp_path: Path):
-    done = _ript(
-        "eval", "--suite", "libero_goal", "--tasks", "7", "--episodes", "3", "--num_parallel_envs",
-        "2", "--max_episode_length", "30", "--save_videos", "1", "--output_dir", tmp_path / "out",
-        cwd=tmp_path,
-    )  # fmt: skip
+COMMAND = (
+    "eval", "--suite", "libero_goal_lan,libero_goal", "--tasks", "7", "--episodes", "4",
+    "--max_episode_length", "40",
+)  # fmt: skip
 
+
+def _episodes(folder: Path) -> list[dict[str, object]]:
+    episodes = json.loads((folder / "results.json").read_text())["episodes"]
+    return [{name: e[name] for name in e if name != "seconds"} for e in episodes]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed evaluation with one slot, compared with the embedded policy itself."""
+    folder = tmp_path_factory.mktemp("eval")
+    done = _ript(
+        *COMMAND, "--num_parallel_envs", "1", "--save_videos", "1", "--output_dir", folder / "one",
+        cwd=folder,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("libero_goal/7 turn on the stove")
-    results = json.loads((tmp_path / "out/results.json").read_text())
+    return folder / "one"
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_an_evaluation_leaves_tables_records_a_page_and_films(evaluated: Path):
+    results = json.loads((evaluated / "results.json").read_text())
+
     # The held-out states are 30 to 49; episodes walk through them in order.
-    assert [episode["state_index"] for episode in results["episodes"]] == [30, 31, 32]
-    assert results["success"]["libero_goal/7 turn on the stove"]["n"] == 3
-    assert results["policy_card"]["layout"] == "native"
-    assert results["policy_card"]["cameras"] == ["agentview"]
-    (film,) = (tmp_path / "out/videos").iterdir()
-    assert film.suffix == ".mp4"
-    assert film.stat().st_size > 1000
+    assert [episode["state_index"] for episode in results["episodes"]] == [30, 31, 32, 33] * 2
+    assert results["success"]["libero_goal_lan/7 switch on the stove"]["n"] == 4
+    assert results["settings"]["policy_card"]["cameras"] == ["agentview"]
+    assert results["settings"]["max_steps"] == {"libero_goal": 40, "libero_goal_lan": 40}
+    assert {path.name for path in evaluated.iterdir()} == {
+        "episodes.jsonl", "results.json", "results.csv", "results.md", "results.html", "videos",
+    }  # fmt: skip
+    films = list((evaluated / "videos").iterdir())
+    assert [film.suffix for film in films] == [".mp4", ".mp4"]
+    assert min(film.stat().st_size for film in films) > 1000
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_killed_at_half_and_repeated_with_other_slots_gives_the_same_episodes(
+    evaluated: Path, tmp_path: Path
+):
+    command = [*COMMAND, "--num_parallel_envs", "3", "--output_dir", "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *command], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    log = tmp_path / "out/episodes.jsonl"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        # One line of settings, then one per episode.
+        if log.is_file() and len(log.read_bytes().splitlines()) >= 4:
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.01)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert len(log.read_bytes().splitlines()) < 9, "killed too late to show anything"
+
+    refused = _ript(*command, "--seed", "1", cwd=tmp_path)
+    done = _ript(*command, "--compare", evaluated, cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert "seed is 42, not 1" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert "of 8 episodes are done" in done.stderr
+    assert _episodes(tmp_path / "out") == _episodes(evaluated)
+    # The same policy on the same episodes: no pair disagrees, so no change.
+    assert "+0.0 points" in done.stdout
+    assert "gained 0, lost 0, p = 1" in done.stdout
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_eight_slots_and_a_killed_worker_give_the_same_episodes(evaluated: Path, tmp_path: Path):
+    settings = json.loads((evaluated / "results.json").read_text())["settings"]
+    policy = load_policy("builtin")
+    requests = evaluation_requests(
+        [tuple(task) for task in settings["tasks"][::-1]],
+        episodes_per_task=4, held_out=20, fixture_seed=0, seed=42, max_episode_length=40,
+    )  # fmt: skip
+    with PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=8) as runner:
+        pool = runner.create_env("turn_on_the_stove")
+        killed: list[int] = []
+
+        def on_episode(_: Episode) -> None:
+            if not killed:
+                killed.append(pool.pids[0])
+                os.kill(pool.pids[0], signal.SIGKILL)
+
+        with closing(pool):
+            records = evaluate(
+                lambda source: runner.run(source, Sampling(num_steps=4), pool), requests, on_episode
+            )
+
+    assert runner.stats.num_retries > 0
+    assert sorted((r.repeatable() for r in records), key=str) == sorted(
+        _episodes(evaluated), key=str
+    )
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_a_crashed_episode_is_exit_1_counted_and_in_no_rate(tmp_path: Path):
+    # LIBERO finds its task files where this folder says; the file of task 6 is damaged.
+    shutil.copytree(get_libero_path("bddl_files"), tmp_path / "bddl")
+    bddl_file = tmp_path / "bddl/libero_goal/put_the_cream_cheese_in_the_bowl.bddl"
+    bddl_file.write_text(bddl_file.read_text().replace("cream_cheese", "no_such_thing"))
+    (tmp_path / "config.yaml").write_text(f"bddl_files: {tmp_path / 'bddl'}\n")
+
+    done = _ript(
+        "eval", "--suite", "libero_goal", "--tasks", "6", "7", "--episodes", "1",
+        "--max_episode_length", "20", "--num_parallel_envs", "1", "--output_dir", "out",
+        cwd=tmp_path, LIBERO_CONFIG_PATH=str(tmp_path),
+    )  # fmt: skip
+
+    assert done.returncode == 1, done.stderr
+    assert "1 of 2 episodes crashed" in done.stderr
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["success"]["libero_goal/6 put the cream cheese in the bowl"] is None
+    assert results["success"]["libero_goal"]["n"] == 1
+    assert results["num_crashed"] == 1
+    crashed, done_episode = results["episodes"]
+    assert "no_such_thing" in crashed["error"]
+    assert done_episode["outcome"] == "failure"

@@ -1,5 +1,6 @@
 """Held-out evaluation: the same episodes whoever runs them, crashes apart from failures."""
 
+import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
@@ -10,10 +11,12 @@ from pi0.ript.train.evaluate import (
     EpisodeRecord,
     evaluate,
     evaluation_requests,
+    request_key,
     success_by_task,
 )
 from pi0.ript.train.run import paired_outcomes
 from pi0.ript.types import Episode, EpisodeRequest, Outcome
+from tests.train.toy_evaluation import toy_records, toy_requests
 
 TASKS = (("libero_goal", 7), ("libero_object", 0))
 
@@ -105,3 +108,55 @@ def test_different_episodes_are_never_paired():
 
     with pytest.raises(AssertionError):
         paired_outcomes(base, other)
+
+
+@pytest.mark.parametrize("num_slots", [1, 3, 8])
+def test_slots_order_and_crashed_attempts_leave_every_record_as_it_is(num_slots: int):
+    requests = toy_requests()
+    reference = toy_records(requests, num_slots=2)
+    shuffled = random.Random(num_slots).sample(requests, len(requests))
+
+    # The second and the ninth command die with their worker; both episodes run again.
+    records = toy_records(shuffled, num_slots, crashes={1: "worker died", 8: "worker died"})
+
+    assert sorted(records, key=lambda r: r.key) == sorted(reference, key=lambda r: r.key)
+    assert {record.outcome for record in records} == {"success", "failure"}
+    assert [record.key for record in records] == [request_key(r) for r in shuffled]
+
+
+def test_the_order_of_tasks_changes_no_episode():
+    def by_key(tasks: Sequence[tuple[str, int]]) -> dict[object, object]:
+        requests = evaluation_requests(
+            tasks, episodes_per_task=5, held_out=20, fixture_seed=0, seed=42,
+            max_episode_length=None,
+        )  # fmt: skip
+        return {request_key(r): (r.initial_state.key, r.max_steps) for r in requests}
+
+    assert by_key(TASKS) == by_key(TASKS[::-1])
+
+
+def test_all_fifty_states_are_used_in_order_where_all_are_held_out():
+    indices = [r.initial_state.index for r in _requests(episodes_per_task=50, held_out=50)]
+
+    assert indices == [*range(50), *range(50)]
+
+
+def test_lerobot_gives_libero_spatial_more_steps_than_openpi():
+    limits = [
+        evaluation_requests(
+            [("libero_spatial", 0)], episodes_per_task=1, held_out=1, fixture_seed=0, seed=0,
+            max_episode_length=None, protocol=protocol,
+        )[0].max_steps
+        for protocol in ("openpi", "lerobot")
+    ]  # fmt: skip
+
+    assert limits == [220, 280]
+
+
+def test_seconds_are_kept_and_compared_by_nobody():
+    (record,) = toy_records(toy_requests()[:1], num_slots=1)
+
+    assert record.seconds > 0
+    assert record == replace(record, seconds=0.0)
+    assert "seconds" in record.to_dict()
+    assert "seconds" not in record.repeatable()

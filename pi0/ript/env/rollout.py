@@ -41,6 +41,7 @@ class _Run:
     chunk: Chunk | None = None
     decisions: list[Decision] = field(default_factory=list[Decision])
     num_steps: int = 0
+    started: float = field(default_factory=perf_counter)
 
     @property
     def scene(self) -> tuple[str, int]:
@@ -54,6 +55,7 @@ class _Run:
             outcome=outcome,
             num_steps=self.num_steps,
             error=error,
+            seconds=perf_counter() - self.started,
         )
 
 
@@ -183,6 +185,7 @@ class _Scheduler:
 
     def _start(self, slot: int, run: _Run) -> None:
         self._waiting.remove(run)
+        run.started = perf_counter()
         self._free.remove(slot)
         self._pool.restore(slot, run.request.initial_state)
         self._under_way[slot] = run

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from libero.libero import get_libero_path
@@ -22,6 +23,8 @@ STEP_LIMITS = {
     "libero_10": 520,
     "libero_90": 400,
 }
+# LeRobot lets some episodes last longer than openpi does.
+LEROBOT_STEP_LIMITS = {**STEP_LIMITS, "libero_spatial": 280}
 PERTURBATIONS = ("lan", "object", "swap", "task")
 PERTURBED = tuple(
     f"{suite}_{kind}" for suite in STEP_LIMITS if suite != "libero_90" for kind in PERTURBATIONS
@@ -89,10 +92,16 @@ def task_language(suite: str, task_id: int) -> str:
     return " ".join(match.group(1).lower().split())
 
 
-def step_limit(suite: str) -> int:
-    """Return how many control steps an episode of the suite may take after settling."""
+def step_limit(suite: str, protocol: Literal["openpi", "lerobot"] = "openpi") -> int:
+    """Return how many control steps an episode of the suite may take after settling.
+
+    Args:
+        suite: LIBERO or LIBERO-PRO suite.
+        protocol: Whose limits.
+    """
     _check_suite(suite)
-    return next(limit for base, limit in STEP_LIMITS.items() if suite.startswith(base))
+    limits = LEROBOT_STEP_LIMITS if protocol == "lerobot" else STEP_LIMITS
+    return next(limit for base, limit in limits.items() if suite.startswith(base))
 
 
 def bddl_file(suite: str, task_id: int) -> Path:
@@ -127,8 +136,8 @@ def make_initial_state(suite: str, task_id: int, index: int, fixture_seed: int) 
 
 def split(held_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the indices practised on and the last ``held_out`` ones, kept for evaluation."""
-    if not 0 <= held_out < STATES_PER_TASK:
-        raise ValueError(f"held_out must be in 0..{STATES_PER_TASK - 1}, got {held_out}")
+    if not 0 <= held_out <= STATES_PER_TASK:
+        raise ValueError(f"held_out must be in 0..{STATES_PER_TASK}, got {held_out}")
     first = STATES_PER_TASK - held_out
     return tuple(range(first)), tuple(range(first, STATES_PER_TASK))
 

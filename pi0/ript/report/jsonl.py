@@ -4,13 +4,14 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
 
 METRICS_NAME = "metrics.jsonl"
 
-JsonValue = float | str | bool | None
+JsonValue = float | str | bool | None | Mapping[str, "JsonValue"] | Sequence["JsonValue"]
 
 
 class JsonLines:
@@ -27,15 +28,7 @@ class JsonLines:
         Raises:
             OSError: The lines could not be written; the file ends where it did before.
         """
-        data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-        size = os.fstat(self._file.fileno()).st_size
-        try:
-            # A raw file may take only a part, e.g. just before the disk is full.
-            while data:
-                data = data[self._file.write(data) :]
-        except OSError:
-            os.ftruncate(self._file.fileno(), size)
-            raise
+        append_lines(self._file, rows)
 
     def close(self) -> None:
         """Close the file."""
@@ -69,6 +62,23 @@ class JsonlReporter:
 def read_metrics(path: Path) -> list[dict[str, float | str | None]]:
     """Return the lines of a metrics file; a torn last line, left by a killed process, is skipped."""
     return [json.loads(line) for line in complete_lines(path)]
+
+
+def append_lines(file: FileIO, rows: Sequence[Mapping[str, JsonValue]]) -> None:
+    """Append one line per row to an unbuffered file.
+
+    Raises:
+        OSError: The lines could not be written; the file ends where it did before.
+    """
+    data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+    size = os.fstat(file.fileno()).st_size
+    try:
+        # A raw file may take only a part, e.g. just before the disk is full.
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        os.ftruncate(file.fileno(), size)
+        raise
 
 
 def complete_lines(path: Path, offset: int = 0) -> list[bytes]:

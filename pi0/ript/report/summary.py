@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
-from pi0.ript.report.intervals import SuccessRate, paired_change, success_rate
+from pi0.ript.report.intervals import paired_change, success_rate
 
 SUMMARY_NAME = "summary"
 
@@ -76,21 +76,6 @@ def write_summary(
     write_atomically(run_dir / f"{SUMMARY_NAME}.json", data + "\n")
     write_atomically(run_dir / f"{SUMMARY_NAME}.txt", text)
     return text
-
-
-def success_table(outcomes: Mapping[str, Sequence[bool]]) -> str:
-    """Return one line per task, and one for all, for an evaluation of a single policy."""
-    rates = success_rates(outcomes)
-    width = max(len(task) for task in rates)
-    return "".join(f"{task:<{width}}  {rate}\n" for task, rate in rates.items())
-
-
-def success_rates(outcomes: Mapping[str, Sequence[bool]]) -> dict[str, SuccessRate]:
-    """Return the success rate per task, followed by ``all`` if there are several."""
-    rates = {task: success_rate(values) for task, values in outcomes.items()}
-    if len(outcomes) > 1:
-        rates["all"] = success_rate([value for values in outcomes.values() for value in values])
-    return rates
 
 
 def _with_all(tasks: Sequence[TaskOutcomes]) -> list[TaskOutcomes]:

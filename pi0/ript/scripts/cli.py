@@ -26,15 +26,15 @@ USAGE = "usage: ript COMMAND ...\n" + "".join(
 )
 
 
-def dispatch(argv: Sequence[str]) -> None:
-    """Run the command that the first argument names."""
+def dispatch(argv: Sequence[str]) -> int | None:
+    """Run the command that the first argument names and return its exit status, None for 0."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
-        return
+        return None
     if argv[0] not in COMMANDS:
         raise ValueError(f"unknown command {argv[0]!r}; allowed: {', '.join(COMMANDS)}")
     setup_logging(logging.getLevelName(logging.INFO), Console(stderr=True))
-    importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
+    return importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
 
 
 def main() -> None:

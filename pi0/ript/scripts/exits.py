@@ -1,4 +1,7 @@
-"""How a program ends: 0 done, 2 the user can fix it (one line), 130 Ctrl-C, 143 SIGTERM."""
+"""How a program ends.
+
+0 done, 1 done but not all is well (it says what), 2 the user can fix it (one line), 130 Ctrl-C, 143 SIGTERM.
+"""
 
 import dis
 import os

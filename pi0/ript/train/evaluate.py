@@ -2,18 +2,34 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 
 Source = Callable[[], EpisodeRequest | None]
+EpisodeKey = tuple[str, int, int, int]
+"""Suite, task number, initial state and seed: what two policies' episodes are paired by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeRecord:
-    """One evaluated episode, in plain values, so that two policies can be compared episode by episode."""
+    """One evaluated episode, in plain values, so that two policies can be compared episode by episode.
+
+    Attributes:
+        suite: LIBERO suite.
+        task_id: Task number within the suite.
+        task: The instruction given to the policy.
+        state_index: Which of the task's initial states.
+        seed: Of every random draw of the episode.
+        outcome: ``success``, ``failure`` or ``crashed``, which is no failure.
+        num_steps: Control steps executed.
+        num_decisions: Looks the policy took.
+        error: The reason of a crash, else empty.
+        seconds: Wall time; differs every time, so records are equal without it.
+    """
 
     suite: str
     task_id: int
@@ -23,6 +39,13 @@ class EpisodeRecord:
     outcome: str
     num_steps: int
     num_decisions: int
+    error: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def key(self) -> EpisodeKey:
+        """Return what identifies the episode among those of any policy."""
+        return self.suite, self.task_id, self.state_index, self.seed
 
     @property
     def task_label(self) -> str:
@@ -39,9 +62,13 @@ class EpisodeRecord:
         """Return whether the task was solved."""
         return self.outcome == "success"
 
-    def to_dict(self) -> dict[str, str | int]:
+    def to_dict(self) -> dict[str, str | int | float]:
         """Return a JSON-ready view."""
         return asdict(self)
+
+    def repeatable(self) -> dict[str, str | int | float]:
+        """Return a JSON-ready view without what differs every time."""
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 def evaluation_requests(
@@ -53,8 +80,20 @@ def evaluation_requests(
     seed: int,
     max_episode_length: int | None,
     num_filmed: int = 0,
+    protocol: Literal["openpi", "lerobot"] = "openpi",
 ) -> list[EpisodeRequest]:
-    """Return the fixed list of episodes: it depends on nothing but these arguments."""
+    """Return the fixed list of episodes: it depends on nothing but these arguments.
+
+    Args:
+        tasks: (suite, task number) of every task; their order changes no episode.
+        episodes_per_task: Episodes of each; they walk through the initial states in order.
+        held_out: The last n of LIBERO's 50 initial states are used; 50 means all of them.
+        fixture_seed: Seeds the poses of fixtures.
+        seed: Every random draw of an episode derives from it and the episode's own name.
+        max_episode_length: Control steps per episode; None takes the suite's limit.
+        num_filmed: Episodes per task whose frames are kept, the first ones.
+        protocol: Whose limits hold where ``max_episode_length`` is None.
+    """
     _, indices = split(held_out)
     return [
         EpisodeRequest(
@@ -62,7 +101,7 @@ def evaluation_requests(
                 suite, task_id, indices[n % len(indices)], fixture_seed
             ),
             seed=derive_seed(seed, "evaluation", suite, task_id, n),
-            max_steps=max_episode_length or step_limit(suite),
+            max_steps=max_episode_length or step_limit(suite, protocol),
             group=task_position,
             rollout=n,
             is_filmed=n < num_filmed,
@@ -82,12 +121,18 @@ def evaluate(
     An episode that could not be completed is recorded as ``crashed``, which is no failure.
     """
     waiting = iter(requests)
-    records: dict[tuple[int, int], EpisodeRecord] = {}
+    records: dict[EpisodeKey, EpisodeRecord] = {}
     with closing(run(lambda: next(waiting, None))) as episodes:
         for episode in episodes:
-            records[episode.request.group, episode.request.rollout] = _record(episode)
+            records[request_key(episode.request)] = record_of(episode)
             on_episode(episode)
-    return [records[request.group, request.rollout] for request in requests]
+    return [records[request_key(request)] for request in requests]
+
+
+def request_key(request: EpisodeRequest) -> EpisodeKey:
+    """Return the key that the record of this episode will have."""
+    state = request.initial_state
+    return state.suite, state.task_id, state.index, request.seed
 
 
 def success_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[bool]]:
@@ -106,7 +151,8 @@ def success_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[bool]]:
     return outcomes
 
 
-def _record(episode: Episode) -> EpisodeRecord:
+def record_of(episode: Episode) -> EpisodeRecord:
+    """Return what is kept of an evaluated episode."""
     state = episode.request.initial_state
     return EpisodeRecord(
         suite=state.suite,
@@ -117,4 +163,6 @@ def _record(episode: Episode) -> EpisodeRecord:
         outcome=episode.outcome,
         num_steps=episode.num_steps,
         num_decisions=len(episode.decisions),
+        error=" ".join(episode.error.split()),
+        seconds=episode.seconds,
     )

@@ -66,7 +66,7 @@ def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord
     path.parent.mkdir(exist_ok=True)
     content = {
         "policy": trainer.policy_card,
-        "episodes": [record.to_dict() for record in records],
+        "episodes": [record.repeatable() for record in records],
     }
     write_atomically(path, json.dumps(content, indent=1) + "\n")
     return records
@@ -79,7 +79,7 @@ def paired_outcomes(
 
     Episodes that crashed for either policy are left out of both.
     """
-    assert [_identity(record) for record in base] == [_identity(record) for record in trained]
+    assert [record.key for record in base] == [record.key for record in trained]
     pairs = [(a, b) for a, b in zip(base, trained, strict=True) if a.is_complete and b.is_complete]
     if len(pairs) < len(base):
         logger.warning("%d of %d held-out episodes crashed", len(base) - len(pairs), len(base))
@@ -89,7 +89,3 @@ def paired_outcomes(
         TaskOutcomes(task=task, base=tuple(before[task]), trained=tuple(after[task]))
         for task in before
     ]
-
-
-def _identity(record: EpisodeRecord) -> tuple[str, int, int, int]:
-    return record.suite, record.task_id, record.state_index, record.seed

@@ -1,0 +1,162 @@
+"""One policy on a list of LIBERO episodes, its records on disk as they come."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from pi0.description import describe_policy, weights_digest
+from pi0.policy import Pi0Policy
+from pi0.records import Sampling
+from pi0.ript import build
+from pi0.ript.config.schema import (
+    STATES_PER_TASK,
+    FeaturesConfig,
+    PolicyConfig,
+    TaskConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from pi0.ript.env.suites import step_limit, task_language
+from pi0.ript.interfaces import Policy
+from pi0.ript.report.console import make_progress
+from pi0.ript.report.launches import installed_versions
+from pi0.ript.report.video import Film, FilmWriter
+from pi0.ript.scripts.flags import read_overrides
+from pi0.ript.scripts.train_ript_pi0 import create_env_runner
+from pi0.ript.train.controls import BlindPolicy, MutePolicy, next_instruction
+from pi0.ript.train.evaluate import (
+    EpisodeRecord,
+    evaluate,
+    evaluation_requests,
+    record_of,
+    request_key,
+)
+from pi0.ript.train.evaluation_log import EvaluationLog, Settings
+from pi0.ript.types import Episode, EpisodeRequest
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluation(NamedTuple):
+    """What was asked for and what came of it, in the order of the request."""
+
+    settings: Settings
+    records: list[EpisodeRecord]
+
+
+def evaluate_policy(
+    arguments: argparse.Namespace, path: str, folder: Path, *, is_other: bool = False
+) -> Evaluation:
+    """Load a policy, run its episodes that ``folder`` does not hold yet, and return all of them.
+
+    Args:
+        arguments: The command line of ``ript eval``.
+        path: ``builtin`` or a checkpoint folder.
+        folder: Receives ``episodes.jsonl`` and films.
+        is_other: Whether this is the policy to compare with; flags that decide against the files of
+            a policy are about the first one only.
+    """
+    config = to_config(arguments, path, is_other=is_other)
+    loaded = build.build_policy(config)
+    settings = settings_of(arguments, path, loaded)
+    policy = with_control(loaded, arguments)
+    requests = requests_of(arguments, loaded)
+    progress, films = make_progress(Console(stderr=True)), folder / "videos"
+    with EvaluationLog(folder, settings) as log:
+        missing = log.missing(requests)
+        if len(missing) < len(requests):
+            logger.info("%d of %d episodes are done", len(requests) - len(missing), len(requests))
+        if missing:
+            with (
+                create_env_runner(config, policy) as runner,
+                progress.stage("evaluate", len(missing)) as show,
+                FilmWriter.within(config.video, list(films.glob("*.mp4"))) as writer,
+            ):
+                film = Film(writer, films, show)
+
+                def on_episode(episode: Episode) -> None:
+                    log.add(record_of(episode))
+                    film(episode)
+
+                sampling = Sampling(num_steps=settings["denoise_steps"])
+                evaluate(lambda source: runner.run(source, sampling), missing, on_episode)
+        return Evaluation(settings, [log.records[request_key(request)] for request in requests])
+
+
+def to_config(arguments: argparse.Namespace, path: str, *, is_other: bool) -> TrainConfig:
+    """Return the settings of policy and simulators."""
+    files = {} if is_other else {
+        "protocol": arguments.protocol,
+        "tokenizer_path": arguments.tokenizer_path,
+        "overrides": read_overrides(arguments.override),
+    }  # fmt: skip
+    return TrainConfig(
+        policy_path=path,
+        norm_stats_path=None if is_other else arguments.norm_stats_path,
+        task=TaskConfig(
+            benchmark_name=arguments.tasks[0][0],
+            task_names_to_use=tuple(f"{suite}/{task_id}" for suite, task_id in arguments.tasks),
+            num_parallel_envs=arguments.num_parallel_envs,
+        ),
+        policy=PolicyConfig(device=arguments.device, **files),
+        training=TrainingConfig(seed=arguments.seed),
+        features=FeaturesConfig(use_ript_vla_runner=arguments.num_parallel_envs != 1),
+    )
+
+
+def settings_of(arguments: argparse.Namespace, path: str, policy: Pi0Policy) -> dict[str, Any]:
+    """Return everything that an outcome may depend on."""
+    card = policy.card
+    suites = dict.fromkeys(suite for suite, _ in arguments.tasks)
+    return {
+        "policy": path,
+        "weights": weights_digest(policy),
+        "policy_card": describe_policy(policy),
+        "denoise_steps": arguments.denoise_steps or card.denoise_steps,
+        "control": arguments.control,
+        "device": policy.device.type,
+        "tasks": [list(task) for task in arguments.tasks],
+        "episodes_per_task": arguments.episodes,
+        "initial_states": arguments.initial_states,
+        "held_out_states": held_out(arguments),
+        "fixture_seed": TaskConfig().fixture_seed,
+        "settling_steps": TaskConfig().num_steps_wait,
+        "seed": arguments.seed,
+        "max_steps": {
+            suite: arguments.max_episode_length or step_limit(suite, card.protocol)
+            for suite in suites
+        },
+        "versions": installed_versions(),
+    }
+
+
+def held_out(arguments: argparse.Namespace) -> int:
+    """Return how many of the last initial states are used."""
+    return STATES_PER_TASK if arguments.initial_states == "all" else arguments.held_out_states
+
+
+def requests_of(arguments: argparse.Namespace, policy: Pi0Policy) -> list[EpisodeRequest]:
+    """Return the fixed list of episodes."""
+    return evaluation_requests(
+        arguments.tasks,
+        episodes_per_task=arguments.episodes,
+        held_out=held_out(arguments),
+        fixture_seed=TaskConfig().fixture_seed,
+        seed=arguments.seed,
+        max_episode_length=arguments.max_episode_length,
+        num_filmed=arguments.save_videos,
+        protocol=policy.card.protocol,
+    )
+
+
+def with_control(policy: Policy, arguments: argparse.Namespace) -> Policy:
+    """Return the policy, or one that lacks a sense."""
+    if arguments.control == "blind":
+        return BlindPolicy(policy)
+    if arguments.control == "mute":
+        instructions = [task_language(*task) for task in arguments.tasks]
+        return MutePolicy(policy, next_instruction(instructions))
+    return policy
