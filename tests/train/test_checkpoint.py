@@ -1,4 +1,3 @@
-import json
 import logging
 import multiprocessing
 import resource
@@ -173,9 +172,15 @@ class TestFailureWhileSaving:
 
 class TestFindingTheLast:
     @pytest.mark.parametrize(
-        "name", ["pretrained_model/model.safetensors", "training_state/optimizer.safetensors"]
+        "name",
+        [
+            "pretrained_model/model.safetensors",
+            "pretrained_model/norm_stats.json",
+            "training_state/optimizer.safetensors",
+            "training_state/state.json",
+        ],
     )
-    @pytest.mark.parametrize("damage", ["cut", "missing", "garbage"])
+    @pytest.mark.parametrize("damage", ["cut", "missing", "garbage", "one bit"])
     def test_a_damaged_one_is_passed_over_with_a_warning(
         self,
         name: str,
@@ -188,6 +193,10 @@ class TestFindingTheLast:
         content = file.read_bytes()
         if damage == "missing":
             file.unlink()
+        elif damage == "one bit":
+            middle = len(content) // 2
+            flipped = bytes([content[middle] ^ 1])
+            file.write_bytes(content[:middle] + flipped + content[middle + 1 :])
         else:
             file.write_bytes(content[:-7] if damage == "cut" else b"\xff" * len(content))
 
@@ -215,7 +224,7 @@ class TestFindingTheLast:
         with pytest.raises(ValueError, match="nothing to resume") as no_run:
             find_last(tmp_path / "nowhere")
         only = save(tmp_path, policy, 5)
-        (only / "training_state" / "state.json").write_text(json.dumps([1, 2]))
+        (only / "training_state" / "state.json").write_text("[1, 2]")
         with pytest.raises(ValueError, match="no usable checkpoint") as no_checkpoint:
             find_last(tmp_path)
 

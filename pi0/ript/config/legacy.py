@@ -73,6 +73,7 @@ RENAMED: tuple[LegacyKey, ...] = (
     _renamed("enhanced_sampling.save_videos", "video.save"),
     _renamed("enhanced_sampling.video_dir", "video.dir"),
     _renamed("features.save_video", "video.save"),
+    _renamed("training.keep_last", "training.keep_checkpoints"),
     # The objective comes first: the keys below it depend on it.
     _renamed("policy.cfg_enabled", "algo.objective", {True: "cfg", False: None}),
     _guidance("algo.collection_cfg_scale", "algo.cfg.guidance"),

@@ -1,26 +1,27 @@
 """Run checkpoints: written whole or not at all, found again after any crash.
 
-Layout: ``<run>/checkpoints/<step>/{pretrained_model/, training_state/}`` and ``<run>/checkpoints/last``,
-a link to the newest one. A checkpoint is written to a temporary sibling folder, flushed to disk and then
-renamed, so that a folder named by a step is complete.
+Layout: ``<run>/checkpoints/<step>/{pretrained_model/, training_state/, SHA256SUMS}`` and
+``<run>/checkpoints/last``, a link to the newest one. A checkpoint is written to a temporary sibling folder,
+flushed to disk, read back and compared with its checksums, and only then renamed, linked and allowed to
+replace older ones.
 """
 
-import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pi0.checkpoint import save_policy
 from pi0.policy import Pi0Policy
 from pi0.ript.engine.single import EngineState
+from pi0.ript.train.checksums import find_difference, flush, write_checksums
+from pi0.ript.train.stored_state import StoredNumbers
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _TEMPORARY = ".writing-"
 _STATE_FILE = f"{STATE_FOLDER}/state.json"
 _OPTIMIZER_FILE = f"{STATE_FOLDER}/optimizer.safetensors"
 _OBJECTIVE_FILE = f"{STATE_FOLDER}/objective.safetensors"
+_REQUIRED = (_STATE_FILE, _OPTIMIZER_FILE, _OBJECTIVE_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +97,17 @@ def load_training_state(checkpoint: Path) -> TrainingState:
     damage = find_damage(checkpoint)
     if damage:
         raise ValueError(f"checkpoint {checkpoint} cannot be read: {damage}; choose another one")
-    content = json.loads((checkpoint / _STATE_FILE).read_text())
-    tensors = load_file(checkpoint / _OPTIMIZER_FILE)
+    numbers = StoredNumbers.read(checkpoint / _STATE_FILE)
     return TrainingState(
-        step=content["step"],
-        engine=EngineState(tensors=tensors, num_steps=content["num_optimizer_steps"]),
-        sampler_position=content["sampler_position"],
-        counters=content["counters"],
-        config_hash=content["config_hash"],
-        objective=load_file(checkpoint / _OBJECTIVE_FILE),
+        step=numbers.step,
+        engine=EngineState(
+            tensors=_load_tensors(checkpoint / _OPTIMIZER_FILE),
+            num_steps=numbers.num_optimizer_steps,
+        ),
+        sampler_position=numbers.sampler_position,
+        counters=numbers.counters,
+        config_hash=numbers.config_hash,
+        objective=_load_tensors(checkpoint / _OBJECTIVE_FILE),
     )
 
 
@@ -126,27 +130,15 @@ def find_last(run_dir: Path) -> Path:
 
 def find_damage(checkpoint: Path) -> str:
     """Return what is wrong with a checkpoint folder in a few words, or an empty string."""
-    try:
-        files: dict[str, int] = json.loads((checkpoint / _STATE_FILE).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{_STATE_FILE} is missing or unreadable"
-    for name, size in files.items():
-        path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if path.suffix == ".safetensors" and not _opens(path):
-            return f"{name} is not a readable safetensors file"
-    return ""
+    missing = [name for name in _REQUIRED if not (checkpoint / name).is_file()]
+    return f"{missing[0]} is missing" if missing else find_difference(checkpoint)
 
 
-def _opens(path: Path) -> bool:
+def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt"):
-            return True
-    except (SafetensorError, OSError):
-        return False
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is no readable safetensors file ({error})") from None
 
 
 def _write(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
@@ -154,42 +146,32 @@ def _write(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
     save_policy(policy, folder / POLICY_FOLDER)
     save_file(dict(state.engine.tensors), folder / _OPTIMIZER_FILE)
     save_file(dict(state.objective), folder / _OBJECTIVE_FILE)
-    content = {
-        "step": state.step,
-        "num_optimizer_steps": state.engine.num_steps,
-        "sampler_position": state.sampler_position,
-        "counters": dict(state.counters),
-        "config_hash": state.config_hash,
-        "files": {str(p.relative_to(folder)): p.stat().st_size for p in _files(folder)},
-    }
-    (folder / _STATE_FILE).write_text(json.dumps(content, indent=2) + "\n")
-    for path in [*_files(folder), folder / STATE_FOLDER, folder / POLICY_FOLDER, folder]:
-        _flush(path)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _flush(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    StoredNumbers(
+        step=state.step,
+        num_optimizer_steps=state.engine.num_steps,
+        sampler_position=state.sampler_position,
+        counters=dict(state.counters),
+        config_hash=state.config_hash,
+    ).write(folder / _STATE_FILE)
+    write_checksums(folder)
+    difference = find_difference(folder)
+    if difference:
+        raise OSError(f"read back from the disk, {difference}")
 
 
 def _replace_folder(temporary: Path, final: Path) -> None:
     """Rename into place; a folder of the same step (damaged, or from before a resume) goes first."""
+    outgoing = final.with_name(f"{_TEMPORARY}old-{final.name}")
     if final.exists():
-        outgoing = final.with_name(f"{_TEMPORARY}old-{final.name}")
         final.rename(outgoing)
+    try:
         temporary.rename(final)
-        shutil.rmtree(outgoing)
-    else:
-        temporary.rename(final)
-    _flush(final.parent)
+    except BaseException:
+        if outgoing.exists() and not final.exists():
+            outgoing.rename(final)
+        raise
+    flush(final.parent)
+    shutil.rmtree(outgoing, ignore_errors=True)
 
 
 def _point_last_to(final: Path) -> None:
@@ -197,7 +179,7 @@ def _point_last_to(final: Path) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(final.name)
     link.replace(final.with_name(_LAST))
-    _flush(final.parent)
+    flush(final.parent)
 
 
 def _remove_leftovers(checkpoints: Path) -> None:

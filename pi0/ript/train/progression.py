@@ -27,7 +27,14 @@ class Progression:
 
     @classmethod
     def restored(cls, step: int, counters: Mapping[str, int | float]) -> "Progression":
-        """Return the progression stored in a checkpoint."""
+        """Return the progression stored in a checkpoint.
+
+        Raises:
+            ValueError: A counter is missing.
+        """
+        for name in ("num_episodes", "num_env_steps"):
+            if name not in counters:
+                raise ValueError(f"the checkpoint lacks the counter {name}; use another one")
         names = sorted(name for name in counters if name.startswith("recent_success_"))
         return cls(
             step=step,

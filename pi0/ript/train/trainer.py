@@ -67,7 +67,7 @@ class Trainer:
         self.stopwatch = stopwatch
         self._finished = self._position()
         self._is_learning = False
-        self._saved_step = self.step or None
+        self._saved_step: int | None = None
 
     @property
     def step(self) -> int:
@@ -81,7 +81,9 @@ class Trainer:
 
     def save_beginning(self) -> None:
         """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""
-        if self.step == 0:
+        if (self._parts.run_dir / "checkpoints" / str(self.step)).is_dir():
+            self._saved_step = self.step
+        elif self.step == 0:
             self._save(self._finished)
 
     def train(self) -> None:
