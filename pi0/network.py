@@ -60,6 +60,7 @@ class Pi0Network(nn.Module):
             state token; None where there is no such branch.
         checkpoints_layers: Whether a backward pass computes every layer again instead of keeping what
             it computed on the way.
+        is_compiled: Whether ``denoise`` runs through ``torch.compile``.
     """
 
     def __init__(self, config: PI0Config) -> None:
@@ -73,6 +74,7 @@ class Pi0Network(nn.Module):
         self.config = config
         self.compute_dtype = torch.float32
         self.checkpoints_layers = False
+        self.is_compiled = False
         self.unconditional: nn.Parameter | None = None
         build_config = deepcopy(config)
         # the expert's word embedding is never used: 263 million parameters in the real pi0
@@ -200,6 +202,7 @@ class Pi0Network(nn.Module):
 
     def compile_denoising(self) -> None:
         """Let ``denoise`` run through ``torch.compile``; one program per batch size."""
+        self.is_compiled = True
         self._denoise = torch.compile(self._suffix, dynamic=False)
 
     def expert_parameters(self) -> list[nn.Parameter]:

@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from pi0.checkpoint import load_policy
 from pi0.description import describe_policy, description_text
@@ -35,6 +37,8 @@ from pi0.ript.report.video import FilmWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.checkpoint import load_training_state
 from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.overlap import OneAhead
+from pi0.ript.train.practice import Collect, InTurn, Order, Practice
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.trainer import Trainer, TrainerParts
 
@@ -162,9 +166,15 @@ def build_trainer(
     """
     tasks = resolve_tasks(config)
     engine = build_engine(config, policy)
+    if objective is not None and config.training.overlap:
+        raise ValueError(
+            "training.overlap needs the objective flow_sde, got a learning rule of one's own; "
+            "set training.overlap to false"
+        )
     objective = objective or build_objective(config.algo)
     mastered = MasteredStates(config.algo.rollout_skip_threshold)
     progression, stopwatch, position = Progression(), Stopwatch(), 0
+    acting: Mapping[str, Tensor] = {}
     if checkpoint is not None:
         state = load_training_state(checkpoint)
         if state.config_hash != config_hash(config):
@@ -177,14 +187,17 @@ def build_trainer(
         mastered = MasteredStates.restored(config.algo.rollout_skip_threshold, state.counters)
         progression = Progression.restored(state.step, state.counters)
         stopwatch, position = Stopwatch.restored(state.counters), state.sampler_position
+        acting = state.acting
         logger.info("resuming %s after step %d", run_dir, state.step)
+    states = build_states(config, tasks, position)
     parts = TrainerParts(
         policy=policy,
         runner=runner,
         engine=engine,
         objective=objective,
         mastered=mastered,
-        states=build_states(config, tasks, position),
+        states=states,
+        practice=build_practice(config, policy, Order(states, mastered), acting),
         tasks=tasks,
         reporter=build_reporter(config, run_dir, progression.step),
         episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step),
@@ -200,6 +213,15 @@ def build_practice_films(config: TrainConfig, run_dir: Path) -> FilmWriter:
     """Return the writer of practice films; those on disk from before a resume count as its own."""
     earlier = list(config.video.folder(run_dir).glob("practice_*/*.mp4"))
     return FilmWriter.within(config.video, earlier)
+
+
+def build_practice(
+    config: TrainConfig, policy: Pi0Policy, order: Order, acting: Mapping[str, Tensor]
+) -> Callable[[Collect], Practice]:
+    """Return what makes the practice of a trainer; call it once it is settled what is trained."""
+    if config.training.overlap:
+        return lambda collect: OneAhead(policy, collect, order, acting)
+    return lambda collect: InTurn(policy, collect, order)
 
 
 def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Reporter:

@@ -158,6 +158,8 @@ class UpdateStats:
         z_mean: Mean of (x_next - mean) / std over stored transitions at unchanged weights; about 0.
         z_variance: Variance of the same; about 1.
         off_mask_error: Largest distance of a stored entry without noise from its Euler step; about 0.
+        stale_kl: Mean exact KL per transition from the policy that acted to the one before the update; 0
+            where they are the same.
     """
 
     loss: float
@@ -170,3 +172,4 @@ class UpdateStats:
     z_mean: float
     z_variance: float
     off_mask_error: float
+    stale_kl: float = 0.0

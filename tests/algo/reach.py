@@ -7,6 +7,7 @@ land within reach of the goal.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -46,7 +47,14 @@ class ReachPolicy(nn.Module):
 class ReachModel:
     """The rows of one update; one executed action of two dimensions. See ``Model``."""
 
-    def __init__(self, policy: ReachPolicy, goals: Tensor, chains: Tensor) -> None:
+    def __init__(
+        self,
+        policy: ReachPolicy,
+        goals: Tensor,
+        chains: Tensor,
+        acted_with: Sequence[Tensor] | None = None,
+    ) -> None:
+        self.acted_with = acted_with
         self._policy = policy
         self._goals = goals
         self._shift = torch.zeros(())
@@ -134,6 +142,7 @@ def practise(
     updates: int,
     lr: float,
     alter: Reward | None = None,
+    is_one_behind: bool = False,
 ) -> None:
     """Practise in place: two passes over 16 groups of 8 per update.
 
@@ -144,11 +153,15 @@ def practise(
         updates: How many.
         lr: Of Adam.
         alter: Replaces the rewards [G, K] that are learnt from: a negative control.
+        is_one_behind: Whether the weights before the last update act.
     """
+    before, actor = deepcopy(policy), policy
     adam = torch.optim.Adam(policy.parameters(), lr=lr)
     for update in range(updates):
         goals = draw_goals(GROUPS, generator).repeat_interleave(ROLLOUTS, dim=0)
-        chains = act(policy, goals, generator)
+        if is_one_behind:
+            actor, before = before, deepcopy(policy)
+        chains = act(actor, goals, generator)
         rewards = successes(chains, goals).view(GROUPS, ROLLOUTS)
         if alter is not None:
             rewards = alter(rewards, generator)
@@ -163,7 +176,9 @@ def practise(
             is_scored=torch.ones(count, 4, dtype=torch.bool),
         )
         rows = np.arange(count)
-        objective.begin(ReachModel(policy, goals[chosen], chains[chosen]), targets, [rows], update)
+        acted_with = [p.detach() for p in actor.parameters()] if is_one_behind else None
+        model = ReachModel(policy, goals[chosen], chains[chosen], acted_with)
+        objective.begin(model, targets, [rows], update)
         for epoch in range(2):
             loss = (targets.weights * objective.terms(rows, epoch).loss).sum()
             adam.zero_grad()

@@ -8,6 +8,7 @@ from pi0.ript.algo.flow_sde import (
     clip_fraction,
     clipped_surrogate,
     gaussian_kl,
+    importance,
     log_ratio,
     mean_over_scored,
 )
@@ -245,6 +246,35 @@ def test_a_velocity_error_shows_in_the_log_ratio_by_the_known_amount(step: int, 
     found = log_ratio(mean[:, None], mean_old[:, None], x_next[:, None], std)
 
     assert float(found.std()) == pytest.approx(expected, rel=0.03)
+
+
+class TestImportance:
+    """Weights of transitions that older weights drew."""
+
+    def test_the_same_policy_weighs_exactly_one(self):
+        assert torch.equal(importance(torch.zeros(3, 4)), torch.ones(3, 4))
+
+    def test_an_expectation_over_older_draws_becomes_one_over_the_newer_policy(self):
+        # Older mean 0, newer mean 0.02, std 0.5, 35 entries: KL = 35 * 0.04^2 / 2 = 0.028 per transition.
+        draws = 0.5 * normal(200_000, 1, 5, 7)
+        older, newer, std = (
+            torch.zeros_like(draws),
+            torch.full_like(draws, 0.02),
+            torch.tensor([0.5]),
+        )
+        weight = importance(log_ratio(newer, older, draws, std))
+
+        weighted = weight * draws.mean(dim=(-2, -1))
+
+        standard_error = float(weighted.std()) / math.sqrt(len(draws))
+        assert standard_error < 0.0005
+        assert abs(float(weighted.mean()) - 0.02) < 4 * standard_error
+        assert abs(float(draws.mean()) - 0.02) > 20 * standard_error
+
+    def test_it_is_bounded(self):
+        # exp(1) = 2.718, exp(2) = 7.389
+        found = importance(torch.tensor([[-1.0, 1.0, 2.0, 200.0]]))
+        assert found.tolist()[0] == pytest.approx([math.exp(-1), math.exp(1), 5.0, 5.0])
 
 
 class TestOneScoredStep:

@@ -46,6 +46,15 @@ def test_practice_raises_success_from_a_third_to_nine_tenths(rule, lr: float, se
     assert success_rate(policy) > 0.9
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_practice_that_is_one_update_behind_reaches_the_same_success(seed: int):
+    policy, generator = clone(seed)
+
+    practise(policy, FlowSde(FLOW_SDE), generator, updates=40, lr=1e-3, is_one_behind=True)
+
+    assert success_rate(policy) > 0.9
+
+
 @pytest.mark.parametrize(("rule", "lr"), RULES)
 def test_rewards_dealt_out_anew_within_the_group_teach_nothing(rule, lr: float):
     # A leak would raise success in every run, as in the test above; noise moves it either way.

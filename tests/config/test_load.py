@@ -135,6 +135,14 @@ def test_list_override_is_written_as_yaml(write):
         ("algo: {lr: 1", ["not valid YAML", "(line 2)"]),
         ("a: !!python/object/apply:os.getcwd []", ["not valid YAML", "python/object"]),
         ("seed: 1", ["'seed'", "'training.seed'"]),
+        (
+            "training: {overlap: true}\nalgo: {objective: nft}",
+            ["training.overlap needs algo.objective flow_sde", "nft", "overlap to false"],
+        ),
+        (
+            "training: {overlap: true}\nenv: {backend: inline}",
+            ["training.overlap", "env.backend inline", "env.backend to process"],
+        ),
     ],
 )
 def test_wrong_file_gives_one_line_with_key_value_and_what_is_allowed(write, text, parts):

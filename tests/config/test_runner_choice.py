@@ -4,7 +4,7 @@ import pytest
 
 from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.runner_choice import RunnerChoice, choose_runner
-from pi0.ript.config.schema import FeaturesConfig, TrainConfig
+from pi0.ript.config.schema import FeaturesConfig, TrainConfig, TrainingConfig
 
 
 def config(*, is_parallel):
@@ -33,3 +33,10 @@ def test_variable_wins(is_parallel, text, name):
 def test_anything_else_in_the_variable_is_an_error(text):
     with pytest.raises(ConfigError, match=rf"USE_RIPT_VLA_RUNNER must be one of 1, .*'{text}'"):
         choose_runner(config(is_parallel=True), {"USE_RIPT_VLA_RUNNER": text})
+
+
+@pytest.mark.parametrize("environ", [{}, {"USE_RIPT_VLA_RUNNER": "0"}])
+def test_practice_during_updates_needs_the_parallel_runner(environ):
+    overlapped = TrainConfig(training=TrainingConfig(overlap=True))
+    with pytest.raises(ConfigError, match=r"training\.overlap needs the parallel runner"):
+        choose_runner(overlapped, environ)

@@ -3,9 +3,11 @@
 import pytest
 
 from pi0.config import PolicyCard
+from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.env.sizing import Sizing
 from pi0.ript.scripts import plan
-from pi0.ript.train.plan import Item, advice, decision_bytes, expected_rows
+from pi0.ript.train.plan import Item, advice, decision_bytes, expected_rows, make_plan
 from tests.policy_parts import small_card
 
 QUICKSTART = ["--config_path", "pi0/ript/config/quickstart.yaml"]
@@ -55,3 +57,24 @@ def test_the_remedy_is_for_the_largest_item():
         Item(name="activations", num_bytes=9, place="device"),
     ]
     assert "micro_batch_size 32" in advice(items, TrainConfig())
+
+
+@pytest.mark.libero
+def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
+    def items(*flags: str) -> dict[str, int]:
+        config = load_config([*QUICKSTART, *flags])
+        contents = plan.read_checkpoint(config)
+        sizing = Sizing(num_slots=1, num_workers=1, scenes_per_worker=1, reason="")
+        found = make_plan(config, contents.card, contents.config, sizing, step_limit=100)
+        return {item.name: item.num_bytes for item in found}
+
+    without, ahead = items(), items("--training.overlap", "true")
+
+    older = ahead.pop("older weights")
+    assert ahead == without
+    assert 2 * ahead["gradients"] < older < 2.2 * ahead["gradients"]
+
+
+def test_the_remedy_for_older_weights_is_to_do_without():
+    items = [Item(name="older weights", num_bytes=9, place="device")]
+    assert advice(items, TrainConfig()) == "--training.overlap false"

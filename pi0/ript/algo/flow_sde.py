@@ -1,5 +1,12 @@
 """The Flow-SDE objective: exact Gaussian ratios of denoising transitions, clipped as in PPO.
 
+Ratios and their clip range are relative to the policy before the update. Where older weights acted, every
+transition's loss is multiplied by how much more or less likely the policy before the update makes it, as
+in decoupled PPO (Hilton et al., arXiv 2110.00641): from the point where a transition begins, an expectation
+over what older weights drew becomes one over what the policy before the update would draw. Which points
+were reached is left as it is, as in every pass of PPO after the first. The factor is exactly 1 where both
+are the same policy.
+
 Shape legend: B rows (decisions), S denoise steps, h executed actions, 7 simulator action dims.
 Every denoise step is one Gaussian transition ``x[k + 1] ~ N(mean_k, std_k^2)``. Log-densities are
 SUMMED over the h x 7 scored entries: only the sum makes E_old[ratio] equal 1.
@@ -20,6 +27,11 @@ from pi0.ript.types import Batch
 LOG_RATIO_BOUND = (
     10.0  # keeps exp finite; far outside every clip range, where gradients are 0 anyway
 )
+
+
+# Caps the weight of a transition that the policy before the update makes far more likely than the one that
+# acted: a few such rows would decide the update. At a KL of 0.04 a ratio of 5 is 5.8 standard deviations off.
+IMPORTANCE_BOUND = 5.0
 
 
 def log_ratio(mean: Tensor, mean_old: Tensor, x_next: Tensor, std: Tensor) -> Tensor:
@@ -74,6 +86,15 @@ def clipped_surrogate(
     return torch.where(gain < 0, torch.minimum(loss, -dual_clip * gain), loss)
 
 
+def importance(log_ratio: Tensor) -> Tensor:
+    """Return the weight of every transition that older weights drew, in (0, ``IMPORTANCE_BOUND``].
+
+    Args:
+        log_ratio: [B, S], of the policy before the update to the one that acted.
+    """
+    return log_ratio.exp().clamp(max=IMPORTANCE_BOUND)
+
+
 def clip_fraction(log_ratio: Tensor, clip_low: float, clip_high: float) -> Tensor:
     """Return which ratios left the clip range: 1 or 0 of the same shape and dtype."""
     ratio = log_ratio.detach().exp()
@@ -110,6 +131,7 @@ class FlowSde:
         self._mean_old = by_row(pieces, [model.means(piece) for piece in pieces])
         require_finite(self._mean_old, "transition means of the current policy")
         self._mean_ref = self._reference.predict(model, pieces, model.means)
+        self._importance, self._stale_kl = self._staleness(model, pieces)
 
     def terms(self, rows: Rows, epoch: int) -> Terms:
         """Return loss and figures of a micro-batch."""
@@ -127,6 +149,8 @@ class FlowSde:
             algo.ppo_clip_high,
             algo.dual_clip,
         )
+        if self._importance is not None:
+            surrogate = self._importance[rows] * surrogate
         loss = mean_over_scored(surrogate, is_scored)
         if self._mean_ref is not None:
             distance = gaussian_kl(mean, self._mean_ref[rows], self._model.stds)
@@ -138,7 +162,23 @@ class FlowSde:
             kl=mean_over_scored(kl, is_scored),
             log_ratios=log_ratios.detach(),
             clip_fraction=mean_over_scored(clipped, is_scored),
+            stale_kl=None if self._stale_kl is None else self._stale_kl[rows],
         )
+
+    def _staleness(
+        self, model: Model, pieces: Sequence[Rows]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return importance weights [n, S] and KL [n] of rows that older weights acted."""
+        if model.acted_with is None:
+            return None, None
+        with model.holding(model.acted_with):
+            mean_acted = by_row(pieces, [model.means(piece) for piece in pieces])
+        require_finite(mean_acted, "transition means of the policy that acted")
+        num_executed, num_dims = mean_acted.shape[-2:]
+        x_next = model.chains[:, 1:, :num_executed, :num_dims]
+        weight = importance(log_ratio(self._mean_old, mean_acted, x_next, model.stds))
+        kl = gaussian_kl(self._mean_old, mean_acted, model.stds)
+        return weight, mean_over_scored(kl, self._targets.is_scored)
 
     def finish(self) -> None:
         """Nothing has to be remembered."""

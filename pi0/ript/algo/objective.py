@@ -37,6 +37,11 @@ class Model(Protocol):
         """Return the denoise times, float32 [S], from 1 (noise) down to 1 / S."""
         ...
 
+    @property
+    def acted_with(self) -> Sequence[Tensor] | None:
+        """Return the weights that drew the chains; None where they are those before the update."""
+        ...
+
     def means(self, rows: Rows) -> Tensor:
         """Return the means of executed transitions, float32 [b, S, h, 7]."""
         ...
@@ -95,12 +100,15 @@ class Terms:
         kl: Float32 [b], mean exact KL per scored transition; None for objectives without likelihood.
         log_ratios: Float32 [b, S], without gradient, 0 where not scored; None likewise.
         clip_fraction: Float32 [b], share of scored ratios outside the clip range; None likewise.
+        stale_kl: Float32 [b], mean exact KL per scored transition from the policy that acted to the one
+            before the update; None where they are the same.
     """
 
     loss: Tensor
     kl: Tensor | None = None
     log_ratios: Tensor | None = None
     clip_fraction: Tensor | None = None
+    stale_kl: Tensor | None = None
 
 
 class Objective(Protocol):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pi0.ript.config.environment import read_switch
+from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.schema import TrainConfig
 
 RunnerName = Literal["serial", "parallel"]
@@ -30,12 +31,20 @@ def choose_runner(config: TrainConfig, environ: Mapping[str, str]) -> RunnerChoi
     """Return the runner to use; a set, non-empty ``USE_RIPT_VLA_RUNNER`` wins over the configuration.
 
     Raises:
-        ConfigError: The variable holds something that is neither yes nor no.
+        ConfigError: The variable holds something that is neither yes nor no, or the serial runner is
+            chosen for practice that goes on during updates.
     """
     is_parallel = read_switch(RUNNER_VARIABLE, environ)
     if is_parallel is None:
-        return _choice(config.features.use_ript_vla_runner, RUNNER_KEY)
-    return _choice(is_parallel, RUNNER_VARIABLE)
+        choice = _choice(config.features.use_ript_vla_runner, RUNNER_KEY)
+    else:
+        choice = _choice(is_parallel, RUNNER_VARIABLE)
+    if choice.name == "serial" and config.training.overlap:
+        raise ConfigError(
+            f"training.overlap needs the parallel runner, {choice.source} chooses the serial one; "
+            f"set {RUNNER_KEY} to true, unset {RUNNER_VARIABLE}, or set training.overlap to false"
+        )
+    return choice
 
 
 def _choice(is_parallel: bool, source: str) -> RunnerChoice:  # noqa: FBT001 - private, one meaning

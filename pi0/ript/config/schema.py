@@ -213,6 +213,8 @@ class TrainingConfig:
         save_freq: Steps between checkpoints; the last step is always saved.
         keep_checkpoints: Newest checkpoints kept; older ones are deleted.
         target_success: Stop once the mean practice success of the last three steps reaches this; null never.
+        overlap: Practise the next step while an update is computed, with weights that are one update older;
+            needs ``algo.objective`` flow_sde, which makes up for it, and simulators in processes of their own.
         optimizer: AdamW settings.
     """
 
@@ -221,6 +223,7 @@ class TrainingConfig:
     save_freq: int = 5
     keep_checkpoints: int = 2
     target_success: float | None = None
+    overlap: bool = False
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
@@ -332,3 +335,17 @@ class TrainConfig:
     video: VideoConfig = field(default_factory=VideoConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        if not self.training.overlap:
+            return
+        _require(
+            self.algo.objective == "flow_sde",
+            "training.overlap needs algo.objective flow_sde, whose likelihoods make up for older "
+            f"weights, got {self.algo.objective}; set training.overlap to false",
+        )
+        _require(
+            self.env.backend != "inline",
+            "training.overlap needs simulators in processes of their own, got env.backend inline; "
+            "set env.backend to process or training.overlap to false",
+        )

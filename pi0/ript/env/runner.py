@@ -134,7 +134,11 @@ class EnvRunner(ABC):
         return self._make_pool()
 
     def run(
-        self, source: Source, sampling: Sampling, pool: EnvPool | None = None
+        self,
+        source: Source,
+        sampling: Sampling,
+        pool: EnvPool | None = None,
+        policy: Policy | None = None,
     ) -> Generator[Episode, None, None]:
         """Run the source's episodes and yield each as it finishes; ``stats`` counts this run.
 
@@ -144,13 +148,14 @@ class EnvRunner(ABC):
             source: Gives the next episode to do; None means nothing for now.
             sampling: How the policy draws its chunks.
             pool: A pool the caller owns; None uses the runner's own.
+            policy: Who acts; None is the runner's own policy.
         """
         self.stats = RolloutStats()
         if pool is None:
             pool = self._pool = self._pool or self._make_pool()
         return rollout(
             pool,
-            self.policy,
+            policy or self.policy,
             source,
             sampling=sampling,
             batch_size=self.config.policy.batch_size,

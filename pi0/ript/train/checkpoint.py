@@ -32,7 +32,8 @@ _TEMPORARY = ".writing-"
 _STATE_FILE = f"{STATE_FOLDER}/state.json"
 _OPTIMIZER_FILE = f"{STATE_FOLDER}/optimizer.safetensors"
 _OBJECTIVE_FILE = f"{STATE_FOLDER}/objective.safetensors"
-_REQUIRED = (_STATE_FILE, _OPTIMIZER_FILE, _OBJECTIVE_FILE)
+_ACTING_FILE = f"{STATE_FOLDER}/acting.safetensors"
+_REQUIRED = (_STATE_FILE, _OPTIMIZER_FILE, _OBJECTIVE_FILE, _ACTING_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class TrainingState:
         counters: Running totals of the trainer, plain numbers by name.
         config_hash: Identifies the settings of the run.
         objective: Earlier weights that the objective remembers; empty where it remembers none.
+        acting: Earlier weights that act in the next step; empty where the saved ones do.
     """
 
     step: int
@@ -54,6 +56,7 @@ class TrainingState:
     counters: Mapping[str, int | float]
     config_hash: str
     objective: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    acting: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 def save_checkpoint(run_dir: Path, policy: Pi0Policy, state: TrainingState, keep: int) -> Path:
@@ -108,6 +111,7 @@ def load_training_state(checkpoint: Path) -> TrainingState:
         counters=numbers.counters,
         config_hash=numbers.config_hash,
         objective=_load_tensors(checkpoint / _OBJECTIVE_FILE),
+        acting=_load_tensors(checkpoint / _ACTING_FILE),
     )
 
 
@@ -146,6 +150,7 @@ def _write(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
     save_policy(policy, folder / POLICY_FOLDER)
     save_file(dict(state.engine.tensors), folder / _OPTIMIZER_FILE)
     save_file(dict(state.objective), folder / _OBJECTIVE_FILE)
+    save_file(dict(state.acting), folder / _ACTING_FILE)
     StoredNumbers(
         step=state.step,
         num_optimizer_steps=state.engine.num_steps,

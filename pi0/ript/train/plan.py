@@ -8,7 +8,7 @@ import torch
 from transformers import PI0Config
 
 from pi0.config import PolicyCard
-from pi0.memory import TrainedPart, predict_network
+from pi0.memory import NetworkMemory, TrainedPart, predict_network
 from pi0.network import vlm_sizes
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.capacity import predict_memory
@@ -105,6 +105,7 @@ def make_plan(
         Item(name="weights", num_bytes=memory.weights, place="device"),
         Item(name="gradients", num_bytes=memory.gradients, place="device"),
         Item(name="optimizer", num_bytes=memory.optimizer, place="device"),
+        *([] if not config.training.overlap else [_older_weights(config, memory)]),
         Item(name="activations", num_bytes=memory.activations, place="device"),
         Item(name="prefix cache", num_bytes=kept_rows * memory.prefix_per_row, place="device"),
         Item(
@@ -126,6 +127,13 @@ def make_plan(
     ]
 
 
+def _older_weights(config: TrainConfig, memory: NetworkMemory) -> Item:
+    """Return what acting during an update takes: trained weights twice, and the prefixes of a call."""
+    # a gradient is as large as what is trained
+    acting = config.policy.batch_size * memory.prefix_per_row
+    return Item(name="older weights", num_bytes=2 * memory.gradients + acting, place="device")
+
+
 def advice(items: list[Item], config: TrainConfig) -> str:
     """Return what to change first, if ``items`` (of one place) do not fit: a remedy for the largest."""
     largest = max(items, key=lambda item: item.num_bytes).name
@@ -134,6 +142,7 @@ def advice(items: list[Item], config: TrainConfig) -> str:
         "weights": "use a checkpoint in bfloat16: --policy.overrides.dtype bfloat16",
         "gradients": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "optimizer": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
+        "older weights": "--training.overlap false",
         "activations": f"--algo.micro_batch_size {half_rows} or --policy.gradient_checkpointing true",
         "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "rollout store": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",

@@ -1,7 +1,7 @@
 """The policy as objectives see it: chosen rows of a batch, prefixes kept where they cannot change."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -27,11 +27,20 @@ class Scorer:
         rows: Which of them; row numbers of all methods count within these.
         sampling: How the chains were drawn.
         is_frozen: Prefixes cannot change.
+        acted_with: The weights that drew the chains; None where they are the policy's own.
     """
 
     def __init__(
-        self, policy: Pi0Policy, batch: Batch, rows: Rows, sampling: Sampling, *, is_frozen: bool
+        self,
+        policy: Pi0Policy,
+        batch: Batch,
+        rows: Rows,
+        sampling: Sampling,
+        *,
+        is_frozen: bool,
+        acted_with: Sequence[Tensor] | None = None,
     ) -> None:
+        self.acted_with = acted_with
         self._policy = policy
         self._sampling = sampling
         self._inputs = policy.encode(
@@ -95,6 +104,10 @@ class Scorer:
     def parameters(self) -> list[nn.Parameter]:
         """Return what is trained."""
         return [p for p in self._policy.network.parameters() if p.requires_grad]
+
+    def as_it_acted(self) -> AbstractContextManager[None]:
+        """Let the policy be the one that drew the chains inside the block."""
+        return nullcontext() if self.acted_with is None else self.holding(self.acted_with)
 
     @contextmanager
     def holding(self, weights: Sequence[Tensor]) -> Iterator[None]:

@@ -1,8 +1,12 @@
 """The RIPT loop: practise, compare, learn, report."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import Tensor
 
 from pi0.description import describe_policy
 from pi0.policy import Pi0Policy
@@ -11,10 +15,10 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.single import SingleEngine
-from pi0.ript.engine.threads import all_cores
+from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import step_limit
-from pi0.ript.interfaces import Progress, Reporter
+from pi0.ript.interfaces import Policy, Progress, Reporter
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import Film, FilmWriter
 from pi0.ript.seeding import derive_seed
@@ -24,6 +28,7 @@ from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.inspection import inspectable
+from pi0.ript.train.practice import Collect, Practice, Practised
 from pi0.ript.train.progression import TARGET_WINDOW, Position, Progression, Stopwatch
 from pi0.ript.train.stopping import raise_if_stopped
 from pi0.ript.train.update import update
@@ -42,6 +47,7 @@ class TrainerParts:
     objective: Objective
     mastered: MasteredStates
     states: InitialStateSampler
+    practice: Callable[[Collect], Practice]
     tasks: tuple[tuple[str, int], ...]
     reporter: Reporter
     episode_log: EpisodeLog
@@ -63,6 +69,7 @@ class Trainer:
     ) -> None:
         self._config = config
         self._parts = parts
+        self._practice = parts.practice(self._collect)
         self._progression = progression
         self.stopwatch = stopwatch
         self._finished = self._position()
@@ -88,21 +95,27 @@ class Trainer:
 
     def train(self) -> None:
         """Practise until the last step or the target, leaving a checkpoint of the end."""
-        while not self.is_finished:
-            raise_if_stopped()
-            step = self.step + 1
-            watch = Stopwatch()
-            with watch.measure("collect"):
-                collection = self._collect(step)
-            self._is_learning = True
-            with watch.measure("update"):
-                stats = self._update(step, collection)
-            self._progression.add(collection)
-            # Figures first: a run killed in between resumes before this step and writes them again.
-            self._report(collection, stats, watch)
-            self._finished, self._is_learning = self._position(), False
-            with self.stopwatch.measure("checkpoint"):
-                self._save_if_due()
+        with closing(self._practice):
+            while not self.is_finished:
+                raise_if_stopped()
+                self._train_step(self.step + 1)
+
+    def _train_step(self, step: int) -> None:
+        watch = Stopwatch()
+        with watch.measure("collect"):
+            practised = self._practice.take(step)
+        after = replace(self._progression)
+        after.add(practised.collection)
+        self._is_learning = True
+        with watch.measure("update"):
+            acted_with = self._practice.go_on(None if self._is_end(after) else step + 1)
+            stats = self._update(step, practised.collection, acted_with)
+        self._progression = after
+        # Figures first: a run killed in between resumes before this step and writes them again.
+        self._report(practised, stats, watch)
+        self._finished, self._is_learning = self._position(), False
+        with self.stopwatch.measure("checkpoint"):
+            self._save_if_due()
 
     def save_finished(self) -> int | None:
         """Leave a checkpoint of the last finished step, in the middle of whatever was interrupted.
@@ -145,7 +158,10 @@ class Trainer:
     @property
     def is_finished(self) -> bool:
         """Return whether the last step or the target has been reached."""
-        progression, training = self._progression, self._config.training
+        return self._is_end(self._progression)
+
+    def _is_end(self, progression: Progression) -> bool:
+        training = self._config.training
         if progression.step >= training.num_train_steps:
             return True
         recent = progression.recent_success
@@ -158,7 +174,7 @@ class Trainer:
         self._parts.episode_log.close()
         self._parts.practice_films.close()
 
-    def _collect(self, step: int) -> Collection:
+    def _collect(self, step: int, policy: Policy) -> tuple[Collection, RolloutStats]:
         algo, seed = self._config.algo, self._config.training.seed
         collector = GroupCollector(
             self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
@@ -169,7 +185,11 @@ class Trainer:
         with self._parts.progress.stage(f"step {step} practise", wanted) as show:
             folder = self._config.video.folder(self._parts.run_dir) / f"practice_{step}"
             film = Film(self._parts.practice_films, folder, show)
-            return collect(lambda source: self._parts.runner.run(source, sampling), collector, film)
+            runner = self._parts.runner
+            collection = collect(
+                lambda source: runner.run(source, sampling, policy=policy), collector, film
+            )
+            return collection, runner.stats
 
     def _sampling(self, step: int) -> Sampling:
         return self._config.algo.sampling(step, self._config.policy.denoise_steps)
@@ -177,7 +197,9 @@ class Trainer:
     def _max_steps(self, state: InitialState) -> int:
         return self._config.task.max_episode_length or step_limit(state.suite)
 
-    def _update(self, step: int, collection: Collection) -> UpdateStats | None:
+    def _update(
+        self, step: int, collection: Collection, acted_with: Sequence[Tensor] | None
+    ) -> UpdateStats | None:
         if not collection.groups:
             logger.warning(
                 "step %d: update skipped, no group to learn from; collection %s",
@@ -187,7 +209,7 @@ class Trainer:
             return None
         algo = self._config.algo
         batch = make_batch(collection.groups, algo.loss_aggregation, algo.cfg)
-        with all_cores(), inspectable(batch, self._parts.run_dir, step):
+        with self._practice.learning_threads(), inspectable(batch, self._parts.run_dir, step):
             return update(
                 self._parts.policy,
                 self._parts.engine,
@@ -197,6 +219,7 @@ class Trainer:
                 self._sampling(step),
                 derive_seed(self._config.training.seed, "update", step),
                 has_frozen_prefix=self._config.policy.has_frozen_prefix,
+                acted_with=acted_with,
             )
 
     def _save_if_due(self) -> None:
@@ -205,13 +228,14 @@ class Trainer:
             self._save(self._finished)
 
     def _position(self) -> Position:
+        place = self._practice.place
         return Position(
             step=self._progression.step,
-            sampler_position=self._parts.states.position,
+            sampler_position=place.position,
             counters={
                 **self._progression.counters(),
                 **self.stopwatch.counters(),
-                **self._parts.mastered.counters(),
+                **place.mastered,
             },
         )
 
@@ -223,6 +247,7 @@ class Trainer:
             counters=position.counters,
             objective=self._parts.objective.state(),
             config_hash=self._parts.config_hash,
+            acting=self._practice.acting(),
         )
         save_checkpoint(
             self._parts.run_dir,
@@ -232,18 +257,20 @@ class Trainer:
         )
         self._saved_step = position.step
 
-    def _report(self, collection: Collection, stats: UpdateStats | None, watch: Stopwatch) -> None:
+    def _report(self, practised: Practised, stats: UpdateStats | None, watch: Stopwatch) -> None:
         for stage, seconds in watch.seconds.items():
             self.stopwatch.seconds[stage] = self.stopwatch.seconds.get(stage, 0.0) + seconds
         metrics = {
-            **collection_metrics(collection),
+            **collection_metrics(practised.collection),
+            "rollout/staleness_updates": practised.staleness,
             **update_metrics(stats),
             "train/num_episodes": self._progression.num_episodes,
             "train/num_env_steps": self._progression.num_env_steps,
             **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
-            **self._parts.runner.stats.metrics(watch.seconds["collect"]),
+            "time/practice_s": practised.seconds,
+            **practised.stats.metrics(practised.seconds),
         }
-        self._parts.episode_log.log(self._progression.step, collection.rows)
+        self._parts.episode_log.log(self._progression.step, practised.collection.rows)
         self._parts.reporter.log(self._progression.step, metrics)
 
 
@@ -278,4 +305,5 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
         "update/z_mean": stats.z_mean,
         "update/z_variance": stats.z_variance,
         "update/off_mask_error": stats.off_mask_error,
+        "update/stale_kl": stats.stale_kl,
     }

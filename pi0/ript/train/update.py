@@ -4,6 +4,7 @@ Every optimizer step sees one minibatch of rows, cut into micro-batches that fit
 changes nothing but memory: the loss is a weighted sum divided by the weight of the whole minibatch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +53,7 @@ def update(
     *,
     has_frozen_prefix: bool,
     prefix_budget: int = PREFIX_BUDGET,
+    acted_with: Sequence[Tensor] | None = None,
 ) -> UpdateStats:
     """Improve the policy on a batch of its own decisions; same inputs give the same bits.
 
@@ -65,6 +67,7 @@ def update(
         seed: Orders the rows; derive it from run seed and step.
         has_frozen_prefix: Prefixes cannot change, so they are computed without gradient and kept.
         prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
+        acted_with: The trained weights that drew the chains, where they are older than the policy's.
 
     Returns:
         What happened, as plain floats; all 0 if no row teaches anything.
@@ -77,7 +80,9 @@ def update(
     rows = np.flatnonzero(objective.teaches(batch))
     if rows.size == 0:
         return _Tally().stats(kl=0.0, has_stopped_early=False)
-    scorer = Scorer(policy, batch, rows, sampling, is_frozen=has_frozen_prefix)
+    scorer = Scorer(
+        policy, batch, rows, sampling, is_frozen=has_frozen_prefix, acted_with=acted_with
+    )
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
     targets = Targets.of(batch, rows, policy.device)
     try:
@@ -93,9 +98,10 @@ def update(
 def _audit(
     policy: Pi0Policy, scorer: Scorer, targets: Targets, sampling: Sampling, num_rows: int
 ) -> Audit:
-    """Return how well stored chains of up to ``num_rows`` rows agree with the policy."""
+    """Return how well stored chains of up to ``num_rows`` rows agree with the policy that acted."""
     rows = np.arange(min(num_rows, len(scorer)))
-    velocity = scorer.chain_velocities(rows)
+    with scorer.as_it_acted():
+        velocity = scorer.chain_velocities(rows)
     require_finite(velocity, "velocities of the current policy")
     audit = audit_transitions(
         scorer.chains[: len(rows)],
@@ -114,6 +120,7 @@ class _Tally:
 
     audit: Audit | None = None
     loss: float = 0.0
+    stale_kl: float = 0.0
     log_ratio_max: float = 0.0
     clipped: float = 0.0
     rows_seen: int = 0
@@ -132,6 +139,7 @@ class _Tally:
             z_mean=audit.z_mean if audit else 0.0,
             z_variance=audit.z_variance if audit else 1.0,
             off_mask_error=audit.off_mask_error if audit else 0.0,
+            stale_kl=self.stale_kl,
         )
 
 
@@ -196,6 +204,9 @@ class _Learner:
         self._engine.backward(loss / share)
         if epoch == 0:
             self._tally.loss += float(loss.detach())
+            self._tally.stale_kl += (
+                0.0 if terms.stale_kl is None else float((weights * terms.stale_kl).sum())
+            )
         self._count(terms, len(piece))
         return 0.0 if terms.kl is None else float((weights * terms.kl).sum()) / share
 

@@ -1,0 +1,48 @@
+"""A second policy that acts on while the first one is trained; it shares everything that training leaves alone."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from pi0.network import Pi0Network
+from pi0.policy import Pi0Policy
+
+
+def make_twin(policy: Pi0Policy) -> Pi0Policy:
+    """Return a policy that answers as ``policy`` does at this moment, whatever is trained afterwards.
+
+    Only trained parameters are copied; frozen ones and buffers are the same tensors in both. Call it
+    once it is settled what is trained (``requires_grad``).
+    """
+    return Pi0Policy(
+        network=_copy_trained(policy.network),
+        card=policy.card,
+        stats=policy.codec.stats,
+        tokenizer=policy.tokenizer,
+        device=policy.device,
+        batch_size=policy.batch_size,
+    )
+
+
+def trained_weights(policy: Pi0Policy) -> list[Tensor]:
+    """Return what is trained, without gradients; the order is the same in a policy and its twin."""
+    return [p.detach() for p in policy.network.parameters() if p.requires_grad]
+
+
+@torch.no_grad()
+def copy_weights(into: Sequence[Tensor], source: Sequence[Tensor]) -> None:
+    """Overwrite weights in place, across devices where need be."""
+    for mine, theirs in zip(into, source, strict=True):
+        mine.copy_(theirs)
+
+
+def _copy_trained(network: Pi0Network) -> Pi0Network:
+    tensors = chain(network.parameters(), network.buffers())
+    shared = {id(tensor): tensor for tensor in tensors if not tensor.requires_grad}
+    copied = deepcopy(network, shared)
+    if network.is_compiled:
+        copied.compile_denoising()  # a compiled program keeps to the weights it was made from
+    return copied

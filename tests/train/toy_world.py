@@ -1,0 +1,57 @@
+"""A trainer built as for LIBERO around toy simulators, in this process."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from pi0.policy import Pi0Policy
+from pi0.ript import build
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
+from pi0.ript.train.trainer import Trainer
+from tests.train.toy_run import ToyPool, ToyRunner
+
+
+class CountingPool(ToyPool):
+    """Toy simulators that count commands and can break."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_commands = 0
+        self.is_broken = False
+
+    def wait(self):
+        """Return every finished command."""
+        if self.is_broken:
+            raise RuntimeError("the simulators are gone")
+        replies = super().wait()
+        self.num_commands += len(replies)
+        return replies
+
+
+class CountingRunner(ToyRunner):
+    """A runner whose simulators can be watched."""
+
+    def _make_pool(self):
+        self.pool = CountingPool()
+        return self.pool
+
+
+@contextmanager
+def toy_trainer(
+    config: TrainConfig, policy: Pi0Policy, run_dir: Path, *, resumes: bool = False
+) -> Iterator[tuple[Trainer, CountingPool]]:
+    """Open a trainer at its beginning or where its newest checkpoint stands, and its simulators."""
+    run_dir.mkdir(exist_ok=True)
+    checkpoint = find_last(run_dir) if resumes else None
+    if checkpoint is not None:
+        policy = build.build_policy(config, checkpoint / POLICY_FOLDER)
+    with CountingRunner(policy, config=config) as runner:
+        runner.start()
+        trainer = build.build_trainer(
+            config, policy, runner, run_dir, checkpoint, Console(quiet=True)
+        )
+        with closing(trainer):
+            yield trainer, runner.pool
