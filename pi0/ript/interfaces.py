@@ -97,7 +97,10 @@ class EnvPool(Protocol):
         ...
 
     def wait(self) -> list[Reply]:
-        """Block until at least one command has finished and return all finished ones."""
+        """Block until at least one command has finished and return all finished ones.
+
+        May return none when slots can be restored that could not, because their worker has come.
+        """
         ...
 
     def release(self, slot: int) -> None:

@@ -10,8 +10,9 @@ from typing import Literal
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.checks import require as _require
 from pi0.ript.config.policy_overrides import PolicyOverrides
+from pi0.ript.config.ray_simulators import RayConfig
 
-Backend = Literal["inline", "process"]
+Backend = Literal["inline", "process", "ray"]
 Auto = Literal["auto"]
 Schedule = Literal["ready", "lockstep"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -76,9 +77,10 @@ class EnvConfig:
     """How simulators are run.
 
     Attributes:
-        backend: ``process`` runs workers; ``inline`` runs all slots in this process.
-        num_workers: Worker processes; ``auto`` takes one per core, at most one per slot and as many as memory
-            allows; null means the same.
+        backend: Where the parallel runner has its simulators: ``process`` in worker processes, ``ray`` in
+            actors of a Ray cluster, ``inline`` all in this process. The serial runner is always inline.
+        num_workers: Worker processes or actors; ``auto`` takes one per core, at most one per slot and as many as
+            memory allows; null means the same. A cluster at ``ray.address`` wants a number.
         max_scenes: Most scenes (about 1 GB each) loaded per worker at any time; the least recently used one
             that no episode is in makes room for another.
         schedule: ``ready`` keeps every simulator going; ``lockstep`` waits for the slowest one at every decision
@@ -91,6 +93,7 @@ class EnvConfig:
             as crashed.
         max_restarts: How many workers may be replaced in one collection or evaluation, whatever ended them,
             before the run saves a checkpoint and stops.
+        ray: Simulators on other hosts.
     """
 
     backend: Backend = "process"
@@ -101,6 +104,7 @@ class EnvConfig:
     timeout_s: float = 120.0
     max_attempts: int = 3
     max_restarts: int = 20
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         _require(
@@ -115,6 +119,16 @@ class EnvConfig:
         _require(self.timeout_s > 0, f"env.timeout_s must be > 0, got {self.timeout_s}")
         _require(self.max_attempts >= 1, f"env.max_attempts must be >= 1, got {self.max_attempts}")
         _require(self.max_restarts >= 0, f"env.max_restarts must be >= 0, got {self.max_restarts}")
+        _require(
+            not self.uses_cluster or self.num_workers not in ("auto", None),
+            f"env.num_workers must be a number where env.ray.address is {self.ray.address}: the cores of the "
+            f"cluster that simulators may take, got {self.num_workers}",
+        )
+
+    @property
+    def uses_cluster(self) -> bool:
+        """Return whether simulators live in a cluster that exists without this run."""
+        return self.backend == "ray" and self.ray.address is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from pi0.ript.env.suites import (
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
+
+if TYPE_CHECKING:
+    from pi0.ript.env.ray_pool import RayPool
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +111,7 @@ class EnvRunner(ABC):
         self.num_parallel_envs = self.sizing.num_slots
         self.egl_device = egl_device
         self.stats = RolloutStats()
-        self._pool: InlinePool | ProcessPool | None = None
+        self._pool: InlinePool | ProcessPool | RayPool | None = None
         self._num_calls = 0
 
     @abstractmethod
@@ -116,7 +119,7 @@ class EnvRunner(ABC):
         """Return how many simulators there will be."""
 
     @abstractmethod
-    def _make_pool(self) -> InlinePool | ProcessPool:
+    def _make_pool(self) -> "InlinePool | ProcessPool | RayPool":
         """Start the simulators."""
 
     @property

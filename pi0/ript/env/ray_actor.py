@@ -1,0 +1,85 @@
+"""A simulator process of a Ray cluster: what a worker process is on this host, anywhere.
+
+Knows nothing of Ray, and takes and gives plain values only, so that Ray has nothing to unpickle but
+numbers, strings, bytes and tuples of them. Loads neither torch nor the policy.
+"""
+
+import os
+import platform
+import sys
+
+import numpy as np
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.egl_device import CUDA_VARIABLE
+from pi0.ript.env.host import SceneHost
+from pi0.ript.env.pictures import pack_pictures
+from pi0.ript.env.replies import pack_reply
+from pi0.ript.env.versions import read_versions
+from pi0.ript.interfaces import Reply
+from pi0.ript.types import InitialState
+
+
+class SimulatorActor:
+    """Slots of one core; Ray calls one method after the other, in the order of the requests."""
+
+    _host: SceneHost
+
+    def __init__(self, *, compress: bool) -> None:
+        """Choose how pictures travel; simulators come with ``start``."""
+        self._compress = compress
+
+    def start(self, spec: tuple, num_slots: int, max_scenes: int, num_steps_wait: int) -> tuple:
+        """Load the simulator libraries.
+
+        Args:
+            spec: Cameras, height, width and quality of the pictures.
+            num_slots: Slots of this actor.
+            max_scenes: Most scenes loaded at any time.
+            num_steps_wait: Settling steps after every restore.
+
+        Returns:
+            Host name, process id, versions as (name, version) pairs, and why it cannot work, else "".
+            Commands answer with a packed reply and its pictures.
+        """
+        # Ray hides GPUs from those that reserve none, and robosuite stumbles over an empty list.
+        os.environ.pop(CUDA_VARIABLE, None)
+        cameras, height, width, quality = spec
+        looks = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
+        problem = ""
+        try:
+            self._host = SceneHost(looks, num_slots, max_scenes, num_steps_wait)
+        except (ImportError, OSError) as error:
+            problem = str(error)
+        return platform.node(), os.getpid(), tuple(read_versions().items()), problem
+
+    def restore(
+        self, place: int, suite: str, task_id: int, index: int, fixture_seed: int, state: bytes
+    ) -> tuple:
+        """Bring a slot to the settled initial state, float64 bytes, and return the reply."""
+        initial_state = InitialState(
+            suite=suite,
+            task_id=task_id,
+            index=index,
+            fixture_seed=fixture_seed,
+            state=np.frombuffer(state, dtype=np.float64),
+        )
+        return self._pack(self._host.restore(place, initial_state))
+
+    def execute(self, place: int, actions: bytes, look: bool) -> tuple:  # noqa: FBT001 - a message
+        """Run up to h control steps, float32 [h, 7] bytes, and return the reply."""
+        chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
+        return self._pack(self._host.execute(place, chunk, look=look))
+
+    def release(self, place: int) -> None:
+        """Let go of a slot's scene."""
+        self._host.release(place)
+
+    def modules(self) -> tuple[str, ...]:
+        """Return the top-level modules that are loaded."""
+        return tuple(sorted({name.partition(".")[0] for name in sys.modules}))
+
+    def _pack(self, reply: Reply) -> tuple:
+        look = reply.observation
+        pictures = b"" if look is None else pack_pictures(look.images, compress=self._compress)
+        return pack_reply(reply, self._host.loaded), pictures

@@ -1,0 +1,312 @@
+"""Simulator slots spread over the actors of a Ray cluster: the process pool, on any number of hosts."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import Observation, ObservationSpec
+from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.env.capacity import predict_memory, require_memory
+from pi0.ript.env.checks import check_actions, check_spec, check_state
+from pi0.ript.env.commands import Command
+from pi0.ript.env.headless import RenderingError
+from pi0.ript.env.host import lost
+from pi0.ript.env.ledger import SceneKey, SceneLedger, SlotLedger
+from pi0.ript.env.machine import read_machine
+from pi0.ript.env.messages import MalformedMessageError
+from pi0.ript.env.pictures import unpack_pictures
+from pi0.ript.env.pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TIMEOUT_S
+from pi0.ript.env.ray_cluster import LostActorError, RayCluster, RayUnavailableError
+from pi0.ript.env.ray_worker import ActorSettings, RayWorker
+from pi0.ript.env.replies import WireReply
+from pi0.ript.env.suites import initial_states
+from pi0.ript.env.time_limits import TimeLimits, Work
+from pi0.ript.env.versions import check_versions, read_versions
+from pi0.ript.env.worker import image_bytes
+from pi0.ript.env.worker_process import WorkerStartError
+from pi0.ript.interfaces import Fault, Reply
+from pi0.ript.types import InitialState
+
+MAX_STARTS = 3  # in a row without one that worked
+STORED_ANSWERS = 2  # per slot: the one under way and one that is being copied
+
+
+class RayPool(SlotLedger):
+    """Slots spread round-robin over Ray actors, one actor per core, each with scenes of its own.
+
+    A core that the cluster does not have yet is used from the moment it comes: its slots take no
+    episode before, see ``can_restore``. An actor that dies, with its host or alone, raises, answers
+    nonsense or takes too long is replaced, as in the process pool; its episodes run again where there
+    is room.
+
+    Example: ``with RayPool(policy.spec, num_slots=8, num_workers=2) as pool: ...``
+    """
+
+    def __init__(
+        self,
+        spec: ObservationSpec,
+        num_slots: int,
+        num_workers: int,
+        *,
+        ray: RayConfig | None = None,
+        max_scenes: int = DEFAULT_MAX_SCENES,
+        num_steps_wait: int = DEFAULT_STEPS_WAIT,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        egl_device: int | None = None,
+    ) -> None:
+        """Connect to Ray and ask for the actors; they come and load libraries on their own time.
+
+        Args:
+            spec: Which pictures to draw.
+            num_slots: How many episodes can be under way at once.
+            num_workers: Actors, at most one per slot.
+            ray: Which cluster, and how pictures travel; None starts an instance on this host.
+            max_scenes: Most scenes loaded in an actor at any time.
+            num_steps_wait: Settling steps after every restore.
+            timeout_s: Seconds a command may take at most; a limit of its own, learned from what
+                such commands take, ends it sooner.
+            egl_device: Which GPU of its host draws, as EGL counts them; None leaves it to the host.
+
+        Raises:
+            ValueError: A camera that does not exist, or too little memory on this host.
+            RayUnavailableError: No Ray can be reached or started.
+        """
+        super().__init__(num_slots, num_workers, max_scenes)
+        check_spec(spec)
+        settings = ray or RayConfig()
+        if settings.address is None:
+            require_memory(self.num_workers, num_slots, max_scenes, spec, read_machine())
+        self._settings = ActorSettings(
+            spec=spec,
+            max_scenes=max_scenes,
+            num_steps_wait=num_steps_wait,
+            compress=settings.compress_images,
+            egl_device=egl_device,
+            memory_bytes=predict_memory(1, -(-num_slots // self.num_workers), max_scenes, spec),
+            limits=TimeLimits(timeout_s),
+            start_timeout_s=settings.start_timeout_s,
+        )
+        self._versions = read_versions()
+        self._unheard: list[Reply] = []
+        self._bereaved: set[int] = set()  # slots whose simulation went down with an actor
+        self._num_arrivals = 0
+        self._failed_starts = [0] * self.num_workers
+        store_bytes = STORED_ANSWERS * num_slots * image_bytes(spec)
+        self._cluster = RayCluster(settings.address, store_bytes=store_bytes)
+        self._workers = [self._start(number) for number in range(self.num_workers)]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Return the process ids of the actors on their hosts; 0 for one that is not there yet."""
+        return tuple(worker.pid for worker in self._workers)
+
+    def restore(self, slot: int, initial_state: InitialState) -> None:
+        """Start bringing the slot to the settled initial state."""
+        s = initial_state
+        length = initial_states(s.suite, s.task_id).shape[1]
+        check_state(s.state, length, f"{s.suite} task {s.task_id}")
+        work: dict[Work, int] = {"restore": 1}
+        if (s.suite, s.task_id) not in self._ledger(slot).loaded:
+            work["build"] = 1
+        self._begin_restore(slot, s)
+        self._bereaved.discard(slot)
+        state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
+        command = Command(place=slot // self.num_workers, work=work)
+        self._worker(slot).send(
+            command, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state
+        )
+
+    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
+        """Start up to h control steps, float32 [h, 7]; no picture if nobody looks."""
+        check_actions(actions)
+        self._begin(slot)
+        if slot in self._bereaved:
+            self._unheard.append(lost(slot, "the simulation went down with its actor"))
+            return
+        chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
+        command = Command(
+            place=slot // self.num_workers,
+            work={"step": len(actions)},
+            num_steps=len(actions),
+            may_be_blind=not look,
+        )
+        self._worker(slot).send(command, "execute", chunk, look)
+
+    def can_restore(self, slot: int, scene: SceneKey) -> bool:
+        """Return whether the slot's actor is there and the scenes of its other slots leave room.
+
+        Where no actor is there at all, this waits for the first.
+
+        Raises:
+            RayUnavailableError: None came in time; ``wait`` says what else may go wrong.
+        """
+        self._await_actors(any)
+        return self._worker(slot).is_ready and super().can_restore(slot, scene)
+
+    def wait(self) -> list[Reply]:
+        """Block until a command has finished, or an actor has come that has room; return the replies.
+
+        Raises:
+            RenderingError: A host cannot render.
+            ValueError: A host has other versions than this one.
+            WorkerStartError: An actor keeps ending while it starts.
+            PoolClosedError: The pool was closed; nothing is under way any more.
+        """
+        self._require_open()
+        assert self._busy, "wait needs a command under way"
+        replies, self._unheard = self._unheard, []
+        num_arrivals = self._num_arrivals
+        while not replies and self._num_arrivals == num_arrivals:
+            deadline = min(worker.deadline for worker in self._workers if worker.busy)
+            replies += self._hear_any(deadline - time.monotonic())
+            for worker in [worker for worker in self._workers if worker.is_overdue]:
+                replies += self._replace_silent(worker)
+        self._busy -= {reply.slot for reply in replies}
+        return replies
+
+    def release(self, slot: int) -> None:
+        """Say that the slot's episode is over, so that its scene may make room for another."""
+        self._ledger(slot).release(slot)
+        self._worker(slot).release(slot // self.num_workers)
+
+    def wait_until_ready(self) -> None:
+        """Block until all actors have loaded their libraries; on a cluster, which may grow, until one has.
+
+        Raises:
+            RayUnavailableError: They did not come in time; ``wait`` says what else may go wrong.
+        """
+        self._await_actors(all if self._cluster.is_ours else any)
+
+    def worker_modules(self) -> list[frozenset[str]]:
+        """Return the top-level modules each actor has imported; only while nothing is under way."""
+        assert not self._busy, "worker_modules needs an idle pool"
+        self._await_actors(all)
+        return [worker.modules() for worker in self._workers]
+
+    def close(self) -> None:
+        """End every actor, and Ray if this pool was the last to use what we started; safe to call twice."""
+        super().close()
+        self._unheard.clear()
+        for worker in self._workers:
+            worker.kill()
+        if self._cluster.is_ours:
+            for worker in self._workers:
+                worker.join()
+        self._workers = []
+        self._cluster.close()
+
+    def _worker(self, slot: int) -> RayWorker:
+        return self._workers[self.worker_of(slot)]
+
+    def _start(self, number: int, missing_s: float | None = None) -> RayWorker:
+        return RayWorker(
+            number,
+            self._cluster,
+            self._settings,
+            num_slots=len(range(number, self._num_slots, self.num_workers)),
+            missing_s=missing_s,
+        )
+
+    def _await_actors(self, quantifier: Callable[[Iterable[bool]], bool]) -> None:
+        """Block until ``any`` or ``all`` actors can be used; answers that arrive meanwhile are kept."""
+        patience_s = self._settings.start_timeout_s
+        deadline = time.monotonic() + patience_s
+        while not quantifier(worker.is_ready for worker in self._workers):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise RayUnavailableError(
+                    f"no simulator came up within {patience_s:g} s: each needs a core and "
+                    f"{self._settings.memory_bytes / 1e9:.1f} GB of memory on one host, "
+                    f"{self._cluster.free_resources()}; free some, or raise env.ray.start_timeout_s "
+                    "where hosts are started on demand"
+                )
+            self._unheard += self._hear_any(left)
+
+    def _hear_any(self, timeout_s: float) -> list[Reply]:
+        """Wait for answers of any actors and return the replies among them."""
+        workers = {worker.oldest_request: worker for worker in self._workers}
+        workers.pop(None, None)
+        answered = self._cluster.wait(list(workers), max(0.0, timeout_s))
+        return [reply for request in answered for reply in self._hear(workers[request])]
+
+    def _hear(self, worker: RayWorker) -> list[Reply]:
+        """Take the oldest answer of an actor."""
+        try:
+            if not worker.is_ready:
+                self._welcome(worker)
+                return []
+            reply = self._accept(worker, *worker.hear())
+        except LostActorError as error:
+            if not worker.is_ready:
+                self._count_failed_start(worker, str(error))
+            return self._replace(worker, "died", str(error))
+        except MalformedMessageError as error:
+            return self._replace(worker, "malformed", f"{worker} sent nonsense: {error}")
+        if reply.fault == "raised":
+            return [reply, *self._replace(worker, "lost", reply.error)]
+        return [reply]
+
+    def _welcome(self, worker: RayWorker) -> None:
+        versions, problem = worker.hear_start()
+        if problem:
+            raise RenderingError(f"a simulator on host {worker.host} could not start: {problem}")
+        check_versions(worker.host, versions, self._versions)
+        self._failed_starts[worker.number] = 0
+        self._num_arrivals += 1
+
+    def _count_failed_start(self, worker: RayWorker, reason: str) -> None:
+        self._failed_starts[worker.number] += 1
+        if self._failed_starts[worker.number] == MAX_STARTS:
+            raise WorkerStartError(
+                f"a simulator actor ended {MAX_STARTS} times while starting: {reason}; is pi0-ript "
+                "installed on every host, and is there enough memory?"
+            )
+
+    def _accept(self, worker: RayWorker, wire: WireReply, pictures: bytes) -> Reply:
+        self._ledgers[worker.number].loaded = wire.loaded
+        timings = dict(wire.timings)
+        if worker.missing_s is not None:
+            timings["restart_s"], worker.missing_s = worker.missing_s, None
+        return Reply(
+            slot=wire.place * self.num_workers + worker.number,
+            observation=self._observation(wire.proprio, pictures),
+            is_success=wire.is_success,
+            num_steps=wire.num_steps,
+            error=wire.error,
+            fault=wire.fault,
+            timings=timings,
+            counts=wire.counts,
+        )
+
+    def _observation(
+        self, proprio: NDArray[np.float64] | None, pictures: bytes
+    ) -> Observation | None:
+        if proprio is None:
+            return None
+        spec = self._settings.spec
+        shape = (len(spec.cameras), spec.height, spec.width, 3)
+        images = unpack_pictures(pictures, shape, compressed=self._settings.compress)
+        return Observation(images=images, proprio=proprio)
+
+    def _replace_silent(self, worker: RayWorker) -> list[Reply]:
+        if not worker.is_ready:
+            reason = f"no host had room for its simulator within {worker.limit_s:g} s"
+            return self._replace(worker, "lost", reason)
+        reason = f"{worker} gave no answer for {worker.limit_s:g} s"
+        return self._replace(worker, "hung", reason, worker.silent_s)
+
+    def _replace(
+        self, worker: RayWorker, fault: Fault, reason: str, missing_s: float = 0.0
+    ) -> list[Reply]:
+        """Ask for another actor in a worker's place; answer the oldest command with the fault."""
+        number = worker.number
+        slots = [place * self.num_workers + number for place in worker.busy]
+        worker.kill()
+        self._ledgers[number] = SceneLedger(self._max_scenes)
+        self._bereaved |= set(range(number, self._num_slots, self.num_workers)) - set(slots)
+        self._workers[number] = self._start(number, missing_s)
+        replies = [lost(slot, reason) for slot in slots]
+        return [replace(reply, fault=fault) for reply in replies[:1]] + replies[1:]

