@@ -2,10 +2,11 @@
 
 import base64
 import io
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,7 +14,6 @@ from PIL import Image
 from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode, RunFiles
 from pi0.ript.report.video import film_name
 
-MAX_PAIRS = 6
 STRIP_FRAMES = 6
 STRIP_HEIGHT = 120
 _ORDER = ("gained", "lost", "same")
@@ -49,8 +49,8 @@ class FilmPair:
     after: Shot | None
 
 
-def film_pairs(run: RunFiles, max_bytes: int) -> list[FilmPair]:
-    """Return a few filmed held-out episodes, changed outcomes first, within ``max_bytes`` of films."""
+def film_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[FilmPair]:
+    """Return filmed held-out episodes, changed outcomes first, as many as both limits allow."""
     if not run.evaluations:
         return []
     first, last = run.evaluations[0], run.evaluations[-1]
@@ -61,7 +61,7 @@ def film_pairs(run: RunFiles, max_bytes: int) -> list[FilmPair]:
         if _path(run, first, before).is_file() and _path(run, last, after).is_file()
     ]
     chosen: list[FilmPair] = []
-    for before, after in sorted(pairs, key=lambda pair: _ORDER.index(_change(*pair)))[:MAX_PAIRS]:
+    for before, after in sorted(pairs, key=lambda pair: _ORDER.index(_change(*pair)))[:max_pairs]:
         max_bytes -= _size(run, first, before) + is_paired * _size(run, last, after)
         if max_bytes < 0:
             break
@@ -77,20 +77,20 @@ def film_pairs(run: RunFiles, max_bytes: int) -> list[FilmPair]:
     return chosen
 
 
-def film_strip(frames: list[NDArray[np.uint8]], num_cameras: int) -> NDArray[np.uint8]:
+def film_strip(frames: NDArray[np.uint8], num_cameras: int) -> NDArray[np.uint8]:
     """Return up to ``STRIP_FRAMES`` evenly spaced pictures of the first camera side by side.
 
     Args:
-        frames: uint8 [height, width, 3] RGB, cameras side by side, at least one frame.
+        frames: uint8 [frames, height, width, 3] RGB, cameras side by side, at least one frame.
         num_cameras: How many cameras share the width.
 
     Returns:
         uint8 [STRIP_HEIGHT, any, 3].
     """
     picks = np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)
-    first_camera = frames[0].shape[1] // num_cameras
+    first_camera = frames.shape[2] // num_cameras
     pictures = [Image.fromarray(frames[n][:, :first_camera]) for n in picks]
-    size = (round(STRIP_HEIGHT * first_camera / frames[0].shape[0]), STRIP_HEIGHT)
+    size = (round(STRIP_HEIGHT * first_camera / frames.shape[1]), STRIP_HEIGHT)
     return np.concatenate([np.asarray(picture.resize(size)) for picture in pictures], axis=1)
 
 
@@ -119,7 +119,7 @@ def _shot(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Sho
     path = _path(run, evaluation, episode)
     cameras = evaluation.policy["cameras"]
     assert isinstance(cameras, list), f"cameras of the policy card: {cameras!r}"
-    frames = [np.asarray(frame) for frame in imageio.mimread(path)]
+    frames = _read_frames(path)
     jpeg = io.BytesIO()
     Image.fromarray(film_strip(frames, len(cameras))).save(jpeg, "JPEG", quality=80)
     return Shot(
@@ -129,6 +129,21 @@ def _shot(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Sho
         strip=_data_url("image/jpeg", jpeg.getvalue()),
         video=_data_url("video/mp4", path.read_bytes()),
     )
+
+
+def _read_frames(path: Path) -> NDArray[np.uint8]:
+    """Return the pictures of a film, uint8 [frames, height, width, 3] RGB."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path)]
+    output = ["-f", "image2pipe", "-c:v", "ppm", "-"]
+    done = subprocess.run([*command, *output], capture_output=True, check=False)
+    if done.returncode or not done.stdout:
+        raise ValueError(f"{path} is no readable film: {done.stderr.decode(errors='replace')}")
+    # Every picture is "P6\n<width> <height>\n255\n" and its pixels.
+    _, size, _, _ = done.stdout.split(b"\n", 3)
+    width, height = (int(number) for number in size.split())
+    num_bytes = len(b"P6\n" + size + b"\n255\n") + 3 * width * height
+    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, num_bytes)
+    return pictures[:, -3 * width * height :].reshape(-1, height, width, 3)
 
 
 def _data_url(kind: str, data: bytes) -> str:

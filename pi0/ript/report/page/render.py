@@ -20,7 +20,9 @@ from pi0.ript.report.page.headline import Result, results, success_by_task
 from pi0.ript.report.page.run_files import Evaluation, RunFiles, read_run
 
 REPORT_NAME = "report.html"
-MAX_FILM_BYTES = 5_000_000  # of all runs together; base64 adds a third
+# Of all runs together; base64 adds a third to the bytes.
+MAX_PAIRS = 6
+MAX_FILM_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ def render_page(folders: Sequence[Path], cursor: dict[str, Any] | None = None) -
         folders: Run directories, at least one.
         cursor: What a live page tells its server it has; None for a page that stands alone.
     """
-    views = [_view(i, folder, MAX_FILM_BYTES // len(folders)) for i, folder in enumerate(folders)]
+    views = [_view(i, folder, len(folders)) for i, folder in enumerate(folders)]
     data = {
         "live": cursor is not None,
         "cursor": cursor,
@@ -93,7 +95,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _view(index: int, folder: Path, max_film_bytes: int) -> RunView:
+def _view(index: int, folder: Path, num_runs: int) -> RunView:
     run, figures = read_run(folder), RunFigures(folder)
     name = folder.resolve().name
     return RunView(
@@ -103,7 +105,7 @@ def _view(index: int, folder: Path, max_film_bytes: int) -> RunView:
         results=results(run.evaluations),
         settings=chosen_settings(run.config),
         card=card_lines(run.evaluations[0].policy) if run.evaluations else [],
-        films=film_pairs(run, max_film_bytes),
+        films=film_pairs(run, -(-MAX_PAIRS // num_runs), MAX_FILM_BYTES // num_runs),
         num_steps=figures.num_steps,
         num_episodes=int(figures.last("train/num_episodes") or 0),
         minutes=float(figures.last("minutes") or 0),

@@ -74,6 +74,12 @@ function positionOf(run, step) {
   return position(run).at(next);
 }
 
+// Points of several runs at one step stand side by side.
+function aside(run, index) {
+  const steps = position(run);
+  return (index - (DATA.runs.length - 1) / 2) * 0.008 * (steps.at(-1) || 0);
+}
+
 function successTraces() {
   return shownRuns().flatMap(({ run, index }) => {
     const several = shownRuns().length > 1, tint = runColour(index);
@@ -86,7 +92,7 @@ function successTraces() {
       ...(several ? [] : [{ ...edge, y: bounds.map((b) => b[0]) }, { ...edge, y: bounds.map((b) => b[1]), fill: "tonexty", fillcolor: faded(tint, 0.15) }]),
       { x, y: movingMean(shares, state.smooth), mode: x.length === 1 ? "markers" : "lines", line: { color: tint, width: 1.8 }, meta: { column: "rollout/success_rate", run: run.name },
         name: several ? `${run.name}, practice` : "practice", hovertemplate: "%{y:.1%}" },
-      { x: points.map((p) => p.x), y: points.map((p) => p.rate.rate), mode: "markers", name: several ? `${run.name}, held-out` : "held-out episodes",
+      { x: points.map((p) => p.x + aside(run, index)), y: points.map((p) => p.rate.rate), mode: "markers", name: several ? `${run.name}, held-out` : "held-out episodes",
         marker: { color: several ? tint : colour("ink"), size: 11, line: { color: colour("panel"), width: 2 } }, meta: { column: "held-out", run: run.name },
         error_y: { type: "data", symmetric: false, array: points.map((p) => p.rate.high - p.rate.rate), arrayminus: points.map((p) => p.rate.rate - p.rate.low), color: several ? tint : colour("ink"), thickness: 1.5, width: 6 },
         text: points.map(({ rate }) => `${rate.num_successes} of ${rate.n}, 95 % [${percent(rate.low)}, ${percent(rate.high)}]`), hovertemplate: "%{y:.1%} (%{text})" },

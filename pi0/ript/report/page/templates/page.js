@@ -58,6 +58,12 @@ function filterTask() {
   drawHeldOut();
 }
 
+function filterRuns() {
+  for (const block of document.querySelectorAll("[data-of-run]")) block.hidden = !state.runs.has(Number(block.dataset.ofRun));
+  hideEmpty();
+  drawHeldOut();
+}
+
 function onChange(id, act) {
   byId(id)?.addEventListener("change", (event) => act(event.target.value));
 }
@@ -71,7 +77,8 @@ onChange("grid-run", () => redraw(["grid"]));
 for (const box of document.querySelectorAll("input[name=run]")) {
   box.addEventListener("change", () => {
     box.checked ? state.runs.add(Number(box.value)) : state.runs.delete(Number(box.value));
-    hideEmpty(); drawHeldOut(); redraw();
+    filterRuns();
+    redraw();
   });
 }
 byId("theme").addEventListener("click", () => {
