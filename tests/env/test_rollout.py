@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pi0.records import Sampling
+from pi0.ript.env.bounds import RestartLimitError
 from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
@@ -193,10 +194,51 @@ def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
         _ = episode.reward
 
 
+@pytest.mark.parametrize("fault", ["died", "hung", "malformed", "lost"])
+def test_a_lost_worker_uses_up_no_attempt(fault):
+    # One slot and one episode: its restore is answered by a lost worker four times.
+    pool = ToyPool(1, crashes=dict.fromkeys(range(4), "gone"), fault=fault)
+    stats = RolloutStats()
+
+    [episode] = run(pool, [toy_request(0)], max_attempts=1, stats=stats)
+
+    assert (episode.outcome, stats.num_retries) == ("failure", 4)
+    # What is lost with another episode's worker is no restart of its own.
+    assert stats.num_restarts == (0 if fault == "lost" else 4)
+
+
+def test_too_many_restarts_end_the_rollout_with_reason_task_and_seed():
+    pool = ToyPool(2, crashes=dict.fromkeys(range(3), "gone\nfor good"), fault="died")
+
+    with pytest.raises(
+        RestartLimitError,
+        match=r"replaced 3 times in one collection, env\.max_restarts allows 2; the last one in "
+        r"libero_goal task 0, state 0, seed 7: gone for good",
+    ):
+        run(pool, [toy_request(7)], max_restarts=2)
+
+
+def test_as_many_restarts_as_allowed_are_no_reason_to_stop():
+    pool = ToyPool(2, crashes=dict.fromkeys(range(2), "gone"), fault="died")
+    assert len(run(pool, [toy_request(7)], max_restarts=2)) == 1
+
+
+def test_restarts_and_their_causes_are_figures():
+    stats = RolloutStats()
+    run(ToyPool(1, crashes={0: "a", 2: "b"}, fault="hung"), [toy_request(0)], stats=stats)
+
+    metrics = stats.metrics(wall_seconds=1.0)
+
+    assert metrics["rollout/restarts"] == metrics["rollout/hangs"] == 2
+    assert metrics["rollout/restart_causes"] == "hung 2"
+
+
 def test_every_crash_is_logged_on_one_line(caplog):
     run(ToyPool(1, crashes={0: "boom\nand more"}), [toy_request(0, succeeds_after=2)])
 
-    assert caplog.messages == ["libero_goal task 0, state 2: attempt 1 of 3 raised: boom and more"]
+    assert caplog.messages == [
+        "libero_goal task 0, state 2: boom and more (raised, attempt 1 of 3)"
+    ]
 
 
 def test_a_source_that_has_nothing_now_is_asked_again():

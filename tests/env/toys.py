@@ -33,11 +33,19 @@ def toy_request(seed, succeeds_after=0, max_steps=10, task_id=0, **rest):
 class ToyPool(SlotLedger):
     """A running sum of actions per slot. Replies come back a few at a time, in random order.
 
-    ``crashes`` maps the number of a command (0, 1, ...) to the error it ends with. Every slot is a
-    worker of its own unless ``num_workers`` says otherwise.
+    ``crashes`` maps the number of a command (0, 1, ...) to the error it ends with, ``fault`` is their
+    kind. Every slot is a worker of its own unless ``num_workers`` says otherwise.
     """
 
-    def __init__(self, num_slots, shuffle_seed=0, crashes=None, num_workers=None, max_scenes=1):
+    def __init__(
+        self,
+        num_slots,
+        shuffle_seed=0,
+        crashes=None,
+        num_workers=None,
+        max_scenes=1,
+        fault="raised",
+    ):
         super().__init__(num_slots, num_workers or num_slots, max_scenes)
         self.num_commands = 0
         self.restored = []
@@ -46,6 +54,7 @@ class ToyPool(SlotLedger):
         self.max_under_way = 0
         self._random = random.Random(shuffle_seed)
         self._crashes = crashes or {}
+        self._fault = fault
         self._replies = {}
         self._sums = {}
         self._left = {}
@@ -98,7 +107,7 @@ class ToyPool(SlotLedger):
             is_success=self._left[slot] == 0,
             num_steps=0 if error else num_steps,
             error=error,
-            fault="raised" if error else "",
+            fault=self._fault if error else "",
             timings={"physics_s": 0.5},
         )
         self.max_under_way = max(self.max_under_way, len(self._replies))

@@ -1,5 +1,6 @@
 """episodes.jsonl holds every episode of practice once, whatever happened in between."""
 
+import hashlib
 import json
 
 from pi0.ript.report.episode_log import EpisodeLog, episode_row
@@ -34,6 +35,8 @@ def test_row_says_which_situation_was_tried_and_what_came_of_it(tmp_path):
             "num_steps": 6,
             "seed": 5,
             "is_accepted": True,
+            # sha256 of 3 decisions x 2 executed actions x 7 zeros of 4 bytes.
+            "actions_hash": hashlib.sha256(bytes(168)).hexdigest()[:16],
         }
     ]
 

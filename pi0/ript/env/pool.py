@@ -320,7 +320,8 @@ class ProcessPool(SlotLedger):
         )
 
     def _replace_hung(self, worker: WorkerProcess) -> list[Reply]:
-        reason = f"process {worker.pid} gave no answer for {worker.limit_s:g} s"
+        reason = f"process {worker.pid} gave no answer for {worker.limit_s:.3g} s"
+        self._limits.learn_hang()
         return self._replace(worker, "hung", reason, worker.silent_s)
 
     def _replace(

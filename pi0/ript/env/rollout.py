@@ -254,9 +254,9 @@ class _Scheduler:
         level = logging.DEBUG if reply.fault == "lost" else logging.WARNING
         logger.log(
             level,
-            "%s: attempt %d of %d %s: %s",
-            *(place_of(run.request), run.attempt, self._bounds.max_attempts),
-            *(reply.fault, one_line(reply.error)),
+            "%s: %s (%s, attempt %d of %d)",
+            *(place_of(run.request), one_line(reply.error), reply.fault),
+            *(run.attempt, self._bounds.max_attempts),
         )
 
     def _decide(self) -> None:

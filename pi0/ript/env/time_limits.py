@@ -2,13 +2,14 @@
 
 The limit is ``FACTOR`` times what the command would take at the slowest pace seen so far, at least
 ``LEAST_S`` and never more than ``env.timeout_s``, which also holds as long as a kind of work has not
-been seen.
+been seen. Where a machine has become slower than that, patience grows: every hang in a row doubles the
+limit, and what then succeeds is the slowest pace from there on.
 """
 
 from collections.abc import Mapping
 from typing import Literal
 
-FACTOR = 20.0  # a machine that is shared slows down by less, a hung process never answers
+FACTOR = 10.0  # a machine that is shared slows down by less
 LEAST_S = 10.0
 
 Work = Literal["start", "build", "restore", "step"]
@@ -18,20 +19,26 @@ Work = Literal["start", "build", "restore", "step"]
 class TimeLimits:
     """The slowest pace of every kind of work.
 
-    Example: a chunk of 10 steps, the slowest of which took 0.1 s, may take 20 s.
+    Example: a chunk of 20 steps, the slowest of which took 0.1 s, may take 20 s.
     """
 
     def __init__(self, timeout_s: float) -> None:
         """Take the upper bound, in seconds."""
         self._timeout_s = timeout_s
         self._slowest_s: dict[Work, float] = {}
+        self._hangs_in_a_row = 0
 
     def learn(self, work: Work, seconds: float) -> None:
         """Note what a unit of work took."""
         self._slowest_s[work] = max(seconds, self._slowest_s.get(work, 0.0))
 
+    def learn_hang(self) -> None:
+        """Note that a command was given up."""
+        self._hangs_in_a_row += 1
+
     def learn_reply(self, timings: Mapping[str, float], num_steps: int) -> None:
         """Note what a reply says that its command took."""
+        self._hangs_in_a_row = 0
         if "build_s" in timings:
             self.learn("build", timings["build_s"])
         drawing = timings.get("render_s", 0.0)
@@ -45,4 +52,5 @@ class TimeLimits:
         if not all(kind in self._slowest_s for kind in work):
             return self._timeout_s
         expected = sum(units * self._slowest_s[kind] for kind, units in work.items())
-        return min(self._timeout_s, max(LEAST_S, FACTOR * expected))
+        patience = 2.0**self._hangs_in_a_row
+        return min(self._timeout_s, patience * max(LEAST_S, FACTOR * expected))

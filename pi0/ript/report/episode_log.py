@@ -1,5 +1,6 @@
 """episodes.jsonl: every episode of practice, so that one can see which situations were mastered when."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class EpisodeRow:
         num_steps: Control steps executed.
         seed: Every random draw of the episode derives from it.
         is_accepted: Whether the update learned from its group.
+        actions_hash: Of all executed actions, so that runs can be compared action by action.
     """
 
     suite: str
@@ -40,6 +42,7 @@ class EpisodeRow:
     num_steps: int
     seed: int
     is_accepted: bool
+    actions_hash: str = ""  # logs of earlier runs have none
 
 
 def episode_row(episode: Episode, *, is_accepted: bool) -> EpisodeRow:
@@ -56,7 +59,16 @@ def episode_row(episode: Episode, *, is_accepted: bool) -> EpisodeRow:
         num_steps=episode.num_steps,
         seed=request.seed,
         is_accepted=is_accepted,
+        actions_hash=actions_hash(episode),
     )
+
+
+def actions_hash(episode: Episode) -> str:
+    """Return a hash of the executed actions, equal only if they are equal bit for bit."""
+    digest = hashlib.sha256()
+    for decision in episode.decisions:
+        digest.update(decision.chunk.actions[: decision.num_executed].tobytes())
+    return digest.hexdigest()[:16]
 
 
 class EpisodeLog:

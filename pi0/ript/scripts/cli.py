@@ -19,6 +19,10 @@ COMMANDS = {
     "report": ("pi0.ript.scripts.report", "write one page about one or several runs"),
     "watch": ("pi0.ript.scripts.watch", "show a run in the browser while it goes on"),
     "probe": ("pi0.ript.scripts.probe", "measure how much exploration noise reaches the actions"),
+    "soak": (
+        "pi0.ript.scripts.soak",
+        "train while workers are killed, and see that nothing is lost",
+    ),
     "sft": ("pi0.ript.scripts.sft", "fine-tune a new tiny pi0 on demonstrations"),
 }
 USAGE = "usage: ript COMMAND ...\n" + "".join(

@@ -1,0 +1,74 @@
+"""Faults done to real processes from outside: nothing in the programs knows of them."""
+
+import ctypes
+import os
+import signal
+
+import msgpack
+import numpy as np
+
+from pi0.ript.env.messages import LENGTH
+from pi0.ript.faults.plan import PlannedFault
+from pi0.ript.faults.processes import WORKER_MODULE, MarkedProcess
+
+SYS_PIDFD_GETFD = 438  # the same on every architecture
+NOISE_BYTES = 64
+
+
+def inject(fault: PlannedFault, workers: list[MarkedProcess]) -> int:
+    """Do a fault to one of the workers and return its process id.
+
+    Raises:
+        ProcessLookupError: The victim has ended in between; try again with another.
+    """
+    draw = np.random.default_rng(fault.seed)
+    victim = workers[draw.integers(len(workers))]
+    if fault.kind == "corrupt":
+        send_as(victim, nonsense(draw))
+    else:
+        os.kill(victim.pid, signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
+    return victim.pid
+
+
+def nonsense(draw: np.random.Generator) -> bytes:
+    """Return bytes that no worker sends: noise, noise in a frame, half a frame, a forged reply."""
+    noise = draw.bytes(NOISE_BYTES)
+    not_finite = np.full(9, np.nan).tobytes()
+    forged = [
+        ("reply", 10**6, b"", False, 0, "", "", (), (), ()),  # a slot that no worker has
+        ("reply", 0, not_finite, False, 0, "", "", (), (), ()),
+        ("reply", 0, b"\0" * 8, True, -1, None, "", 3, (), ()),
+        ("reply",),
+        ("ready", "soon"),
+    ]
+    packed = msgpack.packb(forged[draw.integers(len(forged))])
+    assert packed is not None
+    choices = [
+        b"\xff" + noise,  # a length beyond all messages
+        LENGTH.pack(len(noise)) + noise,
+        LENGTH.pack(10 * len(noise)) + noise,
+        LENGTH.pack(len(packed)) + packed,
+    ]
+    return choices[draw.integers(len(choices))]
+
+
+def send_as(worker: MarkedProcess, data: bytes) -> None:
+    """Write into a worker's socket as if it had sent the bytes itself.
+
+    Raises:
+        ProcessLookupError: The worker has ended.
+        PermissionError: The system does not let us take another process's descriptors.
+    """
+    socket_number = int(worker.command[worker.command.index(WORKER_MODULE) + 1])
+    process = os.pidfd_open(worker.pid)
+    try:
+        copy = ctypes.CDLL(None, use_errno=True).syscall(SYS_PIDFD_GETFD, process, socket_number, 0)
+        if copy < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        try:
+            os.write(copy, data)
+        finally:
+            os.close(copy)
+    finally:
+        os.close(process)

@@ -1,0 +1,199 @@
+"""A training run under fire, then the same run in peace, then what the fire has changed."""
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pi0.ript.faults.compare import Comparison, compare_runs, read_steps
+from pi0.ript.faults.inject import inject
+from pi0.ript.faults.plan import PlannedFault
+from pi0.ript.faults.training import TrainingRun
+from pi0.ript.report.jsonl import METRICS_NAME
+
+logger = logging.getLogger(__name__)
+
+ENDLESS = 10**6
+PAUSE_S = 0.2
+INTERRUPTED = 143
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoakResult:
+    """What a soak did and found; every count of damage is 0 if nothing was lost.
+
+    Attributes:
+        kills: Workers killed.
+        stops: Workers stopped (SIGSTOP).
+        corruptions: Workers made to send nonsense.
+        trainer_kills: Trainers killed and resumed.
+        steps: RIPT steps compared.
+        minutes: How long the disturbed run took.
+        restarts: Workers replaced, as the disturbed run counts them.
+        comparison: What differs from the undisturbed run.
+        orphans: Processes that outlived their trainer by 5 s.
+        leaked_segments: Segments of shared memory left behind.
+        unexpected_exits: Ends of the trainer that nobody caused.
+        rss_growth: Growth of the trainer's resident memory after warm-up, under fire.
+        workers_rss_growth: Growth of all workers together after warm-up, in peace.
+        throughput_ratio: Control steps per second of worker time outside restarts, divided by the
+            same of the undisturbed run.
+    """
+
+    kills: int
+    stops: int
+    corruptions: int
+    trainer_kills: int
+    steps: int
+    minutes: float
+    restarts: int
+    comparison: Comparison
+    orphans: int
+    leaked_segments: int
+    unexpected_exits: int
+    rss_growth: float | None
+    workers_rss_growth: float | None
+    throughput_ratio: float
+
+    @property
+    def is_unharmed(self) -> bool:
+        """Return whether nothing was lost, changed or left behind."""
+        c = self.comparison
+        damage = (c.lost_episodes, c.repeated_episodes, c.differing_episodes, c.differing_metrics)
+        left = (c.differing_weights, self.orphans, self.leaked_segments, self.unexpected_exits)
+        return self.steps > 0 and not any((*damage, *left))
+
+    def to_json(self) -> str:
+        """Return all figures as one flat JSON object."""
+        figures = asdict(self)
+        return json.dumps({**figures, **figures.pop("comparison")}, indent=1) + "\n"
+
+
+def soak(
+    folder: Path,
+    settings: Sequence[str],
+    plan: Sequence[PlannedFault],
+    minutes: float,
+) -> SoakResult:
+    """Train under the planned faults for some minutes, then in peace, and compare.
+
+    Args:
+        folder: Receives both runs.
+        settings: Command line of the run but for its length and folder.
+        plan: The faults, in order of time.
+        minutes: Least length of the disturbed run.
+    """
+    began = time.monotonic()
+    disturbed = TrainingRun(
+        folder / "disturbed", _arguments(folder / "disturbed", settings, ENDLESS)
+    )
+    with disturbed:
+        done, unexpected = _under_fire(disturbed, plan, began + 60.0 * minutes)
+    took = (time.monotonic() - began) / 60.0
+    steps = disturbed.step
+    if not steps or disturbed.run_dir is None:
+        raise ValueError(f"no step was finished in {took:.1f} minutes; raise --minutes")
+    logger.info("under fire: %d steps in %.1f minutes; the same in peace", steps, took)
+    peaceful = TrainingRun(folder / "peaceful", _arguments(folder / "peaceful", settings, steps))
+    with peaceful:
+        peaceful.start()
+        status = peaceful.wait()
+    if status != 0 or peaceful.run_dir is None:
+        raise OSError(f"the undisturbed run ended with status {status}; see {peaceful.output_dir}")
+    pace = [_pace(run, steps) for run in (disturbed.run_dir, peaceful.run_dir)]
+    return SoakResult(
+        kills=done["kill"],
+        stops=done["stop"],
+        corruptions=done["corrupt"],
+        trainer_kills=done["trainer_kill"],
+        steps=steps,
+        minutes=took,
+        restarts=_restarts(disturbed.run_dir, steps),
+        comparison=compare_runs(disturbed.run_dir, peaceful.run_dir, steps),
+        orphans=disturbed.num_orphans + peaceful.num_orphans,
+        leaked_segments=disturbed.leaked_segments + peaceful.leaked_segments,
+        unexpected_exits=unexpected,
+        rss_growth=disturbed.trainer_growth,
+        workers_rss_growth=peaceful.workers_growth,
+        throughput_ratio=pace[0] / pace[1],
+    )
+
+
+def _arguments(folder: Path, settings: Sequence[str], num_steps: int) -> list[str]:
+    own = {
+        "output_dir": folder,
+        "training.num_train_steps": num_steps,
+        "training.save_freq": 1,
+        "evaluation.rollouts_per_task": 0,
+        "env.max_restarts": ENDLESS,
+    }
+    return [*settings, *(f"--{key}={value}" for key, value in own.items())]
+
+
+def _under_fire(
+    run: TrainingRun, plan: Sequence[PlannedFault], until: float
+) -> tuple[Counter[str], int]:
+    """Return the faults done by kind and the ends of the trainer that were none of them."""
+    began = time.monotonic()
+    done: Counter[str] = Counter()
+    unexpected = 0
+    run.start()
+    for fault in plan:
+        while time.monotonic() < began + fault.time_s or not _strike(run, fault):
+            unexpected += _look_after(run)
+        done[fault.kind] += 1
+        logger.info("%d of %d faults: %s", sum(done.values()), len(plan), fault.kind)
+    first = run.step
+    while time.monotonic() < until or run.step <= first:
+        unexpected += _look_after(run)
+    status = run.stop()
+    return done, unexpected + (status not in (0, INTERRUPTED))
+
+
+def _strike(run: TrainingRun, fault: PlannedFault) -> bool:
+    """Do a fault if there is a victim for it; simulators are struck once they have proved to start."""
+    if fault.kind == "trainer_kill":
+        run.kill()
+        run.start()
+        return True
+    if not run.is_up or not (workers := run.workers):
+        return False
+    try:
+        inject(fault, workers)
+    except PermissionError:
+        raise
+    except OSError:
+        return False  # the victim has just ended
+    return True
+
+
+def _look_after(run: TrainingRun) -> int:
+    """Wait a little; start the trainer again if it has ended and return how often that was so."""
+    time.sleep(PAUSE_S)
+    if not run.is_running:
+        status = run.wait()
+        logger.error("the trainer ended with status %d; see %s", status, run.output_dir)
+        run.start()
+        return 1
+    run.observe()
+    return 0
+
+
+def _restarts(run_dir: Path, steps: int) -> int:
+    return sum(line["rollout/restarts"] for line in read_steps(run_dir, METRICS_NAME, steps))
+
+
+def _pace(run_dir: Path, steps: int) -> float:
+    """Return control steps per second of worker time in which workers were there and had scenes."""
+    executed = available_s = 0.0
+    for line in read_steps(run_dir, METRICS_NAME, steps):
+        executed += line["speed/env_steps_per_s"] * line["time/collect_s"]
+        workers = sum(name.startswith("speed/worker_") for name in line)
+        absent_s = sum(
+            line[name] for name in ("time/worker_restart_s", "time/worker_build_s") if name in line
+        )
+        available_s += workers * line["time/collect_s"] - absent_s
+    return executed / available_s

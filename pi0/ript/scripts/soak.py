@@ -1,0 +1,86 @@
+"""Train while workers are killed, stopped and corrupted: ``ript soak --minutes 30 --seed 0 --json FILE``."""
+
+import argparse
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pi0.ript.config
+from pi0.ript.atomic import write_atomically
+from pi0.ript.faults.plan import FaultKind, plan_faults
+from pi0.ript.faults.soak import SoakResult, soak
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path(pi0.ript.config.__path__[0]) / "debug_train_ript_vla.yaml"
+KILLS_PER_MINUTE, STOPS_PER_MINUTE, CORRUPTIONS_PER_MINUTE = 100 / 30, 1.0, 0.5
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the parsed command line and what is passed on to the training run."""
+    parser = argparse.ArgumentParser(
+        prog="ript soak",
+        description=__doc__,
+        epilog="Further arguments, e.g. --task.num_parallel_envs 4, are settings of the run.",
+    )
+    parser.add_argument("--minutes", type=float, required=True, help="of the disturbed run")
+    parser.add_argument("--seed", type=int, default=0, help="decides every fault")
+    parser.add_argument("--json", type=Path, required=True, help="receives the figures")
+    parser.add_argument("--kills", type=int, help="SIGKILLs of workers; default 100 in 30 minutes")
+    parser.add_argument("--stops", type=int, help="SIGSTOPs of workers; default 30 in 30 minutes")
+    parser.add_argument(
+        "--corruptions", type=int, help="workers that send nonsense; default 15 in 30"
+    )
+    parser.add_argument("--trainer_kills", type=int, default=0, help="SIGKILLs of the trainer")
+    parser.add_argument("--config_path", type=Path, default=DEFAULT_CONFIG)
+    parser.add_argument("--output_dir", type=Path, help="keeps both runs; default: not kept")
+    arguments, settings = parser.parse_known_args(argv)
+    if not arguments.minutes > 0:
+        raise ValueError(f"--minutes must be > 0, got {arguments.minutes}")
+    for name in ("kills", "stops", "corruptions", "trainer_kills"):
+        if (getattr(arguments, name) or 0) < 0:
+            raise ValueError(f"--{name} must be >= 0, got {getattr(arguments, name)}")
+    return arguments, settings
+
+
+def fault_counts(arguments: argparse.Namespace) -> dict[FaultKind, int]:
+    """Return how often each fault is done; what was not said grows with the minutes."""
+    minutes = arguments.minutes
+
+    def count(given: int | None, per_minute: float) -> int:
+        return round(per_minute * minutes) if given is None else given
+
+    return {
+        "kill": count(arguments.kills, KILLS_PER_MINUTE),
+        "stop": count(arguments.stops, STOPS_PER_MINUTE),
+        "corrupt": count(arguments.corruptions, CORRUPTIONS_PER_MINUTE),
+        "trainer_kill": arguments.trainer_kills,
+    }
+
+
+def report(result: SoakResult) -> str:
+    """Return the outcome in words."""
+    c = result.comparison
+    return (
+        f"{result.kills} kills, {result.stops} stops, {result.corruptions} corruptions, "
+        f"{result.trainer_kills} trainer kills in {result.minutes:.1f} minutes and {result.steps} steps\n"
+        f"of {c.num_episodes} episodes {c.lost_episodes} lost, {c.repeated_episodes} repeated, "
+        f"{c.differing_episodes} differ; {c.differing_metrics} lines of metrics and "
+        f"{c.differing_weights} files of weights differ\n"
+        f"{result.orphans} orphans, {result.leaked_segments} leaked segments, "
+        f"{result.unexpected_exits} unexpected exits"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, soak, report; status 1 if anything was lost."""
+    arguments, settings = parse(argv)
+    settings = [f"--config_path={arguments.config_path}", *settings]
+    plan = plan_faults(arguments.seed, arguments.minutes, fault_counts(arguments))
+    with tempfile.TemporaryDirectory(prefix="ript-soak-") as temporary:
+        folder = arguments.output_dir or Path(temporary)
+        result = soak(folder, settings, plan, arguments.minutes)
+    write_atomically(arguments.json, result.to_json())
+    print(report(result))
+    return 0 if result.is_unharmed else 1

@@ -1,0 +1,67 @@
+"""A process does not outlive the one that holds its lifeline, whatever either of them is doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+OWNER = """
+import os, signal, subprocess, sys, threading, time
+from pi0.ript.env.lifeline import Lifeline
+
+def start(signals):
+    line = Lifeline()
+    code = "import time\\nwhile True: time.sleep(0.01)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], pass_fds=(line.far_end,), start_new_session=True
+    )
+    line.tie(child.pid)
+    for number in signals:
+        child.send_signal(number)
+    print(child.pid, flush=True)
+    lines.append(line)
+
+lines = []
+# The thread that starts a child may end before the child does.
+starter = threading.Thread(target=start, args=([],))
+starter.start()
+starter.join()
+start([signal.SIGSTOP])
+time.sleep(60)
+"""
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def owner():
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(OWNER)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_children_end_with_their_owner_even_while_they_are_stopped(owner, end):
+    children = [int(owner.stdout.readline()) for _ in range(2)]
+    time.sleep(0.2)
+    assert all(is_running(pid) for pid in children)
+
+    os.kill(owner.pid, end)
+
+    deadline = time.monotonic() + 5.0
+    while any(is_running(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(is_running(pid) for pid in children)

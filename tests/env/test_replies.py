@@ -1,0 +1,116 @@
+"""A reply is believed only if it can be the answer to the command it answers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pi0.records import Observation
+from pi0.ript.env.commands import Command
+from pi0.ript.env.messages import MalformedMessageError
+from pi0.ript.env.replies import MAX_ERROR_CHARACTERS, pack_reply, unpack_reply
+from pi0.ript.interfaces import Reply
+
+SCENES = (("libero_goal", 7),)
+LOOK = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.arange(9.0))
+REPLY = Reply(
+    slot=1,
+    observation=LOOK,
+    is_success=False,
+    num_steps=3,
+    timings={"physics_s": 0.25},
+    counts={"scene_builds": 1},
+)
+CHUNK = Command(place=1, work={"step": 3}, num_steps=3)
+FIELDS = ("place", "proprio", "is_success", "num_steps", "error", "fault", "timings", "counts", "loaded")  # fmt: skip
+
+
+def unpacked(reply):
+    return unpack_reply(pack_reply(reply, SCENES))
+
+
+def test_a_reply_arrives_as_it_was_sent():
+    wire = unpacked(REPLY)
+
+    CHUNK.check(wire)
+    assert (wire.place, wire.num_steps, wire.loaded) == (1, 3, SCENES)
+    assert (wire.timings, wire.counts) == (REPLY.timings, REPLY.counts)
+    np.testing.assert_array_equal(wire.proprio, LOOK.proprio)
+
+
+def test_a_crash_arrives_with_its_reason():
+    wire = unpacked(replace(REPLY, observation=None, num_steps=0, error="boom", fault="raised"))
+
+    CHUNK.check(wire)
+    assert (wire.error, wire.fault, wire.proprio) == ("boom", "raised", None)
+
+
+def test_a_long_reason_is_cut():
+    wire = unpacked(replace(REPLY, observation=None, error="x" * 10**6, fault="raised"))
+    assert len(wire.error) == MAX_ERROR_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("place", -1),
+        ("place", True),
+        ("place", "1"),
+        ("proprio", "nine numbers"),
+        ("proprio", bytes(8)),
+        ("proprio", np.full(9, np.nan).tobytes()),
+        ("proprio", np.full(9, np.inf).tobytes()),
+        ("is_success", 1),
+        ("num_steps", -1),
+        ("num_steps", 3.0),
+        ("error", None),
+        ("error", "a reason without a fault"),
+        ("fault", "raised"),
+        ("fault", "bored"),
+        ("fault", ("raised",)),
+        ("timings", 3),
+        ("timings", (("physics_s",),)),
+        ("timings", (("physics_s", -1.0),)),
+        ("timings", (("physics_s", float("nan")),)),
+        ("timings", ((1, 1.0),)),
+        ("counts", (("scene_builds", 1.5),)),
+        ("counts", (("scene_builds", -1),)),
+        ("loaded", ("libero_goal",)),
+        ("loaded", (("libero_goal", "7"),)),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_nonsense(field, wrong):
+    values = dict(zip(FIELDS, pack_reply(REPLY, SCENES), strict=True))
+    with pytest.raises(MalformedMessageError):
+        unpack_reply(tuple({**values, field: wrong}.values()))
+
+
+@pytest.mark.parametrize("change", [lambda values: values[:-1], lambda values: (*values, 0)])
+def test_a_field_too_few_or_too_many_is_nonsense(change):
+    with pytest.raises(MalformedMessageError, match="has 9 fields, got"):
+        unpack_reply(change(pack_reply(REPLY, SCENES)))
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "message"),
+    [
+        (CHUNK, {"slot": 0}, "slot 0 answers, 1 was asked"),
+        (CHUNK, {"num_steps": 4}, "4 steps of 3"),
+        (CHUNK, {"num_steps": 2}, "2 steps of 3"),  # only success ends a chunk early
+        (CHUNK, {"observation": None}, "without a look"),
+        (Command(place=1, work={"restore": 1}), {"num_steps": 0, "is_success": True}, "solved"),
+        (Command(place=1, work={"restore": 1}), {"num_steps": 1}, "1 steps of 0"),
+    ],
+)
+def test_an_answer_that_the_command_cannot_have_is_nonsense(command, changes, message):
+    with pytest.raises(MalformedMessageError, match=message):
+        command.check(unpacked(replace(REPLY, **changes)))
+
+
+def test_success_may_end_a_chunk_early_and_needs_no_look():
+    CHUNK.check(unpacked(replace(REPLY, is_success=True, num_steps=1, observation=None)))
+
+
+def test_a_look_nobody_asked_for_may_be_missing():
+    blind = replace(CHUNK, may_be_blind=True)
+    blind.check(unpacked(replace(REPLY, observation=None)))

@@ -1,0 +1,142 @@
+"""Real simulators killed, stopped and corrupted in mid-rollout: the episodes stay what they were."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+
+import numpy as np
+import pytest
+
+from pi0.records import Sampling
+from pi0.ript.env.bounds import RestartLimitError
+from pi0.ript.env.pool import InlinePool, ProcessPool
+from pi0.ript.env.rollout import rollout
+from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.suites import make_initial_state
+from pi0.ript.faults.inject import inject
+from pi0.ript.faults.plan import PlannedFault
+from pi0.ript.faults.processes import (
+    MARK_VARIABLE,
+    left_segments,
+    marked_processes,
+    shared_segments,
+)
+from pi0.ript.types import EpisodeRequest
+from tests.env.toys import SPEC, ToyPolicy
+
+pytestmark = [pytest.mark.libero, pytest.mark.slow]
+
+REQUESTS = [
+    EpisodeRequest(
+        initial_state=make_initial_state("libero_goal", 7, index % 2, fixture_seed=0),
+        seed=index,
+        max_steps=12,
+        rollout=index,
+    )
+    for index in range(12)
+]
+
+
+@pytest.fixture
+def mark(monkeypatch):
+    """A mark that every process started from here on inherits."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(MARK_VARIABLE, mark)
+    return mark
+
+
+def episodes(pool, stats=None, after_each=lambda: None, **rest):
+    waiting = iter(REQUESTS)
+    done = {}
+    for episode in rollout(
+        pool, ToyPolicy(), lambda: next(waiting, None), sampling=Sampling(num_steps=4),
+        batch_size=2, max_attempts=1, stats=stats or RolloutStats(), **rest,
+    ):  # fmt: skip
+        assert episode.request.rollout not in done, "delivered twice"
+        done[episode.request.rollout] = (
+            episode.outcome,
+            episode.num_steps,
+            b"".join(d.chunk.actions[: d.num_executed].tobytes() for d in episode.decisions),
+            b"".join(d.observation.images.tobytes() for d in episode.decisions),
+        )
+        after_each()
+    return done
+
+
+def test_faults_at_any_moment_change_no_episode_and_leave_nothing_behind(mark):
+    with InlinePool(SPEC, num_slots=1, max_scenes=1) as pool:
+        undisturbed = episodes(pool)
+    faults = iter(
+        PlannedFault(time_s=0.0, kind=kind, seed=seed)
+        for seed, kind in enumerate(["kill", "corrupt", "stop", "kill"])
+    )
+    stats = RolloutStats()
+
+    def strike():
+        workers = [process for process in marked_processes(mark) if process.is_worker]
+        if (fault := next(faults, None)) is not None:
+            inject(fault, workers)
+
+    with ProcessPool(SPEC, num_slots=4, num_workers=2, max_scenes=1) as pool:
+        pool.wait_until_ready()
+        segments = shared_segments(mark)
+        disturbed = episodes(pool, stats, strike)
+
+    assert disturbed == undisturbed
+    assert stats.num_restarts >= 3, stats.restarts
+    assert segments
+    assert left_segments(segments) == set()
+    assert marked_processes(mark) == []
+
+
+def test_more_restarts_than_allowed_end_the_rollout_with_reason_task_and_seed(mark):
+    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
+        pool.wait_until_ready()
+        os.kill(pool.pids[0], signal.SIGKILL)
+        with pytest.raises(
+            RestartLimitError,
+            match=r"replaced 1 times .* env\.max_restarts allows 0; the last one in "
+            r"libero_goal task 7, state 0, seed 0: process \d+ died \(SIGKILL\)",
+        ):
+            episodes(pool, max_restarts=0)
+    assert marked_processes(mark) == []
+
+
+OWNER = """
+import os, signal, time
+from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.suites import make_initial_state
+from tests.env.toys import SPEC
+
+pool = ProcessPool(SPEC, num_slots=2, num_workers=2, max_scenes=1)
+pool.wait_until_ready()
+for slot in range(2):
+    pool.restore(slot, make_initial_state("libero_goal", 7, 0, fixture_seed=0))
+os.kill(pool.pids[0], signal.SIGSTOP)
+time.sleep(0.2)  # the other worker is in the middle of building its scene
+print("building", flush=True)
+time.sleep(60)
+"""
+
+
+def test_workers_end_with_their_parent_in_the_middle_of_a_scene_build_or_stopped(mark):
+    owner = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(OWNER)], stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout.readline() == "building\n"
+        segments = shared_segments(mark)
+        assert len([process for process in marked_processes(mark) if process.is_worker]) == 2
+        owner.kill()
+    deadline = time.monotonic() + 5.0
+    while marked_processes(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert marked_processes(mark) == []
+    assert segments
+    assert left_segments(segments) == set()
+    assert np.all([not name.startswith("/dev/shm/") for name in segments])
