@@ -40,6 +40,7 @@ from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.overlap import OneAhead
 from pi0.ript.train.practice import Collect, InTurn, Order, Practice
 from pi0.ript.train.progression import Progression, Stopwatch
+from pi0.ript.train.regression_guard import RegressionGuard
 from pi0.ript.train.trainer import Trainer, TrainerParts
 
 logger = logging.getLogger(__name__)
@@ -173,6 +174,7 @@ def build_trainer(
         )
     objective = objective or build_objective(config.algo)
     mastered = MasteredStates(config.algo.rollout_skip_threshold)
+    guard = RegressionGuard(config.training.regression_guard)
     progression, stopwatch, position = Progression(), Stopwatch(), 0
     acting: Mapping[str, Tensor] = {}
     if checkpoint is not None:
@@ -185,6 +187,7 @@ def build_trainer(
         engine.load_state(state.engine)
         objective.load_state(dict(state.objective))
         mastered = MasteredStates.restored(config.algo.rollout_skip_threshold, state.counters)
+        guard = RegressionGuard.restored(config.training.regression_guard, state.counters)
         progression = Progression.restored(state.step, state.counters)
         stopwatch, position = Stopwatch.restored(state.counters), state.sampler_position
         acting = state.acting
@@ -196,6 +199,7 @@ def build_trainer(
         engine=engine,
         objective=objective,
         mastered=mastered,
+        guard=guard,
         states=states,
         practice=build_practice(config, policy, Order(states, mastered), acting),
         tasks=tasks,

@@ -46,6 +46,7 @@ def toy_arguments(policy, output_dir, **overrides):
         "training__num_train_steps": 3,
         "training__save_freq": 2,
         "evaluation__rollouts_per_task": 2,
+        "evaluation__save_videos": 0,
         "logging__tensorboard": "false",
     }
     config = ROOT / "pi0/ript/config/debug_train_pi0.yaml"

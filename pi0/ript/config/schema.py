@@ -11,6 +11,7 @@ from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.checks import require as _require
 from pi0.ript.config.policy_overrides import PolicyOverrides
 from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.config.safety import RegressionGuardConfig
 
 Backend = Literal["inline", "process", "ray"]
 Auto = Literal["auto"]
@@ -229,6 +230,7 @@ class TrainingConfig:
         target_success: Stop once the mean practice success of the last three steps reaches this; null never.
         overlap: Practise the next step while an update is computed, with weights that are one update older;
             needs ``algo.objective`` flow_sde, which makes up for it, and simulators in processes of their own.
+        regression_guard: What to do when practice makes the policy worse.
         optimizer: AdamW settings.
     """
 
@@ -238,6 +240,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     target_success: float | None = None
     overlap: bool = False
+    regression_guard: RegressionGuardConfig = field(default_factory=RegressionGuardConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
@@ -257,14 +260,16 @@ class EvaluationConfig:
 
     Attributes:
         rollouts_per_task: Episodes per task, spread over the held-out initial states; 0 switches it off.
+        every: Steps between further evaluations, of the same episodes; 0 for none.
         save_videos: Episodes per task filmed in every evaluation; the report shows them before and after.
     """
 
     rollouts_per_task: int = 100
+    every: int = 0
     save_videos: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("rollouts_per_task", "save_videos"):
+        for name in ("rollouts_per_task", "every", "save_videos"):
             _require(
                 getattr(self, name) >= 0,
                 f"evaluation.{name} must be >= 0, got {getattr(self, name)}",
@@ -351,6 +356,7 @@ class TrainConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
+        self._check_guard()
         if not self.training.overlap:
             return
         _require(
@@ -362,4 +368,18 @@ class TrainConfig:
             self.env.backend != "inline",
             "training.overlap needs simulators in processes of their own, got env.backend inline; "
             "set env.backend to process or training.overlap to false",
+        )
+        _require(
+            not self.evaluation.every,
+            "training.overlap keeps the simulators busy between steps, so evaluation.every must be 0, got "
+            f"{self.evaluation.every}; set training.overlap to false",
+        )
+
+    def _check_guard(self) -> None:
+        guard, evaluation = self.training.regression_guard, self.evaluation
+        is_fed = guard.measure == "practice" or (evaluation.every and evaluation.rollouts_per_task)
+        _require(
+            guard.drop is None or bool(is_fed),
+            "training.regression_guard compares held-out evaluations, but evaluation.every is "
+            f"{evaluation.every} and evaluation.rollouts_per_task {evaluation.rollouts_per_task}; set both",
         )

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -102,9 +103,10 @@ def create_env_runner(
 
 
 def new_run_dir(config: TrainConfig) -> Path:
-    """Create ``output_dir/exp_name_<time>``."""
+    """Create ``output_dir/exp_name_<time>``; a name is one folder, whatever characters it has."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S_%f")[:-3]
-    run_dir = Path(config.output_dir) / f"{config.exp_name}_{stamp}"
+    name = re.sub(r"[^\w.+-]+", "_", config.exp_name).lstrip(".")
+    run_dir = Path(config.output_dir) / f"{name}_{stamp}"
     run_dir.mkdir(parents=True)
     return run_dir
 

@@ -59,7 +59,14 @@ class TrainingState:
     acting: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
-def save_checkpoint(run_dir: Path, policy: Pi0Policy, state: TrainingState, keep: int) -> Path:
+def save_checkpoint(
+    run_dir: Path,
+    policy: Pi0Policy,
+    state: TrainingState,
+    keep: int,
+    *,
+    protected: int | None = None,
+) -> Path:
     """Write the checkpoint of ``state.step``, point ``last`` to it and delete the oldest ones.
 
     Args:
@@ -67,6 +74,7 @@ def save_checkpoint(run_dir: Path, policy: Pi0Policy, state: TrainingState, keep
         policy: Whose weights are saved.
         state: The rest.
         keep: Newest checkpoints kept, >= 1.
+        protected: A step whose checkpoint is kept beside them.
 
     Returns:
         The checkpoint folder.
@@ -87,7 +95,7 @@ def save_checkpoint(run_dir: Path, policy: Pi0Policy, state: TrainingState, keep
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         _point_last_to(final)
-    _prune(checkpoints, state.step, keep)
+    _prune(checkpoints, state.step, keep, protected)
     return final
 
 
@@ -207,11 +215,12 @@ def _newest_first(checkpoints: Path) -> list[Path]:
     return sorted(folders, key=lambda path: path.resolve() != last)
 
 
-def _prune(checkpoints: Path, step: int, keep: int) -> None:
+def _prune(checkpoints: Path, step: int, keep: int, protected: int | None) -> None:
     """Keep the newest of those up to ``step``; a later one is not ours to count or to delete."""
     written = [path for path in _by_step(checkpoints) if int(path.name) <= step]
     for path in written[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
+        if path.name != str(protected):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def flush(path: Path) -> None:
 def _read_sums(path: Path) -> dict[str, str]:
     lines = path.read_text("ascii").removesuffix("\n").split("\n")
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if not sums or len(sums) != len(lines):
+    if "" in sums or len(sums) != len(lines):
         raise ValueError(f"{path} lists no file, or one twice")
     return sums
 

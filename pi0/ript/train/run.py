@@ -1,15 +1,15 @@
 """A whole run: measure, practise, measure again on the same episodes, say what came of it."""
 
-import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from pi0.ript.atomic import write_atomically
 from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
+from pi0.ript.train.evaluations import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.train.stopping import Interruption
 from pi0.ript.train.trainer import Trainer
 
@@ -48,7 +48,7 @@ def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
         return
     trainer.save_beginning()
     base = evaluation(trainer, run_dir, step=0)
-    trainer.train()
+    trainer.train(partial(_between_steps, trainer, run_dir))
     trained = evaluation(trainer, run_dir, trainer.step)
     outcomes = paired_outcomes(base, trained)
     text = write_summary(run_dir, outcomes, trainer.stopwatch.seconds, trainer.policy_card)
@@ -57,19 +57,32 @@ def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
 
 
 def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord]:
-    """Return the held-out records after ``step``, from disk or by running the episodes."""
-    path = run_dir / "evaluations" / f"step_{step}.json"
+    """Return the held-out records after ``step``, from disk or by running the episodes.
+
+    Raises:
+        ValueError: They are neither on disk nor to be had, because the policy has moved on.
+    """
+    path = evaluation_path(run_dir, step)
     if path.is_file():
-        return [EpisodeRecord(**record) for record in json.loads(path.read_text())["episodes"]]
-    assert trainer.step == step, f"the policy stands at step {trainer.step}, not {step}"
+        return read_evaluation(path)
+    if trainer.step != step:
+        raise ValueError(
+            f"{path} is missing and the policy of step {step} is gone; put the file back, or start "
+            "a new run"
+        )
     records = trainer.evaluate()
-    path.parent.mkdir(exist_ok=True)
-    content = {
-        "policy": trainer.policy_card,
-        "episodes": [record.repeatable() for record in records],
-    }
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    write_evaluation(path, trainer.policy_card, records)
     return records
+
+
+def _between_steps(trainer: Trainer, run_dir: Path) -> None:
+    """Evaluate if it is time, and see whether practice still helps."""
+    if trainer.is_evaluation_due:
+        records = evaluation(trainer, run_dir, trainer.step)
+        complete = [record.is_success for record in records if record.is_complete]
+        trainer.guard_success("held_out", sum(complete) / max(1, len(complete)))
+    if trainer.recent_success is not None:
+        trainer.guard_success("practice", trainer.recent_success)
 
 
 def paired_outcomes(
@@ -79,7 +92,8 @@ def paired_outcomes(
 
     Episodes that crashed for either policy are left out of both.
     """
-    assert [record.key for record in base] == [record.key for record in trained]
+    if [record.key for record in base] != [record.key for record in trained]:
+        raise ValueError("the evaluations before and after practice are of different episodes")
     pairs = [(a, b) for a, b in zip(base, trained, strict=True) if a.is_complete and b.is_complete]
     if len(pairs) < len(base):
         logger.warning("%d of %d held-out episodes crashed", len(base) - len(pairs), len(base))

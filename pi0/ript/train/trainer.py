@@ -13,6 +13,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.config.safety import Measure
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.env.rollout_stats import RolloutStats
@@ -30,6 +31,8 @@ from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.inspection import inspectable
 from pi0.ript.train.practice import Collect, Practice, Practised
 from pi0.ript.train.progression import TARGET_WINDOW, Position, Progression, Stopwatch
+from pi0.ript.train.regression_guard import RegressionError, RegressionGuard
+from pi0.ript.train.rollback import roll_back
 from pi0.ript.train.stopping import raise_if_stopped
 from pi0.ript.train.update import update
 from pi0.ript.types import InitialState, UpdateStats
@@ -46,6 +49,7 @@ class TrainerParts:
     engine: SingleEngine
     objective: Objective
     mastered: MasteredStates
+    guard: RegressionGuard
     states: InitialStateSampler
     practice: Callable[[Collect], Practice]
     tasks: tuple[tuple[str, int], ...]
@@ -93,11 +97,16 @@ class Trainer:
         elif self.step == 0:
             self._save(self._finished)
 
-    def train(self) -> None:
-        """Practise until the last step or the target, leaving a checkpoint of the end."""
+    def train(self, between_steps: Callable[[], None]) -> None:
+        """Practise until the last step or the target, leaving a checkpoint of the end.
+
+        Args:
+            between_steps: Called before every step.
+        """
         with closing(self._practice):
             while not self.is_finished:
                 raise_if_stopped()
+                between_steps()
                 self._train_step(self.step + 1)
 
     def _train_step(self, step: int) -> None:
@@ -116,6 +125,44 @@ class Trainer:
         self._finished, self._is_learning = self._position(), False
         with self.stopwatch.measure("checkpoint"):
             self._save_if_due()
+
+    @property
+    def is_evaluation_due(self) -> bool:
+        """Return whether the policy of this step is one of those to be evaluated."""
+        every = self._config.evaluation.every
+        return every > 0 and self.step % every == 0
+
+    @property
+    def recent_success(self) -> float | None:
+        """Return the practice success of the last step; None before the first."""
+        recent = self._progression.recent_success
+        return recent[-1] if recent else None
+
+    def guard_success(self, measure: Measure, rate: float) -> None:
+        """Keep the checkpoint of the best policy; stop or go back to it when success has fallen too far.
+
+        Raises:
+            RegressionError: ``training.regression_guard`` says that the run ends.
+        """
+        config, guard = self._config.training.regression_guard, self._parts.guard
+        if measure != config.measure:
+            return
+        verdict = guard.add(self.step, rate)
+        if verdict == "best" and guard.protected_step is not None:
+            self.save_finished()
+        if verdict != "regressed":
+            return
+        text = (
+            f"{measure} success fell from {guard.best:.1%} after step {guard.best_step} to {rate:.1%} "
+            f"after step {self.step}, {config.patience} times {config.drop:.1%} or more below the best"
+        )
+        if config.action == "stop":
+            raise RegressionError(f"{text}; training.regression_guard ends the run")
+        logger.warning("%s; going on from step %d", text, guard.best_step)
+        best = self._parts.run_dir / "checkpoints" / str(guard.best_step)
+        roll_back(best, self._parts.policy, self._parts.engine, self._parts.objective)
+        self._finished = self._position()
+        self._save(self._finished)
 
     def save_finished(self) -> int | None:
         """Leave a checkpoint of the last finished step, in the middle of whatever was interrupted.
@@ -236,6 +283,7 @@ class Trainer:
                 **self._progression.counters(),
                 **self.stopwatch.counters(),
                 **place.mastered,
+                **self._parts.guard.counters(),
             },
         )
 
@@ -254,6 +302,7 @@ class Trainer:
             self._parts.policy,
             state,
             self._config.training.keep_checkpoints,
+            protected=self._parts.guard.protected_step,
         )
         self._saved_step = position.step
 
