@@ -3,8 +3,8 @@
 import pytest
 
 from pi0.ript.train.collect import Collection
+from pi0.ript.train.metrics import collection_metrics, update_metrics
 from pi0.ript.train.progression import Progression, Stopwatch
-from pi0.ript.train.trainer import collection_metrics, update_metrics
 from pi0.ript.types import UpdateStats
 
 

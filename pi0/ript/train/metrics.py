@@ -1,0 +1,39 @@
+"""The figures of a step under the names they have in ``metrics.jsonl``."""
+
+from pi0.ript.train.collect import Collection
+from pi0.ript.types import UpdateStats
+
+
+def collection_metrics(collection: Collection) -> dict[str, float | str]:
+    """Return the figures of a collection."""
+    episodes = max(1, collection.num_episodes)
+    return {
+        "rollout/success_rate": collection.success_rate,
+        "rollout/groups_accepted": len(collection.groups),
+        "rollout/groups_tried": collection.num_tried,
+        "rollout/groups_crashed": collection.num_crashed,
+        "rollout/groups_all_success": collection.num_all_success,
+        "rollout/groups_all_failure": collection.num_all_failure,
+        "rollout/ended_by": collection.ended_by,
+        "rollout/num_episodes": collection.num_episodes,
+        "rollout/episode_length_steps": collection.num_steps / episodes,
+    }
+
+
+def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
+    """Return the figures of an update; one that had nothing to learn from took no optimizer step."""
+    if stats is None or stats.num_optimizer_steps == 0:
+        return {"update/num_optimizer_steps": 0}
+    return {
+        "update/loss": stats.loss,
+        "update/kl": stats.kl,
+        "update/clip_fraction": stats.clip_fraction,
+        "update/grad_norm": stats.grad_norm,
+        "update/log_ratio_max": stats.log_ratio_max,
+        "update/num_optimizer_steps": stats.num_optimizer_steps,
+        "update/has_stopped_early": float(stats.has_stopped_early),
+        "update/z_mean": stats.z_mean,
+        "update/z_variance": stats.z_variance,
+        "update/off_mask_error": stats.off_mask_error,
+        "update/stale_kl": stats.stale_kl,
+    }
