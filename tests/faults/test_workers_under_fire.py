@@ -13,7 +13,8 @@ import pytest
 
 from pi0.records import Sampling
 from pi0.ript.env.bounds import RestartLimitError
-from pi0.ript.env.pool import InlinePool, ProcessPool
+from pi0.ript.env.inline_pool import InlinePool
+from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state

@@ -4,8 +4,9 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from pi0.ript.config.schema import Auto
+from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.machine import read_machine
-from pi0.ript.env.pool import InlinePool, ProcessPool
+from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.sizing import Sizing, choose_sizing
 

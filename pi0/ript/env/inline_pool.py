@@ -1,0 +1,100 @@
+"""Simulator slots in this process."""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.capacity import require_memory
+from pi0.ript.env.checks import check_actions, check_spec
+from pi0.ript.env.egl_device import EGL_VARIABLE
+from pi0.ript.env.host import SceneHost
+from pi0.ript.env.ledger import SlotLedger
+from pi0.ript.env.machine import read_machine
+from pi0.ript.env.pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT
+from pi0.ript.env.suites import check_initial_state
+from pi0.ript.interfaces import Reply
+from pi0.ript.types import InitialState
+
+
+class InlinePool(SlotLedger):
+    """All slots in this process; commands run, in order, when ``wait`` is called.
+
+    Example: ``with InlinePool(policy.spec, num_slots=1) as pool: ...``
+    """
+
+    def __init__(
+        self,
+        spec: ObservationSpec,
+        num_slots: int,
+        *,
+        max_scenes: int = DEFAULT_MAX_SCENES,
+        num_steps_wait: int = DEFAULT_STEPS_WAIT,
+        egl_device: int | None = None,
+    ) -> None:
+        """Load the simulator libraries; scenes are built when first needed.
+
+        Args:
+            spec: Which pictures to draw.
+            num_slots: How many episodes can be under way at once.
+            max_scenes: Most scenes loaded at any time.
+            num_steps_wait: Settling steps after every restore.
+            egl_device: Which GPU draws, as EGL counts them, if this process has drawn nothing yet;
+                None leaves it to the environment.
+
+        Raises:
+            ValueError: Too little memory for so many scenes, or a camera that does not exist.
+        """
+        super().__init__(num_slots, 1, max_scenes)
+        check_spec(spec)
+        require_memory(1, num_slots, max_scenes, spec, read_machine())
+        if egl_device is not None:
+            os.environ[EGL_VARIABLE] = str(egl_device)
+        self._host = SceneHost(spec, num_slots, max_scenes, num_steps_wait)
+        self._queue: deque[Callable[[], Reply]] = deque()
+
+    def restore(self, slot: int, initial_state: InitialState) -> None:
+        """Queue bringing the slot to the settled initial state."""
+        check_initial_state(initial_state)
+        self._begin_restore(slot, initial_state)
+        self._queue.append(partial(self._host.restore, slot, initial_state))
+
+    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
+        """Queue up to h control steps, float32 [h, 7]; no picture if nobody looks."""
+        check_actions(actions)
+        self._begin(slot)
+        self._queue.append(partial(self._host.execute, slot, actions, look=look))
+
+    def wait(self) -> list[Reply]:
+        """Run all queued commands and return their replies.
+
+        Raises:
+            PoolClosedError: The pool was closed; nothing is under way any more.
+        """
+        self._require_open()
+        assert self._queue, "wait needs a command under way"
+        replies: list[Reply] = []
+        while self._queue:
+            reply = self._queue.popleft()()
+            self._busy.discard(reply.slot)
+            replies.append(reply)
+            self._ledger(reply.slot).loaded = self._host.loaded
+        return replies
+
+    def release(self, slot: int) -> None:
+        """Say that the slot's episode is over, so that its scene may make room for another."""
+        self._ledger(slot).release(slot)
+        self._host.release(slot)
+
+    def wait_until_ready(self) -> None:
+        """Return at once: the libraries were loaded, and rendering tried, by the constructor."""
+
+    def close(self) -> None:
+        """Free all scenes and drop queued commands; safe to call twice."""
+        super().close()
+        self._queue.clear()
+        self._host.close()
