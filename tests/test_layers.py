@@ -25,6 +25,7 @@ RANKS = {
     "report": 4,
     "demos": 5,  # records experts on real simulators, so it stands beside train, above env
     "train": 5,
+    "doctor": 5,
     "faults": 6,  # runs whole programs and looks at what they leave behind
     "build": 6,
     "scripts": 7,

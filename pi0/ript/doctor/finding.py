@@ -1,0 +1,32 @@
+"""One line of the doctor: what was looked at, how it is, and what to type if it is not well."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found.
+
+    Example: ``Finding(name="torch", status="error", text="2.12.0 is installed, 2.13.0 is needed",
+    fix="pip install 'torch==2.13.0'")``.
+
+    Attributes:
+        name: What was looked at.
+        status: ``error`` stops the work, ``warning`` may slow or surprise it.
+        text: What was found.
+        fix: A command, or what to change; empty if all is well.
+    """
+
+    name: str
+    status: Status
+    text: str
+    fix: str = ""
+
+    @property
+    def line(self) -> str:
+        """Return the finding for a terminal, the fix on a line of its own."""
+        fix = f"\n{'':10}fix: {self.fix}" if self.fix else ""
+        return f"{self.status:<9} {self.name}: {self.text}{fix}"

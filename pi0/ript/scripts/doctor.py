@@ -1,0 +1,82 @@
+"""Is this machine ready? ``ript doctor [--policy DIR] [--json]``; status 1 if something must be mended."""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pi0.formats.folder import Choices
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.doctor.checkpoint import Diagnosis, check_checkpoint
+from pi0.ript.doctor.finding import Finding
+from pi0.ript.doctor.machine import EXACT_SPEC, check_disk, check_memory, check_shared_memory
+from pi0.ript.doctor.simulator import check_assets, check_rendering
+from pi0.ript.doctor.software import (
+    check_ffmpeg,
+    check_gpu,
+    check_launchers,
+    check_packages,
+    check_python,
+)
+from pi0.ript.scripts.flags import add_policy_flags, read_overrides
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line."""
+    defaults = TrainConfig()
+    parser = argparse.ArgumentParser(prog="ript doctor", description=__doc__)
+    parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
+    add_policy_flags(parser)
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path(defaults.output_dir), help="where runs will go"
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        default=Path("doctor.png"),
+        help="the LIBERO frame that is drawn; default doctor.png",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of lines")
+    return parser.parse_args(argv)
+
+
+def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
+    """Yield every finding as soon as it is known."""
+    yield check_python()
+    yield from check_packages()
+    yield check_gpu()
+    diagnosis = _diagnose(arguments)
+    spec = EXACT_SPEC if diagnosis.contents is None else diagnosis.contents.card.spec
+    yield check_memory(spec)
+    yield check_shared_memory()
+    yield check_disk(arguments.output_dir, diagnosis.num_parameters)
+    yield from diagnosis.findings
+    yield check_assets()
+    yield from check_rendering(arguments.picture)
+    yield check_ffmpeg()
+    yield from check_launchers()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print what was found; 1 if anything is an error."""
+    arguments = parse(argv)
+    findings: list[Finding] = []
+    for finding in examine(arguments):
+        findings.append(finding)
+        if not arguments.json:
+            print(finding.line, flush=True)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    return 1 if any(finding.status == "error" for finding in findings) else 0
+
+
+def _diagnose(arguments: argparse.Namespace) -> Diagnosis:
+    stats, tokenizer = arguments.norm_stats_path, arguments.tokenizer_path
+    choices = Choices(
+        protocol=arguments.protocol,
+        overrides=read_overrides(arguments.override).chosen(),
+        norm_stats_path=None if stats is None else Path(stats),
+        tokenizer_path=None if tokenizer is None else Path(tokenizer),
+    )
+    return check_checkpoint(arguments.policy, choices)
