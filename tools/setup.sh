@@ -37,18 +37,37 @@ sys.exit(not any(glob.glob(f"{folder}/{driver}") for folder in folders for drive
 PY
 }
 
-install_gl() {
+has_browser() {
+    local name
+    for name in "${CHROMIUM:-chromium}" chromium-browser google-chrome; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    return 1
+}
+
+# Installs packages if this user may; prints nothing if not.
+apt_install() {
     local sudo=""
     if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
-    if command -v apt-get >/dev/null && { [ -z "$sudo" ] || sudo -n true 2>/dev/null; }; then
-        say "installing OpenGL libraries: $GL_PACKAGES"
-        $sudo apt-get update -qq
-        # shellcheck disable=SC2086
-        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $GL_PACKAGES >/dev/null
-    else
+    command -v apt-get >/dev/null || return 1
+    [ -z "$sudo" ] || sudo -n true 2>/dev/null || return 1
+    $sudo apt-get update -qq
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+install_gl() {
+    say "installing OpenGL libraries: $GL_PACKAGES"
+    # shellcheck disable=SC2086
+    if ! apt_install $GL_PACKAGES; then
         say "OpenGL libraries are missing and cannot be installed from here; run: sudo apt-get install $GL_PACKAGES" >&2
         return 1
     fi
+}
+
+# Only tests of the report need a browser; without one they are skipped.
+install_browser() {
+    say "installing Chromium for the tests of the report"
+    apt_install chromium || say "no Chromium and none can be installed from here; tests of the report will be skipped" >&2
 }
 
 python="$(find_python)"
@@ -67,6 +86,7 @@ say "installing Python packages into .venv (a few minutes the first time)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 
 if has_gl .venv/bin/python; then say "OpenGL libraries are present"; else install_gl; fi
+if has_browser; then say "a browser for the tests is present"; else install_browser; fi
 
 touch .venv/.ready
 say "ready"

@@ -1,6 +1,7 @@
 """TrainConfig -> objects. The only place that names concrete classes."""
 
 import hashlib
+import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import MasteredStates
-from pi0.ript.config.load import to_yaml
+from pi0.ript.config.load import to_plain, to_yaml
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.threads import leave_cores_to_simulators
@@ -236,4 +237,15 @@ def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Report
     ]
     if config.logging.tensorboard:
         reporters.append(TensorBoardReporter(run_dir / "tensorboard", last_step=last_step))
+    if config.logging.wandb:
+        # Imported here because the package is optional; whether it is there was checked on loading.
+        module = importlib.import_module("pi0.ript.report.wandb_log")
+        reporters.append(
+            module.WandbReporter(
+                run_dir,
+                project=config.logging.wandb_project,
+                name=config.logging.wandb_name,
+                settings=to_plain(config),
+            )
+        )
     return Reporters(reporters)

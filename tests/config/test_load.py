@@ -217,3 +217,12 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
 def test_resume_from_no_run_is_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a run directory"):
         load_launch(["--resume", str(tmp_path)])
+
+
+def test_wandb_without_its_package_is_refused_on_loading(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "c.yaml").write_text("logging: {wandb: true}\n")
+    with pytest.raises(
+        ConfigError, match=r"logging\.wandb=true needs .* pip install 'pi0-ript\[wandb\]'"
+    ):
+        load_config(["--config_path", str(tmp_path / "c.yaml")])

@@ -1,5 +1,6 @@
 """Command line + YAML file -> TrainConfig. The only reader of configuration files."""
 
+import importlib.util
 import logging
 import re
 import sys
@@ -81,6 +82,7 @@ def load_launch(argv: Sequence[str], environ: Mapping[str, str] | None = None) -
         data = _with_override(data, key, text)
     config = _decode(data)
     _require_filled_in(config)
+    _require_packages(config)
     if arguments.is_print:
         _print_and_exit(to_yaml(config))
     return Launch(config=config, resume=arguments.resume)
@@ -88,8 +90,13 @@ def load_launch(argv: Sequence[str], environ: Mapping[str, str] | None = None) -
 
 def to_yaml(config: TrainConfig) -> str:
     """Return every setting, defaults included, as YAML that loads back to an equal configuration."""
+    return dump_yaml(to_plain(config))
+
+
+def to_plain(config: TrainConfig) -> dict[str, object]:
+    """Return every setting as plain values in nested dictionaries."""
     plain: object = draccus.encode(config)  # pyright: ignore[reportUnknownMemberType] - lacks types
-    return dump_yaml(plain)
+    return cast("dict[str, object]", plain)
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
@@ -132,6 +139,13 @@ def _require_filled_in(config: TrainConfig) -> None:
         value = getattr(config, key)
         if value and re.search(r"\{\w+\}", value):
             raise ConfigError(f"{key} holds a placeholder, {value!r}; {remedy}")
+
+
+def _require_packages(config: TrainConfig) -> None:
+    if config.logging.wandb and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            "logging.wandb=true needs a package that is not installed; run: pip install 'pi0-ript[wandb]'"
+        )
 
 
 def _parse(argv: Sequence[str]) -> _Arguments:

@@ -324,10 +324,17 @@ class LoggingConfig:
     Attributes:
         level: Least severity of log lines shown.
         tensorboard: Write TensorBoard files into the run directory.
+        wandb: Log to Weights & Biases as well (needs ``pip install 'pi0-ript[wandb]'``); the environment
+            variable WANDB_MODE=offline keeps everything in the run directory.
+        wandb_project: Project of the run there.
+        wandb_name: Name of the run there; null takes that of the run directory.
     """
 
     level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
     tensorboard: bool = True
+    wandb: bool = False
+    wandb_project: str = "pi0-ript"
+    wandb_name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

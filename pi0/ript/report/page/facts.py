@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pi0.ript.config.load import to_yaml
+from pi0.ript.config.load import to_plain
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.config.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +18,10 @@ class Setting:
 
 def chosen_settings(config: TrainConfig) -> list[Setting]:
     """Return every setting whose value is not the default, in the order of the schema."""
-    defaults = dict(_flat(parse_yaml(to_yaml(TrainConfig()))))
+    defaults = dict(_flat(to_plain(TrainConfig())))
     return [
         Setting(key=key, value=value, default=defaults[key])
-        for key, value in _flat(parse_yaml(to_yaml(config)))
+        for key, value in _flat(to_plain(config))
         if value != defaults[key]
     ]
 

@@ -1,0 +1,75 @@
+"""Figures reach wandb's own files without a network, under one identity however often a run is resumed."""
+
+import json
+import struct
+
+import pytest
+from wandb.proto import wandb_internal_pb2
+
+from pi0.ript.report.wandb_log import WandbReporter
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+BLOCK, HEAD, FULL, LAST = 32768, 7, 1, 4
+
+
+def payloads(data):
+    """Yield the payloads of a file in the LevelDB log format, which begins with seven bytes of wandb's own.
+
+    Blocks of 32 KiB; each piece has a checksum (4 bytes), its length (2) and whether it is whole (1), the
+    first (2), a middle (3) or the last one (4) of its payload.
+    """
+    place, pieces = HEAD, b""
+    while place + HEAD <= len(data):
+        if BLOCK - place % BLOCK < HEAD:
+            place += BLOCK - place % BLOCK
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        pieces += data[place + HEAD : place + HEAD + length]
+        place += HEAD + length
+        if kind in (FULL, LAST):
+            yield pieces
+            pieces = b""
+
+
+def records(run_dir):
+    """Yield what wandb wrote, file by file in the order of writing."""
+    for path in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")):
+        for payload in payloads(path.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(payload)
+            yield record
+
+
+def history(run_dir):
+    for record in records(run_dir):
+        if record.WhichOneof("record_type") == "history":
+            items = {"/".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
+            yield {name: json.loads(value) for name, value in items.items()}
+
+
+def log(run_dir, steps):
+    run_dir.mkdir(exist_ok=True)
+    reporter = WandbReporter(run_dir, project="p", name=None, settings={"training": {"seed": 42}})
+    for step in steps:
+        reporter.log(step, {"rollout/success_rate": step / 10, "rollout/ended_by": "budget"})
+    reporter.close()
+
+
+@pytest.mark.slow
+def test_figures_settings_and_identity_are_kept_offline(tmp_path):
+    run_dir = tmp_path / "quick start_1"
+    log(run_dir, [1, 2])
+    rows = list(history(run_dir))
+    assert [(row["_step"], row["rollout/success_rate"]) for row in rows] == [(1, 0.1), (2, 0.2)]
+    assert rows[0]["rollout/ended_by"] == "budget"
+    log(run_dir, [3])
+    runs = [r.run for r in records(run_dir) if r.WhichOneof("record_type") == "run"]
+    assert {run.run_id for run in runs} == {"quick_start_1"}
+    assert {run.project for run in runs} == {"p"}
+    settings = {item.key: item.value_json for item in runs[0].config.update}
+    assert json.loads(settings["training"]) == {"seed": 42}
