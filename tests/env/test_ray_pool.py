@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
@@ -87,7 +86,7 @@ def test_compressed_pictures_are_the_same_and_pools_share_one_instance(pool, pro
 
     assert episodes(env) == process_episodes
 
-    assert ray.is_initialized()  # the other pool goes on
+    # The other pool goes on.
     pool.restore(0, STATE)
     assert wait_for(pool, 1)[0].error == ""
 
@@ -214,9 +213,8 @@ def test_simulators_that_cannot_be_are_refused_before_ray_is_started(spec, sizes
 
 def test_without_ray_the_extra_to_install_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    config = TrainConfig(task=TASK, env=EnvConfig(backend="ray"))
     with pytest.raises(ValueError, match=r"pip install 'pi0-ript\[ray\]'"):
-        PI0LiberoRunner(ToyPolicy(), config=config)
+        RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1)
 
 
 def test_small_shared_memory_is_told_with_what_to_type(tmp_path):

@@ -1,17 +1,12 @@
 """The parallel runner: many simulators in processes of their own, one policy in this one."""
 
-import importlib.util
-from typing import TYPE_CHECKING
-
 from pi0.ript.config.schema import Auto
 from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.machine import read_machine
 from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.ray_pool import RayPool
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.sizing import Sizing, choose_sizing
-
-if TYPE_CHECKING:
-    from pi0.ript.env.ray_pool import RayPool
 
 
 class PI0LiberoRunner(EnvRunner):
@@ -19,8 +14,6 @@ class PI0LiberoRunner(EnvRunner):
 
     def _size(self, num_parallel_envs: int | Auto) -> Sizing:
         env = self.config.env
-        if env.backend == "ray":
-            _require_ray()
         return choose_sizing(
             num_parallel_envs,
             1 if env.backend == "inline" else env.num_workers,
@@ -31,7 +24,7 @@ class PI0LiberoRunner(EnvRunner):
             machine=read_machine(),
         )
 
-    def _make_pool(self) -> "InlinePool | ProcessPool | RayPool":
+    def _make_pool(self) -> InlinePool | ProcessPool | RayPool:
         env, sizing, num_steps_wait = self.config.env, self.sizing, self.config.task.num_steps_wait
         if env.backend == "inline":
             return InlinePool(
@@ -53,10 +46,7 @@ class PI0LiberoRunner(EnvRunner):
             egl_device=self.egl_device,
         )
 
-    def _make_ray_pool(self) -> "RayPool":
-        # Ray is optional, and importing it takes a second.
-        from pi0.ript.env.ray_pool import RayPool  # noqa: PLC0415
-
+    def _make_ray_pool(self) -> RayPool:
         env, sizing = self.config.env, self.sizing
         is_chosen = env.egl_device != "auto" or not env.uses_cluster
         return RayPool(
@@ -69,12 +59,4 @@ class PI0LiberoRunner(EnvRunner):
             timeout_s=env.timeout_s,
             # Where the policy computes says nothing about the GPUs of other hosts.
             egl_device=self.egl_device if is_chosen else None,
-        )
-
-
-def _require_ray() -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise ValueError(
-            "env.backend is ray, but Ray is not installed; type: pip install 'pi0-ript[ray]', "
-            "or set env.backend to process"
         )

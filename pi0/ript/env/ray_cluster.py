@@ -5,6 +5,7 @@ are plain values all the same.
 """
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -15,9 +16,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import ray
-from ray.exceptions import RayError, RayTaskError
 
 LEAST_STORE_BYTES = 80 * 2**20  # Ray wants at least 75 MiB
 SHARED_MEMORY = "/dev/shm"
@@ -60,11 +58,13 @@ class RayCluster:
             store_bytes: Shared memory for answers under way in an instance of our own.
 
         Raises:
+            ValueError: Ray is not installed.
             RayUnavailableError: The cluster cannot be reached or an instance cannot be started.
         """
         self._address = address or "local"
+        self._ray = ray = _import_ray()
         if not ray.is_initialized():
-            folder = _connect(address, max(store_bytes, LEAST_STORE_BYTES))
+            folder = _connect(ray, address, max(store_bytes, LEAST_STORE_BYTES))
             _connections[self._address] = _Connection(folder=folder)
         elif _connections and self._address not in _connections:
             raise RayUnavailableError(
@@ -95,14 +95,14 @@ class RayCluster:
         needs = {"num_cpus": 0} if self.is_ours else {"num_cpus": 1, "memory": memory_bytes}
         options = {"num_gpus": 0, "max_restarts": 0, "scheduling_strategy": "SPREAD", **needs}
         runtime = {"env_vars": dict(environment)}
-        return ray.remote(kind).options(**options, runtime_env=runtime).remote(**arguments)
+        return self._ray.remote(kind).options(**options, runtime_env=runtime).remote(**arguments)
 
     def wait(self, requests: Sequence[Any], timeout_s: float) -> list[Any]:
         """Return the requests that have been answered; block until there is one, or so long."""
-        answered, waiting = ray.wait(list(requests), num_returns=len(requests), timeout=0)
+        answered, waiting = self._ray.wait(list(requests), num_returns=len(requests), timeout=0)
         if answered or timeout_s <= 0:
             return answered
-        return ray.wait(waiting, num_returns=1, timeout=timeout_s)[0]
+        return self._ray.wait(waiting, num_returns=1, timeout=timeout_s)[0]
 
     def answer(self, request: Any) -> Any:
         """Return the answer to a request that ``wait`` has named.
@@ -111,18 +111,18 @@ class RayCluster:
             LostActorError: There is none; says why.
         """
         try:
-            return ray.get(request, timeout=ANSWER_TIMEOUT_S)
-        except RayError as error:
+            return self._ray.get(request, timeout=ANSWER_TIMEOUT_S)
+        except self._ray.exceptions.RayError as error:
             raise LostActorError(_reason(error)) from None
 
     def end_actor(self, actor: Any) -> None:
         """End an actor now, wherever it is in its life."""
-        with contextlib.suppress(RayError):
-            ray.kill(actor)
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(actor)
 
     def free_resources(self) -> str:
         """Return what nobody uses, for a message."""
-        everything, free = ray.cluster_resources(), ray.available_resources()
+        everything, free = self._ray.cluster_resources(), self._ray.available_resources()
         cores = f"{free.get('CPU', 0):g} of {everything.get('CPU', 0):g} cores"
         return f"{cores} and {free.get('memory', 0) / 1e9:.1f} GB of memory are free in all"
 
@@ -135,7 +135,7 @@ class RayCluster:
         if connection.num_pools == 0:
             del _connections[self._address]
             with _own_signal_handlers():
-                ray.shutdown()
+                self._ray.shutdown()
             if connection.folder is not None:
                 shutil.rmtree(connection.folder, ignore_errors=True)
 
@@ -151,21 +151,32 @@ def require_shared_memory(folder: str, needed_bytes: int) -> None:
         )
 
 
-def _connect(address: str | None, store_bytes: int) -> str | None:
+def _import_ray() -> Any:
+    # Not at the top: Ray is optional, takes a second, and adds to sys.path when it is imported.
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise ValueError(
+            "env.backend is ray, but Ray is not installed; type: pip install 'pi0-ript[ray]', "
+            "or set env.backend to process"
+        ) from None
+
+
+def _connect(ray: Any, address: str | None, store_bytes: int) -> str | None:
     """Connect this process and return the folder of an instance of our own."""
     # No statistics leave this machine, whoever has started the cluster.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with _own_signal_handlers(), _told_in_one_line(address):
         if address is None:
             require_shared_memory(SHARED_MEMORY, store_bytes)
-            return _start_instance(store_bytes)
+            return _start_instance(ray, store_bytes)
         if address != "auto":
             _probe(address)
         ray.init(address=address, **QUIET)
     return None
 
 
-def _start_instance(store_bytes: int) -> str:
+def _start_instance(ray: Any, store_bytes: int) -> str:
     # A folder of its own: the default one belongs to whoever used Ray first on this host. Not below
     # TMPDIR, which may be too long for the name of a socket.
     folder = tempfile.mkdtemp(prefix="ript-ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
@@ -228,8 +239,8 @@ def _probe(address: str) -> None:
         raise ConnectionError(check.stderr.strip().rpartition("\n")[2])
 
 
-def _reason(error: RayError) -> str:
+def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, RayTaskError) or "Traceback" in str(error):
+    if "Traceback" in str(error):
         return lines[-1]  # the exception itself; the lines before it are its traceback
     return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from pi0.ript.env.checks import check_state
 from pi0.ript.env.episode_view import EpisodeView, episode_view
 from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.ray_pool import RayPool
 from pi0.ript.env.rollout import Source, rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.sizing import Sizing
@@ -30,9 +31,6 @@ from pi0.ript.env.suites import (
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
-
-if TYPE_CHECKING:
-    from pi0.ript.env.ray_pool import RayPool
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +118,7 @@ class EnvRunner(ABC):
         """Return how many simulators there will be."""
 
     @abstractmethod
-    def _make_pool(self) -> "InlinePool | ProcessPool | RayPool":
+    def _make_pool(self) -> InlinePool | ProcessPool | RayPool:
         """Start the simulators."""
 
     @property
