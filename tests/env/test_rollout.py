@@ -230,6 +230,7 @@ def test_restarts_and_their_causes_are_figures():
     metrics = stats.metrics(wall_seconds=1.0)
 
     assert metrics["rollout/restarts"] == metrics["rollout/hangs"] == 2
+    assert metrics["rollout/restarts_hung"] == 2
     assert metrics["rollout/restart_causes"] == "hung 2"
 
 

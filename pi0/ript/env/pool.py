@@ -20,7 +20,7 @@ from pi0.ript.env.replies import WireReply
 from pi0.ript.env.suites import check_initial_state
 from pi0.ript.env.time_limits import TimeLimits, Work
 from pi0.ript.env.worker import image_bytes
-from pi0.ript.env.worker_process import WorkerProcess
+from pi0.ript.env.worker_process import STOP_PATIENCE_S, WorkerProcess
 from pi0.ript.interfaces import Fault, Reply
 from pi0.ript.types import InitialState
 
@@ -164,8 +164,9 @@ class ProcessPool(SlotLedger):
         self._unheard.clear()
         for worker in self._workers:
             worker.ask_to_stop()
+        deadline = time.monotonic() + STOP_PATIENCE_S
         for worker in self._workers:
-            worker.stop()
+            worker.stop(deadline)
         self._workers = []
         if not self._memory.closed:
             self._memory.close()

@@ -81,6 +81,9 @@ class RolloutStats:
             "rollout/num_retries": self.num_retries,
             "rollout/restarts": self.num_restarts,
             "rollout/hangs": self.restarts.get("hung", 0),
+            **{
+                f"rollout/restarts_{fault}": count for fault, count in sorted(self.restarts.items())
+            },
             "rollout/restart_causes": ", ".join(
                 f"{fault} {count}" for fault, count in sorted(self.restarts.items())
             ),

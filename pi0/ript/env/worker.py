@@ -31,6 +31,9 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
     except (ImportError, OSError) as error:
         channel.send(("failed", str(error)))
         return
+    except Exception as error:  # noqa: BLE001 - the boundary: told in one line by the program
+        channel.send(("broken", f"{type(error).__name__}: {error}"))
+        return
     # Both processes read the same monotonic clock.
     channel.send(("ready", time.monotonic() - began))
     try:

@@ -1,6 +1,7 @@
 """The parent's view of one worker process."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -21,9 +22,12 @@ from pi0.ript.env.replies import WireReply, unpack_reply
 from pi0.ript.env.time_limits import TimeLimits
 
 STOP_PATIENCE_S = 5.0
+KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
 # One simulator per core: rendering and linear algebra must not start threads that fight.
 SINGLE_THREADED = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 PACKAGE_ROOT = str(Path(__file__).parents[3])
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerStartError(OSError):
@@ -160,12 +164,15 @@ class WorkerProcess:
         with contextlib.suppress(ConnectionError):  # its last words can still be received
             self.channel.send(("modules",))
         limit_s = self._limits.limit_s(START.work)
-        while (message := self._take()) is None:
-            if not self.channel.wait(limit_s):
-                raise WorkerStartError(
-                    f"simulator process {self.pid} did not answer within {limit_s:g} s; "
-                    "raise env.timeout_s on a slow machine"
-                )
+        try:
+            while (message := self._take()) is None:
+                if not self.channel.wait(limit_s):
+                    raise WorkerStartError(
+                        f"simulator process {self.pid} did not answer within {limit_s:g} s; "
+                        "raise env.timeout_s on a slow machine"
+                    )
+        except EOFError:
+            raise WorkerStartError(self._last_words()) from None
         return frozenset(message[1:])
 
     def _take(self) -> tuple[Any, ...] | None:
@@ -185,6 +192,8 @@ class WorkerProcess:
         match message:
             case ("failed", str(reason)):
                 raise RenderingError(f"a simulator process could not start: {reason}")
+            case ("broken", str(reason)):
+                raise WorkerStartError(f"a simulator process could not start: {reason}")
             case ("ready", float(seconds)) if seconds >= 0:
                 self._has_started = True
                 self._limits.learn("start", seconds)
@@ -201,10 +210,8 @@ class WorkerProcess:
     def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_PATIENCE_S)
-        self._process.kill()  # one that has closed its socket but lives has failed as well
-        self._process.wait()
         reason = self.ending
-        if self._process.returncode >= 0:
+        if (self._process.returncode or 0) >= 0:
             reason += "; its last lines are above"
         if self._process.returncode == -signal.SIGKILL:
             reason += ", often too little memory: lower env.num_workers or env.max_scenes"
@@ -224,17 +231,20 @@ class WorkerProcess:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 self.channel.send(("stop",), STOP_PATIENCE_S)
 
-    def stop(self) -> None:
-        """Wait for an asked worker to end, then make sure."""
+    def stop(self, deadline: float) -> None:
+        """Wait for an asked worker to end until a monotonic time, then make sure."""
         if not self._pending:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_PATIENCE_S)
+                self._process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
 
     def kill(self) -> None:
         """End the process now, also if it is stopped."""
         self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(KILL_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("process %d was killed but does not end; going on without it", self.pid)
         self.channel.close()
         self._lifeline.cut()
 

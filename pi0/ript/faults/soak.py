@@ -188,12 +188,10 @@ def _restarts(run_dir: Path, steps: int) -> int:
 
 def _pace(run_dir: Path, steps: int) -> float:
     """Return control steps per second of worker time in which workers were there and had scenes."""
-    executed = available_s = 0.0
-    for line in read_steps(run_dir, METRICS_NAME, steps):
-        executed += line["speed/env_steps_per_s"] * line["time/collect_s"]
-        workers = sum(name.startswith("speed/worker_") for name in line)
-        absent_s = sum(
-            line[name] for name in ("time/worker_restart_s", "time/worker_build_s") if name in line
-        )
-        available_s += workers * line["time/collect_s"] - absent_s
-    return executed / available_s
+    lines = read_steps(run_dir, METRICS_NAME, steps)
+    workers = max(sum(name.startswith("speed/worker_") for name in line) for line in lines)
+    executed = sum(line["speed/env_steps_per_s"] * line["time/collect_s"] for line in lines)
+    absent = ("time/worker_restart_s", "time/worker_build_s")
+    absent_s = sum(line[name] for line in lines for name in absent if name in line)
+    present_s = workers * sum(line["time/collect_s"] for line in lines) - absent_s
+    return executed / max(present_s, 1e-9)
