@@ -87,7 +87,11 @@ def read_tokenizer(path: Path) -> Tokenizer:
     raw = read_json(path)
     if not isinstance(raw.get("model"), dict) or "vocab" not in raw["model"]:
         raise ValueError(f"{path} holds no vocabulary; put PaliGemma's tokenizer.json there")
-    return Tokenizer.from_file(str(path))
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is no usable tokenizer ({reason}); copy it again") from None
 
 
 def build_tiny_tokenizer(words: Iterable[str]) -> Tokenizer:

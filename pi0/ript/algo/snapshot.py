@@ -31,4 +31,7 @@ class Snapshot:
     def from_state(cls, tensors: dict[str, Tensor], name: str) -> "Snapshot | None":
         """Return the snapshot stored under a name, or None if there is none."""
         numbers = range(sum(key.startswith(f"{name}.") for key in tensors))
+        missing = [f"{name}.{n}" for n in numbers if f"{name}.{n}" not in tensors]
+        if missing:
+            raise ValueError(f"the checkpoint's objective lacks {missing[0]}; use another one")
         return cls([tensors[f"{name}.{n}"] for n in numbers]) if numbers else None

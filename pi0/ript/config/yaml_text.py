@@ -59,7 +59,12 @@ def parse_yaml(text: str, may_repeat: frozenset[str] = frozenset()) -> object:
     Raises:
         ConfigError: The text is not YAML, holds a key twice or asks for a Python object.
     """
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(
+            f"not valid YAML: character {error.character!r} at position {error.position} is not allowed"
+        ) from error
     loader.may_repeat = may_repeat
     try:
         return loader.get_single_data()

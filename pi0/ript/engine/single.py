@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pi0.ript.config.schema import OptimizerConfig
 
 _WEIGHT = "weight"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +141,21 @@ class SingleEngine:
         return moments | {_WEIGHT: parameter} if self._keeps_weights else moments
 
     def _check_moments(self, number: int, moments: Mapping[str, Tensor]) -> None:
-        shape = self._parameters[number].shape if number < len(self._parameters) else None
-        for name in ("exp_avg", "exp_avg_sq"):
-            found = moments[name].shape if name in moments else None
-            if shape is None or found != shape:
+        parameter = self._parameters[number] if number < len(self._parameters) else None
+        for name in _MOMENTS:
+            found = _kind(moments[name]) if name in moments else "missing"
+            expected = "nothing" if parameter is None else _kind(parameter)
+            if parameter is not None and name == "step":
+                expected = "float32 []"
+            if found != expected or not torch.isfinite(moments[name]).all():
                 raise ValueError(
-                    f"optimizer state of parameter {number}: {name} has shape {found}, expected {shape}; "
+                    f"optimizer state of parameter {number}: {name} is {found}, expected finite {expected}; "
                     "the checkpoint was trained with another network or policy.train_expert_only"
                 )
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def _sort_by_parameter(
@@ -158,6 +166,8 @@ def _sort_by_parameter(
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
+        if not number.isdecimal() or name not in (_WEIGHT, *_MOMENTS):
+            raise ValueError(f"optimizer state holds {key!r}, which no engine wrote")
         if name == _WEIGHT:
             weights[int(number)] = tensor
         else:

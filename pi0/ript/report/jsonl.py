@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from pi0.ript.atomic import write_atomically
 
@@ -61,7 +62,7 @@ class JsonlReporter:
 
 def read_metrics(path: Path) -> list[dict[str, float | str | None]]:
     """Return the lines of a metrics file; a torn last line, left by a killed process, is skipped."""
-    return [json.loads(line) for line in complete_lines(path)]
+    return [parse_line(path, n, line) for n, line in enumerate(complete_lines(path), 1)]
 
 
 def append_lines(file: FileIO, rows: Sequence[Mapping[str, JsonValue]]) -> None:
@@ -90,8 +91,29 @@ def complete_lines(path: Path, offset: int = 0) -> list[bytes]:
         return [line for line in file.readlines() if line.endswith(b"\n")]
 
 
+def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """Return the object in a line, counted from 1.
+
+    Raises:
+        ValueError: It is none that a run writes.
+    """
+    try:
+        row = json.loads(line)
+        if type(row["step"]) is int:
+            return row
+        reason = f"step {row['step']!r:.40}"
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+    raise ValueError(
+        f"{path} line {number} was not written by a run ({reason}); mend it or move the file away"
+    )
+
+
 def _keep_until(path: Path, last_step: int) -> None:
-    kept = b"".join(line for line in complete_lines(path) if json.loads(line)["step"] <= last_step)
+    lines = complete_lines(path)
+    kept = b"".join(
+        line for n, line in enumerate(lines, 1) if parse_line(path, n, line)["step"] <= last_step
+    )
     if path.is_file() and path.stat().st_size != len(kept):
         write_atomically(path, kept)
 

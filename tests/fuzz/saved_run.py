@@ -1,0 +1,68 @@
+"""A real run directory with two checkpoints to be damaged, made once in half a second."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from pi0.ript.build import build_engine, build_objective
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.report.jsonl import JsonlReporter
+from pi0.ript.train.checkpoint import TrainingState, find_last, save_checkpoint
+from pi0.ript.train.evaluations import write_evaluation
+from pi0.ript.train.progression import Progression
+from pi0.ript.train.update import update
+from tests.policy_parts import small_policy
+from tests.train.records import make_record
+from tests.train.rows import SAMPLING, draw_batch
+
+CONFIG = TrainConfig()
+
+
+@dataclass
+class SavedRun:
+    """A run in ``folder``, with a pristine copy of everything in ``original``."""
+
+    folder: Path
+    original: Path
+
+    @property
+    def newest(self) -> Path:
+        return self.folder / "checkpoints" / "2"
+
+    def repair(self) -> None:
+        """Undo every damage."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.original, self.folder, symlinks=True)
+
+
+def save_run(place: Path) -> SavedRun:
+    """Learn two steps and write what a run writes."""
+    original = place / "original"
+    original.mkdir(parents=True)
+    policy = small_policy()
+    engine, objective = build_engine(CONFIG, policy), build_objective(CONFIG.algo)
+    reporter = JsonlReporter(original / "metrics.jsonl")
+    for step in (1, 2):
+        batch = draw_batch(policy, 4, seed=step)
+        update(
+            policy, engine, batch, objective, CONFIG.algo, SAMPLING, step, has_frozen_prefix=True
+        )
+        state = TrainingState(
+            step=step,
+            engine=engine.state(),
+            sampler_position=8 * step,
+            counters=Progression(step=step, recent_success=[0.5]).counters(),
+            config_hash="abc",
+            objective=objective.state(),
+        )
+        save_checkpoint(original, policy, state, keep=2)
+        reporter.log(step, {"rollout/success_rate": 0.5})
+    reporter.close()
+    write_evaluation(original / "evaluations" / "step_0.json", {}, [make_record()])
+    assert find_last(original).name == "2"
+    assert load_file(original / "checkpoints/2/training_state/optimizer.safetensors")
+    run = SavedRun(folder=place / "run", original=original)
+    shutil.copytree(original, run.folder, symlinks=True)
+    return run
