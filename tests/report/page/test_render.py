@@ -1,0 +1,88 @@
+"""The page holds what was run: settings that somebody chose, the card, versions, films within limits."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.report.page.facts import Setting, chosen_settings, plain
+from pi0.ript.report.page.films import film_pairs, film_strip
+from pi0.ript.report.page.render import render_page, write_report
+from pi0.ript.report.page.run_files import read_run
+from tests.report.page.runs import Made, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "quick", Made(num_filmed=3))
+
+
+def test_settings_are_those_that_differ_from_the_defaults():
+    config = TrainConfig(exp_name="mine", algo=AlgoConfig(rloo_batch_size=3))
+    default = AlgoConfig().rloo_batch_size
+    assert chosen_settings(config) == [
+        Setting(key="exp_name", value="mine", default="ript"),
+        Setting(key="algo.rloo_batch_size", value="3", default=str(default)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(True, "true"), (None, "null"), (3176903, "3,176,903"), (["a", 2], "a, 2"), ([], "none")],
+)
+def test_values_read_as_in_a_configuration(value, text):
+    assert plain(value) == text
+
+
+def test_report_lands_in_the_run_directory_or_where_one_says(run, tmp_path):
+    assert write_report([run]) == run / "report.html"
+    assert write_report([run], tmp_path / "page.html").stat().st_size > 10**6
+
+
+def test_page_tells_versions_card_and_settings(run):
+    page = render_page([run])
+    for text in ("3,176,903", "mujoco", "evaluation.rollouts_per_task", "started on cpu"):
+        assert text in page
+
+
+def test_name_of_a_run_cannot_become_markup(tmp_path):
+    folder = make_run(tmp_path / "<img src=x onerror=alert(1)>")
+    page = render_page([folder])
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
+
+
+def test_run_without_films_or_evaluations_has_a_page(tmp_path):
+    folder = make_run(tmp_path / "bare", Made(num_filmed=0, final_evaluation=False))
+    (folder / "evaluations/step_0.json").unlink()
+    page = render_page([folder])
+    assert "No held-out evaluation yet." in page
+    assert "No held-out episode was filmed" in page
+
+
+def test_damaged_evaluation_is_named(tmp_path):
+    folder = make_run(tmp_path / "run")
+    (folder / "evaluations/step_0.json").write_text(json.dumps({"policy": {}, "episodes": [{}]}))
+    with pytest.raises(ValueError, match=r"step_0\.json is not an evaluation of a run: 'suite'"):
+        render_page([folder])
+
+
+def test_films_that_changed_come_first_and_limits_hold(run):
+    files = read_run(run)
+    pairs = film_pairs(files, 10, 10**9)
+    outcomes = [(pair.before.outcome, pair.after.outcome) for pair in pairs]
+    changed = [before != after for before, after in outcomes]
+    assert len(pairs) == 3
+    assert changed == sorted(changed, reverse=True)
+    assert len(film_pairs(files, 2, 10**9)) == 2
+    assert film_pairs(files, 10, 100) == []
+
+
+def test_strip_shows_the_first_camera_from_the_first_look_to_the_last():
+    frames = np.zeros((11, 40, 80, 3), np.uint8)
+    frames[:, :, :40] = 20 * np.arange(11, dtype=np.uint8)[:, None, None, None]
+    frames[:, :, 40:] = 255  # the other camera
+    strip = film_strip(frames, num_cameras=2)
+    assert strip.shape == (120, 6 * 120, 3)
+    assert strip[60, 60::120, 0].tolist() == [0, 40, 80, 120, 160, 200]

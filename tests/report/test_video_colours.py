@@ -1,0 +1,61 @@
+"""A film of a real simulator is upright and has its colours: MuJoCo's own renderer says what is right."""
+
+import imageio_ffmpeg
+import mujoco
+import numpy as np
+import pytest
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.scene import Scene
+from pi0.ript.env.suites import make_initial_state
+from pi0.ript.report.video import episode_frames, write_video
+from pi0.ript.types import Decision, Episode, EpisodeRequest
+from tests.report.episodes import make_episode
+
+pytestmark = pytest.mark.libero
+
+SIZE = 256
+
+
+def filmed(observation):
+    decision = Decision(
+        observation=observation, chunk=make_episode().decisions[0].chunk, num_executed=1
+    )
+    state = make_initial_state("libero_goal", 7, 0, 0)
+    return Episode(
+        request=EpisodeRequest(initial_state=state, seed=0, max_steps=10),
+        task="turn on the stove",
+        decisions=(decision,) * 3,
+        outcome="failure",
+        num_steps=3,
+    )
+
+
+def decoded(path):
+    reader = imageio_ffmpeg.read_frames(str(path))
+    width, height = next(reader)["size"]
+    frame = np.frombuffer(next(reader), np.uint8).reshape(height, width, 3)
+    reader.close()
+    return frame.astype(float)
+
+
+def test_film_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
+    spec = ObservationSpec(cameras=("agentview",), height=SIZE, width=SIZE)
+    scene = Scene("libero_goal", 7, spec, num_slots=1)
+    observation = scene.restore(0, make_initial_state("libero_goal", 7, 0, 0))
+    slot = scene._slots[0]
+    model, data = scene._model, slot.data
+    film = decoded(write_video(tmp_path / "film.mp4", episode_frames(filmed(observation))))
+    option = mujoco.MjvOption()
+    option.geomgroup[0] = 0  # collision shapes, which LIBERO does not draw
+    with mujoco.Renderer(model, SIZE, SIZE) as renderer:
+        renderer.update_scene(data, camera="agentview", scene_option=option)
+        truth = renderer.render().astype(float)
+    scene.close()
+
+    def distance(picture):
+        return np.abs(film - picture).mean()
+
+    assert distance(truth) < 12
+    for wrong in (truth[::-1], truth[:, ::-1], truth[::-1, ::-1], truth[:, :, ::-1]):
+        assert distance(wrong) > 1.5 * distance(truth)
