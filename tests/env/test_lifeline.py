@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from pi0.ript.env.lifeline import Lifeline
+
 OWNER = """
 import os, signal, subprocess, sys, threading, time
 from pi0.ript.env.lifeline import Lifeline
@@ -65,3 +67,17 @@ def test_children_end_with_their_owner_even_while_they_are_stopped(owner, end):
     while any(is_running(pid) for pid in children) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(is_running(pid) for pid in children)
+
+
+def test_a_cut_lifeline_ends_the_child_and_closes_no_other_file():
+    line = Lifeline()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=(line.far_end,),
+                             stdin=subprocess.PIPE)  # fmt: skip
+    line.tie(child.pid)
+    with child:
+        line.cut()
+        assert child.wait(timeout=5) == -signal.SIGKILL
+        newest = os.dup(0)  # takes the number that the lifeline had
+        line.cut()
+        os.fstat(newest)
+        os.close(newest)

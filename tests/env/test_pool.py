@@ -227,6 +227,25 @@ def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
             pool.wait()
 
 
+def test_a_renderer_that_does_not_exist_is_told_in_one_line(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "warp")
+    with (
+        ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool,
+        pytest.raises(RenderingError, match=r"could not start: MUJOCO_GL=warp .*invalid value"),
+    ):
+        pool.wait_until_ready()
+
+
+def test_whatever_else_keeps_a_worker_from_starting_is_told_in_one_line(monkeypatch, tmp_path):
+    (tmp_path / "mujoco.py").write_text("raise KeyError('a broken installation')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with (
+        ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool,
+        pytest.raises(WorkerStartError, match="could not start: KeyError: 'a broken installation'"),
+    ):
+        pool.wait_until_ready()
+
+
 def test_a_command_after_a_failed_start_says_so_too(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
     with ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool:

@@ -28,11 +28,11 @@ def load_scene_class() -> "type[Scene]":
     library = LIBRARIES.get(backend)
     if library is not None and ctypes.util.find_library(library) is None:
         raise RenderingError(_advice(backend, f"needs lib{library}, which is not installed"))
-    # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
-    from pi0.ript.env.renderer import probe_rendering  # noqa: PLC0415
-    from pi0.ript.env.scene import Scene  # noqa: PLC0415
-
     try:
+        # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
+        from pi0.ript.env.renderer import probe_rendering  # noqa: PLC0415
+        from pi0.ript.env.scene import Scene  # noqa: PLC0415
+
         probe_rendering()
     except (ImportError, RuntimeError) as error:
         raise RenderingError(_advice(backend, f"found no working driver ({error})")) from None

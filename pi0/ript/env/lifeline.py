@@ -28,5 +28,7 @@ class Lifeline:
         os.close(self.far_end)  # from here on the child alone holds it
 
     def cut(self) -> None:
-        """End the child."""
-        os.close(self._near_end)
+        """End the child; safe to call twice."""
+        if self._near_end >= 0:
+            os.close(self._near_end)
+            self._near_end = -1  # the number may soon be another file's
