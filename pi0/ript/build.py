@@ -22,13 +22,16 @@ from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.load import to_plain, to_yaml
-from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.config.schema import AlgoConfig, DistributedConfig, TrainConfig
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.engine.replicated import ReplicatedEngine
 from pi0.ript.engine.single import SingleEngine
+from pi0.ript.engine.team import Team
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.egl_device import resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import locate_task, make_initial_state, split, task_count
-from pi0.ript.interfaces import Reporter
+from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.episode_log import EPISODES_NAME, EpisodeLog
 from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
@@ -43,6 +46,7 @@ from pi0.ript.train.practice import Collect, InTurn, Order, Practice
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.regression_guard import RegressionGuard
 from pi0.ript.train.trainer import Trainer, TrainerParts
+from pi0.ript.train.update import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,8 @@ def choose_device(requested: str) -> torch.device:
     has_gpu = torch.cuda.is_available()
     if requested == "cuda" and not has_gpu:
         raise ValueError("policy.device is cuda, but torch sees no GPU; use cpu or auto")
-    device = torch.device("cuda" if has_gpu and requested != "cpu" else "cpu")
+    uses_gpu = has_gpu and requested != "cpu"
+    device = torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
     logger.info("device: %s (policy.device: %s)", device, requested)
     return device
 
@@ -112,7 +117,7 @@ def build_states(
     return InitialStateSampler(candidates, config.training.seed, position)
 
 
-def build_engine(config: TrainConfig, policy: Pi0Policy) -> SingleEngine:
+def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = ALONE) -> Engine:
     """Return the optimizer around the parameters that practice may change."""
     algo, lora = config.algo, config.policy.lora
     if lora.rank:
@@ -123,7 +128,7 @@ def build_engine(config: TrainConfig, policy: Pi0Policy) -> SingleEngine:
     has_branch = algo.objective == "cfg"
     if has_branch:
         parameters = [*parameters, policy.network.add_unconditional()]
-    return SingleEngine(
+    engine = SingleEngine(
         parameters,
         config.training.optimizer,
         algo.lr,
@@ -132,6 +137,7 @@ def build_engine(config: TrainConfig, policy: Pi0Policy) -> SingleEngine:
         # what the saved policy does not hold: adapters, the unconditional branch
         keeps_weights=lora.rank > 0 or has_branch,
     )
+    return ReplicatedEngine(engine, ranks) if isinstance(ranks, Team) else engine
 
 
 def build_objective(algo: AlgoConfig) -> Objective:
@@ -148,8 +154,15 @@ def build_objective(algo: AlgoConfig) -> Objective:
 
 
 def config_hash(config: TrainConfig) -> str:
-    """Return a short hash of every setting but the number of steps, which may grow on resume."""
-    fixed = replace(config, training=replace(config.training, num_train_steps=1))
+    """Return a short hash of the settings that a resumed run must keep.
+
+    The number of steps may grow, and another number of ranks may go on in another way.
+    """
+    fixed = replace(
+        config,
+        training=replace(config.training, num_train_steps=1),
+        distributed=DistributedConfig(),
+    )
     return hashlib.sha256(to_yaml(fixed).encode()).hexdigest()[:16]
 
 
@@ -161,13 +174,14 @@ def build_trainer(
     checkpoint: Path | None,
     console: Console,
     objective: Objective | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """Return a trainer, at its beginning or where ``checkpoint`` left it.
 
     ``objective`` is a learning rule of one's own; None takes the one that ``algo.objective`` names.
     """
     tasks = resolve_tasks(config)
-    engine = build_engine(config, policy)
+    engine = build_engine(config, policy, ranks)
     if objective is not None and config.training.overlap:
         raise ValueError(
             "training.overlap needs the objective flow_sde, got a learning rule of one's own; "
@@ -194,18 +208,22 @@ def build_trainer(
         acting = state.acting
         logger.info("resuming %s after step %d", run_dir, state.step)
     states = build_states(config, tasks, position)
+    is_writer = ranks.rank == 0
     parts = TrainerParts(
         policy=policy,
         runner=runner,
         engine=engine,
+        ranks=ranks,
         objective=objective,
         mastered=mastered,
         guard=guard,
         states=states,
         practice=build_practice(config, policy, Order(states, mastered), acting),
         tasks=tasks,
-        reporter=build_reporter(config, run_dir, progression.step),
-        episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step),
+        reporter=build_reporter(config, run_dir, progression.step) if is_writer else Reporters([]),
+        episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step)
+        if is_writer
+        else None,
         practice_films=build_practice_films(config, run_dir),
         progress=make_progress(console),
         run_dir=run_dir,

@@ -140,3 +140,49 @@ class Progress(Protocol):
     ) -> AbstractContextManager[Callable[[Episode], None]]:
         """Open a stage of about ``num_episodes``; call the result with every finished episode."""
         ...
+
+
+class Tally(Protocol):
+    """Counts the groups of one collection over all ranks. Nobody waits for anybody."""
+
+    def add(self, *, is_rejected: bool) -> None:
+        """Count a finished group."""
+        ...
+
+    def read(self) -> tuple[int, int]:
+        """Return (finished, rejected) groups so far; the rejected ones are among the finished."""
+        ...
+
+    def pause(self) -> None:
+        """Wait a moment before reading again."""
+        ...
+
+
+class Ranks(Protocol):
+    """The processes that train one policy together; a process on its own is rank 0 of 1."""
+
+    @property
+    def rank(self) -> int:
+        """Return which of the processes this is."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """Return how many processes there are."""
+        ...
+
+    def gather(self, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the rows of every rank in rank order, float64 [n of that rank, m]; all ranks meet here."""
+        ...
+
+    def gather_text(self, text: str) -> list[str]:
+        """Return the text of every rank in rank order; all ranks meet here."""
+        ...
+
+    def aside(self) -> "Ranks":
+        """Return the same ranks for another thread, whose meetings do not get in the way of ours."""
+        ...
+
+    def tally(self, name: str) -> Tally:
+        """Return the tally of that name; one name is one collection."""
+        ...

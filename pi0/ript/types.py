@@ -125,9 +125,10 @@ class Batch:
         tasks: B instructions.
         chains: float32 [B, S + 1, H, A].
         advantages: float32 [B]: the advantage of the row's episode.
-        weights: float32 [B]: share of each row in the loss; sums to 1.
+        weights: float32 [B]: share of each row in the loss; those of all ranks sum to 1.
         is_success: bool [B]: whether the row's episode succeeded.
         is_scored: bool [B, S]: which transitions were drawn with noise and so have a likelihood.
+        groups: int64 [B], rising: number of the row's group in its collection, over all ranks.
     """
 
     observations: tuple[Observation, ...]
@@ -137,6 +138,7 @@ class Batch:
     weights: NDArray[np.float32]
     is_success: NDArray[np.bool_]
     is_scored: NDArray[np.bool_]
+    groups: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.observations)

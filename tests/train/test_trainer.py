@@ -2,7 +2,8 @@
 
 import pytest
 
-from pi0.ript.train.collect import Collection
+from pi0.ript.train.batch import Totals
+from pi0.ript.train.collection import Collection
 from pi0.ript.train.metrics import collection_metrics, update_metrics
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.types import UpdateStats
@@ -11,6 +12,8 @@ from pi0.ript.types import UpdateStats
 def _collection(*, successes: int, episodes: int = 8, steps: int = 400) -> Collection:
     return Collection(
         groups=(),
+        totals=Totals(num_episodes=0, num_successes=0, num_taught=0, num_rows=0),
+        num_accepted=0,
         num_tried=1,
         num_crashed=0,
         ended_by="attempt budget",

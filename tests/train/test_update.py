@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -27,8 +29,16 @@ class Recorder:
         self.parameters = parameters
         self.gradients: list[Tensor] = []
 
+    needs_equal_passes = False
+
+    def learning(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def backward(self, loss: Tensor) -> None:
         loss.backward()
+
+    def exchange(self, figures: Sequence[float]) -> list[float]:
+        return list(figures)
 
     def step(self) -> float:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -200,6 +210,7 @@ class TestRowsThatTeachNothing:
             weights=batch.weights[keep],
             is_success=batch.is_success[keep],
             is_scored=batch.is_scored[keep],
+            groups=batch.groups[keep],
         )
 
         stats, [found] = record(policy, mixed, ALGO)

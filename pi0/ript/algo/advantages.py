@@ -29,7 +29,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     return values - (values.sum(dim=1, keepdim=True) - values) / siblings
 
 
-def batch_mean(rewards: Tensor) -> Tensor:
+def above_mean(rewards: Tensor, mean: float) -> Tensor:
     """Return each rollout's reward minus the mean reward of all: the baseline where K = 1.
 
     Unlike siblings, rollouts of other initial states say nothing about how hard this one is, so the
@@ -37,9 +37,9 @@ def batch_mean(rewards: Tensor) -> Tensor:
 
     Args:
         rewards: [G, 1], any dtype; computed in float64.
+        mean: Over the groups of all ranks.
 
     Returns:
-        float64 [G, 1]; sums to 0.
+        float64 [G, 1]; those of all ranks sum to 0.
     """
-    values = rewards.to(torch.float64)
-    return values - values.mean()
+    return rewards.to(torch.float64) - mean

@@ -72,7 +72,7 @@ class Targets:
 
     Attributes:
         advantages: Float32 [n], of the row's episode.
-        weights: Float32 [n], shares of the loss; sum to 1.
+        weights: Float32 [n], shares of the loss; those of all ranks sum to 1.
         is_scored: Bool [n, S], transitions that were drawn with noise.
     """
 
@@ -81,12 +81,21 @@ class Targets:
     is_scored: Tensor
 
     @classmethod
-    def of(cls, batch: Batch, rows: Rows, device: torch.device) -> "Targets":
-        """Return the targets of chosen rows; their weights are scaled to sum to 1."""
+    def of(
+        cls, batch: Batch, rows: Rows, device: torch.device, total: Tensor | None = None
+    ) -> "Targets":
+        """Return the targets of chosen rows.
+
+        Args:
+            batch: Where the rows are.
+            rows: Which of them.
+            device: Where the targets go.
+            total: Float32 scalar, what weights are divided by; None takes the sum of these rows'.
+        """
         weights = torch.as_tensor(batch.weights[rows]).to(device)
         return cls(
             advantages=torch.as_tensor(batch.advantages[rows]).to(device),
-            weights=weights / weights.sum(),
+            weights=weights / (weights.sum() if total is None else total),
             is_scored=torch.as_tensor(batch.is_scored[rows]).to(device),
         )
 

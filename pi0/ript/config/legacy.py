@@ -50,7 +50,7 @@ def _no_effect(section: str, names: str, advice: str) -> list[LegacyKey]:
 _BFLOAT16: dict[object, object] = {True: "bfloat16", False: None}
 _WANDB = "figures go to metrics.jsonl and TensorBoard; there is no wandb"
 _GUIDANCE = "set algo.cfg under algo.objective cfg"
-_LAUNCH = "one process trains on one device; there is no distributed training"
+_LAUNCH = "torchrun decides how many processes train; see distributed.strategy and docs/scaling.md"
 _DATA = "episodes come from the simulator; there is no data loader"
 _REAL_STATES = "practice starts from LIBERO's own initial states, see task.num_held_out_states"
 _PARALLEL = "use features.use_ript_vla_runner and task.num_parallel_envs"
@@ -119,7 +119,7 @@ NO_EFFECT: tuple[LegacyKey, ...] = (
     *_no_effect("training.optimizer", "momentum", "the optimizer is AdamW"),
     *_no_effect(
         "distributed",
-        "enabled backend timeout_seconds find_unused_parameters bucket_cap_mb zero_optimization "
+        "enabled backend find_unused_parameters bucket_cap_mb zero_optimization "
         "sharded_ddp use_fsdp mixed_precision",
         _LAUNCH,
     ),

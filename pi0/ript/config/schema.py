@@ -17,6 +17,7 @@ Backend = Literal["inline", "process", "ray"]
 Auto = Literal["auto"]
 Schedule = Literal["ready", "lockstep"]
 Device = Literal["auto", "cpu", "cuda"]
+Strategy = Literal["auto", "ddp", "fsdp"]
 TaskName = str | int
 
 DEFAULT_HELD_OUT = 20
@@ -338,6 +339,26 @@ class LoggingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """How several processes that torchrun started train together; without torchrun it has no effect.
+
+    Attributes:
+        strategy: ``ddp`` keeps a whole copy of the policy and its optimizer on every rank, ``fsdp``
+            spreads what is trained over ranks while learning; ``auto`` takes ``ddp`` where it fits.
+        timeout_seconds: Seconds after which ranks that wait for another one give it up.
+    """
+
+    strategy: Strategy = "auto"
+    timeout_seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.timeout_seconds > 0,
+            f"distributed.timeout_seconds must be > 0, got {self.timeout_seconds}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole run.
 
@@ -361,6 +382,7 @@ class TrainConfig:
     video: VideoConfig = field(default_factory=VideoConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
 
     def __post_init__(self) -> None:
         self._check_guard()

@@ -1,6 +1,7 @@
 """One device: gradients, clipping, warm-up and AdamW, with a state that can be stored exactly."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,8 @@ class SingleEngine:
         keeps_weights: Whether ``state`` holds the parameters, so that ``load_state`` brings them back.
     """
 
+    needs_equal_passes = False
+
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
@@ -63,6 +66,11 @@ class SingleEngine:
         )
 
     @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is trained."""
+        return self._parameters
+
+    @property
     def num_steps(self) -> int:
         """Return the optimizer steps taken."""
         return self._num_steps
@@ -71,6 +79,14 @@ class SingleEngine:
     def next_lr(self) -> float:
         """Return the learning rate of the next step."""
         return self._lr * min(1.0, (self._num_steps + 1) / max(1, self._warmup_steps))
+
+    def learning(self) -> nullcontext[None]:
+        """Nothing has to be prepared."""
+        return nullcontext()
+
+    def exchange(self, figures: Sequence[float]) -> list[float]:
+        """Return the figures: there is no other rank."""
+        return list(figures)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss to what has been accumulated since the last step."""

@@ -22,6 +22,13 @@ class Machine:
     num_cores: int
     memory_bytes: int
 
+    def share(self, num_processes: int) -> "Machine":
+        """Return what each of several processes may take."""
+        return Machine(
+            num_cores=max(1, self.num_cores // num_processes),
+            memory_bytes=self.memory_bytes // num_processes,
+        )
+
 
 def read_machine(root: Path = ROOT) -> Machine:
     """Return what this process may use: the least of the machine and every enclosing cgroup.

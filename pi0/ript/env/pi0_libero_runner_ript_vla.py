@@ -21,7 +21,7 @@ class PI0LiberoRunner(EnvRunner):
             num_tasks=len(self.tasks),
             group_size=self.rollouts_per_env,
             spec=self.policy.spec,
-            machine=read_machine(),
+            machine=read_machine().share(self.local_world_size),
         )
 
     def _make_pool(self) -> InlinePool | ProcessPool | RayPool:

@@ -58,6 +58,7 @@ class EnvRunner(ABC):
         world_size: int = 1,
         norm_stats_path: str | None = None,
         egl_device: int | None = None,
+        local_world_size: int = 1,
     ) -> None:
         """Check the arguments; simulators start with the first rollout.
 
@@ -76,6 +77,7 @@ class EnvRunner(ABC):
             world_size: How many processes practise together.
             norm_stats_path: Accepted for callers of older runners; a policy holds its own.
             egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
+            local_world_size: How many of these processes share this host.
 
         Raises:
             ValueError: An argument is missing or out of range; names it.
@@ -86,6 +88,7 @@ class EnvRunner(ABC):
             ("rollouts_per_env", rollouts_per_env),
             ("num_parallel_envs", 1 if num_parallel_envs == "auto" else num_parallel_envs),
             ("world_size", world_size),
+            ("local_world_size", local_world_size),
         ):
             _require_positive(name, value)
         if max_episode_length is not None:
@@ -102,6 +105,7 @@ class EnvRunner(ABC):
         self.suite = benchmark_name or self.config.task.benchmark_name
         self.rollouts_per_env = rollouts_per_env
         self.rank, self.world_size = rank, world_size
+        self.local_world_size = local_world_size
         self.max_episode_length = max_episode_length or self.config.task.max_episode_length
         self.tasks = tuple(
             locate_task(self.suite, task) for task in task_names_to_use or ()

@@ -23,9 +23,13 @@ from pathlib import Path
 from rich.console import Console
 
 from pi0.ript import build
-from pi0.ript.config.load import RUN_CONFIG_NAME, Launch, load_launch, save_config
+from pi0.ript.config.load import RUN_CONFIG_NAME, Launch, load_launch, save_config, to_yaml
 from pi0.ript.config.runner_choice import RunnerName, choose_runner
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.agreement import require_agreement
+from pi0.ript.engine.alone import ALONE, Alone
+from pi0.ript.engine.place import Place
+from pi0.ript.engine.team import Team, join
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import setup_logging
@@ -58,11 +62,15 @@ def import_runner_classes() -> tuple[RunnerClass | None, RunnerClass | None]:
 
 
 def create_env_runner(
-    config: TrainConfig, policy: Policy, rank: int = 0, world_size: int = 1
+    config: TrainConfig,
+    policy: Policy,
+    rank: int = 0,
+    world_size: int = 1,
+    local_world_size: int = 1,
 ) -> EnvRunner:
     """Return the runner that the configuration or ``USE_RIPT_VLA_RUNNER`` asks for.
 
-    If it cannot be imported the other one is used, with one warning that names the reason.
+    Each of the ``local_world_size`` processes of this host takes its share of cores and memory. If it cannot be imported the other one is used, with one warning that names the reason.
 
     Raises:
         RuntimeError: Neither runner can be imported.
@@ -93,6 +101,7 @@ def create_env_runner(
         config=config,
         rank=rank,
         world_size=world_size,
+        local_world_size=local_world_size,
         egl_device=build.choose_egl_device(config),
     )
     if rank == 0:
@@ -111,28 +120,50 @@ def new_run_dir(config: TrainConfig) -> Path:
     return run_dir
 
 
-def run(launch: Launch, console: Console) -> Path:
+def _common_run_dir(config: TrainConfig, ranks: Alone | Team) -> Path:
+    """Return the run directory that rank 0 makes once every rank has come this far."""
+    ranks.gather_text("ready")
+    return Path(ranks.gather_text(str(new_run_dir(config)) if ranks.rank == 0 else "")[0])
+
+
+def run(launch: Launch, console: Console, ranks: Alone | Team = ALONE) -> Path:
     """Train as asked and return the run directory."""
     config = launch.config
     build.resolve_tasks(config)
     checkpoint = find_last(launch.resume) if launch.resume else None
+    if checkpoint:
+        ranks.require_same("checkpoint", checkpoint.name, "give every host the same run directory")
     policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
-    with create_env_runner(config, policy) as runner:
+    with create_env_runner(
+        config, policy, ranks.rank, ranks.world_size, ranks.place.local_world_size
+    ) as runner:
         # Simulators prove that they start before anything is written.
         runner.start()
-        run_dir = launch.resume or new_run_dir(config)
-        trainer = build.build_trainer(config, policy, runner, run_dir, checkpoint, console)
-        save_config(config, run_dir / RUN_CONFIG_NAME)
-        record_launch(run_dir, trainer.step, str(policy.device))
+        run_dir = launch.resume or _common_run_dir(config, ranks)
+        trainer = build.build_trainer(
+            config, policy, runner, run_dir, checkpoint, console, ranks=ranks
+        )
+        if ranks.rank == 0:
+            save_config(config, run_dir / RUN_CONFIG_NAME)
+            record_launch(run_dir, trainer.step, str(policy.device))
         with closing(trainer):
             train_run(trainer, run_dir)
     return run_dir
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse, build, run."""
+    """Parse, build, run; on every rank, if torchrun started several."""
+    place = Place.of(os.environ)
     console = Console(stderr=True)
-    setup_logging("INFO", console)  # what is said about the configuration itself
-    launch = load_launch(argv, os.environ)
-    setup_logging(launch.config.logging.level, console)
-    run(launch, console)
+    # what is said about the configuration itself
+    setup_logging("INFO", console, rank=place.rank)
+    with join(place) as ranks:
+        launch = load_launch(argv, os.environ)
+        setup_logging(launch.config.logging.level, console, rank=place.rank)
+        ranks.connect(launch.config.distributed.timeout_seconds)
+        require_agreement(ranks, launch.config, to_yaml(launch.config))
+        run(launch, console, ranks)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,14 +1,16 @@
 """From groups of episodes to the flat rows an update works on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pi0.records import Chunk
-from pi0.ript.algo.advantages import batch_mean, leave_one_out
+from pi0.config import PolicyCard
+from pi0.records import Chunk, Observation
+from pi0.ript.algo.advantages import above_mean, leave_one_out
 from pi0.ript.algo.windows import window_indices
 from pi0.ript.config.algo import CfgConfig
 from pi0.ript.types import Batch, Decision, Episode, EpisodeGroup
@@ -17,10 +19,40 @@ Aggregation = Literal["trajectory", "token"]
 EVERY_DECISION = CfgConfig()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the accepted groups of all ranks come to; a row's share of the loss depends on it.
+
+    Attributes:
+        num_episodes: Episodes.
+        num_successes: Successful ones.
+        num_taught: Episodes with at least one row.
+        num_rows: Rows.
+    """
+
+    num_episodes: int
+    num_successes: int
+    num_taught: int
+    num_rows: int
+
+
+def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_DECISION) -> Totals:
+    """Return what groups come to."""
+    episodes = [episode for group in groups for episode in group.episodes]
+    lengths = [len(_executed(episode, windows)) for episode in episodes]
+    return Totals(
+        num_episodes=len(episodes),
+        num_successes=sum(episode.outcome == "success" for episode in episodes),
+        num_taught=sum(length > 0 for length in lengths),
+        num_rows=sum(lengths),
+    )
+
+
 def make_batch(
     groups: Sequence[EpisodeGroup],
     aggregation: Aggregation,
     windows: CfgConfig = EVERY_DECISION,
+    totals: Totals | None = None,
 ) -> Batch:
     """Return one row per executed decision, with its episode's advantage and its share of the loss.
 
@@ -30,9 +62,10 @@ def make_batch(
             decision. Failures run to the step limit and so have more decisions: under ``token``
             they dominate.
         windows: Which decisions of an episode become rows.
+        totals: Of the groups of all ranks; None if these are all.
 
     Returns:
-        The batch; rows are in group, rollout, decision order and weights sum to 1.
+        The batch; rows are in group, rollout, decision order and weights of all ranks sum to 1.
 
     Raises:
         ValueError: If there is no executed decision, a group holds a crashed rollout or a chunk was drawn
@@ -48,14 +81,40 @@ def make_batch(
         )
     rows = [decision for decisions in executed for decision in decisions]
     tasks = [e.task for e, decisions in zip(episodes, executed, strict=True) for _ in decisions]
+    totals = totals or count(groups, windows)
     return Batch(
         observations=tuple(row.observation for row in rows),
         tasks=tuple(tasks),
         chains=np.stack([row.chunk.chain for row in rows]),
-        advantages=np.repeat(_advantages(groups), lengths).astype(np.float32),
-        weights=_weights(lengths, aggregation),
+        advantages=np.repeat(_advantages(groups, totals), lengths).astype(np.float32),
+        weights=_weights(lengths, aggregation, totals),
         is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
         is_scored=np.stack([scored_steps(row.chunk) for row in rows]),
+        groups=np.repeat([episode.request.group for episode in episodes], lengths),
+    )
+
+
+def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
+    """Return one row without weight, for a rank without groups that takes part in an update.
+
+    Args:
+        card: Of the policy.
+        num_steps: S.
+    """
+    pictures = np.zeros((len(card.cameras), card.render_size, card.render_size, 3), np.uint8)
+    upright = np.array(
+        [0, 0, 0, 0, 0, 0, 1, 0, 0], np.float64
+    )  # quaternion x, y, z, w in the middle
+    chain_shape = (1, num_steps + 1, card.horizon, card.action_dim)
+    return Batch(
+        observations=(Observation(images=pictures, proprio=upright),),
+        tasks=("",),
+        chains=np.zeros(chain_shape, np.float32),
+        advantages=np.zeros(1, np.float32),
+        weights=np.zeros(1, np.float32),
+        is_success=np.zeros(1, np.bool_),
+        is_scored=np.ones((1, num_steps), np.bool_),
+        groups=np.zeros(1, np.int64),
     )
 
 
@@ -66,11 +125,12 @@ def scored_steps(chunk: Chunk) -> NDArray[np.bool_]:
     return is_noisy & chunk.is_stochastic
 
 
-def _advantages(groups: Sequence[EpisodeGroup]) -> NDArray[np.float64]:
+def _advantages(groups: Sequence[EpisodeGroup], totals: Totals) -> NDArray[np.float64]:
     """Return the advantages of all episodes in group, rollout order."""
     if all(len(group.episodes) == 1 for group in groups):
         rewards = torch.from_numpy(np.stack([group.rewards for group in groups]))
-        return batch_mean(rewards)[:, 0].numpy()
+        mean = totals.num_successes / totals.num_episodes
+        return above_mean(rewards, mean)[:, 0].numpy()
     return np.concatenate(
         [leave_one_out(torch.from_numpy(group.rewards)[None])[0].numpy() for group in groups]
     )
@@ -82,11 +142,13 @@ def _executed(episode: Episode, windows: CfgConfig) -> list[Decision]:
     return [executed[number] for number in chosen]
 
 
-def _weights(lengths: NDArray[np.int64], aggregation: Aggregation) -> NDArray[np.float32]:
+def _weights(
+    lengths: NDArray[np.int64], aggregation: Aggregation, totals: Totals
+) -> NDArray[np.float32]:
     if aggregation == "token":
-        share = np.full(len(lengths), 1.0 / lengths.sum())
+        share = np.full(len(lengths), 1.0 / totals.num_rows)
     else:
-        share = 1.0 / (np.count_nonzero(lengths) * np.maximum(lengths, 1))
+        share = 1.0 / (totals.num_taught * np.maximum(lengths, 1))
     return np.repeat(share, lengths).astype(np.float32)
 
 

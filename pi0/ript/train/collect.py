@@ -2,67 +2,27 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Literal
 
 from pi0.ript.algo.selection import MasteredStates, is_mixed
 from pi0.ript.config.schema import AlgoConfig
-from pi0.ript.report.episode_log import EpisodeRow, episode_row
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.interfaces import Ranks
+from pi0.ript.report.episode_log import episode_row
 from pi0.ript.seeding import derive_seed
+from pi0.ript.train.batch import count
+from pi0.ript.train.collection import Collection, GroupFacts, gather_facts, summarise
 from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState
 
 Source = Callable[[], EpisodeRequest | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
-    """What a collection brought home.
-
-    Attributes:
-        groups: Accepted groups, in the order they were requested.
-        num_tried: Groups tried.
-        num_crashed: Groups dropped because a rollout could not be completed.
-        ended_by: ``enough groups`` or ``attempt budget``.
-        num_all_success: Tried groups in which every rollout succeeded.
-        num_all_failure: Tried groups in which every rollout failed.
-        num_episodes: Completed rollouts of all tried groups.
-        num_successes: Successful ones among them.
-        num_steps: Control steps of all of them.
-        rows: Every rollout of all tried groups, in request order.
-    """
-
-    groups: tuple[EpisodeGroup, ...]
-    num_tried: int
-    num_crashed: int
-    ended_by: Literal["enough groups", "attempt budget"]
-    num_all_success: int
-    num_all_failure: int
-    num_episodes: int
-    num_successes: int
-    num_steps: int
-    rows: tuple[EpisodeRow, ...] = ()
-
-    @property
-    def success_rate(self) -> float:
-        """Return the share of successful rollouts over all tried groups."""
-        return self.num_successes / max(1, self.num_episodes)
-
-    @property
-    def description(self) -> str:
-        """Return what was tried and what came of it in one phrase."""
-        return (
-            f"ended by {self.ended_by}: {self.num_tried} groups tried, {len(self.groups)} accepted, "
-            f"{self.num_all_success} succeeded throughout, {self.num_all_failure} failed throughout, "
-            f"{self.num_crashed} crashed"
-        )
-
-
 class GroupCollector:
     """Decides which rollouts to request and which groups to accept.
 
-    A further group is requested only while accepted and unfinished groups together are too few, and
-    groups are numbered in request order. So neither the requests nor the accepted groups depend on
-    which simulator finished first, and no group is tried in vain.
+    Group n begins once fewer than G of the groups before it can still be accepted, that is, once
+    n < G + the number of rejected groups. So neither the requests nor the accepted groups depend on
+    which simulator finished first, and no group is tried in vain. Groups are dealt to ranks in turn:
+    all ranks together try and accept the groups that one process would, and no group is split.
     """
 
     def __init__(
@@ -73,6 +33,7 @@ class GroupCollector:
         *seed_path: int | str,
         num_filmed: int = 0,
         mastered: MasteredStates | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._next_state = next_state
         self._max_steps = max_steps
@@ -80,37 +41,63 @@ class GroupCollector:
         self._seed_path = seed_path
         self._num_filmed = num_filmed  # groups, the first ones
         self._mastered = mastered or MasteredStates(num_skips=0)
+        self._ranks = ranks
+        self._tally = ranks.tally("/".join(map(str, seed_path)))
         self._budget = algo.demo_batch_size * algo.max_sampling_attempts
+        self._states: list[InitialState] = []
         self._queue: list[EpisodeRequest] = []
-        self._episodes: list[list[Episode]] = []
+        self._episodes: dict[int, list[Episode]] = {}
 
     def next_request(self) -> EpisodeRequest | None:
         """Return the next rollout to do, or None if nothing is to be done for now."""
-        if not self._queue and self._wants_group():
-            self._open_group()
+        if not self._queue and self._may_open(self._next_group):
+            self._open(self._next_group)
         return self._queue.pop(0) if self._queue else None
 
     def add(self, episode: Episode) -> None:
         """Take a finished rollout."""
-        self._episodes[episode.request.group].append(episode)
+        group = self._episodes[episode.request.group]
+        group.append(episode)
+        if len(group) == self._algo.rloo_batch_size:
+            self._tally.add(is_rejected=not self._is_accepted(group))
 
-    def _wants_group(self) -> bool:
-        tried = len(self._episodes)
-        unfinished = sum(len(group) < self._algo.rloo_batch_size for group in self._episodes)
-        hoped_for = unfinished + sum(self._is_accepted(group) for group in self._episodes)
-        return hoped_for < self._algo.demo_batch_size and tried < self._budget
+    @property
+    def _next_group(self) -> int:
+        return self._ranks.rank + len(self._episodes) * self._ranks.world_size
+
+    def _may_open(self, group: int) -> bool:
+        """Return whether a group begins; waits for other ranks if we have nothing else to do."""
+        while group < self._budget:
+            finished, rejected = self._tally.read()
+            wanted = self._algo.demo_batch_size + rejected
+            if group < wanted:
+                return True
+            is_over = finished >= min(wanted, self._budget)
+            if is_over or self._has_unfinished():
+                return False
+            self._tally.pause()
+        return False
+
+    def _has_unfinished(self) -> bool:
+        return any(len(group) < self._algo.rloo_batch_size for group in self._episodes.values())
 
     def _is_accepted(self, group: list[Episode]) -> bool:
-        if len(group) < self._algo.rloo_batch_size or _has_crash(group):
+        if _has_crash(group):
             return False
         return not self._algo.enable_dynamic_sampling or is_mixed([e.reward for e in group])
 
-    def _open_group(self) -> None:
-        state = self._next_state()
-        while self._mastered.skips(state.key):  # bounded: every skip uses one of its skips up
+    def _state_of(self, group: int) -> InitialState:
+        """Return where a group of any rank begins; states are dealt in group order."""
+        while len(self._states) <= group:
             state = self._next_state()
-        group = len(self._episodes)
-        self._episodes.append([])
+            while self._mastered.skips(state.key):  # bounded: every skip uses one of its skips up
+                state = self._next_state()
+            self._states.append(state)
+        return self._states[group]
+
+    def _open(self, group: int) -> None:
+        state = self._state_of(group)
+        self._episodes[group] = []
         self._queue = [
             EpisodeRequest(
                 initial_state=state,
@@ -124,30 +111,36 @@ class GroupCollector:
         ]
 
     def result(self) -> Collection:
-        """Return the collection once every requested rollout has been added."""
-        accepted = [group for group in self._episodes if self._is_accepted(group)]
-        complete = [group for group in self._episodes if group and not _has_crash(group)]
-        rewards = [[episode.reward for episode in group] for group in complete]
-        for group, outcomes in zip(complete, rewards, strict=True):
-            self._mastered.add(group[0].request.initial_state.key, outcomes)
-        done = [e for group in self._episodes for e in group if e.outcome != "crashed"]
-        return Collection(
-            groups=tuple(_as_group(group) for group in accepted),
-            num_tried=len(self._episodes),
-            num_crashed=sum(_has_crash(group) for group in self._episodes),
-            ended_by=(
-                "enough groups" if len(accepted) >= self._algo.demo_batch_size else "attempt budget"
-            ),
-            num_all_success=sum(min(outcomes) == 1.0 for outcomes in rewards),
-            num_all_failure=sum(max(outcomes) == 0.0 for outcomes in rewards),
-            num_episodes=len(done),
-            num_successes=sum(episode.outcome == "success" for episode in done),
-            num_steps=sum(episode.num_steps for episode in done),
-            rows=tuple(
-                episode_row(episode, is_accepted=self._is_accepted(group))
-                for group in self._episodes
-                for episode in _in_order(group)
-            ),
+        """Return the collection once every requested rollout has been added; all ranks meet here."""
+        accepted = {n: group for n, group in self._episodes.items() if self._is_accepted(group)}
+        groups = tuple(_as_group(group) for group in accepted.values())
+        own = [self._facts(number, group) for number, group in self._episodes.items()]
+        own_rows = [
+            episode_row(episode, is_accepted=number in accepted)
+            for number, group in self._episodes.items()
+            for episode in group
+        ]
+        facts, rows = gather_facts(self._ranks, own, own_rows)
+        for fact in facts:
+            state = self._state_of(fact.group)
+            if fact.num_crashed == 0:
+                rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
+                self._mastered.add(state.key, rewards)
+        return summarise(groups, facts, rows, num_wanted=self._algo.demo_batch_size)
+
+    def _facts(self, number: int, episodes: list[Episode]) -> GroupFacts:
+        outcomes = [episode.outcome for episode in episodes]
+        is_accepted = self._is_accepted(episodes)
+        rows = count([_as_group(episodes)] if is_accepted else [], self._algo.cfg)
+        return GroupFacts(
+            group=number,
+            is_accepted=is_accepted,
+            num_successes=outcomes.count("success"),
+            num_failures=outcomes.count("failure"),
+            num_crashed=outcomes.count("crashed"),
+            num_steps=sum(e.num_steps for e in episodes if e.outcome != "crashed"),
+            num_taught=rows.num_taught,
+            num_rows=rows.num_rows,
         )
 
 

@@ -1,11 +1,14 @@
 """Measure a policy on initial states it never practised on, deterministically (ODE)."""
 
+import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from pi0.ript.engine.alone import ALONE
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
+from pi0.ript.interfaces import Ranks
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 
@@ -115,18 +118,22 @@ def evaluate(
     run: Callable[[Source], Generator[Episode, None, None]],
     requests: Sequence[EpisodeRequest],
     on_episode: Callable[[Episode], None],
+    ranks: Ranks = ALONE,
 ) -> list[EpisodeRecord]:
     """Run every requested episode and return the records in request order.
 
+    Every rank runs its share of the episodes and returns the records of all; they meet at the end.
     An episode that could not be completed is recorded as ``crashed``, which is no failure.
     """
-    waiting = iter(requests)
-    records: dict[EpisodeKey, EpisodeRecord] = {}
-    with closing(run(lambda: next(waiting, None))) as episodes:
+    own = iter(requests[ranks.rank :: ranks.world_size])
+    records: list[dict[str, str | int | float]] = []
+    with closing(run(lambda: next(own, None))) as episodes:
         for episode in episodes:
-            records[request_key(episode.request)] = record_of(episode)
+            records.append(record_of(episode).to_dict())
             on_episode(episode)
-    return [records[request_key(request)] for request in requests]
+    told = [json.loads(text) for text in ranks.gather_text(json.dumps(records))]
+    found = {record.key: record for one in told for record in (EpisodeRecord(**r) for r in one)}
+    return [found[request_key(request)] for request in requests]
 
 
 def request_key(request: EpisodeRequest) -> EpisodeKey:

@@ -1,6 +1,6 @@
 """The figures of a step under the names they have in ``metrics.jsonl``."""
 
-from pi0.ript.train.collect import Collection
+from pi0.ript.train.collection import Collection
 from pi0.ript.types import UpdateStats
 
 
@@ -9,7 +9,7 @@ def collection_metrics(collection: Collection) -> dict[str, float | str]:
     episodes = max(1, collection.num_episodes)
     return {
         "rollout/success_rate": collection.success_rate,
-        "rollout/groups_accepted": len(collection.groups),
+        "rollout/groups_accepted": collection.num_accepted,
         "rollout/groups_tried": collection.num_tried,
         "rollout/groups_crashed": collection.num_crashed,
         "rollout/groups_all_success": collection.num_all_success,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pi0.ript.train.collect import Collection
+from pi0.ript.train.collection import Collection
 
 TARGET_WINDOW = 3
 SECONDS = "seconds_"

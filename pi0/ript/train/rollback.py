@@ -7,13 +7,11 @@ import torch
 from pi0.formats.folder import Choices, read_folder
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
-from pi0.ript.engine.single import SingleEngine
 from pi0.ript.train.checkpoint import POLICY_FOLDER, load_training_state
+from pi0.ript.train.update import Engine
 
 
-def roll_back(
-    checkpoint: Path, policy: Pi0Policy, engine: SingleEngine, objective: Objective
-) -> None:
+def roll_back(checkpoint: Path, policy: Pi0Policy, engine: Engine, objective: Objective) -> None:
     """Put policy, optimizer and objective where ``checkpoint`` has them.
 
     Raises:

@@ -1,5 +1,6 @@
 """A whole run: measure, practise, measure again on the same episodes, say what came of it."""
 
+import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ TRAIN_PROGRAM = "python pi0/ript/scripts/train_ript_pi0.py"
 def train_run(trainer: Trainer, run_dir: Path) -> None:
     """Train to the end; what a resumed run has on disk already is neither repeated nor overwritten.
 
+    Only rank 0 reads and writes the run directory; the others do as it says.
     Whatever ends it early leaves a checkpoint of the last finished step, so that a resumed run has the
     numbers that this one would have had.
 
@@ -43,13 +45,16 @@ def train_run(trainer: Trainer, run_dir: Path) -> None:
 
 def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
     summary = run_dir / "summary.txt"
-    if trainer.is_finished and summary.is_file():
-        logger.info("%s is complete\n%s", run_dir, summary.read_text())
+    if trainer.is_finished and trainer.agree(is_so=summary.is_file()):
+        if trainer.is_writer:
+            logger.info("%s is complete\n%s", run_dir, summary.read_text())
         return
     trainer.save_beginning()
     base = evaluation(trainer, run_dir, step=0)
     trainer.train(partial(_between_steps, trainer, run_dir))
     trained = evaluation(trainer, run_dir, trainer.step)
+    if not trainer.is_writer:
+        return
     outcomes = paired_outcomes(base, trained)
     text = write_summary(run_dir, outcomes, trainer.stopwatch.seconds, trainer.policy_card)
     logger.info("summary of %s\n%s", run_dir, text)
@@ -57,21 +62,24 @@ def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
 
 
 def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord]:
-    """Return the held-out records after ``step``, from disk or by running the episodes.
+    """Return the held-out records after ``step``, from rank 0's disk or by running the episodes.
 
     Raises:
         ValueError: They are neither on disk nor to be had, because the policy has moved on.
     """
     path = evaluation_path(run_dir, step)
-    if path.is_file():
-        return read_evaluation(path)
+    if trainer.agree(is_so=path.is_file()):
+        own = read_evaluation(path) if trainer.is_writer else []
+        told = json.loads(trainer.first_said(json.dumps([record.to_dict() for record in own])))
+        return [EpisodeRecord(**record) for record in told]
     if trainer.step != step:
         raise ValueError(
             f"{path} is missing and the policy of step {step} is gone; put the file back, or start "
             "a new run"
         )
     records = trainer.evaluate()
-    write_evaluation(path, trainer.policy_card, records)
+    if trainer.is_writer:
+        write_evaluation(path, trainer.policy_card, records)
     return records
 
 

@@ -15,17 +15,17 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.safety import Measure
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.engine.single import SingleEngine
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import step_limit
-from pi0.ript.interfaces import Policy, Progress, Reporter
+from pi0.ript.interfaces import Policy, Progress, Ranks, Reporter
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import Film, FilmWriter
 from pi0.ript.seeding import derive_seed
-from pi0.ript.train.batch import make_batch
+from pi0.ript.train.batch import idle_batch, make_batch
 from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
-from pi0.ript.train.collect import Collection, GroupCollector, collect
+from pi0.ript.train.collect import GroupCollector, collect
+from pi0.ript.train.collection import Collection
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.inspection import inspectable
@@ -35,7 +35,7 @@ from pi0.ript.train.progression import TARGET_WINDOW, Position, Progression, Sto
 from pi0.ript.train.regression_guard import RegressionError, RegressionGuard
 from pi0.ript.train.rollback import roll_back
 from pi0.ript.train.stopping import raise_if_stopped
-from pi0.ript.train.update import update
+from pi0.ript.train.update import Engine, update
 from pi0.ript.types import InitialState, UpdateStats
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ class TrainerParts:
 
     policy: Pi0Policy
     runner: EnvRunner
-    engine: SingleEngine
+    engine: Engine
+    ranks: Ranks
     objective: Objective
     mastered: MasteredStates
     guard: RegressionGuard
@@ -55,7 +56,7 @@ class TrainerParts:
     practice: Callable[[Collect], Practice]
     tasks: tuple[tuple[str, int], ...]
     reporter: Reporter
-    episode_log: EpisodeLog
+    episode_log: EpisodeLog | None  # of rank 0
     practice_films: FilmWriter
     progress: Progress
     run_dir: Path
@@ -201,7 +202,25 @@ class Trainer:
             film = Film(
                 writer, config.video.folder(self._parts.run_dir) / f"step_{self.step}", show
             )
-            return evaluate(lambda source: self._parts.runner.run(source, sampling), requests, film)
+            return evaluate(
+                lambda source: self._parts.runner.run(source, sampling),
+                requests,
+                film,
+                self._parts.ranks,
+            )
+
+    @property
+    def is_writer(self) -> bool:
+        """Return whether this rank writes the run directory."""
+        return self._parts.ranks.rank == 0
+
+    def agree(self, *, is_so: bool) -> bool:
+        """Return what rank 0 says; all ranks meet here."""
+        return self.first_said(str(is_so)) == str(True)
+
+    def first_said(self, text: str) -> str:
+        """Return the text of rank 0; all ranks meet here."""
+        return self._parts.ranks.gather_text(text)[0]
 
     @property
     def is_finished(self) -> bool:
@@ -219,7 +238,8 @@ class Trainer:
     def close(self) -> None:
         """Flush and release what records the figures."""
         self._parts.reporter.close()
-        self._parts.episode_log.close()
+        if self._parts.episode_log:
+            self._parts.episode_log.close()
         self._parts.practice_films.close()
 
     def _collect(self, step: int, policy: Policy) -> tuple[Collection, RolloutStats]:
@@ -227,6 +247,7 @@ class Trainer:
         collector = GroupCollector(
             self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
             num_filmed=int(self._config.video.save), mastered=self._parts.mastered,
+            ranks=self._parts.ranks.aside(),
         )  # fmt: skip
         sampling = self._sampling(step)
         wanted = algo.demo_batch_size * algo.rloo_batch_size
@@ -248,7 +269,7 @@ class Trainer:
     def _update(
         self, step: int, collection: Collection, acted_with: Sequence[Tensor] | None
     ) -> UpdateStats | None:
-        if not collection.groups:
+        if not collection.num_accepted:
             logger.warning(
                 "step %d: update skipped, no group to learn from; collection %s",
                 step,
@@ -256,7 +277,11 @@ class Trainer:
             )
             return None
         algo = self._config.algo
-        batch = make_batch(collection.groups, algo.loss_aggregation, algo.cfg)
+        batch = (
+            make_batch(collection.groups, algo.loss_aggregation, algo.cfg, collection.totals)
+            if collection.groups
+            else idle_batch(self._parts.policy.card, self._config.policy.denoise_steps)
+        )
         with self._practice.learning_threads(), inspectable(batch, self._parts.run_dir, step):
             return update(
                 self._parts.policy,
@@ -268,6 +293,7 @@ class Trainer:
                 derive_seed(self._config.training.seed, "update", step),
                 has_frozen_prefix=self._config.policy.has_frozen_prefix,
                 acted_with=acted_with,
+                ranks=self._parts.ranks,
             )
 
     def _save_if_due(self) -> None:
@@ -289,6 +315,9 @@ class Trainer:
         )
 
     def _save(self, position: Position) -> None:
+        self._saved_step = position.step
+        if not self.is_writer:
+            return
         state = TrainingState(
             step=position.step,
             engine=self._parts.engine.state(),
@@ -305,7 +334,6 @@ class Trainer:
             self._config.training.keep_checkpoints,
             protected=self._parts.guard.protected_step,
         )
-        self._saved_step = position.step
 
     def _report(self, practised: Practised, stats: UpdateStats | None, watch: Stopwatch) -> None:
         for stage, seconds in watch.seconds.items():
@@ -320,5 +348,6 @@ class Trainer:
             "time/practice_s": practised.seconds,
             **practised.stats.metrics(practised.seconds),
         }
-        self._parts.episode_log.log(self._progression.step, practised.collection.rows)
+        if self._parts.episode_log:
+            self._parts.episode_log.log(self._progression.step, practised.collection.rows)
         self._parts.reporter.log(self._progression.step, metrics)

@@ -2,10 +2,13 @@
 
 Every optimizer step sees one minibatch of rows, cut into micro-batches that fit into memory. Cutting
 changes nothing but memory: the loss is a weighted sum divided by the weight of the whole minibatch.
+Minibatches are those of all ranks together: each rank computes its rows' part of the gradient, and a rank
+without rows takes part with a row of weight 0.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -14,13 +17,20 @@ from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.ript.algo.objective import Objective, Rows, Targets, Terms, require_finite
+from pi0.ript.algo.objective import Objective, Rows, Targets, require_finite
 from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.engine.single import EngineState
+from pi0.ript.interfaces import Ranks
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.audit import Audit, audit_transitions, require_unit_ratios
-from pi0.ript.train.scorer import Scorer, split
+from pi0.ript.train.scorer import Scorer
+from pi0.ript.train.share import Minibatch, Share, cut
+from pi0.ript.train.update_figures import Figures, nothing_learned
 from pi0.ript.types import Batch, UpdateStats
 from pi0.sampler import make_schedule
+
+IDLE_ROW: Rows = np.zeros(1, dtype=np.int64)
 
 # The tiny pi0 needs 0.1 MB per row, the real one 10 to 15 MB.
 PREFIX_BUDGET = 16 * 2**30
@@ -29,8 +39,21 @@ PREFIX_BUDGET = 16 * 2**30
 class Engine(Protocol):
     """What an update needs of an engine; ``pi0.ript.engine`` has those for one and many devices."""
 
+    @property
+    def needs_equal_passes(self) -> bool:
+        """Return whether every rank must run as many micro-batches as the busiest one."""
+        ...
+
+    def learning(self) -> AbstractContextManager[None]:
+        """Return the block in which gradients are computed; outside of it weights are whole."""
+        ...
+
     def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of a scalar loss."""
+        """Accumulate the gradient of this rank's part of a loss."""
+        ...
+
+    def exchange(self, figures: Sequence[float]) -> list[float]:
+        """Add up gradients over ranks and return the sums of the figures; all ranks meet here."""
         ...
 
     def step(self) -> float:
@@ -39,6 +62,14 @@ class Engine(Protocol):
 
     def discard(self) -> None:
         """Forget the accumulated gradient."""
+        ...
+
+    def state(self) -> EngineState:
+        """Return what a checkpoint holds of it."""
+        ...
+
+    def load_state(self, state: EngineState) -> None:
+        """Continue from a stored state."""
         ...
 
 
@@ -54,13 +85,14 @@ def update(
     has_frozen_prefix: bool,
     prefix_budget: int = PREFIX_BUDGET,
     acted_with: Sequence[Tensor] | None = None,
+    ranks: Ranks = ALONE,
 ) -> UpdateStats:
     """Improve the policy on a batch of its own decisions; same inputs give the same bits.
 
     Args:
         policy: What is trained, in place; switched to eval mode, in which it also acted.
         engine: Holds the trained parameters of ``policy``.
-        batch: Rows to learn from; rows that teach the objective nothing are left out.
+        batch: This rank's rows; those that teach the objective nothing are left out.
         objective: The learning rule; may remember earlier weights from update to update.
         algo: Passes, minibatches and micro-batches.
         sampling: How the chains were drawn.
@@ -68,6 +100,7 @@ def update(
         has_frozen_prefix: Prefixes cannot change, so they are computed without gradient and kept.
         prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
         acted_with: The trained weights that drew the chains, where they are older than the policy's.
+        ranks: The processes that learn together; all of them call this.
 
     Returns:
         What happened, as plain floats; all 0 if no row teaches anything.
@@ -77,17 +110,27 @@ def update(
             draws of this policy; raised before the optimizer step it would have spoiled.
     """
     policy.network.eval()
-    rows = np.flatnonzero(objective.teaches(batch))
-    if rows.size == 0:
-        return _Tally().stats(kl=0.0, has_stopped_early=False)
+    taught = np.flatnonzero(objective.teaches(batch))
+    share = Share.of(ranks, batch.groups[taught], batch.weights[taught])
+    if len(share) == 0:
+        return nothing_learned()
+    rows = taught if taught.size else IDLE_ROW
     scorer = Scorer(
         policy, batch, rows, sampling, is_frozen=has_frozen_prefix, acted_with=acted_with
     )
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
-    targets = Targets.of(batch, rows, policy.device)
+    all_weights = torch.as_tensor(share.weights).to(policy.device)
+    targets = Targets.of(batch, rows, policy.device, all_weights.sum())
+    if not taught.size:
+        targets = replace(targets, weights=torch.zeros_like(targets.weights))
+    learner = _Learner(engine, scorer, objective, targets, algo, share, ranks)
+
+    def audit() -> Audit | None:
+        if not taught.size:
+            return None
+        return _audit(policy, scorer, targets, sampling, algo.micro_batch_size)
+
     try:
-        learner = _Learner(engine, scorer, objective, targets, algo)
-        audit = _audit(policy, scorer, targets, sampling, algo.micro_batch_size)
         return learner.run(seed, audit)
     except FloatingPointError:
         engine.discard()
@@ -114,35 +157,6 @@ def _audit(
     return audit
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Figures collected along an update."""
-
-    audit: Audit | None = None
-    loss: float = 0.0
-    stale_kl: float = 0.0
-    log_ratio_max: float = 0.0
-    clipped: float = 0.0
-    rows_seen: int = 0
-    grad_norms: list[float] = field(default_factory=list[float])
-
-    def stats(self, kl: float, *, has_stopped_early: bool) -> UpdateStats:
-        audit = self.audit
-        return UpdateStats(
-            loss=self.loss,
-            kl=kl,
-            clip_fraction=self.clipped / max(1, self.rows_seen),
-            grad_norm=sum(self.grad_norms) / max(1, len(self.grad_norms)),
-            log_ratio_max=self.log_ratio_max,
-            num_optimizer_steps=len(self.grad_norms),
-            has_stopped_early=has_stopped_early,
-            z_mean=audit.z_mean if audit else 0.0,
-            z_variance=audit.z_variance if audit else 1.0,
-            off_mask_error=audit.off_mask_error if audit else 0.0,
-            stale_kl=self.stale_kl,
-        )
-
-
 class _Learner:
     """Walks epochs and minibatches."""
 
@@ -153,74 +167,92 @@ class _Learner:
         objective: Objective,
         targets: Targets,
         algo: AlgoConfig,
+        share: Share,
+        ranks: Ranks,
     ) -> None:
         self._engine = engine
         self._scorer = scorer
         self._objective = objective
         self._targets = targets
         self._algo = algo
-        self._tally = _Tally()
+        self._share = share
+        self._ranks = ranks
+        weights = torch.as_tensor(share.weights).to(targets.weights.device)
+        self._all_weights = weights / weights.sum()
+        self._figures = Figures()
+        self._trouble: FloatingPointError | None = None
 
-    def run(self, seed: int, audit: Audit) -> UpdateStats:
-        self._tally.audit = audit
+    def run(self, seed: int, audit: Callable[[], Audit | None]) -> UpdateStats:
         first_plan = self._plan(seed, epoch=0)
-        first_pieces = [piece for minibatch in first_plan for piece in minibatch]
-        self._objective.begin(self._scorer, self._targets, first_pieces, seed)
-        has_stopped_early = False
-        for epoch in range(self._algo.num_epochs):
-            plan = first_plan if epoch == 0 else self._plan(seed, epoch)
-            has_stopped_early = not all(self._learn(pieces, epoch) for pieces in plan)
-            if has_stopped_early:
-                break
+        first_pieces = [piece for minibatch in first_plan for piece in minibatch.pieces]
+        first_pieces = first_pieces or [IDLE_ROW]
+        try:
+            self._figures.audit = audit()
+            self._objective.begin(self._scorer, self._targets, first_pieces, seed)
+        except FloatingPointError as error:
+            self._trouble = error
+        with self._engine.learning():
+            has_stopped_early = not all(
+                self._learn(minibatch, epoch)
+                for epoch in range(self._algo.num_epochs)
+                for minibatch in (first_plan if epoch == 0 else self._plan(seed, epoch))
+            )
         kl = self._final_kl(first_pieces)
         self._objective.finish()
-        return self._tally.stats(kl, has_stopped_early=has_stopped_early)
+        return self._figures.stats(self._ranks, kl, has_stopped_early=has_stopped_early)
 
-    def _plan(self, seed: int, epoch: int) -> list[list[Rows]]:
-        """Return the minibatches of an epoch, each cut into micro-batches of row numbers."""
+    def _plan(self, seed: int, epoch: int) -> list[Minibatch]:
+        """Return the minibatches of an epoch."""
         generator = np.random.default_rng(derive_seed(seed, "update", epoch))
-        order = generator.permutation(len(self._targets.weights))
-        parts = np.array_split(order, min(self._algo.num_minibatches, len(order)))
-        return [split(part, self._algo.micro_batch_size) for part in parts]
+        order = generator.permutation(len(self._share))
+        return cut(self._share, order, self._algo.num_minibatches, self._algo.micro_batch_size)
 
-    def _learn(self, pieces: list[Rows], epoch: int) -> bool:
+    def _learn(self, minibatch: Minibatch, epoch: int) -> bool:
         """Take one optimizer step; return False, without a step, if the policy has moved too far."""
-        share = float(self._targets.weights[np.concatenate(pieces)].sum())
-        kl = sum(self._accumulate(piece, share, epoch) for piece in pieces)
-        if not self._tally.grad_norms:
-            require_unit_ratios(self._tally.log_ratio_max)
+        kl, trouble = 0.0, self._trouble
+        if trouble is None:
+            try:
+                kl = self._accumulate(minibatch, epoch)
+            except FloatingPointError as error:
+                trouble = error
+        if trouble is not None and self._engine.needs_equal_passes:
+            raise trouble  # the others wait inside a pass and will be told why it never comes
+        kl, num_troubled = self._engine.exchange([kl, float(trouble is not None)])
+        if num_troubled:
+            reasons = self._ranks.gather_text(str(trouble or ""))
+            raise trouble or FloatingPointError(next(reason for reason in reasons if reason))
         if self._objective.kl_stop is not None and kl > self._objective.kl_stop:
             self._engine.discard()
             return False
-        self._tally.grad_norms.append(self._engine.step())
+        self._figures.grad_norms.append(self._engine.step())
         return True
 
-    def _accumulate(self, piece: Rows, share: float, epoch: int) -> float:
-        """Add the gradient of a micro-batch; return its part of the minibatch's mean KL."""
+    def _accumulate(self, minibatch: Minibatch, epoch: int) -> float:
+        """Add our part of the gradient; return our part of the minibatch's mean KL."""
+        share = float(self._all_weights[minibatch.rows].sum())
+        kl = 0.0
+        for piece in minibatch.pieces:
+            kl += self._add_piece(piece, share, epoch)
+        if self._engine.needs_equal_passes:
+            for _ in range(minibatch.num_passes - len(minibatch.pieces)):
+                self._engine.backward(0.0 * self._objective.terms(IDLE_ROW, epoch).loss.sum())
+        if not self._figures.grad_norms:
+            require_unit_ratios(self._figures.log_ratio_max)
+        return kl
+
+    def _add_piece(self, piece: Rows, share: float, epoch: int) -> float:
         weights = self._targets.weights[piece]
         terms = self._objective.terms(piece, epoch)
         loss = (weights * terms.loss).sum()
         require_finite(loss, "loss")
         self._engine.backward(loss / share)
-        if epoch == 0:
-            self._tally.loss += float(loss.detach())
-            self._tally.stale_kl += (
-                0.0 if terms.stale_kl is None else float((weights * terms.stale_kl).sum())
-            )
-        self._count(terms, len(piece))
+        stale_kl = None if terms.stale_kl is None else (weights * terms.stale_kl).sum()
+        self._figures.add(loss, stale_kl, terms, len(piece), is_first_pass=epoch == 0)
         return 0.0 if terms.kl is None else float((weights * terms.kl).sum()) / share
-
-    def _count(self, terms: Terms, num_rows: int) -> None:
-        tally = self._tally
-        tally.rows_seen += num_rows
-        if terms.clip_fraction is not None:
-            tally.clipped += float(terms.clip_fraction.sum())
-        if terms.log_ratios is not None and not tally.grad_norms:
-            tally.log_ratio_max = max(tally.log_ratio_max, float(terms.log_ratios.abs().max()))
 
     @torch.no_grad()
     def _final_kl(self, pieces: list[Rows]) -> float:
-        """Return the mean KL of all rows between the policy before and after the update."""
+        """Return our part of the mean KL of all rows between the policy before and after the update."""
         parts: list[Tensor] = []
         for piece in pieces:
             kl = self._objective.terms(piece, 0).kl

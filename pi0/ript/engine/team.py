@@ -1,0 +1,246 @@
+"""Ranks that torchrun started: how they find each other, meet, and learn that one has died.
+
+Ranks exchange numbers only. What they exchange is gathered, never reduced, so every rank adds up the same
+numbers in the same order. Between meetings they share a key-value store that nobody waits at.
+"""
+
+import time
+from collections.abc import Callable
+from copy import copy
+from datetime import timedelta
+from itertools import zip_longest
+from typing import Self, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from pi0.ript.engine.alone import ALONE, Alone
+from pi0.ript.engine.place import Place
+
+JOIN_S = 60.0
+PAUSE_S = 0.02
+FAREWELL_S = 2.0  # how long the reason of a rank that has ended may take to arrive
+FAILED = 2  # exit status
+_FAILURE = "failure"
+_REJECTED = 2**32  # finished groups are counted below, rejected ones above
+
+Result = TypeVar("Result")
+Number = TypeVar("Number", np.float64, np.uint8)
+
+
+class RankLostError(OSError):
+    """Another rank has ended; one line with what it left as its reason."""
+
+
+class Team:
+    """The ranks of a job; see ``pi0.ript.interfaces.Ranks``. Use it as a context manager.
+
+    Inside the block a rank that fails leaves its reason for rank 0, which alone speaks of it, and every
+    other rank ends without a word. ``connect`` comes before the first meeting.
+
+    Args:
+        place: Where this process is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._root_store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_S)))
+        self._store = PrefixStore("pi0-ript", self._root_store)
+        self._group: dist.ProcessGroup | None = None
+        self._aside: dist.ProcessGroup | None = None
+
+    def connect(self, timeout_s: float) -> None:
+        """Connect the ranks and take a GPU of this host, if there are any.
+
+        Args:
+            timeout_s: Seconds after which a meeting counts as failed.
+        """
+        has_gpu, timeout = torch.cuda.is_available(), timedelta(seconds=timeout_s)
+        if has_gpu:
+            torch.cuda.set_device(self.place.local_rank % torch.cuda.device_count())
+        self.meet(
+            lambda: dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if has_gpu else "gloo",
+                store=PrefixStore("meetings", self._root_store),
+                rank=self.rank,
+                world_size=self.world_size,
+                timeout=timeout,
+            )
+        )
+
+        aside = self.meet(lambda: dist.new_group(backend="gloo", timeout=timeout))
+        assert isinstance(aside, dist.ProcessGroup), "every rank belongs to the group"
+        self._aside = aside
+
+    def aside(self) -> "Team":
+        """Return the same ranks for another thread, whose meetings do not get in the way of ours."""
+        other = copy(self)
+        other._group = self._aside  # noqa: SLF001 - of its own class
+        return other
+
+    @property
+    def rank(self) -> int:
+        """Return which of the processes this is."""
+        return self.place.rank
+
+    @property
+    def world_size(self) -> int:
+        """Return how many processes there are."""
+        return self.place.world_size
+
+    def gather(self, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the rows of every rank in rank order; all ranks meet here."""
+        return self._gather(np.ascontiguousarray(rows, dtype=np.float64))
+
+    def gather_text(self, text: str) -> list[str]:
+        """Return the text of every rank; all ranks meet here."""
+        codes = np.frombuffer(text.encode(), np.uint8).copy()
+        return [bytes(part).decode() for part in self._gather(codes)]
+
+    def require_same(self, what: str, mine: str, remedy: str) -> None:
+        """Refuse to go on unless every rank says the same.
+
+        Raises:
+            ValueError: On rank 0, one line that names a rank that differs.
+            SystemExit: On every other rank, with status 2 and without a word.
+        """
+        all_said = self.gather_text(mine)
+        others = [n for n, said in enumerate(all_said) if said != all_said[0]]
+        if not others:
+            return
+        if self.rank != 0:
+            raise SystemExit(FAILED)
+        expected, found = _first_difference(all_said[0], all_said[others[0]])
+        raise ValueError(
+            f"rank {others[0]} differs from rank 0 in {what}: "
+            f"{found!r} instead of {expected!r}; {remedy}"
+        )
+
+    def sum_in_place(self, tensor: torch.Tensor) -> None:
+        """Add up a tensor over ranks; every rank ends with the same bits."""
+        self.meet(lambda: dist.all_reduce(tensor))
+
+    def tally(self, name: str) -> "StoreTally":
+        """Return the tally of a collection, counted in the store."""
+        return StoreTally(self, name)
+
+    def count(self, name: str, amount: int) -> int:
+        """Add to a number in the store and return it; 0 only reads. Nobody waits.
+
+        Raises:
+            RankLostError: The store is gone or a rank has left a reason for its end.
+        """
+        return self.meet(lambda: self._store.add(name, amount))
+
+    def raise_if_lost(self) -> None:
+        """Raise RankLostError if a rank has left a reason for its end."""
+        if reason := self._failure():
+            raise RankLostError(reason)
+
+    def meet(self, action: Callable[[], Result]) -> Result:
+        """Do something that needs the other ranks.
+
+        Raises:
+            RankLostError: They do not answer; with the reason that one of them left.
+        """
+        try:
+            return action()
+        except RuntimeError as error:
+            deadline = time.monotonic() + FAREWELL_S
+            while not (reason := self._failure()) and time.monotonic() < deadline:
+                time.sleep(PAUSE_S)
+            found = [*str(error).splitlines(), type(error).__name__][0]
+            raise RankLostError(
+                reason or f"another rank has gone without a word: {found}"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            dist.destroy_process_group()
+            return
+        # The process group stays as it is: the others notice when this process has ended.
+        if isinstance(error, SystemExit | KeyboardInterrupt | RankLostError):
+            if self.rank != 0:
+                raise SystemExit(FAILED) from None
+            if reason := self._failure():  # the launcher ends us because of it
+                raise RankLostError(reason) from None
+        else:
+            self._leave(error)
+
+    def _leave(self, error: BaseException) -> None:
+        """Tell rank 0 why this rank ends, and end without a word where that is all there is to say."""
+        if self.rank == 0 or not self._set_failure(f"rank {self.rank}: {_one_line(error)}"):
+            return
+        if isinstance(error, ValueError | OSError):
+            raise SystemExit(FAILED) from None
+
+    def _set_failure(self, reason: str) -> bool:
+        try:
+            self._store.set(_FAILURE, reason)
+        except RuntimeError:
+            return False  # the store has gone with the launcher
+        return True
+
+    def _failure(self) -> str:
+        try:
+            return self._store.get(_FAILURE).decode() if self._store.check([_FAILURE]) else ""
+        except RuntimeError:
+            return ""
+
+    def _gather(self, array: NDArray[Number]) -> list[NDArray[Number]]:
+        """Return the arrays of every rank, which may differ in length."""
+        mine = torch.from_numpy(array)
+        sizes = [int(size) for size in self._all_gather(torch.tensor([len(mine)]))]
+        padded = mine.new_zeros((max(sizes), *mine.shape[1:]))
+        padded[: len(mine)] = mine
+        parts = self._all_gather(padded)
+        return [part[:size].numpy() for part, size in zip(parts, sizes, strict=True)]
+
+    def _all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        self.meet(lambda: dist.all_gather(parts, tensor, group=self._group))
+        return parts
+
+
+class StoreTally:
+    """A tally in the store: one number holds both counts, so that they are always read together."""
+
+    def __init__(self, team: Team, name: str) -> None:
+        self._team = team
+        self._name = f"tally/{name}"
+
+    def add(self, *, is_rejected: bool) -> None:
+        """Count a finished group."""
+        self._team.count(self._name, 1 + _REJECTED * is_rejected)
+
+    def read(self) -> tuple[int, int]:
+        """Return (finished, rejected) groups of all ranks."""
+        rejected, finished = divmod(self._team.count(self._name, 0), _REJECTED)
+        return finished, rejected
+
+    def pause(self) -> None:
+        """Wait a moment; raise RankLostError if a rank has died meanwhile."""
+        self._team.raise_if_lost()
+        time.sleep(PAUSE_S)
+
+
+def join(place: Place) -> Alone | Team:
+    """Return the ranks that torchrun started, or the one that nobody started."""
+    return Team(place) if place.world_size > 1 else ALONE
+
+
+def _first_difference(one: str, other: str) -> tuple[str, str]:
+    """Return the first lines that differ, without their indentation."""
+    lines = zip_longest(one.splitlines(), other.splitlines(), fillvalue="")
+    return next((a.strip(), b.strip()) for a, b in lines if a != b)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,132 @@
+"""One, two and three ranks learn the same from the same rows."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pi0.policy import Pi0Policy
+from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.engine.replicated import ReplicatedEngine
+from pi0.ript.engine.single import SingleEngine
+from pi0.ript.engine.team import Team
+from pi0.ript.interfaces import Ranks
+from pi0.ript.train.batch import idle_batch
+from pi0.ript.train.update import Engine, update
+from pi0.ript.types import Batch, UpdateStats
+from tests.policy_parts import small_policy
+from tests.ranks import run_ranks
+from tests.train.rows import SAMPLING, draw_batch
+
+NUM_ROWS = 11  # groups of 3, 3, 3 and 2 rows
+ALGO = AlgoConfig(num_epochs=1, num_minibatches=2, micro_batch_size=2, warmup_steps=0, kl_stop=None)
+
+
+class Witness:
+    """An engine that keeps the gradient of every step on its way into another one."""
+
+    def __init__(self, engine: Any, parameters: list[torch.nn.Parameter]) -> None:
+        self._engine = engine
+        self._parameters = parameters
+        self.gradients: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def step(self) -> float:
+        self.gradients.append(flat(p.grad for p in self._parameters if p.grad is not None))
+        return self._engine.step()
+
+
+def flat(tensors: Any) -> Tensor:
+    parts = [t.full_tensor() if hasattr(t, "full_tensor") else t for t in tensors]
+    return torch.cat([part.detach().flatten() for part in parts])
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Return how far a gradient is off, relative to its norm."""
+    return float((found - expected).norm() / expected.norm())
+
+
+def part_of(batch: Batch, groups: set[int], policy: Pi0Policy) -> Batch:
+    """Return the rows of some groups, or the idle row of a rank that has none."""
+    rows = np.flatnonzero(np.isin(batch.groups, list(groups)))
+    if not rows.size:
+        return idle_batch(policy.card, SAMPLING.num_steps)
+    return Batch(
+        observations=tuple(batch.observations[row] for row in rows),
+        tasks=tuple(batch.tasks[row] for row in rows),
+        chains=batch.chains[rows],
+        advantages=batch.advantages[rows],
+        weights=batch.weights[rows],
+        is_success=batch.is_success[rows],
+        is_scored=batch.is_scored[rows],
+        groups=batch.groups[rows],
+    )
+
+
+def learn(
+    ranks: Ranks, owners: tuple[set[int], ...], algo: AlgoConfig, num_steps: int = 3
+) -> tuple[list[Tensor], Tensor, list[UpdateStats]]:
+    """Return the gradients of all optimizer steps, the weights after them, and the figures."""
+    policy = small_policy()
+    parameters = policy.trainable_parameters(expert_only=True)
+    single = SingleEngine(parameters, OptimizerConfig(), algo.lr, 0, 1.0)
+    engine: Engine = ReplicatedEngine(single, ranks) if isinstance(ranks, Team) else single
+    witness = Witness(engine, parameters)
+    stats = []
+    for step in range(num_steps):
+        batch = part_of(draw_batch(policy, NUM_ROWS, seed=step), owners[ranks.rank], policy)
+        stats.append(
+            update(
+                policy, witness, batch, FlowSde(algo), algo, SAMPLING, step,
+                has_frozen_prefix=True, ranks=ranks,
+            )
+        )  # fmt: skip
+    return witness.gradients, flat(parameters), stats
+
+
+DEALT = [
+    pytest.param(({0, 2}, {1, 3}), id="two-ranks-unequal-rows"),
+    pytest.param(({0, 3}, {1}, {2}), id="three-ranks"),
+    pytest.param(({0, 1, 2, 3}, set()), id="a-rank-without-groups"),
+    pytest.param((set(), {0, 1}, {2, 3}), id="rank-0-without-groups"),
+]
+
+
+@pytest.mark.parametrize("owners", DEALT)
+def test_ranks_learn_what_one_process_learns(owners: tuple[set[int], ...]):
+    gradients, weights, stats = learn(ALONE, ({0, 1, 2, 3},), ALGO)
+
+    results = run_ranks(len(owners), learn, owners, ALGO)
+
+    assert len(gradients) == 6  # 3 updates of 2 minibatches
+    for found, found_weights, found_stats in results:
+        assert distance(found[0], gradients[0]) < 1e-6
+        # the weights, equal up to rounding by then, have been moved in between
+        assert all(distance(*pair) < 1e-5 for pair in zip(found, gradients, strict=True))
+        torch.testing.assert_close(found_weights, weights, rtol=0, atol=1e-5)
+        assert found_stats == results[0][2], "ranks report different figures"
+        for one, other in zip(stats, found_stats, strict=True):
+            assert other.loss == pytest.approx(one.loss, abs=1e-6)
+            assert other.kl == pytest.approx(one.kl, abs=1e-6)
+            assert other.num_optimizer_steps == one.num_optimizer_steps
+    assert all(torch.equal(result[1], results[0][1]) for result in results)
+
+
+def test_all_ranks_stop_at_the_same_minibatch():
+    algo = replace(ALGO, num_epochs=3, lr=3e-2, kl_stop=1e-3)
+    _, _, stats = learn(ALONE, ({0, 1, 2, 3},), algo, num_steps=1)
+
+    results = run_ranks(2, learn, ({0, 1, 2}, {3}), algo, 1)
+
+    assert stats[0].has_stopped_early
+    assert 0 < stats[0].num_optimizer_steps < 6
+    for _, _, found in results:
+        assert found[0].has_stopped_early
+        assert found[0].num_optimizer_steps == stats[0].num_optimizer_steps

@@ -1,0 +1,97 @@
+"""Ranks together try and accept the groups that one process would."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.interfaces import Ranks
+from pi0.ript.train.collect import GroupCollector, collect
+from pi0.ript.train.collection import Collection
+from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
+from tests.ranks import run_ranks
+
+ALGO = AlgoConfig(rloo_batch_size=2, demo_batch_size=6, max_sampling_attempts=3)
+NUM_STATES = 5
+
+Facts = tuple[int, ...]
+
+
+def outcome(request: EpisodeRequest, uniform: frozenset[int]) -> Outcome:
+    """Let both rollouts of a uniform group fail; of the others the second succeeds."""
+    if request.group == 7:
+        return "crashed"
+    is_lost = request.group in uniform or request.rollout == 0
+    return "failure" if is_lost else "success"
+
+
+def practise(
+    ranks: Ranks, uniform: frozenset[int], slots: int
+) -> tuple[Collection, list[tuple[int, int]], int, dict[str, int]]:
+    """Return the collection, (group, seed) of what this rank ran, states dealt and skips left."""
+    numbers = itertools.count()
+    tried: list[tuple[int, int]] = []
+
+    def next_state() -> InitialState:
+        index = next(numbers)
+        state = np.full(2, float(index % NUM_STATES))
+        return InitialState(
+            suite="libero_goal", task_id=7, index=index, fixture_seed=0, state=state
+        )
+
+    def run(source: Callable[[], EpisodeRequest | None]) -> Iterator[Episode]:
+        under_way: list[EpisodeRequest] = []
+        while True:
+            while len(under_way) < slots and (request := source()) is not None:
+                tried.append((request.group, request.seed))
+                under_way.append(request)
+            if not under_way:
+                return
+            request = under_way.pop(ranks.rank - 1 if under_way[1:] else 0)
+            found = outcome(request, uniform)
+            yield Episode(
+                request=request, task="open", decisions=(), outcome=found, num_steps=request.group
+            )
+
+    mastered = MasteredStates(2, {next_state().key: 2})
+    collector = GroupCollector(
+        next_state, lambda _: 60, ALGO, 42, "rollout", len(uniform), slots,
+        mastered=mastered, ranks=ranks,
+    )  # fmt: skip
+    collection = collect(run, collector, lambda _: None)
+    return collection, tried, next(numbers), mastered.counters()
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize(
+    "uniform",
+    [
+        pytest.param(frozenset(), id="all-accepted"),
+        pytest.param(frozenset({0, 2, 4, 6, 8, 9, 10}), id="one-rank-mostly-rejected"),
+        pytest.param(frozenset(range(30)), id="budget-exhausted"),
+    ],
+)
+def test_the_union_over_ranks_is_what_one_process_practises(
+    world_size: int, uniform: frozenset[int], slots: int
+):
+    expected, tried, num_dealt, skips = practise(ALONE, uniform, slots)
+
+    results = run_ranks(world_size, practise, uniform, slots)
+
+    assert sorted(tried) == sorted(pair for _, some, _, _ in results for pair in some)
+    for rank, (collection, some, dealt, left) in enumerate(results):
+        assert {group % world_size for group, _ in some} <= {rank}, "a group was split or moved"
+        assert figures(collection) == figures(expected)
+        assert (dealt, left) == (num_dealt, skips)
+    accepted = [group.episodes for collection, *_ in results for group in collection.groups]
+    keys = sorted(episode.request.seed for group in accepted for episode in group)
+    assert keys == sorted(e.request.seed for group in expected.groups for e in group.episodes)
+
+
+def figures(collection: Collection) -> dict[str, object]:
+    return {name: getattr(collection, name) for name in collection.__slots__ if name != "groups"}
