@@ -136,9 +136,15 @@ class Progress(Protocol):
     """Shows long work as it happens: rate, time left, success so far."""
 
     def stage(
-        self, name: str, num_episodes: int
+        self, name: str, num_episodes: int, run_left_s: float | None = None
     ) -> AbstractContextManager[Callable[[Episode], None]]:
-        """Open a stage of about ``num_episodes``; call the result with every finished episode."""
+        """Open a stage; call the result with every finished episode.
+
+        Args:
+            name: What is going on, e.g. ``step 3/30 practise``.
+            num_episodes: About how many episodes will come; 0 for work without episodes.
+            run_left_s: Seconds that the whole run still takes from here on; None if not known.
+        """
         ...
 
 

@@ -2,6 +2,9 @@
 
 import io
 import logging
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rich.console import Console
@@ -10,6 +13,7 @@ from pi0.ript.report.console import (
     LineProgress,
     LiveProgress,
     Tally,
+    duration,
     make_progress,
     setup_logging,
 )
@@ -31,12 +35,37 @@ def test_crashed_episode_is_no_failure():
     tally = Tally(4, start=0.0)
     for outcome in ("success", "failure", "crashed"):
         tally.add(make_episode(outcome=outcome))
-    # 1 of the 2 that finished; 3 in 6 s is 0.5/s, so the fourth takes 2 s.
-    assert tally.line(6.0) == "3/4 episodes, 50.0% success, 1 crashed, 0.5 episodes/s, 2 s left"
+    # 1 of the 2 that finished; 3 in 6 s is 0.5/s, so the fourth takes 2 s; 3 * 6 control steps.
+    assert tally.line(6.0) == (
+        "3/4 episodes, 50.0% success, 1 crashed, 0.5 episodes/s, 3 steps/s, 2 s left"
+    )
 
 
 def test_nothing_done_yet_reads_sensibly():
     assert Tally(4, start=0.0).line(0.0) == "0/4 episodes, no result yet"
+
+
+def test_time_left_of_the_run_goes_down_while_a_stage_goes_on():
+    tally = Tally(4, start=10.0, run_left_s=600.0)
+
+    assert tally.line(10.0) == "0/4 episodes, no result yet, run 10 min left"
+    assert tally.line(550.0) == "0/4 episodes, no result yet, run 60 s left"
+    assert tally.line(9999.0).endswith("run 0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (5940, "99 min"),
+        (6000, "1 h 40 min"),
+        (11_100, "3 h 05 min"),
+    ],
+)
+def test_durations_are_as_fine_as_they_are_long(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_plain_progress_logs_begin_now_and_then_and_end(caplog):
@@ -50,8 +79,8 @@ def test_plain_progress_logs_begin_now_and_then_and_end(caplog):
         on_episode(make_episode(outcome="failure"))
     assert [record.message for record in caplog.records] == [
         "step 1 practise: about 2 episodes",
-        "step 1 practise: 2/2 episodes, 50.0% success, 0.065 episodes/s",
-        "step 1 practise: done in 40.0 s: 2/2 episodes, 50.0% success, 0.05 episodes/s",
+        "step 1 practise: 2/2 episodes, 50.0% success, 0.065 episodes/s, 0 steps/s",
+        "step 1 practise: done in 40.0 s: 2/2 episodes, 50.0% success, 0.05 episodes/s, 0 steps/s",
     ]
 
 
@@ -60,6 +89,59 @@ def test_live_progress_takes_more_episodes_than_expected():
     with LiveProgress(console).stage("step 1 practise", 1) as on_episode:
         on_episode(make_episode())
         on_episode(make_episode())
+
+
+def _seen(console):
+    """Everything that was ever written, without the codes that move the cursor and colour."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+
+
+def test_live_display_shows_step_stage_episodes_success_speed_and_time_left():
+    console = Console(file=io.StringIO(), force_terminal=True, width=160)
+    with LiveProgress(console).stage("step 3/30 practise", 4, run_left_s=7200) as on_episode:
+        on_episode(make_episode())
+        on_episode(make_episode(outcome="failure"))
+        time.sleep(0.3)  # it draws ten times a second
+
+    assert re.search(
+        r"step 3/30 practise .* 2/4 episodes, 50\.0% success, \S+ episodes/s, \d+ steps/s, "
+        r"\d+ s left, run 2 h 00 min left",
+        _seen(console),
+    )
+
+
+def test_live_display_shows_practice_and_update_at_the_same_time():
+    console = Console(file=io.StringIO(), force_terminal=True, width=160)
+    progress = LiveProgress(console)
+    with progress.stage("step 4/30 practise", 8), progress.stage("step 3/30 update", 0):
+        time.sleep(0.3)
+
+    last_frame = _seen(console).split("step 4/30 practise")[-1]
+    assert "0/8 episodes" in last_frame
+    assert "step 3/30 update" in last_frame
+
+
+def test_live_display_can_be_opened_from_several_threads():
+    console = Console(file=io.StringIO(), force_terminal=True)
+    progress = LiveProgress(console)
+
+    def work(number):
+        for _ in range(20):
+            with progress.stage(f"stage {number}", 1) as on_episode:
+                on_episode(make_episode())
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+
+
+def test_work_without_episodes_leaves_no_line(caplog):
+    with (
+        caplog.at_level(logging.INFO, logger="pi0"),
+        LineProgress().stage("step 1/3 update", 0),
+        LiveProgress(Console(file=io.StringIO(), force_terminal=True)).stage("update", 0),
+    ):
+        pass
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(("is_terminal", "kind"), [(True, LiveProgress), (False, LineProgress)])

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,8 +35,9 @@ from pi0.ript.train.progression import TARGET_WINDOW, Position, Progression, Sto
 from pi0.ript.train.regression_guard import RegressionError, RegressionGuard
 from pi0.ript.train.rollback import roll_back
 from pi0.ript.train.stopping import raise_if_stopped
+from pi0.ript.train.time_left import seconds_left
 from pi0.ript.train.update import Engine, update
-from pi0.ript.types import InitialState, UpdateStats
+from pi0.ript.types import Episode, InitialState, UpdateStats
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Trainer:
         after = replace(self._progression)
         after.add(practised.collection)
         self._is_learning = True
-        with watch.measure("update"):
+        with watch.measure("update"), self._stage(step, "update", 0):
             acted_with = self._practice.go_on(None if self._is_end(after) else step + 1)
             stats = self._update(step, practised.collection, acted_with)
         self._progression = after
@@ -251,7 +252,7 @@ class Trainer:
         )  # fmt: skip
         sampling = self._sampling(step)
         wanted = algo.demo_batch_size * algo.rloo_batch_size
-        with self._parts.progress.stage(f"step {step} practise", wanted) as show:
+        with self._stage(step, "practise", wanted) as show:
             folder = self._config.video.folder(self._parts.run_dir) / f"practice_{step}"
             film = Film(self._parts.practice_films, folder, show)
             runner = self._parts.runner
@@ -259,6 +260,18 @@ class Trainer:
                 lambda source: runner.run(source, sampling, policy=policy), collector, film
             )
             return collection, runner.stats
+
+    def _stage(
+        self, step: int, name: str, num_episodes: int
+    ) -> AbstractContextManager[Callable[[Episode], None]]:
+        num_steps = self._config.training.num_train_steps
+        left = seconds_left(
+            self.stopwatch.seconds,
+            step=self.step,
+            num_steps=num_steps,
+            evaluates_every=self._config.evaluation.every,
+        )
+        return self._parts.progress.stage(f"step {step}/{num_steps} {name}", num_episodes, left)
 
     def _sampling(self, step: int) -> Sampling:
         return self._config.algo.sampling(step, self._config.policy.denoise_steps)
