@@ -1,0 +1,57 @@
+"""The table of base and trained policy: its rows, its place in the document."""
+
+import pytest
+
+from benchmarks import generalisation
+from benchmarks.generalisation import BEGIN, END, TASKS, VARIANTS, policy_folder, publish, table
+
+
+def _row(name):
+    rates = {"n": 50, "rate": 0.5, "low": 0.366, "high": 0.634}
+    change = {
+        "difference": 0.1, "low": -0.02, "high": 0.2, "num_gained": 8, "num_lost": 3, "p_value": 0.227,
+    }  # fmt: skip
+    return {"name": name, "other": rates, "this": rates | {"rate": 0.6}, "change": change}
+
+
+@pytest.fixture
+def results():
+    rows = [_row(f"{suite}{kind}/{n} do\u2019s") for kind in VARIANTS for suite, n in TASKS]
+    settings = {"seed": 42, "denoise_steps": 4, "versions": {"mujoco": "3", "torch": "2"}}
+    return {"settings": settings, "comparison": {"rows": [*rows, _row("all")]}}
+
+
+def test_variants_of_a_task_stand_together(results):
+    header, _, *rows = table(results)
+
+    assert len(rows) == 20
+    assert [row.split("`")[1] for row in rows[:3]] == [
+        "libero_goal/7", "libero_goal_lan/7", "libero_goal_object/7",
+    ]  # fmt: skip
+    assert rows[0] == (
+        "| `libero_goal/7` | do's | 50 % [37, 63] | 60 % [37, 63] | +10 [-2, +20] | 8 / 3 | 0.23 | 50 |"
+    )
+    assert header.count("|") == rows[0].count("|")
+
+
+def test_publishing_again_replaces_the_table_only(results, tmp_path, monkeypatch):
+    document = tmp_path / "results.md"
+    document.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
+    monkeypatch.setattr(generalisation, "DOCUMENT", document)
+
+    publish(results, "python x.py")
+    once = document.read_text()
+    publish(results, "python x.py")
+
+    assert document.read_text() == once
+    assert once.startswith(f"before\n{BEGIN}Measured by `python x.py`")
+    assert once.endswith(f"{END}\nafter\n")
+    assert "old" not in once
+
+
+def test_a_run_directory_means_its_newest_policy(tmp_path):
+    policy = tmp_path / "checkpoints/last/pretrained_model"
+    policy.mkdir(parents=True)
+
+    assert policy_folder(str(tmp_path)) == str(policy)
+    assert policy_folder("builtin") == "builtin"
