@@ -240,13 +240,12 @@ class ProcessPool(SlotLedger):
     def _replace_hung(self, worker: WorkerProcess) -> list[Reply]:
         reason = f"process {worker.pid} gave no answer for {worker.limit_s:.3g} s"
         self._limits.learn_hang()
-        return self._replace(worker, "hung", reason, worker.silent_s)
+        return self._replace(worker, "hung", reason)
 
-    def _replace(
-        self, worker: WorkerProcess, fault: Fault, reason: str, missing_s: float = 0.0
-    ) -> list[Reply]:
+    def _replace(self, worker: WorkerProcess, fault: Fault, reason: str) -> list[Reply]:
         """Put another process in a worker's place; answer the oldest command with the fault."""
         number = worker.number
+        missing_s = (worker.missing_s or 0.0) + worker.silent_s
         slots = [place * self.num_workers + number for place in worker.busy]
         worker.kill()
         if fault == "died":

@@ -4,9 +4,10 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pi0.ript.faults.compare import Comparison, compare_runs, read_steps
 from pi0.ript.faults.inject import inject
@@ -39,8 +40,8 @@ class SoakResult:
         unexpected_exits: Ends of the trainer that nobody caused.
         rss_growth: Growth of the trainer's resident memory after warm-up, under fire.
         workers_rss_growth: Growth of all workers together after warm-up, in peace.
-        throughput_ratio: Control steps per second of worker time outside restarts, divided by the
-            same of the undisturbed run.
+        throughput_ratio: Pace of the collections without a restart or a scene build over that of the
+            same collections of the undisturbed run, which execute the same control steps.
     """
 
     kills: int
@@ -56,7 +57,7 @@ class SoakResult:
     unexpected_exits: int
     rss_growth: float | None
     workers_rss_growth: float | None
-    throughput_ratio: float
+    throughput_ratio: float | None
 
     @property
     def is_unharmed(self) -> bool:
@@ -69,7 +70,8 @@ class SoakResult:
     def to_json(self) -> str:
         """Return all figures as one flat JSON object."""
         figures = asdict(self)
-        return json.dumps({**figures, **figures.pop("comparison")}, indent=1) + "\n"
+        comparison = figures.pop("comparison")
+        return json.dumps({**figures, **comparison}, indent=1) + "\n"
 
 
 def soak(
@@ -103,7 +105,6 @@ def soak(
         status = peaceful.wait()
     if status != 0 or peaceful.run_dir is None:
         raise OSError(f"the undisturbed run ended with status {status}; see {peaceful.output_dir}")
-    pace = [_pace(run, steps) for run in (disturbed.run_dir, peaceful.run_dir)]
     return SoakResult(
         kills=done["kill"],
         stops=done["stop"],
@@ -118,7 +119,7 @@ def soak(
         unexpected_exits=unexpected,
         rss_growth=disturbed.trainer_growth,
         workers_rss_growth=peaceful.workers_growth,
-        throughput_ratio=pace[0] / pace[1],
+        throughput_ratio=_throughput_ratio(disturbed.run_dir, peaceful.run_dir, steps),
     )
 
 
@@ -186,12 +187,19 @@ def _restarts(run_dir: Path, steps: int) -> int:
     return sum(line["rollout/restarts"] for line in read_steps(run_dir, METRICS_NAME, steps))
 
 
-def _pace(run_dir: Path, steps: int) -> float:
-    """Return control steps per second of worker time in which workers were there and had scenes."""
-    lines = read_steps(run_dir, METRICS_NAME, steps)
-    workers = max(sum(name.startswith("speed/worker_") for name in line) for line in lines)
-    executed = sum(line["speed/env_steps_per_s"] * line["time/collect_s"] for line in lines)
+def _throughput_ratio(disturbed: Path, undisturbed: Path, steps: int) -> float | None:
+    """Compare the pace of the collections in which neither run replaced a worker or built a scene."""
+    ours, theirs = (
+        {line["step"]: line for line in read_steps(folder, METRICS_NAME, steps)}
+        for folder in (disturbed, undisturbed)
+    )
+    clean = [step for step in ours if _is_clean(ours[step]) and _is_clean(theirs[step])]
+    if not clean:
+        return None
+    spent = [sum(lines[step]["time/collect_s"] for step in clean) for lines in (ours, theirs)]
+    return spent[1] / spent[0]
+
+
+def _is_clean(line: Mapping[str, Any]) -> bool:
     absent = ("time/worker_restart_s", "time/worker_build_s")
-    absent_s = sum(line[name] for line in lines for name in absent if name in line)
-    present_s = workers * sum(line["time/collect_s"] for line in lines) - absent_s
-    return executed / max(present_s, 1e-9)
+    return not line["rollout/restarts"] and not any(name in line for name in absent)
