@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.libero, pytest.mark.slow]
 ROOT = Path(__file__).parent
 SCRIPT = ROOT / "pi0/ript/scripts/train_ript_pi0.py"
 CONFIGS = ROOT / "pi0/ript/config"
-MACHINE_DEPENDENT = ("time/", "speed/")
+MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
 SHORT = ["--task.max_episode_length=70", "--evaluation.rollouts_per_task=2",
          "--algo.demo_batch_size=1", "--training.num_train_steps=1"]  # fmt: skip
 

@@ -41,6 +41,7 @@ from pi0.ript.report.video import FilmWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.checkpoint import load_training_state
 from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.overlap import OneAhead
 from pi0.ript.train.practice import Collect, InTurn, Order, Practice
 from pi0.ript.train.progression import Progression, Stopwatch
@@ -217,6 +218,11 @@ def build_trainer(
         objective=objective,
         mastered=mastered,
         guard=guard,
+        memory=MemoryWatch(
+            config.training.memory_limit_gb,
+            worker_pids=lambda: runner.worker_pids,
+            drop_scenes=runner.drop_scenes,
+        ),
         states=states,
         practice=build_practice(config, policy, Order(states, mastered), acting),
         tasks=tasks,

@@ -110,7 +110,7 @@ class ToyRunner(EnvRunner):
         return ToyPool()
 
 
-def create_toy_runner(config, policy):
+def create_toy_runner(config, policy, *_ranks):
     return ToyRunner(policy, config=config)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.checks import require as _require
+from pi0.ript.config.optimizer import OptimizerConfig
 from pi0.ript.config.policy_overrides import PolicyOverrides
 from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.config.safety import RegressionGuardConfig
@@ -194,32 +195,6 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW beyond its learning rate (``algo.lr``).
-
-    Attributes:
-        weight_decay: Decoupled weight decay.
-        beta1: Decay of the running mean of gradients.
-        beta2: Decay of the running mean of squared gradients.
-    """
-
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.95
-
-    def __post_init__(self) -> None:
-        _require(
-            self.weight_decay >= 0,
-            f"training.optimizer.weight_decay must be >= 0, got {self.weight_decay}",
-        )
-        for name in ("beta1", "beta2"):
-            _require(
-                0 <= getattr(self, name) < 1,
-                f"training.optimizer.{name} must be in [0, 1), got {getattr(self, name)}",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How long, from which seed, and what is kept.
 
@@ -231,6 +206,8 @@ class TrainingConfig:
         target_success: Stop once the mean practice success of the last three steps reaches this; null never.
         overlap: Practise the next step while an update is computed, with weights that are one update older;
             needs ``algo.objective`` flow_sde, which makes up for it, and simulators in processes of their own.
+        memory_limit_gb: Memory, in GB, that trainer and simulators on its machine may take together; near it
+            cached scenes are dropped, then the run ends with a checkpoint. ``auto`` is what the machine has.
         regression_guard: What to do when practice makes the policy worse.
         optimizer: AdamW settings.
     """
@@ -241,6 +218,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     target_success: float | None = None
     overlap: bool = False
+    memory_limit_gb: float | Auto = "auto"
     regression_guard: RegressionGuardConfig = field(default_factory=RegressionGuardConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
@@ -249,6 +227,10 @@ class TrainingConfig:
             _require(
                 getattr(self, name) >= 1, f"training.{name} must be >= 1, got {getattr(self, name)}"
             )
+        _require(
+            self.memory_limit_gb == "auto" or self.memory_limit_gb > 0,
+            f"training.memory_limit_gb must be > 0 or auto, got {self.memory_limit_gb}",
+        )
         _require(
             self.target_success is None or 0 < self.target_success <= 1,
             f"training.target_success must be in (0, 1] or null, got {self.target_success}",

@@ -91,6 +91,13 @@ class SceneHost:
         """Let go of the slot's scene, which may be dropped from here on."""
         self._key_of_slot.pop(slot, None)
 
+    def drop_scenes(self) -> None:
+        """Free every scene that no slot holds."""
+        for key in self._scenes.keys() - set(self._key_of_slot.values()):
+            self._scenes.pop(key).close()
+        forget_assets()
+        trim()
+
     def close(self) -> None:
         """Free all scenes; safe to call twice."""
         while self._scenes:

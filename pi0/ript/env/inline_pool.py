@@ -90,6 +90,10 @@ class InlinePool(SlotLedger):
         self._ledger(slot).release(slot)
         self._host.release(slot)
 
+    def drop_scenes(self) -> None:
+        """Free the scenes that no slot holds."""
+        self._host.drop_scenes()
+
     def wait_until_ready(self) -> None:
         """Return at once: the libraries were loaded, and rendering tried, by the constructor."""
 

@@ -96,6 +96,14 @@ class SlotLedger:
         """Return whether the scenes held by other slots leave room for this one."""
         return self._ledger(slot).fits(slot, scene)
 
+    @property
+    def local_pids(self) -> tuple[int, ...]:
+        """Return the simulator processes on this machine; none where slots live in this one."""
+        return ()
+
+    def drop_scenes(self) -> None:
+        """Free scenes that no slot holds, where memory is short; pools that keep none do nothing."""
+
     def close(self) -> None:
         """End every simulator and forget what is under way; safe to call twice."""
         self._is_closed = True

@@ -80,6 +80,7 @@ class ProcessPool(SlotLedger):
         self._settings = (max_scenes, num_steps_wait)
         self._egl_device = egl_device
         self._unheard: list[Reply] = []
+        self._has_dropped = False
         self._bereaved: set[int] = set()  # slots whose simulation went down with a worker
         self._workers = [self._start(number) for number in range(num_workers)]
 
@@ -93,7 +94,9 @@ class ProcessPool(SlotLedger):
         s = initial_state
         check_initial_state(s)
         work: dict[Work, int] = {"restore": 1}
-        if (s.suite, s.task_id) not in self._ledger(slot).loaded:
+        ledger, scene = self._ledger(slot), (s.suite, s.task_id)
+        # A reply sent before scenes were dropped still lists them.
+        if scene not in ledger.loaded or (self._has_dropped and scene not in ledger.held):
             work["build"] = 1
         self._begin_restore(slot, s)
         self._bereaved.discard(slot)
@@ -144,6 +147,17 @@ class ProcessPool(SlotLedger):
         """Say that the slot's episode is over, so that its scene may make room for another."""
         self._ledger(slot).release(slot)
         self._workers[self.worker_of(slot)].release(slot // self.num_workers)
+
+    @property
+    def local_pids(self) -> tuple[int, ...]:
+        """Return the process ids of the workers."""
+        return self.pids
+
+    def drop_scenes(self) -> None:
+        """Let every worker free the scenes that no slot holds."""
+        self._has_dropped = True
+        for worker in self._workers:
+            worker.drop_scenes()
 
     def wait_until_ready(self) -> None:
         """Block until every worker has loaded its libraries.

@@ -210,6 +210,16 @@ class EnvRunner(ABC):
         self._pool = self._pool or self._make_pool()
         self._pool.wait_until_ready()
 
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """Return the simulator processes on this machine."""
+        return () if self._pool is None else self._pool.local_pids
+
+    def drop_scenes(self) -> None:
+        """Free the scenes that no episode is in."""
+        if self._pool is not None:
+            self._pool.drop_scenes()
+
     def close(self) -> None:
         """End the runner's own simulators; safe to call twice."""
         if self._pool is not None:

@@ -48,6 +48,9 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
             if command[0] == "release":
                 host.release(command[1])
                 continue
+            if command[0] == "drop":
+                host.drop_scenes()
+                continue
             position, reply = _run(host, command)
             _write_images(memory, spec, position, reply)
             channel.send(("reply", *pack_reply(reply, host.loaded)))

@@ -154,6 +154,11 @@ class WorkerProcess:
         with contextlib.suppress(ConnectionError, TimeoutError):  # one that is gone holds nothing
             self.channel.send(("release", place), STOP_PATIENCE_S)
 
+    def drop_scenes(self) -> None:
+        """Let the worker free the scenes that no slot holds; there is no reply."""
+        with contextlib.suppress(ConnectionError, TimeoutError):  # one that is gone holds nothing
+            self.channel.send(("drop",), STOP_PATIENCE_S)
+
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the worker has imported; waits until it has started.
 

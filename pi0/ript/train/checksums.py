@@ -48,10 +48,10 @@ def flush(path: Path) -> None:
 
 
 def _read_sums(path: Path) -> dict[str, str]:
-    lines = path.read_text("ascii").removesuffix("\n").split("\n")
+    *lines, rest = path.read_text("ascii").split("\n")
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if "" in sums or len(sums) != len(lines):
-        raise ValueError(f"{path} lists no file, or one twice")
+    if rest or not sums or "" in sums or len(sums) != len(lines):
+        raise ValueError(f"{path} is cut off, lists nothing or a file twice")
     return sums
 
 

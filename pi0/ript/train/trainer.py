@@ -29,6 +29,7 @@ from pi0.ript.train.collection import Collection
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.inspection import inspectable
+from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.metrics import collection_metrics, update_metrics
 from pi0.ript.train.practice import Collect, Practice, Practised
 from pi0.ript.train.progression import TARGET_WINDOW, Position, Progression, Stopwatch
@@ -53,6 +54,7 @@ class TrainerParts:
     objective: Objective
     mastered: MasteredStates
     guard: RegressionGuard
+    memory: MemoryWatch
     states: InitialStateSampler
     practice: Callable[[Collect], Practice]
     tasks: tuple[tuple[str, int], ...]
@@ -109,6 +111,7 @@ class Trainer:
         with closing(self._practice):
             while not self.is_finished:
                 raise_if_stopped()
+                self._parts.memory.look()
                 between_steps()
                 self._train_step(self.step + 1)
 
@@ -201,7 +204,9 @@ class Trainer:
             FilmWriter.within(config.video) as writer,
         ):
             film = Film(
-                writer, config.video.folder(self._parts.run_dir) / f"step_{self.step}", show
+                writer,
+                config.video.folder(self._parts.run_dir) / f"step_{self.step}",
+                self._watched(show),
             )
             return evaluate(
                 lambda source: self._parts.runner.run(source, sampling),
@@ -254,7 +259,7 @@ class Trainer:
         wanted = algo.demo_batch_size * algo.rloo_batch_size
         with self._stage(step, "practise", wanted) as show:
             folder = self._config.video.folder(self._parts.run_dir) / f"practice_{step}"
-            film = Film(self._parts.practice_films, folder, show)
+            film = Film(self._parts.practice_films, folder, self._watched(show))
             runner = self._parts.runner
             collection = collect(
                 lambda source: runner.run(source, sampling, policy=policy), collector, film
@@ -272,6 +277,13 @@ class Trainer:
             evaluates_every=self._config.evaluation.every,
         )
         return self._parts.progress.stage(f"step {step}/{num_steps} {name}", num_episodes, left)
+
+    def _watched(self, then: Callable[[Episode], None]) -> Callable[[Episode], None]:
+        def on_episode(episode: Episode) -> None:
+            self._parts.memory.look()
+            then(episode)
+
+        return on_episode
 
     def _sampling(self, step: int) -> Sampling:
         return self._config.algo.sampling(step, self._config.policy.denoise_steps)
@@ -360,6 +372,7 @@ class Trainer:
             **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
             "time/practice_s": practised.seconds,
             **practised.stats.metrics(practised.seconds),
+            **self._parts.memory.metrics(),
         }
         if self._parts.episode_log:
             self._parts.episode_log.log(self._progression.step, practised.collection.rows)

@@ -1,0 +1,33 @@
+"""Scenes that were dropped for want of memory come back as they were."""
+
+import numpy as np
+import pytest
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.inline_pool import InlinePool
+from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.suites import make_initial_state
+
+pytestmark = pytest.mark.libero
+
+SPEC = ObservationSpec(cameras=("agentview",), height=32, width=32)
+STATE = make_initial_state("libero_goal", 7, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
+def test_a_dropped_scene_is_built_again_and_looks_the_same(kind):
+    with kind(SPEC, num_slots=1, max_scenes=2) as pool:
+        pool.restore(0, STATE)
+        [before] = pool.wait()
+        pool.drop_scenes()  # the slot holds the scene, which stays
+        pool.execute(0, np.zeros((1, 7), np.float32))
+        [held] = pool.wait()
+        pool.release(0)
+        pool.drop_scenes()
+        pool.restore(0, STATE)
+        [after] = pool.wait()
+
+    assert not held.error
+    assert after.counts["scene_builds"] == 1
+    np.testing.assert_array_equal(before.observation.images, after.observation.images)
+    np.testing.assert_array_equal(before.observation.proprio, after.observation.proprio)
