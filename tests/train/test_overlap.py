@@ -68,8 +68,12 @@ def run(config: TrainConfig, run_dir: Path) -> Pi0Policy:
     policy = small_policy()
     with toy_trainer(config, policy, run_dir) as (trainer, _):
         trainer.save_beginning()
-        trainer.train()
+        trainer.train(nothing_between_steps)
     return policy
+
+
+def nothing_between_steps() -> None:
+    """Go on with the next step."""
 
 
 def metrics(run_dir: Path) -> list[dict[str, float]]:
@@ -165,12 +169,23 @@ class TestSameNumbers:
 
         with toy_trainer(CONFIG, small_policy(), tmp_path, resumes=True) as (trainer, _):
             assert trainer.step == last_step
-            trainer.train()
+            trainer.train(nothing_between_steps)
 
         assert metrics(tmp_path) == metrics(run_dir)
         for file in ("pretrained_model/model", "training_state/optimizer", "training_state/acting"):
             mine, theirs = (tensors(folder, NUM_STEPS, file) for folder in (tmp_path, run_dir))
             assert are_equal(mine, theirs), file
+
+    def test_an_evaluation_between_steps_waits_for_the_simulators_and_changes_nothing(
+        self, run_dir: Path, tmp_path: Path
+    ):
+        config = replace(CONFIG, evaluation=EvaluationConfig(rollouts_per_task=2))
+        counts: list[int] = []
+        with toy_trainer(config, small_policy(), tmp_path) as (trainer, _):
+            trainer.train(lambda: counts.append(len(trainer.evaluate())))
+
+        assert counts == [2] * NUM_STEPS
+        assert metrics(tmp_path) == metrics(run_dir)
 
     def test_a_run_that_is_prolonged_ends_like_one_that_was_long_from_the_start(
         self, run_dir: Path, tmp_path: Path
@@ -178,7 +193,7 @@ class TestSameNumbers:
         run(changed(CONFIG, num_train_steps=2), tmp_path)
 
         with toy_trainer(CONFIG, small_policy(), tmp_path, resumes=True) as (trainer, _):
-            trainer.train()
+            trainer.train(nothing_between_steps)
 
         assert metrics(tmp_path) == metrics(run_dir)
         assert are_equal(weights(tmp_path, NUM_STEPS), weights(run_dir, NUM_STEPS))
@@ -208,7 +223,7 @@ class TestTwoThingsAtOnce:
         commands: list[int] = []
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
             monkeypatch.setattr(trainer_module, "update", _waiting_for_simulators(pool, commands))
-            trainer.train()
+            trainer.train(nothing_between_steps)
 
         # one number per update; each waited for simulators to go on, but the last: nothing is ahead of it
         assert len(commands) == NUM_STEPS
@@ -221,7 +236,7 @@ class TestTwoThingsAtOnce:
         monkeypatch.setattr(trainer_module, "update", _Killer(after=1))
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
             with pytest.raises(KeyboardInterrupt):
-                trainer.train()
+                trainer.train(nothing_between_steps)
 
             count = pool.num_commands
             time.sleep(0.2)
@@ -233,7 +248,7 @@ class TestTwoThingsAtOnce:
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
             monkeypatch.setattr(trainer_module, "update", _breaking(pool))
             with pytest.raises(RuntimeError, match="the simulators are gone"):
-                trainer.train()
+                trainer.train(nothing_between_steps)
 
             assert 1 <= trainer.step < NUM_STEPS
 

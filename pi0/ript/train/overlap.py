@@ -10,7 +10,7 @@ weights only: what is collected does not depend on how fast the learner is.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from threading import Event
@@ -73,6 +73,11 @@ class OneAhead:
         if step is not None:
             self._begin(step)
         return self._acted if self._is_stale else None
+
+    def rest(self) -> None:
+        """Wait for the collection under way; if it failed, ``take`` says so."""
+        if self._under_way is not None:
+            wait([self._under_way])
 
     @property
     def place(self) -> Place:

@@ -78,6 +78,10 @@ class Practice(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Wait until the simulators are idle; what they collected is kept for ``take``."""
+        ...
+
     @property
     def place(self) -> Place:
         """Return where the collection of the step turned to begins."""
@@ -110,6 +114,9 @@ class InTurn:
 
     def go_on(self, step: int | None) -> None:
         """Wait for the weights of the update."""
+
+    def rest(self) -> None:
+        """Nothing is under way between steps."""
 
     @property
     def place(self) -> Place:

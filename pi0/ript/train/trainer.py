@@ -198,6 +198,7 @@ class Trainer:
             num_steps=config.policy.denoise_steps, guidance=config.algo.cfg.evaluation_guidance
         )
         name = f"evaluate after step {self.step}"
+        self._practice.rest()
         with (
             self.stopwatch.measure("evaluate"),
             self._parts.progress.stage(name, len(requests)) as show,

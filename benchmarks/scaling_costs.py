@@ -1,0 +1,191 @@
+"""What the parts of a rollout take on this machine: the inputs of ``rollout_model.py``.
+
+Simulators are measured without the policy (random actions), the policy without simulators, and two workers
+side by side for what busy cores take from each other.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.job import BATCH_SIZE, INSTRUCTION, SAMPLING, FirstCameraPolicy, Job
+from benchmarks.rollout_model import Costs
+from pi0.records import Chunk, Observation, ObservationSpec, Sampling
+from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.rollout import rollout
+from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.suites import make_initial_state
+from pi0.ript.interfaces import EnvPool, Policy, Reply
+from pi0.ript.seeding import derive_seed
+from pi0.ript.types import Episode, EpisodeRequest
+
+CHUNK = 10
+NUM_STATES = 2
+POLICY_CALLS = 60
+
+
+@dataclass(slots=True, kw_only=True)
+class CommandTimes(RolloutStats):
+    """Keeps what every command took.
+
+    Attributes:
+        restores: Seconds of every restore.
+        executions: (control steps, physics seconds, rendering seconds) of every chunk.
+        looks: The last look of every slot.
+    """
+
+    restores: list[float] = field(default_factory=list[float])
+    executions: list[tuple[int, float, float]] = field(
+        default_factory=list[tuple[int, float, float]]
+    )
+    looks: dict[int, Observation] = field(default_factory=dict[int, Observation])
+
+    def add_reply(self, reply: Reply, worker: int) -> None:
+        """Take a reply."""
+        RolloutStats.add_reply(self, reply, worker)
+        timings = reply.timings
+        if reply.observation is not None:
+            self.looks[reply.slot] = reply.observation
+        if reply.num_steps:
+            physics, render = timings["physics_s"], timings.get("render_s", 0.0)
+            self.executions.append((reply.num_steps, physics, render))
+        else:
+            self.restores.append(sum(timings.values()))
+
+
+class RandomPolicy:
+    """Answers at once with small random actions."""
+
+    def __init__(self, spec: ObservationSpec) -> None:
+        """Look at what ``spec`` says."""
+        self.spec = spec
+
+    def act(
+        self,
+        observations: Sequence[Observation],
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> list[Chunk]:
+        """Answer every row from its seed."""
+        return [_random_chunk(seed) for seed in seeds]
+
+
+def _random_chunk(seed: int) -> Chunk:
+    noise = np.random.default_rng(seed).normal(0.0, 0.3, (CHUNK, 7))
+    actions = np.clip(noise, -1.0, 1.0).astype(np.float32)
+    return Chunk(actions=actions, chain=actions[None], is_stochastic=True)
+
+
+def requests(job: Job, num_episodes: int) -> list[EpisodeRequest]:
+    """Return episodes from a few initial states, so that settling them can be left to a warm-up."""
+    return [
+        EpisodeRequest(
+            initial_state=make_initial_state(job.suite, job.task_id, n % NUM_STATES, 0),
+            seed=derive_seed("scaling", n),
+            max_steps=job.max_steps,
+            rollout=n,
+        )
+        for n in range(num_episodes)
+    ]
+
+
+def run_episodes(
+    pool: EnvPool, policy: Policy, todo: Sequence[EpisodeRequest]
+) -> tuple[list[Episode], CommandTimes, float]:
+    """Run episodes and return them, what their commands took, and the wall seconds."""
+    waiting, stats, started = iter(todo), CommandTimes(), time.perf_counter()
+    episodes = list(
+        rollout(
+            pool,
+            policy,
+            lambda: next(waiting, None),
+            sampling=SAMPLING,
+            batch_size=BATCH_SIZE,
+            max_attempts=1,
+            stats=stats,
+        )
+    )
+    assert all(e.outcome != "crashed" for e in episodes), "a simulator crashed"
+    return episodes, stats, time.perf_counter() - started
+
+
+def warm_up(pool: EnvPool, job: Job) -> None:
+    """Build the scene in every worker and settle every initial state there."""
+    policy = RandomPolicy(job.spec)
+    short = [
+        EpisodeRequest(initial_state=r.initial_state, seed=r.seed, max_steps=CHUNK, rollout=n)
+        for n, r in enumerate(requests(job, NUM_STATES * max(pool.num_slots, 2 * pool.num_workers)))
+    ]
+    run_episodes(pool, policy, short)
+
+
+def measure_costs(job: Job, policy: FirstCameraPolicy, num_episodes: int) -> Costs:
+    """Measure every cost; takes about half a minute."""
+    alone, scheduler_s = _simulators(job, 1, num_episodes)
+    both, _ = _simulators(job, 2, 2 * num_episodes)
+    inference = _inference(policy, alone.looks[0])
+    step_s, render_s = _step(alone), _render(alone)
+    command_s = scheduler_s["waiting_s"]
+    busy = CHUNK * _step(both) + _render(both)
+    return Costs(
+        step_s=step_s,
+        render_s=render_s,
+        restore_s=statistics.mean(alone.restores),
+        command_s=command_s,
+        inference_s=statistics.mean(inference),
+        reply_s=scheduler_s["reply_s"],
+        look_bytes=_look_bytes(job.spec),
+        slowdown=max(0.0, 1.0 - (CHUNK * step_s + render_s) / busy),
+        spread=_spread(alone),
+    )
+
+
+def _simulators(
+    job: Job, num_workers: int, num_episodes: int
+) -> tuple[CommandTimes, dict[str, float]]:
+    """Run random episodes on one slot per worker; return times of commands and of what is around them."""
+    with ProcessPool(job.spec, num_workers, num_workers, max_scenes=1) as pool:
+        warm_up(pool, job)
+        cpu = time.thread_time()
+        _, stats, wall_s = run_episodes(pool, RandomPolicy(job.spec), requests(job, num_episodes))
+        cpu = time.thread_time() - cpu
+    num_commands = len(stats.executions) + len(stats.restores)
+    around = num_workers * wall_s - sum(stats.worker_seconds.values())
+    reply_s = cpu / num_commands
+    return stats, {"reply_s": reply_s, "waiting_s": max(0.0, around / num_commands - reply_s)}
+
+
+def _inference(policy: FirstCameraPolicy, look: Observation) -> list[float]:
+    """Return the seconds of full policy calls."""
+    samples: list[float] = []
+    for call in range(POLICY_CALLS + 5):
+        started = time.perf_counter()
+        seeds = [derive_seed("call", call, row) for row in range(BATCH_SIZE)]
+        policy.act([look] * BATCH_SIZE, [INSTRUCTION] * BATCH_SIZE, seeds, SAMPLING)
+        samples.append(time.perf_counter() - started)
+    return samples[5:]
+
+
+def _step(times: CommandTimes) -> float:
+    return sum(physics for _, physics, _ in times.executions) / sum(
+        steps for steps, _, _ in times.executions
+    )
+
+
+def _render(times: CommandTimes) -> float:
+    drawn = [render for _, _, render in times.executions if render > 0]
+    return statistics.mean(drawn)
+
+
+def _spread(times: CommandTimes) -> float:
+    """Return the relative standard deviation of whole chunks with a look."""
+    whole = [physics + render for _, physics, render in times.executions if render > 0]
+    return statistics.stdev(whole) / statistics.mean(whole)
+
+
+def _look_bytes(spec: ObservationSpec) -> int:
+    return len(spec.cameras) * spec.height * spec.width * 3 + 9 * 8

@@ -1,0 +1,113 @@
+"""The figures of ``scaling.py`` as a picture and as a section of docs/scaling.md."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmarks.job import ROOT
+from benchmarks.measure import describe_machine
+from pi0.ript.atomic import write_atomically
+
+DOCUMENT = ROOT / "docs" / "scaling.md"
+PICTURE = ROOT / "docs" / "images" / "scaling.png"
+BEGIN, END = "<!-- scaling: begin -->", "<!-- scaling: end -->"
+SHOWN_HOSTS = (1, 4, 16, 64)
+SHOWN_SLOTS = (32, 512, 4096)
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Draw what was measured beside what was predicted, and the predictions for many hosts."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    for number, ((pool, workers), rows) in enumerate(_by(found["validation"], "pool", "workers")):
+        slots = [row["slots"] for row in rows]
+        colour, name = f"C{number}", f"{pool}, {workers} worker{'s' if workers > 1 else ''}"
+        left.plot(slots, [row["predicted"] for row in rows], "-", color=colour, label=name)
+        left.plot(slots, [row["measured"] for row in rows], "o", color=colour)
+    left.set(
+        xlabel="slots", ylabel="episodes per minute", title="here: lines predicted, dots measured"
+    )
+    left.set_ylim(bottom=0)
+    shown = [row for row in found["fleet"] if row["hosts"] in SHOWN_HOSTS and row["gpus"] in (1, 8)]
+    for (hosts, gpus), rows in _by(shown, "hosts", "gpus"):
+        style = "-" if gpus == 8 else "--"
+        rates = [row["episodes_per_minute"] for row in rows]
+        colour = f"C{SHOWN_HOSTS.index(hosts)}"
+        right.plot([row["slots"] for row in rows], rates, style, color=colour,
+                   label=f"{hosts} hosts, {gpus} GPUs")  # fmt: skip
+    right.set(xlabel="slots", title="predicted", yscale="log")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=6)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+
+
+def publish(found: dict[str, Any]) -> None:
+    """Write the figures between the markers of docs/scaling.md."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    lines = "\n".join(section(found))
+    write_atomically(DOCUMENT, f"{head}{BEGIN}\n\n{lines}\n\n{END}{tail}")
+    draw(found, PICTURE)
+    print(f"wrote {DOCUMENT.relative_to(ROOT)}")
+
+
+def section(found: dict[str, Any]) -> list[str]:
+    """Return the Markdown lines of the figures."""
+    machine = describe_machine()
+    costs = found["costs"]
+    inputs = [
+        ["control step", f"{1e3 * costs['step_s']:.2f} ms"],
+        ["picture", f"{1e3 * costs['render_s']:.1f} ms"],
+        ["restore of a settled state", f"{1e3 * costs['restore_s']:.2f} ms"],
+        ["what a command takes besides", f"{1e3 * costs['command_s']:.2f} ms"],
+        [f"policy call of {found['batch_size']} rows", f"{1e3 * costs['inference_s']:.1f} ms"],
+        ["scheduler, per reply", f"{1e3 * costs['reply_s']:.2f} ms"],
+        ["lost while all cores are busy", f"{100 * costs['slowdown']:.0f} %"],
+        ["spread of durations", f"{100 * costs['spread']:.0f} %"],
+    ]
+    checked = [
+        [f"{r['pool']}, {r['workers']}", str(r["slots"]), f"{r['measured']:.0f}",
+         f"{r['predicted']:.0f}", f"{100 * r['error']:+.0f} %"]
+        for r in found["validation"]
+    ]  # fmt: skip
+    fleet = [
+        [str(r["hosts"]), str(r["gpus"]), str(r["slots"]), f"{r['episodes_per_minute']:.0f}",
+         r["bottleneck"]]
+        for r in found["fleet"]
+        if r["hosts"] in SHOWN_HOSTS and r["slots"] in SHOWN_SLOTS and r["gpus"] in (1, 8)
+    ]  # fmt: skip
+    return [
+        f"{machine['cpu']}, {machine['cores']} cores; episodes of {found['max_steps']} control steps, one "
+        "96 px camera, `fast`; the embedded policy. Measured by `python benchmarks/scaling.py --publish`.",
+        *_markdown(["cost, measured on its own", ""], inputs),
+        *_markdown(
+            ["pool, workers", "slots", "measured per minute", "predicted", "difference"], checked
+        ),
+        *_markdown(
+            ["hosts", "GPUs", "slots", "predicted episodes per minute", "bottleneck"], fleet
+        ),
+        "![measured and predicted episodes per minute](images/scaling.png)",
+    ]
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return ["", *("| " + " | ".join(row) + " |" for row in lines), ""]
+
+
+def _by(
+    rows: list[dict[str, Any]], *names: str
+) -> list[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
+    """Return rows by the values of some columns, in order of appearance."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return list(groups.items())
