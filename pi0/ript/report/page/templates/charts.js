@@ -16,7 +16,8 @@ function layout(chart) {
     margin: { l: 54, r: 12, t: 8, b: 44 }, hovermode: "x unified", showlegend: true,
     hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("line"), font: { ...font, color: colour("ink") } },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
-    xaxis: { ...axis, title: { text: AXIS_TITLES[state.axis], standoff: 8 } },
+    // Few steps would be marked with halves.
+    xaxis: { ...axis, dtick: state.axis === "step" && Math.max(...DATA.runs.map((run) => run.numSteps)) <= 10 ? 1 : undefined, title: { text: AXIS_TITLES[state.axis], standoff: 8 } },
     yaxis: { ...axis, title: { text: chart.unit, standoff: 8 }, tickformat: chart.is_share ? ".0%" : undefined,
       range: chart.is_share ? [-0.02, 1.02] : undefined, rangemode: chart.is_share ? undefined : "tozero" },
   };

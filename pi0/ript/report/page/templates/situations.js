@@ -48,7 +48,7 @@ function drawGrid() {
   const plan = layout({ unit: several ? "task, initial state" : "initial state", is_share: false });
   host.style.height = `${Math.max(200, rows.length * 15 + 70)}px`;
   Object.assign(plan, { hovermode: "closest", showlegend: false });
-  plan.xaxis = { ...plan.xaxis, title: { text: "step", standoff: 8 }, showgrid: false, range: [0.5, numColumns * width + 0.5] };
+  plan.xaxis = { ...plan.xaxis, title: { text: "step", standoff: 8 }, showgrid: false, range: [0.5, numColumns * width + 0.5], dtick: numColumns * width <= 10 ? 1 : undefined };
   plan.yaxis = { ...plan.yaxis, type: "category", rangemode: undefined, showgrid: false, tickfont: { size: 10 }, dtick: rows.length > 60 ? 5 : 1 };
   const scale = [[0, colour("crashed")], [0.33, colour("crashed")], [0.3334, colour("failure")], [1, colour("success")]];
   Plotly.react(host, [{ type: "heatmap", y: names, ...gridMatrix(rows, width, numColumns), colorscale: scale, zmin: -0.5, zmax: 1,
