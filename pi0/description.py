@@ -44,9 +44,9 @@ def describe_policy(policy: Pi0Policy) -> dict[str, object]:
 def weights_digest(policy: Pi0Policy) -> str:
     """Return a hash of the weights' values and of the tokenizer, the same on every device."""
     digest = hashlib.sha256(policy.tokenizer.to_str().encode())
-    for name, tensor in sorted(policy.network.state_dict().items()):
+    for name, tensor in sorted(policy.network.named_parameters(remove_duplicate=False)):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
 
 

@@ -62,18 +62,18 @@ def add_adapters(
 
 
 def merged_tensors(core: nn.Module) -> Mapping[str, Tensor]:
-    """Return the state dict of a module tree under its plain names, adapters added to their weights."""
+    """Return the parameters of a module tree under their plain names, adapters added to their weights."""
     adapted = _adapted(core)
     tensors: dict[str, Tensor] = {}
-    for name, tensor in core.state_dict().items():
+    for name, tensor in core.named_parameters(remove_duplicate=False):
         owner, _, inner = name.partition(".base_layer.")
         if ".lora_" in name:
             continue
         if inner:
             delta = adapted[owner].get_delta_weight(_ADAPTER)
-            tensors[f"{owner}.{inner}"] = tensor.float() + delta.float()
+            tensors[f"{owner}.{inner}"] = (tensor.float() + delta.float()).detach()
         else:
-            tensors[name] = tensor
+            tensors[name] = tensor.detach()
     return tensors
 
 

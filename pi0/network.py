@@ -236,7 +236,7 @@ class Pi0Network(nn.Module):
             # nothing reads the last layer's output, only its keys and values
             is_last = layer is language.layers[-1]
             step = partial(self._prefix_layer, layer, angles, some_valid, is_last=is_last)
-            key, value, hidden = self._run(step, hidden)
+            key, value, hidden = self._run(layer, step, hidden)
             keys.append(padded(key, num_tokens))
             values.append(padded(value, num_tokens))
         return PrefixCache(keys=tuple(keys), values=tuple(values), is_valid=is_valid)
@@ -273,7 +273,8 @@ class Pi0Network(nn.Module):
         for number, layer in enumerate(expert.layers):
             past = cache.keys[number], cache.values[number]
             buffer = None if layout.buffers is None else layout.buffers[number]
-            hidden = self._run(partial(self._suffix_layer, layer, past, layout, buffer), hidden)
+            step = partial(self._suffix_layer, layer, past, layout, buffer)
+            hidden = self._run(layer, step, hidden)
         hidden = rms_norm(expert.norm, hidden[:, 1:], torch.float32)
         return self.core.action_out_proj(hidden).unflatten(1, x.shape[1:3])
 
@@ -290,10 +291,11 @@ class Pi0Network(nn.Module):
         new = key_value_of(layer, normed, layout.angles)
         return finish_layer(layer, hidden, attend_suffix(query, new, past, layout, buffer))
 
-    def _run(self, step: Callable[[Tensor], Any], hidden: Tensor) -> Any:
+    def _run(self, layer: Any, step: Callable[[Tensor], Any], hidden: Tensor) -> Any:
         if self.checkpoints_layers and torch.is_grad_enabled():
-            return checkpoint(step, hidden, use_reentrant=False, preserve_rng_state=False)
-        return step(hidden)
+            step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
+        # a layer whose weights are spread over processes is called, so that they are gathered
+        return layer(step, hidden) if "forward" in vars(layer) else step(hidden)
 
     def _embed_prefix(self, pixels: Tensor, token_ids: Tensor) -> Tensor:
         vlm = self.core.model.vlm

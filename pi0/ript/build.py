@@ -25,7 +25,9 @@ from pi0.ript.config.load import to_plain, to_yaml
 from pi0.ript.config.schema import AlgoConfig, DistributedConfig, TrainConfig
 from pi0.ript.engine.alone import ALONE
 from pi0.ript.engine.replicated import ReplicatedEngine
+from pi0.ript.engine.sharded import ShardedEngine, spread
 from pi0.ript.engine.single import SingleEngine
+from pi0.ript.engine.strategy import choose_strategy, require_spreadable
 from pi0.ript.engine.team import Team
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.egl_device import resolve_egl_device
@@ -129,6 +131,11 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = ALONE) -
     has_branch = algo.objective == "cfg"
     if has_branch:
         parameters = [*parameters, policy.network.add_unconditional()]
+    team = ranks if isinstance(ranks, Team) else None
+    is_spread = team is not None and choose_strategy(config, parameters) == "fsdp"
+    if team is not None and is_spread:
+        require_spreadable(config)
+        parameters = spread(policy.network, parameters, team)
     engine = SingleEngine(
         parameters,
         config.training.optimizer,
@@ -138,7 +145,11 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = ALONE) -
         # what the saved policy does not hold: adapters, the unconditional branch
         keeps_weights=lora.rank > 0 or has_branch,
     )
-    return ReplicatedEngine(engine, ranks) if isinstance(ranks, Team) else engine
+    if team is None:
+        return engine
+    if is_spread:
+        return ShardedEngine(engine, policy.network, team)
+    return ReplicatedEngine(engine, team)
 
 
 def build_objective(algo: AlgoConfig) -> Objective:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.engine.spreading import spread_like, whole
 
 _WEIGHT = "weight"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -118,7 +119,7 @@ class SingleEngine:
     def state(self) -> EngineState:
         """Return a copy of the state on the CPU."""
         tensors = {
-            f"{number}.{name}": tensor.detach().to("cpu", copy=True)
+            f"{number}.{name}": whole(tensor).detach().to("cpu", copy=True)
             for number, parameter in enumerate(self._parameters)
             for name, tensor in self._tensors_of(parameter).items()
         }
@@ -141,13 +142,13 @@ class SingleEngine:
             self._check_moments(number, moments)
         with torch.no_grad():
             for number, weight in weights.items():
-                self._parameters[number].copy_(weight)
+                self._parameters[number].copy_(spread_like(self._parameters[number], weight))
         self._adamw.state.clear()
         for number, moments in loaded.items():
             parameter = self._parameters[number]
             # AdamW counts its steps in a CPU tensor, whatever the device of the weights.
             self._adamw.state[parameter] = {
-                name: tensor.clone() if name == "step" else tensor.to(parameter.device, copy=True)
+                name: tensor.clone() if name == "step" else spread_like(parameter, tensor)
                 for name, tensor in moments.items()
             }
         self._num_steps = state.num_steps

@@ -173,12 +173,14 @@ class Trainer:
     def save_finished(self) -> int | None:
         """Leave a checkpoint of the last finished step, in the middle of whatever was interrupted.
 
-        Weights that an unfinished update may have changed belong to no step and are not saved.
+        Weights that an unfinished update may have changed belong to no step and are not saved, nor are
+        those of an optimizer that is spread over ranks, which would have to meet.
 
         Returns:
             The step after which a resumed run goes on; None if there is no checkpoint at all.
         """
-        if not self._is_learning and self._saved_step != self._finished.step:
+        can_save = not self._is_learning and not self._parts.engine.needs_equal_passes
+        if can_save and self._saved_step != self._finished.step:
             self._save(self._finished)
         return self._saved_step
 
@@ -342,11 +344,12 @@ class Trainer:
 
     def _save(self, position: Position) -> None:
         self._saved_step = position.step
+        engine_state = self._parts.engine.state()  # ranks that share it meet here
         if not self.is_writer:
             return
         state = TrainingState(
             step=position.step,
-            engine=self._parts.engine.state(),
+            engine=engine_state,
             sampler_position=position.sampler_position,
             counters=position.counters,
             objective=self._parts.objective.state(),

@@ -1,0 +1,54 @@
+"""Whether every rank keeps a whole optimizer or a share of it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from pi0.ript.config.schema import TrainConfig
+
+# A gradient and two moments beside every trained number, all float32.
+BYTES_PER_TRAINED = 12
+MEMORY_SHARE = 0.6  # the rest is for activations, prefixes and messages
+
+
+def choose_strategy(
+    config: TrainConfig, parameters: Sequence[nn.Parameter]
+) -> Literal["ddp", "fsdp"]:
+    """Return ``distributed.strategy``; ``auto`` spreads what does not fit beside the weights on a GPU.
+
+    Args:
+        config: Of the run.
+        parameters: What is trained, on the device it will be trained on.
+    """
+    if config.distributed.strategy != "auto":
+        return config.distributed.strategy
+    device = parameters[0].device
+    if device.type != "cuda":
+        return "ddp"
+    total = torch.cuda.get_device_properties(device).total_memory
+    free = MEMORY_SHARE * total - torch.cuda.memory_allocated(device)
+    needed = BYTES_PER_TRAINED * sum(parameter.numel() for parameter in parameters)
+    return "ddp" if needed <= free else "fsdp"
+
+
+def require_spreadable(config: TrainConfig) -> None:
+    """Refuse what needs every trained weight on every rank at any time.
+
+    Raises:
+        ValueError: Names the setting.
+    """
+    settings = {
+        "training.overlap": config.training.overlap,
+        "training.regression_guard.action roll_back": (
+            config.training.regression_guard.drop is not None
+            and config.training.regression_guard.action == "roll_back"
+        ),
+        "policy.compile": config.policy.compile,
+    }
+    for name, is_set in settings.items():
+        if is_set:
+            raise ValueError(
+                f"{name} does not work with distributed.strategy fsdp; switch it off or use ddp"
+            )
