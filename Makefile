@@ -11,7 +11,7 @@ BENCH ?= --quick
 BENCH_DIR := outputs/benchmarks
 SOURCES := $(wildcard pi0 tests tools benchmarks)
 
-.PHONY: help setup train test check format docs bench clean
+.PHONY: audit help setup train test check format docs bench clean
 
 help:
 	@echo "make setup | train | test | check | format | docs | bench | clean"
@@ -48,6 +48,11 @@ bench: setup
 	$(PYTHON) benchmarks/rollout.py $(BENCH) --json $(BENCH_DIR)/rollout.json --plot $(BENCH_DIR)/engine_rollout.png
 	$(PYTHON) benchmarks/scheduler.py $(BENCH) --json $(BENCH_DIR)/scheduler.json
 	$(PYTHON) benchmarks/slots.py $(BENCH) --json $(BENCH_DIR)/slots.json --plot $(BENCH_DIR)/engine_slots.png
+
+# Known weaknesses of the pinned dependencies; needs the network.
+audit: setup
+	@test -x .venv/audit/bin/pip-audit || ($(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit)
+	@.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
