@@ -1,5 +1,7 @@
 """The parallel runner: many simulators in processes of their own, one policy in this one."""
 
+from dataclasses import replace
+
 from pi0.ript.config.schema import Auto
 from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.machine import read_machine
@@ -14,7 +16,7 @@ class PI0LiberoRunner(EnvRunner):
 
     def _size(self, num_parallel_envs: int | Auto) -> Sizing:
         env = self.config.env
-        return choose_sizing(
+        sizing = choose_sizing(
             num_parallel_envs,
             1 if env.backend == "inline" else env.num_workers,
             max_scenes=env.max_scenes,
@@ -23,6 +25,9 @@ class PI0LiberoRunner(EnvRunner):
             spec=self.policy.spec,
             machine=read_machine().share(self.local_world_size),
         )
+        if env.uses_cluster:  # its cores and memory are not those of this host
+            return replace(sizing, reason=f"on the Ray cluster at {env.ray.address}")
+        return sizing
 
     def _make_pool(self) -> InlinePool | ProcessPool | RayPool:
         env, sizing, num_steps_wait = self.config.env, self.sizing, self.config.task.num_steps_wait
