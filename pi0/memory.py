@@ -11,8 +11,9 @@ import torch
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
+from pi0.architecture import dit_sizes, vlm_sizes
 from pi0.lora import LoraTargets, adapted_shapes
-from pi0.network import Pi0Network, dit_sizes, vlm_sizes
+from pi0.network import Pi0Network
 
 FLOAT = 4  # bytes
 ADAM_MOMENTS = 2

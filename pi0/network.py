@@ -18,12 +18,11 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PI0Config, PI0ForConditionalGeneration
 
-from pi0.activations import silu
+from pi0.architecture import check_sizes, dit_sizes, drop_dead_modules, vlm_sizes
 from pi0.cache import (
     PrefixCache,
     SuffixLayout,
@@ -36,19 +35,16 @@ from pi0.cache import (
     trimmed_length,
     visibility,
 )
+from pi0.embedding import embed_prefix, embed_suffix, embed_times
 from pi0.gemma import (
     Angles,
     attend,
     finish_layer,
     key_value_of,
-    project,
     query_of,
     rms_norm,
     rotary_angles,
 )
-from pi0.vision import see
-
-ACTIVATION = "gelu_pytorch_tanh"
 
 
 class Pi0Network(nn.Module):
@@ -70,7 +66,7 @@ class Pi0Network(nn.Module):
             config: Sizes; one key-value head, as many expert layers as language layers.
         """
         super().__init__()
-        _check_sizes(config)
+        check_sizes(config)
         self.config = config
         self.compute_dtype = torch.float32
         self.checkpoints_layers = False
@@ -80,7 +76,7 @@ class Pi0Network(nn.Module):
         # the expert's word embedding is never used: 263 million parameters in the real pi0
         dit_sizes(build_config).vocab_size = 1
         self.core: Any = PI0ForConditionalGeneration(build_config)
-        self._drop_dead_modules()
+        drop_dead_modules(self.core)
         self._denoise: Callable[..., Tensor] = self._suffix
         self.eval()
 
@@ -137,10 +133,7 @@ class Pi0Network(nn.Module):
         Args:
             times: Float32 of any shape, 1 is noise and 0 is action.
         """
-        embed = self.core.embed_action_time
-        waves = embed.sinusoid_embeds(times.flatten().float()).view(*times.shape, -1)
-        mixer = embed.action_time_mlp_in
-        return F.linear(waves, mixer.weight[:, waves.shape[-1] :], mixer.bias)
+        return embed_times(self.core, times)
 
     def add_unconditional(self) -> nn.Parameter:
         """Give the network an unconditional branch that begins equal to the network itself."""
@@ -229,7 +222,7 @@ class Pi0Network(nn.Module):
         length, num_tokens = trimmed_length(is_valid), is_valid.shape[1]
         token_ids, some_valid = token_ids[:, :length], is_valid[:, :length]
         language = self.core.model.vlm.language_model
-        hidden = self._embed_prefix(pixels, token_ids)
+        hidden = embed_prefix(self.core, pixels, token_ids, self.compute_dtype)
         angles = rotary_angles(language.rotary_emb, some_valid.long().cumsum(-1) - 1)
         keys, values = [], []
         for layer in language.layers:
@@ -269,7 +262,7 @@ class Pi0Network(nn.Module):
     ) -> Tensor:
         """Return the velocity [B, S, H, A]; ``clocks`` is [S, W] or [B, S, W]."""
         expert = self.core.model.dit
-        hidden = self._embed_suffix(state, x, clocks, shift)
+        hidden = embed_suffix(self.core, state, x, clocks, shift)
         for number, layer in enumerate(expert.layers):
             past = cache.keys[number], cache.values[number]
             buffer = None if layout.buffers is None else layout.buffers[number]
@@ -296,68 +289,3 @@ class Pi0Network(nn.Module):
             step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
         # a layer whose weights are spread over processes is called, so that they are gathered
         return layer(step, hidden) if "forward" in vars(layer) else step(hidden)
-
-    def _embed_prefix(self, pixels: Tensor, token_ids: Tensor) -> Tensor:
-        vlm = self.core.model.vlm
-        features = see(vlm.vision_tower, pixels.flatten(0, 1), self.compute_dtype)
-        features = project(vlm.multi_modal_projector.linear, features.to(self.compute_dtype))
-        features = features.float().unflatten(0, pixels.shape[:2]).flatten(1, 2)
-        words = vlm.language_model.embed_tokens(token_ids[:, features.shape[1] :])
-        return torch.cat([features, words.float()], dim=1)
-
-    def _embed_suffix(
-        self, state: Tensor, x: Tensor, clocks: Tensor, shift: Tensor | None
-    ) -> Tensor:
-        embed = self.core.embed_action_time
-        actions = embed.action_in_proj(x)
-        mixed = F.linear(actions, embed.action_time_mlp_in.weight[:, : actions.shape[-1]])
-        mixed = silu(mixed + clocks[..., None, :])
-        merged = embed.action_time_mlp_out(mixed).flatten(1, 2)
-        token = embed.state_proj(state) if shift is None else embed.state_proj(state) + shift
-        return torch.cat([token[:, None], merged], dim=1)
-
-    def _drop_dead_modules(self) -> None:
-        model = self.core.model
-        model.dit.embed_tokens = nn.Identity()
-        model.vlm.language_model.norm = nn.Identity()
-        last = model.vlm.language_model.layers[-1]
-        last.post_attention_layernorm = last.mlp = nn.Identity()
-        last.self_attn.q_proj = last.self_attn.o_proj = nn.Identity()
-
-
-def vlm_sizes(config: PI0Config) -> Any:
-    """Return the PaliGemma part; transformers types it too loosely to read its fields."""
-    return config.vlm_config
-
-
-def dit_sizes(config: PI0Config) -> Any:
-    """Return the action expert's part."""
-    return config.dit_config
-
-
-def dead_tensor_names(config: PI0Config) -> frozenset[str]:
-    """Return names that transformers' PI0 has but no forward pass ever uses."""
-    last = f"model.vlm.language_model.layers.{vlm_sizes(config).text_config.num_hidden_layers - 1}"
-    inner = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm")
-    inner += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-    dead = {f"{last}.{name}.weight" for name in inner}
-    return frozenset(
-        dead | {"model.dit.embed_tokens.weight", "model.vlm.language_model.norm.weight"}
-    )
-
-
-def _check_sizes(config: PI0Config) -> None:
-    text, expert = vlm_sizes(config).text_config, dit_sizes(config)
-    for name in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"):
-        if getattr(text, name) != getattr(expert, name):
-            raise ValueError(
-                f"config.json: {name} must agree between text_config and dit_config, "
-                f"got {getattr(text, name)} and {getattr(expert, name)}"
-            )
-    for part in (text, expert, vlm_sizes(config).vision_config):
-        if part.hidden_act != ACTIVATION:
-            raise ValueError(f"config.json: hidden_act must be {ACTIVATION}, got {part.hidden_act}")
-    if text.num_key_value_heads != 1:
-        raise ValueError(
-            f"config.json: num_key_value_heads must be 1, got {text.num_key_value_heads}"
-        )

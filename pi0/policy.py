@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from pi0.architecture import vlm_sizes
 from pi0.cache import PrefixCache
 from pi0.codec import Codec
 from pi0.config import ENV_ACTION_DIM, PolicyCard
 from pi0.lora import LoraTargets, add_adapters
-from pi0.network import Pi0Network, vlm_sizes
+from pi0.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.sampler import Schedule, draw_chain, guided, make_schedule, transition_means

@@ -1,0 +1,61 @@
+"""Which of transformers' PI0 modules and sizes the network uses."""
+
+from typing import Any
+
+from torch import nn
+from transformers import PI0Config
+
+ACTIVATION = "gelu_pytorch_tanh"
+
+
+def vlm_sizes(config: PI0Config) -> Any:
+    """Return the PaliGemma part; transformers types it too loosely to read its fields."""
+    return config.vlm_config
+
+
+def dit_sizes(config: PI0Config) -> Any:
+    """Return the action expert's part."""
+    return config.dit_config
+
+
+def dead_tensor_names(config: PI0Config) -> frozenset[str]:
+    """Return names that transformers' PI0 has but no forward pass ever uses."""
+    last = f"model.vlm.language_model.layers.{vlm_sizes(config).text_config.num_hidden_layers - 1}"
+    inner = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm")
+    inner += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+    dead = {f"{last}.{name}.weight" for name in inner}
+    return frozenset(
+        dead | {"model.dit.embed_tokens.weight", "model.vlm.language_model.norm.weight"}
+    )
+
+
+def drop_dead_modules(core: Any) -> None:
+    """Remove, in place, what no forward pass ever uses."""
+    model = core.model
+    model.dit.embed_tokens = nn.Identity()
+    model.vlm.language_model.norm = nn.Identity()
+    last = model.vlm.language_model.layers[-1]
+    last.post_attention_layernorm = last.mlp = nn.Identity()
+    last.self_attn.q_proj = last.self_attn.o_proj = nn.Identity()
+
+
+def check_sizes(config: PI0Config) -> None:
+    """Refuse sizes that the network cannot have.
+
+    Raises:
+        ValueError: One line that names the size.
+    """
+    text, expert = vlm_sizes(config).text_config, dit_sizes(config)
+    for name in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"):
+        if getattr(text, name) != getattr(expert, name):
+            raise ValueError(
+                f"config.json: {name} must agree between text_config and dit_config, "
+                f"got {getattr(text, name)} and {getattr(expert, name)}"
+            )
+    for part in (text, expert, vlm_sizes(config).vision_config):
+        if part.hidden_act != ACTIVATION:
+            raise ValueError(f"config.json: hidden_act must be {ACTIVATION}, got {part.hidden_act}")
+    if text.num_key_value_heads != 1:
+        raise ValueError(
+            f"config.json: num_key_value_heads must be 1, got {text.num_key_value_heads}"
+        )
