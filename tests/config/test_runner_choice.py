@@ -4,7 +4,7 @@ import pytest
 
 from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.runner_choice import RunnerChoice, choose_runner
-from pi0.ript.config.schema import FeaturesConfig, TrainConfig, TrainingConfig
+from pi0.ript.config.schema import EnvConfig, FeaturesConfig, TrainConfig, TrainingConfig
 
 
 def config(*, is_parallel):
@@ -40,3 +40,10 @@ def test_practice_during_updates_needs_the_parallel_runner(environ):
     overlapped = TrainConfig(training=TrainingConfig(overlap=True))
     with pytest.raises(ConfigError, match=r"training\.overlap needs the parallel runner"):
         choose_runner(overlapped, environ)
+
+
+@pytest.mark.parametrize("environ", [{}, {"USE_RIPT_VLA_RUNNER": "0"}])
+def test_simulators_on_other_hosts_need_the_parallel_runner(environ):
+    elsewhere = TrainConfig(env=EnvConfig(backend="ray"))
+    with pytest.raises(ConfigError, match=r"env\.backend ray needs the parallel runner"):
+        choose_runner(elsewhere, environ)

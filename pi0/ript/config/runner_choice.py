@@ -32,18 +32,22 @@ def choose_runner(config: TrainConfig, environ: Mapping[str, str]) -> RunnerChoi
 
     Raises:
         ConfigError: The variable holds something that is neither yes nor no, or the serial runner is
-            chosen for practice that goes on during updates.
+            chosen for practice that goes on during updates or for simulators on other hosts.
     """
     is_parallel = read_switch(RUNNER_VARIABLE, environ)
     if is_parallel is None:
         choice = _choice(config.features.use_ript_vla_runner, RUNNER_KEY)
     else:
         choice = _choice(is_parallel, RUNNER_VARIABLE)
-    if choice.name == "serial" and config.training.overlap:
-        raise ConfigError(
-            f"training.overlap needs the parallel runner, {choice.source} chooses the serial one; "
-            f"set {RUNNER_KEY} to true, unset {RUNNER_VARIABLE}, or set training.overlap to false"
-        )
+    for setting, is_set, otherwise in (
+        ("training.overlap", config.training.overlap, "training.overlap to false"),
+        ("env.backend ray", config.env.backend == "ray", "env.backend to inline"),
+    ):
+        if choice.name == "serial" and is_set:
+            raise ConfigError(
+                f"{setting} needs the parallel runner, {choice.source} chooses the serial one; "
+                f"set {RUNNER_KEY} to true, unset {RUNNER_VARIABLE}, or set {otherwise}"
+            )
     return choice
 
 

@@ -81,7 +81,8 @@ class EnvConfig:
 
     Attributes:
         backend: Where the parallel runner has its simulators: ``process`` in worker processes, ``ray`` in
-            actors of a Ray cluster, ``inline`` all in this process. The serial runner is always inline.
+            actors of a Ray cluster, ``inline`` all in this process. The serial runner has its one simulator
+            in this process.
         num_workers: Worker processes or actors; ``auto`` takes one per core, at most one per slot and as many as
             memory allows; null means the same. A cluster at ``ray.address`` wants a number.
         max_scenes: Most scenes (about 1 GB each) loaded per worker at any time; the least recently used one
