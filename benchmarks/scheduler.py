@@ -24,7 +24,8 @@ if not __package__:  # started as a script, which sees its own folder only
 import torch
 
 from benchmarks.job import BATCH_SIZE, SAMPLING, SETTINGS, FirstCameraPolicy, Job, decision_digest
-from pi0.ript.config.schema import EnvConfig, PolicyConfig, Schedule, TrainConfig
+from pi0.ript.config.env import Schedule
+from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state

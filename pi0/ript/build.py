@@ -45,10 +45,11 @@ from pi0.ript.train.checkpoint import load_training_state
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.overlap import OneAhead
+from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.practice import Collect, InTurn, Order, Practice
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.regression_guard import RegressionGuard
-from pi0.ript.train.trainer import Trainer, TrainerParts
+from pi0.ript.train.trainer import Trainer
 from pi0.ript.train.update import Engine
 
 logger = logging.getLogger(__name__)

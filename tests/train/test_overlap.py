@@ -29,6 +29,7 @@ from tests.train.rows import are_equal, weights_of
 from tests.train.toy_world import CountingPool, toy_trainer
 
 NUM_STEPS = 4
+MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
 CONFIG = TrainConfig(
     task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
     policy=PolicyConfig(device="cpu", denoise_steps=3),
@@ -80,7 +81,7 @@ def metrics(run_dir: Path) -> list[dict[str, float]]:
     """Return the figures that do not depend on the machine."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return [
-        {key: value for key, value in line.items() if not key.startswith(("time/", "speed/"))}
+        {key: value for key, value in line.items() if not key.startswith(MACHINE_DEPENDENT)}
         for line in lines
     ]
 

@@ -10,7 +10,7 @@ CONFIG = RegressionGuardConfig(drop=0.25, patience=2)
 
 
 def verdicts(guard, *rates, first_step=1):
-    return [guard.add(step, rate) for step, rate in enumerate(rates, first_step)]
+    return [guard.add("held_out", step, rate) for step, rate in enumerate(rates, first_step)]
 
 
 def test_two_rates_in_a_row_a_quarter_below_the_best_are_a_regression():

@@ -1,106 +1,18 @@
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.objective import Targets
-from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
-from pi0.ript.engine.single import SingleEngine
 from pi0.ript.train.scorer import Scorer
-from pi0.ript.train.update import update
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch
 from tests.policy_parts import small_policy
 from tests.train.rows import SAMPLING, are_equal, draw_batch, weights_of
-
-ALGO = AlgoConfig(num_epochs=1, num_minibatches=1, micro_batch_size=8, warmup_steps=0)
-NUM_ROWS = 7
-
-
-class Recorder:
-    """An engine that keeps the gradient of every step and never moves a weight."""
-
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
-        self.gradients: list[Tensor] = []
-
-    needs_equal_passes = False
-
-    def learning(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
-
-    def exchange(self, figures: Sequence[float]) -> list[float]:
-        return list(figures)
-
-    def step(self) -> float:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self.gradients.append(torch.cat([gradient.flatten() for gradient in gradients]))
-        self.discard()
-        return float(self.gradients[-1].norm())
-
-    def discard(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-
-
-def record(
-    policy: Pi0Policy,
-    batch: Batch,
-    algo: AlgoConfig,
-    *,
-    expert_only: bool = True,
-    budget: int = 2**30,
-) -> tuple[UpdateStats, list[Tensor]]:
-    recorder = Recorder(policy.trainable_parameters(expert_only=expert_only))
-    stats = update(
-        policy,
-        recorder,
-        batch,
-        FlowSde(algo),
-        algo,
-        SAMPLING,
-        seed=3,
-        has_frozen_prefix=expert_only,
-        prefix_budget=budget,
-    )
-    return stats, recorder.gradients
-
-
-def practise(
-    policy: Pi0Policy,
-    batch: Batch,
-    algo: AlgoConfig,
-    *,
-    seed: int = 3,
-    expert_only: bool = True,
-    acted_with: list[Tensor] | None = None,
-) -> UpdateStats:
-    engine = SingleEngine(
-        policy.trainable_parameters(expert_only=expert_only),
-        OptimizerConfig(),
-        algo.lr,
-        algo.warmup_steps,
-        algo.grad_norm_clip,
-    )
-    return update(
-        policy,
-        engine,
-        batch,
-        FlowSde(algo),
-        algo,
-        SAMPLING,
-        seed,
-        has_frozen_prefix=expert_only,
-        acted_with=acted_with,
-    )
+from tests.train.updates import ALGO, NUM_ROWS, practise, record
 
 
 class TestUnchangedPolicy:
@@ -255,106 +167,6 @@ def loss_and_gradient(policy: Pi0Policy, batch: Batch) -> list[Tensor]:
     return [loss.detach(), *(g for g in gradients if g is not None)]
 
 
-class TestAudit:
-    """Stored chains must be draws of the policy that is about to learn from them."""
-
-    def test_own_chains_pass_with_standard_normal_noise(self):
-        policy = small_policy()
-
-        stats, _ = record(policy, draw_batch(policy, 8), ALGO)
-
-        # 7 or 8 rows x 4 steps x 4 x 7 entries: 784 or more numbers.
-        assert abs(stats.z_mean) < 4 / 784**0.5
-        assert abs(stats.z_variance - 1) < 4 * (2 / 784) ** 0.5
-        assert stats.off_mask_error < 1e-5
-
-    @pytest.mark.parametrize("place", [(slice(None), -1, 4), (slice(None), -1, 0, 8)])
-    def test_a_step_without_noise_that_is_no_euler_step_ends_the_update(self, place):
-        policy = small_policy()
-        batch = draw_batch(policy, 4)
-        chains = batch.chains.copy()
-        chains[place] += 0.01
-
-        with pytest.raises(FloatingPointError, match=r"step without noise off by 0\.01"):
-            record(policy, replace(batch, chains=chains), ALGO)
-
-    def test_chains_of_another_noise_scale_end_the_update(self):
-        # Drawn with a = 0.7 and scored with a = 0.5: the variance of z is at least 1.96.
-        policy = small_policy()
-        batch = draw_batch(policy, 8, sampling=replace(SAMPLING, noise_scale=0.7))
-
-        with pytest.raises(FloatingPointError, match="variance of z"):
-            record(policy, batch, ALGO)
-
-    def test_chains_of_another_policy_end_the_update(self):
-        policy = small_policy()
-        batch = draw_batch(small_policy(seed=1), 8)
-
-        with pytest.raises(FloatingPointError, match="rollouts and trainer disagree"):
-            record(policy, batch, ALGO)
-
-
-class TestOlderWeightsActed:
-    """Rows that were drawn with weights one update older than those that learn from them."""
-
-    ALGO = replace(ALGO, lr=3e-4, kl_stop=None)
-
-    def test_they_are_weighed_by_how_likely_the_newer_weights_make_them(self):
-        policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
-        older = clones_of(policy)
-        practise(policy, batch, self.ALGO)
-        is_taught = (batch.advantages != 0) & (batch.weights > 0)
-        inputs = policy.encode(batch.observations, batch.tasks)
-        chains = torch.from_numpy(batch.chains)
-
-        @torch.no_grad()
-        def density(policy: Pi0Policy) -> Tensor:
-            means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
-            std = policy.scored_stds(SAMPLING)[:, None, None].expand(means.shape[1:])
-            found = torch.distributions.Normal(means.double(), std.double())
-            return found.log_prob(chains[:, 1:, :4, :7]).sum(dim=(2, 3))
-
-        acted = small_policy()  # drew the rows: the same seed gives the same weights
-        weight = (density(policy) - density(acted)).exp().clamp(max=5.0).mean(dim=1)
-        share = torch.from_numpy(batch.weights / batch.weights[is_taught].sum())
-        # at unchanged weights every ratio is 1, so a row's loss is -weight * advantage
-        expected = -(share * weight * torch.from_numpy(batch.advantages))[is_taught].sum()
-
-        stats = practise(policy, batch, self.ALGO, acted_with=older)
-
-        assert stats.loss == pytest.approx(float(expected), rel=1e-3)
-        assert stats.stale_kl > 1e-4
-        assert stats.log_ratio_max == 0.0
-        assert abs(float(weight.mean()) - 1) > 1e-4
-
-    def test_they_are_known_to_be_draws_of_the_weights_that_acted(self):
-        policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
-        older = clones_of(policy)
-        with torch.no_grad():
-            for parameter in policy.trainable_parameters(expert_only=True):
-                parameter.mul_(1.2)
-
-        assert abs(practise(policy, batch, self.ALGO, acted_with=older).z_mean) < 0.15
-        with pytest.raises(FloatingPointError, match="rollouts and trainer disagree"):
-            practise(policy, batch, self.ALGO)
-
-    def test_weights_that_are_no_older_change_no_bit(self):
-        batch = draw_batch(small_policy(), NUM_ROWS)
-        fresh, behind = small_policy(), small_policy()
-
-        first = practise(fresh, batch, self.ALGO)
-        second = practise(behind, batch, self.ALGO, acted_with=clones_of(behind))
-
-        assert first == second
-        assert are_equal(weights_of(fresh), weights_of(behind))
-
-
-def clones_of(policy: Pi0Policy) -> list[Tensor]:
-    return [p.detach().clone() for p in policy.trainable_parameters(expert_only=True)]
-
-
 class TestLearning:
     ALGO = replace(
         ALGO, lr=1e-4, num_epochs=3, num_minibatches=2, micro_batch_size=4, kl_stop=100.0
@@ -438,28 +250,3 @@ class TestLearning:
         stats = practise(policy, draw_batch(policy, 3), ALGO)
 
         assert {type(value) for value in asdict(stats).values()} <= {float, int, bool}
-
-
-class TestNumbersThatAreNotFinite:
-    @pytest.mark.parametrize("field", ["chains", "advantages"])
-    def test_they_end_the_update_before_any_weight_changes(self, field: str):
-        policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
-        values = getattr(batch, field).copy()
-        values[-1] = np.nan
-        before = weights_of(policy)
-
-        with pytest.raises(FloatingPointError, match="not finite"):
-            practise(policy, replace(batch, **{field: values}), ALGO)
-
-        assert are_equal(before, weights_of(policy))
-        assert all(parameter.grad is None for parameter in policy.network.parameters())
-
-    def test_a_broken_weight_is_noticed_before_the_first_step(self):
-        policy = small_policy()
-        batch = draw_batch(policy, 3)
-        with torch.no_grad():
-            policy.network.expert_parameters()[0].view(-1)[0] = torch.nan
-
-        with pytest.raises(FloatingPointError, match="velocities"):
-            practise(policy, batch, ALGO)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pi0.ript.config.schema import Auto
+from pi0.ript.config.auto import Auto
 
 EGL_VARIABLE = "MUJOCO_EGL_DEVICE_ID"
 CUDA_VARIABLE = "CUDA_VISIBLE_DEVICES"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pi0.ript.config.schema import Auto
+from pi0.ript.config.auto import Auto
 from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.machine import read_machine
 from pi0.ript.env.pool import ProcessPool

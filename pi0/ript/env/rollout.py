@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from pi0.records import Chunk, Observation, Sampling
-from pi0.ript.config.schema import Schedule
+from pi0.ript.config.env import Schedule
 from pi0.ript.env.bounds import DEFAULT_MAX_RESTARTS, Bounds, one_line, place_of
 from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.rollout_stats import RolloutStats

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Sampling
-from pi0.ript.config.schema import Auto, TaskName, TrainConfig
+from pi0.ript.config.auto import Auto
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.task import TaskName
 from pi0.ript.env.checks import check_state
 from pi0.ript.env.episode_view import EpisodeView, episode_view
 from pi0.ript.env.inline_pool import InlinePool

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from pi0.records import ObservationSpec
-from pi0.ript.config.schema import Auto
+from pi0.ript.config.auto import Auto
 from pi0.ript.env.capacity import predict_memory
 from pi0.ript.env.machine import Machine
 

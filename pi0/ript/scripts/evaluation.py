@@ -12,13 +12,13 @@ from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript import build
 from pi0.ript.config.schema import (
-    STATES_PER_TASK,
     FeaturesConfig,
     PolicyConfig,
     TaskConfig,
     TrainConfig,
     TrainingConfig,
 )
+from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.suites import step_limit, task_language
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress

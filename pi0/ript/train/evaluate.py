@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.alone import ALONE
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
 from pi0.ript.interfaces import Ranks
@@ -112,6 +113,19 @@ def evaluation_requests(
         for task_position, (suite, task_id) in enumerate(tasks)
         for n in range(episodes_per_task)
     ]
+
+
+def requests_of_run(config: TrainConfig, tasks: Sequence[tuple[str, int]]) -> list[EpisodeRequest]:
+    """Return the held-out episodes of a training run, the same ones at every step."""
+    return evaluation_requests(
+        tasks,
+        episodes_per_task=config.evaluation.rollouts_per_task,
+        held_out=config.task.num_held_out_states,
+        fixture_seed=config.task.fixture_seed,
+        seed=config.training.seed,
+        max_episode_length=config.task.max_episode_length,
+        num_filmed=config.evaluation.save_videos,
+    )
 
 
 def evaluate(

@@ -1,7 +1,25 @@
 """The figures of a step under the names they have in ``metrics.jsonl``."""
 
 from pi0.ript.train.collection import Collection
+from pi0.ript.train.practice import Practised
+from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.types import UpdateStats
+
+
+def step_metrics(
+    practised: Practised, stats: UpdateStats | None, after: Progression, watch: Stopwatch
+) -> dict[str, float | str]:
+    """Return the figures of a step; ``after`` counts it already."""
+    return {
+        **collection_metrics(practised.collection),
+        "rollout/staleness_updates": practised.staleness,
+        **update_metrics(stats),
+        "train/num_episodes": after.num_episodes,
+        "train/num_env_steps": after.num_env_steps,
+        **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
+        "time/practice_s": practised.seconds,
+        **practised.stats.metrics(practised.seconds),
+    }
 
 
 def collection_metrics(collection: Collection) -> dict[str, float | str]:

@@ -1,12 +1,15 @@
 """Notice that practice makes a policy worse."""
 
+import logging
 from collections.abc import Mapping
 from typing import Literal
 
-from pi0.ript.config.safety import RegressionGuardConfig
+from pi0.ript.config.safety import Measure, RegressionGuardConfig
 
 Verdict = Literal["", "best", "regressed"]
 _PREFIX = "guard_"
+
+logger = logging.getLogger(__name__)
 
 
 class RegressionError(ValueError):
@@ -45,9 +48,9 @@ class RegressionGuard:
         has_best = self._config.drop is not None and self.best >= 0
         return self.best_step if has_best and self._config.measure == "held_out" else None
 
-    def add(self, step: int, rate: float) -> Verdict:
-        """Take the success rate of a step, a share in [0, 1]; return what it means."""
-        if self._config.drop is None or step <= self._last_step:
+    def add(self, measure: Measure, step: int, rate: float) -> Verdict:
+        """Take a success rate of a step, a share in [0, 1]; return what it means."""
+        if self._config.drop is None or measure != self._config.measure or step <= self._last_step:
             return ""
         self._last_step = step
         if rate > self.best:
@@ -59,6 +62,22 @@ class RegressionGuard:
             return ""
         self._num_below = 0
         return "regressed"
+
+    def stop_or_warn(self, step: int, rate: float) -> None:
+        """Say that success has fallen to ``rate``.
+
+        Raises:
+            RegressionError: That ends the run.
+        """
+        config = self._config
+        text = (
+            f"{config.measure} success fell from {self.best:.1%} after step {self.best_step} to "
+            f"{rate:.1%} after step {step}, {config.patience} times {config.drop:.1%} or more below "
+            "the best"
+        )
+        if config.action == "stop":
+            raise RegressionError(f"{text}; training.regression_guard ends the run")
+        logger.warning("%s; going on from step %d", text, self.best_step)
 
     def counters(self) -> dict[str, int | float]:
         """Return the state as plain numbers for a checkpoint; empty where the guard is off."""

@@ -3,67 +3,36 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from torch import Tensor
 
 from pi0.description import describe_policy
-from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.ript.algo.objective import Objective
-from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.safety import Measure
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.rollout_stats import RolloutStats
-from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import step_limit
-from pi0.ript.interfaces import Policy, Progress, Ranks, Reporter
-from pi0.ript.report.episode_log import EpisodeLog
+from pi0.ript.interfaces import Policy
 from pi0.ript.report.video import Film, FilmWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.batch import idle_batch, make_batch
-from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
 from pi0.ript.train.collect import GroupCollector, collect
 from pi0.ript.train.collection import Collection
-from pi0.ript.train.evaluate import EpisodeRecord, evaluate, evaluation_requests
-from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.evaluate import EpisodeRecord, evaluate, requests_of_run
 from pi0.ript.train.inspection import inspectable
-from pi0.ript.train.memory_watch import MemoryWatch
-from pi0.ript.train.metrics import collection_metrics, update_metrics
-from pi0.ript.train.practice import Collect, Practice, Practised
+from pi0.ript.train.metrics import step_metrics
+from pi0.ript.train.parts import TrainerParts
+from pi0.ript.train.practice import Practised
 from pi0.ript.train.progression import TARGET_WINDOW, Position, Progression, Stopwatch
-from pi0.ript.train.regression_guard import RegressionError, RegressionGuard
 from pi0.ript.train.rollback import roll_back
+from pi0.ript.train.saver import Saver
 from pi0.ript.train.stopping import raise_if_stopped
 from pi0.ript.train.time_left import seconds_left
-from pi0.ript.train.update import Engine, update
+from pi0.ript.train.update import update
 from pi0.ript.types import Episode, InitialState, UpdateStats
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerParts:
-    """What ``build.py`` puts together for a trainer."""
-
-    policy: Pi0Policy
-    runner: EnvRunner
-    engine: Engine
-    ranks: Ranks
-    objective: Objective
-    mastered: MasteredStates
-    guard: RegressionGuard
-    memory: MemoryWatch
-    states: InitialStateSampler
-    practice: Callable[[Collect], Practice]
-    tasks: tuple[tuple[str, int], ...]
-    reporter: Reporter
-    episode_log: EpisodeLog | None  # of rank 0
-    practice_films: FilmWriter
-    progress: Progress
-    run_dir: Path
-    config_hash: str
 
 
 class Trainer:
@@ -83,7 +52,7 @@ class Trainer:
         self.stopwatch = stopwatch
         self._finished = self._position()
         self._is_learning = False
-        self._saved_step: int | None = None
+        self._saver = Saver(parts, self._practice, config.training.keep_checkpoints)
 
     @property
     def step(self) -> int:
@@ -97,10 +66,7 @@ class Trainer:
 
     def save_beginning(self) -> None:
         """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""
-        if (self._parts.run_dir / "checkpoints" / str(self.step)).is_dir():
-            self._saved_step = self.step
-        elif self.step == 0:
-            self._save(self._finished)
+        self._saver.save_beginning(self._finished)
 
     def train(self, between_steps: Callable[[], None]) -> None:
         """Practise until the last step or the target, leaving a checkpoint of the end.
@@ -150,25 +116,17 @@ class Trainer:
         Raises:
             RegressionError: ``training.regression_guard`` says that the run ends.
         """
-        config, guard = self._config.training.regression_guard, self._parts.guard
-        if measure != config.measure:
-            return
-        verdict = guard.add(self.step, rate)
+        guard = self._parts.guard
+        verdict = guard.add(measure, self.step, rate)
         if verdict == "best" and guard.protected_step is not None:
             self.save_finished()
         if verdict != "regressed":
             return
-        text = (
-            f"{measure} success fell from {guard.best:.1%} after step {guard.best_step} to {rate:.1%} "
-            f"after step {self.step}, {config.patience} times {config.drop:.1%} or more below the best"
-        )
-        if config.action == "stop":
-            raise RegressionError(f"{text}; training.regression_guard ends the run")
-        logger.warning("%s; going on from step %d", text, guard.best_step)
+        guard.stop_or_warn(self.step, rate)
         best = self._parts.run_dir / "checkpoints" / str(guard.best_step)
         roll_back(best, self._parts.policy, self._parts.engine, self._parts.objective)
         self._finished = self._position()
-        self._save(self._finished)
+        self._saver.save(self._finished)
 
     def save_finished(self) -> int | None:
         """Leave a checkpoint of the last finished step, in the middle of whatever was interrupted.
@@ -180,22 +138,14 @@ class Trainer:
             The step after which a resumed run goes on; None if there is no checkpoint at all.
         """
         can_save = not self._is_learning and not self._parts.engine.needs_equal_passes
-        if can_save and self._saved_step != self._finished.step:
-            self._save(self._finished)
-        return self._saved_step
+        if can_save:
+            self._saver.save_once(self._finished)
+        return self._saver.saved_step
 
     def evaluate(self) -> list[EpisodeRecord]:
         """Measure the current policy on the held-out episodes, the same ones every time."""
         config = self._config
-        requests = evaluation_requests(
-            self._parts.tasks,
-            episodes_per_task=config.evaluation.rollouts_per_task,
-            held_out=config.task.num_held_out_states,
-            fixture_seed=config.task.fixture_seed,
-            seed=config.training.seed,
-            max_episode_length=config.task.max_episode_length,
-            num_filmed=config.evaluation.save_videos,
-        )
+        requests = requests_of_run(config, self._parts.tasks)
         sampling = Sampling(
             num_steps=config.policy.denoise_steps, guidance=config.algo.cfg.evaluation_guidance
         )
@@ -327,7 +277,7 @@ class Trainer:
     def _save_if_due(self) -> None:
         training = self._config.training
         if self.step % training.save_freq == 0 or self.is_finished:
-            self._save(self._finished)
+            self._saver.save(self._finished)
 
     def _position(self) -> Position:
         place = self._practice.place
@@ -342,40 +292,11 @@ class Trainer:
             },
         )
 
-    def _save(self, position: Position) -> None:
-        self._saved_step = position.step
-        engine_state = self._parts.engine.state()  # ranks that share it meet here
-        if not self.is_writer:
-            return
-        state = TrainingState(
-            step=position.step,
-            engine=engine_state,
-            sampler_position=position.sampler_position,
-            counters=position.counters,
-            objective=self._parts.objective.state(),
-            config_hash=self._parts.config_hash,
-            acting=self._practice.acting(),
-        )
-        save_checkpoint(
-            self._parts.run_dir,
-            self._parts.policy,
-            state,
-            self._config.training.keep_checkpoints,
-            protected=self._parts.guard.protected_step,
-        )
-
     def _report(self, practised: Practised, stats: UpdateStats | None, watch: Stopwatch) -> None:
         for stage, seconds in watch.seconds.items():
             self.stopwatch.seconds[stage] = self.stopwatch.seconds.get(stage, 0.0) + seconds
         metrics = {
-            **collection_metrics(practised.collection),
-            "rollout/staleness_updates": practised.staleness,
-            **update_metrics(stats),
-            "train/num_episodes": self._progression.num_episodes,
-            "train/num_env_steps": self._progression.num_env_steps,
-            **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
-            "time/practice_s": practised.seconds,
-            **practised.stats.metrics(practised.seconds),
+            **step_metrics(practised, stats, self._progression, watch),
             **self._parts.memory.metrics(),
         }
         if self._parts.episode_log:

@@ -1,0 +1,71 @@
+"""Settings of how simulators are run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pi0.ript.config.auto import Auto
+from pi0.ript.config.checks import require
+from pi0.ript.config.ray_simulators import RayConfig
+
+Backend = Literal["inline", "process", "ray"]
+Schedule = Literal["ready", "lockstep"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """How simulators are run.
+
+    Attributes:
+        backend: Where the parallel runner has its simulators: ``process`` in worker processes, ``ray`` in
+            actors of a Ray cluster, ``inline`` all in this process. The serial runner has its one simulator
+            in this process.
+        num_workers: Worker processes or actors; ``auto`` takes one per core, at most one per slot and as many as
+            memory allows; null means the same. A cluster at ``ray.address`` wants a number.
+        max_scenes: Most scenes (about 1 GB each) loaded per worker at any time; the least recently used one
+            that no episode is in makes room for another.
+        schedule: ``ready`` keeps every simulator going; ``lockstep`` waits for the slowest one at every decision
+            and is there for comparison only. The episodes are the same.
+        egl_device: Which GPU draws, as EGL counts them; ``auto`` takes the one the policy is on, unless the
+            environment variable MUJOCO_EGL_DEVICE_ID says otherwise.
+        timeout_s: Most seconds a worker may take for a command before it counts as hung and is replaced; a
+            limit of its own, learned from what such commands take, applies sooner (docs/robustness.md).
+        max_attempts: How often an episode is tried whose own simulation raises an error, before it is reported
+            as crashed.
+        max_restarts: How many workers may be replaced in one collection or evaluation, whatever ended them,
+            before the run saves a checkpoint and stops.
+        ray: Simulators on other hosts.
+    """
+
+    backend: Backend = "process"
+    num_workers: int | Auto | None = "auto"
+    max_scenes: int = 4
+    schedule: Schedule = "ready"
+    egl_device: int | Auto = "auto"
+    timeout_s: float = 120.0
+    max_attempts: int = 3
+    max_restarts: int = 20
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        require(
+            self.num_workers in ("auto", None) or self.num_workers >= 1,
+            f"env.num_workers must be >= 1, auto or null, got {self.num_workers}",
+        )
+        require(
+            self.egl_device == "auto" or self.egl_device >= 0,
+            f"env.egl_device must be >= 0 or auto, got {self.egl_device}",
+        )
+        require(self.max_scenes >= 1, f"env.max_scenes must be >= 1, got {self.max_scenes}")
+        require(self.timeout_s > 0, f"env.timeout_s must be > 0, got {self.timeout_s}")
+        require(self.max_attempts >= 1, f"env.max_attempts must be >= 1, got {self.max_attempts}")
+        require(self.max_restarts >= 0, f"env.max_restarts must be >= 0, got {self.max_restarts}")
+        require(
+            not self.uses_cluster or self.num_workers not in ("auto", None),
+            f"env.num_workers must be a number where env.ray.address is {self.ray.address}: the cores of the "
+            f"cluster that simulators may take, got {self.num_workers}",
+        )
+
+    @property
+    def uses_cluster(self) -> bool:
+        """Return whether simulators live in a cluster that exists without this run."""
+        return self.backend == "ray" and self.ray.address is not None

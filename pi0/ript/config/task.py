@@ -1,0 +1,61 @@
+"""Settings of what is practised."""
+
+from dataclasses import dataclass
+
+from pi0.ript.config.auto import Auto
+from pi0.ript.config.checks import require
+
+TaskName = str | int
+
+DEFAULT_HELD_OUT = 20
+STATES_PER_TASK = 50
+MAX_NUMPY_SEED = 2**32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is practised.
+
+    Attributes:
+        benchmark_name: LIBERO suite, e.g. ``libero_goal``.
+        task_name: One task by name or index; ``task_names_to_use`` is used where it is null.
+        task_names_to_use: Several tasks by name or index; empty means all tasks of the suite. A task of
+            another suite is named with it: ``libero_object/0``.
+        num_parallel_envs: Simulator slots of the parallel runner (the serial one has one); ``auto`` chooses
+            from cores, memory and K, and says what it chose.
+        max_episode_length: Control steps per episode after settling; null takes the suite's own limit.
+        num_steps_wait: Settling steps before the policy acts.
+        num_held_out_states: The last n of LIBERO's 50 initial states per task are never practised on;
+            evaluation uses only those.
+        fixture_seed: Seeds the fixture poses that LIBERO's initial states do not contain.
+    """
+
+    benchmark_name: str = "libero_goal"
+    task_name: TaskName | None = None
+    task_names_to_use: tuple[TaskName, ...] = ()
+    num_parallel_envs: int | Auto = "auto"
+    max_episode_length: int | None = None
+    num_steps_wait: int = 10
+    num_held_out_states: int = DEFAULT_HELD_OUT
+    fixture_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.num_parallel_envs == "auto" or self.num_parallel_envs >= 1,
+            f"task.num_parallel_envs must be >= 1 or auto, got {self.num_parallel_envs}",
+        )
+        require(
+            self.max_episode_length is None or self.max_episode_length >= 1,
+            f"task.max_episode_length must be >= 1 or null, got {self.max_episode_length}",
+        )
+        require(
+            self.num_steps_wait >= 0, f"task.num_steps_wait must be >= 0, got {self.num_steps_wait}"
+        )
+        require(
+            0 <= self.fixture_seed < MAX_NUMPY_SEED,
+            f"task.fixture_seed must be in [0, 2**32), got {self.fixture_seed}",
+        )
+        require(
+            1 <= self.num_held_out_states < STATES_PER_TASK,
+            f"task.num_held_out_states must be in [1, {STATES_PER_TASK - 1}], got {self.num_held_out_states}",
+        )
