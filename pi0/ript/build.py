@@ -276,12 +276,5 @@ def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Report
     if config.logging.wandb:
         # Imported here because the package is optional; whether it is there was checked on loading.
         module = importlib.import_module("pi0.ript.report.wandb_log")
-        reporters.append(
-            module.WandbReporter(
-                run_dir,
-                project=config.logging.wandb_project,
-                name=config.logging.wandb_name,
-                settings=to_plain(config),
-            )
-        )
+        reporters.append(module.WandbReporter(run_dir, config.logging, settings=to_plain(config)))
     return Reporters(reporters)

@@ -6,14 +6,10 @@ import struct
 import pytest
 from wandb.proto import wandb_internal_pb2
 
+from pi0.ript.config.schema import LoggingConfig
 from pi0.ript.report.wandb_log import WandbReporter
 
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-
-
+OFFLINE = LoggingConfig(wandb=True, wandb_project="p", wandb_mode="offline")
 BLOCK, HEAD, FULL, LAST = 32768, 7, 1, 4
 
 
@@ -54,7 +50,7 @@ def history(run_dir):
 
 def log(run_dir, steps):
     run_dir.mkdir(exist_ok=True)
-    reporter = WandbReporter(run_dir, project="p", name=None, settings={"training": {"seed": 42}})
+    reporter = WandbReporter(run_dir, OFFLINE, settings={"training": {"seed": 42}})
     for step in steps:
         reporter.log(step, {"rollout/success_rate": step / 10, "rollout/ended_by": "budget"})
     reporter.close()

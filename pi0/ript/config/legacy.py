@@ -48,7 +48,7 @@ def _no_effect(section: str, names: str, advice: str) -> list[LegacyKey]:
 
 
 _BFLOAT16: dict[object, object] = {True: "bfloat16", False: None}
-_WANDB = "figures go to metrics.jsonl and TensorBoard; there is no wandb"
+_WANDB = "use logging.wandb and the keys beside it"
 _GUIDANCE = "set algo.cfg under algo.objective cfg"
 _LAUNCH = "torchrun decides how many processes train; see distributed.strategy and docs/scaling.md"
 _DATA = "episodes come from the simulator; there is no data loader"
@@ -73,6 +73,7 @@ RENAMED: tuple[LegacyKey, ...] = (
     _renamed("enhanced_sampling.save_videos", "video.save"),
     _renamed("enhanced_sampling.video_dir", "video.dir"),
     _renamed("features.save_video", "video.save"),
+    _renamed("logging.use_wandb", "logging.wandb"),
     _renamed("training.keep_last", "training.keep_checkpoints"),
     # The objective comes first: the keys below it depend on it.
     _renamed("policy.cfg_enabled", "algo.objective", {True: "cfg", False: None}),
@@ -171,7 +172,6 @@ NO_EFFECT: tuple[LegacyKey, ...] = (
         "evaluation", "save_success_videos save_failure_videos", "use evaluation.save_videos"
     ),
     *_no_effect("evaluation", "detailed_logging", "evaluations/*.json hold every episode"),
-    *_no_effect("logging", "use_wandb wandb_project wandb_entity wandb_mode", _WANDB),
     *_no_effect("logging", "group mode project resume save_code", _WANDB),
     *_no_effect("logging", "log_freq log_interval", "every step is logged"),
     *_no_effect("logging", "log_gradients", "update/grad_norm is always logged"),

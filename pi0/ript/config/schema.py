@@ -132,9 +132,11 @@ class LoggingConfig:
     Attributes:
         level: Least severity of log lines shown.
         tensorboard: Write TensorBoard files into the run directory.
-        wandb: Log to Weights & Biases as well (needs ``pip install 'pi0-ript[wandb]'``); the environment
-            variable WANDB_MODE=offline keeps everything in the run directory.
+        wandb: Log to Weights & Biases as well (needs ``pip install 'pi0-ript[wandb]'``).
         wandb_project: Project of the run there.
+        wandb_entity: Its user or team; null or empty takes the default of the account.
+        wandb_mode: ``online``, ``offline`` (everything stays in the run directory) or ``disabled``; null leaves it
+            to the environment variable WANDB_MODE.
         wandb_name: Name of the run there; null takes that of the run directory.
     """
 
@@ -142,6 +144,8 @@ class LoggingConfig:
     tensorboard: bool = True
     wandb: bool = False
     wandb_project: str = "pi0-ript"
+    wandb_entity: str | None = None
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None
     wandb_name: str | None = None
 
 

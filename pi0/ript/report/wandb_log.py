@@ -6,29 +6,31 @@ from pathlib import Path
 
 import wandb
 
+from pi0.ript.config.schema import LoggingConfig
+
 
 class WandbReporter:
     """Logs the figures of a step; a resumed run goes on under the same identity.
 
-    The environment variable ``WANDB_MODE=offline`` keeps everything in ``wandb/`` of the run directory, as
-    wandb documents; ``wandb sync`` uploads it later.
+    The mode ``offline`` keeps everything in ``wandb/`` of the run directory; ``wandb sync`` uploads it later.
     """
 
     def __init__(
-        self, run_dir: Path, *, project: str, name: str | None, settings: Mapping[str, object]
+        self, run_dir: Path, logging: LoggingConfig, *, settings: Mapping[str, object]
     ) -> None:
         """Begin or continue the run.
 
         Args:
             run_dir: The run directory; its name identifies the run within the project.
-            project: Project of the run.
-            name: Name of the run; None takes that of the run directory.
+            logging: Project, entity, name and mode.
             settings: The resolved configuration.
         """
         identity = re.sub(r"[^A-Za-z0-9_-]+", "_", run_dir.resolve().name)[:64]
         self._run = wandb.init(
-            project=project,
-            name=name or run_dir.resolve().name,
+            project=logging.wandb_project,
+            entity=logging.wandb_entity or None,
+            mode=logging.wandb_mode,
+            name=logging.wandb_name or run_dir.resolve().name,
             id=identity,
             resume="allow",
             dir=str(run_dir),
