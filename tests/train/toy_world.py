@@ -9,6 +9,8 @@ from rich.console import Console
 from pi0.policy import Pi0Policy
 from pi0.ript import build
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.trainer import Trainer
 from tests.train.toy_run import ToyPool, ToyRunner
@@ -41,7 +43,12 @@ class CountingRunner(ToyRunner):
 
 @contextmanager
 def toy_trainer(
-    config: TrainConfig, policy: Pi0Policy, run_dir: Path, *, resumes: bool = False
+    config: TrainConfig,
+    policy: Pi0Policy,
+    run_dir: Path,
+    *,
+    resumes: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[Trainer, CountingPool]]:
     """Open a trainer at its beginning or where its newest checkpoint stands, and its simulators."""
     run_dir.mkdir(exist_ok=True)
@@ -51,7 +58,7 @@ def toy_trainer(
     with CountingRunner(policy, config=config) as runner:
         runner.start()
         trainer = build.build_trainer(
-            config, policy, runner, run_dir, checkpoint, Console(quiet=True)
+            config, policy, runner, run_dir, checkpoint, Console(quiet=True), ranks=ranks
         )
         with closing(trainer):
             yield trainer, runner.pool

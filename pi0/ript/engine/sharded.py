@@ -68,8 +68,8 @@ class ShardedEngine:
         self._engine.discard()
 
     def state(self) -> EngineState:
-        """Return the whole state; all ranks meet here."""
-        return self._team.meet(self._engine.state)
+        """Return this rank's part of the state."""
+        return self._engine.state()
 
     def load_state(self, state: EngineState) -> None:
         """Continue from a stored state, of any number of ranks."""

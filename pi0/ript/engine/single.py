@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pi0.ript.config.schema import OptimizerConfig
-from pi0.ript.engine.spreading import spread_like, whole
+from pi0.ript.engine.pieces import StoredPieces
+from pi0.ript.engine.spreading import is_finite, spread_like
 
 _WEIGHT = "weight"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -20,7 +21,8 @@ class EngineState:
 
     Attributes:
         tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU; the parameters themselves too,
-            under the name ``weight``, where the saved policy does not hold them (adapters).
+            under the name ``weight``, where the saved policy does not hold them (adapters). Of what is
+            spread over ranks each rank has its part.
         num_steps: Optimizer steps taken.
     """
 
@@ -119,7 +121,7 @@ class SingleEngine:
     def state(self) -> EngineState:
         """Return a copy of the state on the CPU."""
         tensors = {
-            f"{number}.{name}": whole(tensor).detach().to("cpu", copy=True)
+            f"{number}.{name}": tensor.detach().to("cpu", copy=True)
             for number, parameter in enumerate(self._parameters)
             for name, tensor in self._tensors_of(parameter).items()
         }
@@ -131,7 +133,7 @@ class SingleEngine:
         Raises:
             ValueError: If the state belongs to other parameters.
         """
-        weights, loaded = _sort_by_parameter(state.tensors)
+        weights, loaded = _sort_by_parameter(self._parts(state.tensors))
         if weights.keys() != (set(range(len(self._parameters))) if self._keeps_weights else set()):
             raise ValueError(
                 f"optimizer state holds the weights of {len(weights)} parameters, expected "
@@ -153,6 +155,16 @@ class SingleEngine:
             }
         self._num_steps = state.num_steps
 
+    def _parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the stored tensors, or what this process has of them where they lie in pieces."""
+        if not isinstance(stored, StoredPieces):
+            return stored
+        numbers = {name: name.partition(".")[0] for name in stored}
+        parameters = {str(number): p for number, p in enumerate(self._parameters)}
+        return stored.parts_like(
+            {name: parameters[n] for name, n in numbers.items() if n in parameters}
+        )
+
     def _tensors_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         moments: dict[str, Tensor] = self._adamw.state.get(parameter, {})
         return moments | {_WEIGHT: parameter} if self._keeps_weights else moments
@@ -164,7 +176,7 @@ class SingleEngine:
             expected = "nothing" if parameter is None else _kind(parameter)
             if parameter is not None and name == "step":
                 expected = "float32 []"
-            if found != expected or not torch.isfinite(moments[name]).all():
+            if found != expected or not is_finite(moments[name]):
                 raise ValueError(
                     f"optimizer state of parameter {number}: {name} is {found}, expected finite {expected}; "
                     "the checkpoint was trained with another network or policy.train_expert_only"

@@ -83,6 +83,12 @@ class Team:
         return other
 
     @property
+    def cpu_group(self) -> dist.ProcessGroup:
+        """Return the ranks as torch knows them, for what is on the CPU; the meetings of ``aside``."""
+        assert self._aside is not None, "connect comes first"
+        return self._aside
+
+    @property
     def rank(self) -> int:
         """Return which of the processes this is."""
         return self.place.rank

@@ -1,7 +1,8 @@
 """Run checkpoints: written whole or not at all, found again after any crash.
 
 Layout: ``<run>/checkpoints/<step>/{pretrained_model/, training_state/, SHA256SUMS}`` and
-``<run>/checkpoints/last``, a link to the newest one. A checkpoint is written to a temporary sibling folder,
+``<run>/checkpoints/last``, a link to the newest one. The state of the optimizer is one file, or, where it is
+spread over ranks, a folder with a file from each of them. A checkpoint is written to a temporary sibling folder,
 flushed to disk, read back and compared with its checksums, and only then renamed, linked and allowed to
 replace older ones.
 """
@@ -19,7 +20,11 @@ from torch import Tensor
 
 from pi0.checkpoint import save_policy
 from pi0.policy import Pi0Policy
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.engine.pieces import StoredPieces, is_spread, write_pieces
 from pi0.ript.engine.single import EngineState
+from pi0.ript.engine.team import RankLostError
+from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checksums import find_difference, flush, write_checksums
 from pi0.ript.train.stored_state import StoredNumbers
 
@@ -31,9 +36,10 @@ _LAST = "last"
 _TEMPORARY = ".writing-"
 _STATE_FILE = f"{STATE_FOLDER}/state.json"
 _OPTIMIZER_FILE = f"{STATE_FOLDER}/optimizer.safetensors"
+_OPTIMIZER_PIECES = f"{STATE_FOLDER}/optimizer"
 _OBJECTIVE_FILE = f"{STATE_FOLDER}/objective.safetensors"
 _ACTING_FILE = f"{STATE_FOLDER}/acting.safetensors"
-_REQUIRED = (_STATE_FILE, _OPTIMIZER_FILE, _OBJECTIVE_FILE, _ACTING_FILE)
+_REQUIRED = (_STATE_FILE, _OBJECTIVE_FILE, _ACTING_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +72,11 @@ def save_checkpoint(
     keep: int,
     *,
     protected: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Path:
     """Write the checkpoint of ``state.step``, point ``last`` to it and delete the oldest ones.
+
+    Rank 0 writes it. Ranks that share the optimizer all call this and meet here; each writes its own part.
 
     Args:
         run_dir: Run directory.
@@ -75,6 +84,7 @@ def save_checkpoint(
         state: The rest.
         keep: Newest checkpoints kept, >= 1.
         protected: A step whose checkpoint is kept beside them.
+        ranks: The processes.
 
     Returns:
         The checkpoint folder.
@@ -85,10 +95,15 @@ def save_checkpoint(
     checkpoints = run_dir / "checkpoints"
     final = checkpoints / str(state.step)
     temporary = checkpoints / f"{_TEMPORARY}{state.step}"
+    is_writer = ranks.rank == 0
     with _one_line_errors(final):
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(checkpoints)
+        if is_writer:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(checkpoints)
         try:
+            _write_optimizer(temporary, state.engine, ranks)
+            if not is_writer:
+                return final
             _write(temporary, policy, state)
             _replace_folder(temporary, final)
         except BaseException:
@@ -112,7 +127,7 @@ def load_training_state(checkpoint: Path) -> TrainingState:
     return TrainingState(
         step=numbers.step,
         engine=EngineState(
-            tensors=_load_tensors(checkpoint / _OPTIMIZER_FILE),
+            tensors=_load_optimizer(checkpoint),
             num_steps=numbers.num_optimizer_steps,
         ),
         sampler_position=numbers.sampler_position,
@@ -143,7 +158,17 @@ def find_last(run_dir: Path) -> Path:
 def find_damage(checkpoint: Path) -> str:
     """Return what is wrong with a checkpoint folder in a few words, or an empty string."""
     missing = [name for name in _REQUIRED if not (checkpoint / name).is_file()]
+    if (
+        not (checkpoint / _OPTIMIZER_PIECES).is_dir()
+        and not (checkpoint / _OPTIMIZER_FILE).is_file()
+    ):
+        missing.append(_OPTIMIZER_FILE)
     return f"{missing[0]} is missing" if missing else find_difference(checkpoint)
+
+
+def _load_optimizer(checkpoint: Path) -> Mapping[str, Tensor]:
+    pieces = checkpoint / _OPTIMIZER_PIECES
+    return StoredPieces(pieces) if pieces.is_dir() else _load_tensors(checkpoint / _OPTIMIZER_FILE)
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
@@ -153,10 +178,20 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no readable safetensors file ({error})") from None
 
 
+def _write_optimizer(folder: Path, engine: EngineState, ranks: Ranks) -> None:
+    """Write the state of the optimizer into a folder that does not exist yet."""
+    if ranks.rank == 0:
+        (folder / STATE_FOLDER).mkdir(parents=True)
+    if not is_spread(engine.tensors):
+        save_file(dict(engine.tensors), folder / _OPTIMIZER_FILE)
+        return
+    ranks.gather_text("the folder is there")
+    write_pieces(folder / _OPTIMIZER_PIECES, engine.tensors, ranks)
+
+
 def _write(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
-    (folder / STATE_FOLDER).mkdir(parents=True)
+    """Write everything else and prove that it is on the disk."""
     save_policy(policy, folder / POLICY_FOLDER)
-    save_file(dict(state.engine.tensors), folder / _OPTIMIZER_FILE)
     save_file(dict(state.objective), folder / _OBJECTIVE_FILE)
     save_file(dict(state.acting), folder / _ACTING_FILE)
     StoredNumbers(
@@ -227,6 +262,8 @@ def _prune(checkpoints: Path, step: int, keep: int, protected: int | None) -> No
 def _one_line_errors(final: Path) -> Iterator[None]:
     try:
         yield
+    except RankLostError:
+        raise
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise OSError(

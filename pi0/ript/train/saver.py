@@ -1,5 +1,6 @@
 """When a run leaves checkpoints, and what of its parts goes into them."""
 
+from pi0.ript.engine.pieces import is_spread
 from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
 from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.practice import Practice
@@ -36,8 +37,8 @@ class Saver:
     def save(self, position: Position) -> None:
         """Leave a checkpoint; rank 0 writes it, ranks that share the optimizer all call this."""
         self.saved_step = position.step
-        engine_state = self._parts.engine.state()  # ranks that share it meet here
-        if self._parts.ranks.rank != 0:
+        engine_state, ranks = self._parts.engine.state(), self._parts.ranks
+        if ranks.rank != 0 and not is_spread(engine_state.tensors):
             return
         state = TrainingState(
             step=position.step,
@@ -54,4 +55,5 @@ class Saver:
             state,
             self._keep,
             protected=self._parts.guard.protected_step,
+            ranks=ranks,
         )

@@ -1,0 +1,130 @@
+"""A run goes on with another number of ranks and another way of spreading what is trained."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pi0.ript.config.schema import (
+    AlgoConfig,
+    DistributedConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    PolicyConfig,
+    Strategy,
+    TaskConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from pi0.ript.engine.alone import ALONE
+from pi0.ript.interfaces import Ranks
+from pi0.ript.train.checkpoint import find_last, load_training_state
+from tests.policy_parts import small_policy
+from tests.ranks import run_ranks
+from tests.train.toy_world import toy_trainer
+
+CONFIG = TrainConfig(
+    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
+    policy=PolicyConfig(device="cpu", denoise_steps=3),
+    algo=AlgoConfig(
+        rloo_batch_size=4, demo_batch_size=6, num_epochs=1, num_minibatches=2, warmup_steps=0,
+        lr=1e-4, kl_stop=None,
+    ),
+    training=TrainingConfig(num_train_steps=3, save_freq=1),
+    evaluation=EvaluationConfig(rollouts_per_task=0),
+    logging=LoggingConfig(tensorboard=False),
+)  # fmt: skip
+Team = tuple[int, Strategy]  # number of ranks, strategy
+
+
+def train(ranks: Ranks, run_dir: Path, num_steps: int, strategy: Strategy) -> None:
+    """Train until ``num_steps`` from wherever the run stands."""
+    config = replace(
+        CONFIG,
+        training=replace(CONFIG.training, num_train_steps=num_steps),
+        distributed=DistributedConfig(strategy=strategy),
+    )
+    resumes = (run_dir / "checkpoints").is_dir()
+    with toy_trainer(config, small_policy(), run_dir, resumes=resumes, ranks=ranks) as (trainer, _):
+        trainer.save_beginning()
+        trainer.train(lambda: None)
+
+
+def train_with(team: Team, run_dir: Path, num_steps: int) -> None:
+    world_size, strategy = team
+    if world_size == 1:
+        train(ALONE, run_dir, num_steps, strategy)
+    else:
+        run_ranks(world_size, train, run_dir, num_steps, strategy)
+
+
+def weights(run_dir: Path, step: int) -> dict[str, Tensor]:
+    return load_file(run_dir / f"checkpoints/{step}/pretrained_model/model.safetensors")
+
+
+def farthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    assert found.keys() == expected.keys()
+    return max(float((found[name] - expected[name]).abs().max()) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    train_with((1, "auto"), run_dir, 3)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> dict[Team, Path]:
+    """Two steps by each of three teams."""
+    teams: tuple[Team, ...] = ((1, "auto"), (2, "ddp"), (2, "fsdp"))
+    runs = {team: tmp_path_factory.mktemp("begun") / "run" for team in teams}
+    for team, run_dir in runs.items():
+        train_with(team, run_dir, 2)
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((2, "ddp"), (1, "auto")),
+        ((1, "auto"), (3, "ddp")),
+        ((1, "auto"), (2, "fsdp")),
+        ((2, "ddp"), (2, "fsdp")),
+        ((2, "fsdp"), (2, "ddp")),
+        ((2, "fsdp"), (3, "fsdp")),
+        ((2, "fsdp"), (1, "auto")),
+    ],
+    ids=lambda team: f"{team[0]}-{team[1]}",
+)
+def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
+    undisturbed: Path, begun: dict[Team, Path], tmp_path: Path, first: Team, second: Team
+):
+    run_dir = tmp_path / "run"
+    shutil.copytree(begun[first], run_dir, symlinks=True)
+
+    train_with(second, run_dir, 3)
+
+    expected = weights(undisturbed, 3)
+    assert farthest(weights(run_dir, 3), expected) < 1e-5
+    assert farthest(weights(run_dir, 2), expected) > 1e-4, "the last step has moved nothing"
+    state, whole = (load_training_state(find_last(run)) for run in (run_dir, undisturbed))
+    assert state.engine.num_steps == whole.engine.num_steps == 6
+    moments = dict(state.engine.tensors)
+    assert farthest(moments, dict(whole.engine.tensors)) < 1e-5
+
+
+def test_optimizer_that_is_spread_is_stored_by_the_ranks_that_hold_it(begun: dict[Team, Path]):
+    stored = begun[2, "fsdp"] / "checkpoints/2/training_state"
+
+    assert sorted(path.name for path in stored.iterdir()) == [
+        "acting.safetensors", "objective.safetensors", "optimizer", "state.json",
+    ]  # fmt: skip
+    pieces = list((stored / "optimizer").iterdir())
+    assert [path.suffix for path in pieces] == [".safetensors"] * 2
+    sizes = [path.stat().st_size for path in pieces]
+    assert max(sizes) < 0.6 * sum(sizes)
