@@ -66,7 +66,7 @@ def test_a_folder_of_openpi_acts_in_the_simulator_with_two_exact_cameras(source,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out/results.json").read_text())
-    card = results["policy_card"]
+    card = results["settings"]["policy_card"]
     assert card["layout"] == card["protocol"] == card["resize"] == "openpi"
     assert card["cameras"] == ["agentview", "robot0_eye_in_hand"]
     assert card["denoise_steps"] == 10  # what openpi uses, because nothing else was asked for
