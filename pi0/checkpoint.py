@@ -44,6 +44,7 @@ def load_policy(
     tokenizer_path: str | Path | None = None,
     protocol: Protocol | None = None,
     overrides: Mapping[str, Any] | None = None,
+    keeps_masters: bool = False,
 ) -> Pi0Policy:
     """Load a policy from a checkpoint folder of openpi, LeRobot, RLinf, transformers or our own.
 
@@ -55,6 +56,7 @@ def load_policy(
         tokenizer_path: Replaces the folder's tokenizer.
         protocol: Preset of pre- and post-processing; None takes the one of the layout.
         overrides: Keys of ``PolicyCard`` that win over the files and the preset.
+        keeps_masters: Store all weights in float32 whatever they are computed in, to train all of them.
 
     Returns:
         The policy, in eval mode.
@@ -68,7 +70,8 @@ def load_policy(
     contents = read_folder(find_folder(path), choices)
     with no_init_weights():
         network = Pi0Network(contents.config)
-    load_weights(network, contents.tensors, getattr(torch, contents.card.dtype))
+    dtype = getattr(torch, contents.card.dtype)
+    load_weights(network, contents.tensors, dtype, keeps_masters=keeps_masters)
     return Pi0Policy(
         network=network,
         card=contents.card,
@@ -138,7 +141,11 @@ def save_weights(network: Pi0Network, path: Path, *, dtype: torch.dtype = torch.
 
 
 def load_weights(
-    network: Pi0Network, tensors: Mapping[str, StoredTensor], dtype: torch.dtype
+    network: Pi0Network,
+    tensors: Mapping[str, StoredTensor],
+    dtype: torch.dtype,
+    *,
+    keeps_masters: bool = False,
 ) -> None:
     """Fill the network from matched tensors, one at a time; dead ones are not read.
 
@@ -146,11 +153,12 @@ def load_weights(
         network: Whatever its parameters hold is thrown away.
         tensors: By transformers' names.
         dtype: Precision of the vision-language model, see ``Pi0Network.cast_backbone``.
+        keeps_masters: See there.
     """
     parameters = dict(network.core.named_parameters())
     for parameter in parameters.values():
         parameter.data = parameter.data.new_empty(0)  # so that casting costs nothing
-    network.cast_backbone(dtype)
+    network.cast_backbone(dtype, keeps_masters=keeps_masters)
     for name, parameter in parameters.items():
         stored = tensors[name]
         parameter.data = stored.read().to(parameter.dtype, copy=True).contiguous()

@@ -23,7 +23,10 @@ def embed_prefix(
     features = see(vlm.vision_tower, pixels.flatten(0, 1), compute_dtype)
     features = project(vlm.multi_modal_projector.linear, features.to(compute_dtype))
     features = features.float().unflatten(0, pixels.shape[:2]).flatten(1, 2)
-    words = vlm.language_model.embed_tokens(token_ids[:, features.shape[1] :])
+    table = vlm.language_model.embed_tokens
+    words = F.embedding(token_ids[:, features.shape[1] :], table.weight, table.padding_idx)
+    # float32 masters are rounded before they are scaled, as a table in half precision would be
+    words = words.to(compute_dtype) * table.embed_scale.to(compute_dtype)
     return torch.cat([features, words.float()], dim=1)
 
 

@@ -35,6 +35,11 @@ class TrainedPart:
     lora_targets: LoraTargets = "expert"
     checkpoints_layers: bool = False
 
+    @property
+    def trains_everything(self) -> bool:
+        """Return whether every weight changes."""
+        return not self.lora_rank and not self.has_frozen_prefix
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkMemory:
@@ -77,7 +82,7 @@ def predict_network(
     """
     with torch.device("meta"), no_init_weights():
         network = Pi0Network(config)
-    network.cast_backbone(dtype)
+    network.cast_backbone(dtype, keeps_masters=trained.trains_everything)
     num_trained = _num_trained(network, trained)
     size = dtype.itemsize
     suffix = _Stack.of(dit_sizes(config), size, tokens=1 + num_steps * config.chunk_size)

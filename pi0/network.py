@@ -206,13 +206,20 @@ class Pi0Network(nn.Module):
         """Return every parameter that can receive a gradient; dead ones do not exist here."""
         return list(self.core.parameters())
 
-    def cast_backbone(self, dtype: torch.dtype) -> None:
+    def cast_backbone(self, dtype: torch.dtype, *, keeps_masters: bool = False) -> None:
         """Compute in ``dtype`` and store the vision-language model's matrices in it.
 
         Norms, patch and position embeddings stay float32, and so does the action expert: its weights
         are masters that are cast for each product.
+
+        Args:
+            dtype: Precision of attention and MLPs.
+            keeps_masters: Treat the vision-language model like the expert, because it is trained: steps
+                of 1e-6 vanish in bfloat16. Answers are the same bits.
         """
         self.compute_dtype = dtype
+        if keeps_masters:
+            return
         for name, parameter in self.core.model.vlm.named_parameters():
             if "norm" not in name and "vision_tower.embeddings" not in name:
                 parameter.data = parameter.data.to(dtype)

@@ -9,10 +9,10 @@ from tests.policy_parts import TASKS, looks, small_policy
 ROWS, STEPS = 3, 4
 
 
-def predict(policy, **trained):
+def predict(policy, dtype=torch.float32, **trained):
     return predict_network(
         policy.network.config,
-        dtype=torch.float32,
+        dtype=dtype,
         trained=TrainedPart(**trained),
         rows=ROWS,
         num_steps=STEPS,
@@ -27,6 +27,14 @@ def test_weights_gradients_and_moments_are_those_of_the_parameters():
     assert found.weights == sum(p.nbytes for p in policy.network.parameters())
     assert found.gradients == sum(p.nbytes for p in parameters)
     assert found.optimizer == 2 * found.gradients
+
+
+@pytest.mark.parametrize("expert_only", [True, False])
+def test_weights_in_half_precision_are_counted_as_they_are_stored(expert_only):
+    policy = small_policy()
+    policy.network.cast_backbone(torch.bfloat16, keeps_masters=not expert_only)
+    found = predict(policy, torch.bfloat16, has_frozen_prefix=expert_only)
+    assert found.weights == sum(p.nbytes for p in policy.network.parameters())
 
 
 @pytest.mark.parametrize("targets", ["vlm", "expert", "both"])

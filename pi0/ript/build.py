@@ -91,6 +91,7 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
         tokenizer_path=None if path else config.policy.tokenizer_path,
         protocol=None if path else config.policy.protocol,
         overrides={} if path else config.policy.overrides.chosen(),
+        keeps_masters=config.policy.trains_everything,
     )
     policy.network.checkpoints_layers = config.policy.gradient_checkpointing
     if config.policy.compile:

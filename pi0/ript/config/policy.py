@@ -67,3 +67,8 @@ class PolicyConfig:
     def has_frozen_prefix(self) -> bool:
         """Return whether nothing that is trained changes how pictures and instructions are read."""
         return self.lora.targets == "expert" if self.lora.rank else self.train_expert_only
+
+    @property
+    def trains_everything(self) -> bool:
+        """Return whether the weights of the vision-language model change, too."""
+        return not self.lora.rank and not self.train_expert_only

@@ -211,5 +211,5 @@ def _check_parameters(parameters: list[nn.Parameter]) -> None:
     if dtypes:
         raise ValueError(
             f"trained parameters must be float32, got {sorted(map(str, dtypes))}; "
-            "set policy.train_expert_only to true or load the weights in float32"
+            "set policy.train_expert_only to true or load the policy with keeps_masters"
         )
