@@ -106,7 +106,7 @@ def test_different_episodes_are_never_paired():
     base = _evaluate(_requests(episodes_per_task=2), lambda _: "failure")
     other = [replace(record, seed=record.seed + 1) for record in base]
 
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="different episodes"):
         paired_outcomes(base, other)
 
 
