@@ -48,7 +48,14 @@ class GymPool(SlotLedger):
         self._begin_restore(slot, initial_state)
         self._commands.append(lambda: self._reset(slot, initial_state.state))
 
-    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
+    def execute(
+        self,
+        slot: int,
+        actions: NDArray[np.float32],
+        *,
+        look: bool = True,
+        film: bool = False,
+    ) -> None:
         """Take up to h control steps, float32 [h, 7]; stop at success."""
         check_actions(actions)
         self._begin(slot)

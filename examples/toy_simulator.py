@@ -46,7 +46,14 @@ class ToyPool(SlotLedger):
         self._points[slot] = initial_state.state.copy()
         self._reply(slot, 0)
 
-    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
+    def execute(
+        self,
+        slot: int,
+        actions: NDArray[np.float32],
+        *,
+        look: bool = True,
+        film: bool = False,
+    ) -> None:
         """Move by up to h actions, float32 [h, 7], of which the first two count; stop at the goal."""
         check_actions(actions)
         self._begin(slot)

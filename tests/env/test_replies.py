@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pi0.records import Observation
+from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.commands import Command
 from pi0.ript.env.messages import MalformedMessageError
-from pi0.ript.env.replies import MAX_ERROR_CHARACTERS, pack_reply, unpack_reply
+from pi0.ript.env.replies import MAX_ERROR_CHARACTERS, film_strip, pack_reply, unpack_reply
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 
 SCENES = (("libero_goal", 7),)
@@ -22,7 +23,7 @@ REPLY = Reply(
     counts={"scene_builds": 1},
 )
 CHUNK = Command(place=1, work={"step": 3}, num_steps=3)
-FIELDS = ("place", "proprio", "is_success", "num_steps", "error", "fault", "timings", "counts", "loaded")  # fmt: skip
+FIELDS = ("place", "proprio", "is_success", "num_steps", "error", "fault", "timings", "counts", "strip_bytes", "loaded")  # fmt: skip
 
 
 def unpacked(reply):
@@ -75,6 +76,9 @@ def test_a_long_reason_is_cut():
         ("timings", ((1, 1.0),)),
         ("counts", (("scene_builds", 1.5),)),
         ("counts", (("scene_builds", -1),)),
+        ("strip_bytes", -1),
+        ("strip_bytes", True),
+        ("strip_bytes", b"film"),
         ("loaded", ("libero_goal",)),
         ("loaded", (("libero_goal", "7"),)),
     ],
@@ -87,7 +91,7 @@ def test_a_field_of_the_wrong_kind_is_nonsense(field, wrong):
 
 @pytest.mark.parametrize("change", [lambda values: values[:-1], lambda values: (*values, 0)])
 def test_a_field_too_few_or_too_many_is_nonsense(change):
-    with pytest.raises(MalformedMessageError, match="has 9 fields, got"):
+    with pytest.raises(MalformedMessageError, match="has 10 fields, got"):
         unpack_reply(change(pack_reply(REPLY, SCENES)))
 
 
@@ -114,3 +118,46 @@ def test_success_may_end_a_chunk_early_and_needs_no_look():
 def test_a_look_nobody_asked_for_may_be_missing():
     blind = replace(CHUNK, may_be_blind=True)
     blind.check(unpacked(replace(REPLY, observation=None)))
+
+
+SPEC = ObservationSpec(cameras=("agentview",), height=2, width=2)
+FILM = FilmStrip.pack(np.arange(36, dtype=np.uint8).reshape(3, 1, 2, 2, 3))
+FILMED = replace(CHUNK, is_filmed=True)
+
+
+def test_a_film_arrives_with_the_reply_it_belongs_to():
+    wire = unpacked(replace(REPLY, strip=FILM))
+
+    FILMED.check(wire)
+    assert film_strip(wire, FILM.packed, SPEC) == FILM
+
+
+def test_a_reply_without_a_film_brings_none():
+    assert film_strip(unpacked(REPLY), b"", SPEC) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "changes"),
+    [
+        (CHUNK, {"strip": FILM}),
+        (FILMED, {}),
+        (Command(place=1, work={"restore": 1}), {"strip": FILM, "num_steps": 0}),
+        (FILMED, {"strip": FILM, "num_steps": 0, "is_success": True}),
+        (FILMED, {"strip": FILM, "observation": None, "error": "boom", "fault": "raised"}),
+    ],
+    ids=["not wanted", "missing", "of a restore", "of no step", "of a crash"],
+)
+def test_a_film_where_none_can_be_and_none_where_one_must_be_are_nonsense(command, changes):
+    with pytest.raises(MalformedMessageError, match="a film of"):
+        command.check(unpacked(replace(REPLY, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("packed", "num_steps"),
+    [(FILM.packed, 2), (FILM.packed[:-1], 3), (bytes(len(FILM.packed)), 3)],
+    ids=["of other steps", "cut off", "of nothing"],
+)
+def test_a_film_that_does_not_show_every_step_is_nonsense(packed, num_steps):
+    wire = unpacked(replace(REPLY, strip=FILM, num_steps=num_steps))
+    with pytest.raises(MalformedMessageError, match="a film"):
+        film_strip(wire, packed, SPEC)

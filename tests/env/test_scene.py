@@ -232,3 +232,45 @@ def test_diverged_physics_are_an_error_and_leave_no_file_behind(scene, tmp_path,
     with pytest.raises(RuntimeError, match="diverged"):
         scene.execute(0, actions(0, 1))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_film_shows_what_libero_shows_after_every_step(scene, peer):
+    initial_state = make_initial_state(SUITE, TASK, 3, fixture_seed=5)
+    scene.restore(0, initial_state)
+    peer.start(initial_state)
+
+    for chunk in [actions(n, 3 + n) for n in range(3)]:
+        film = scene.execute(0, chunk, film=True).frames
+        seen = [peer.step(action)[0].images for action in chunk]
+        np.testing.assert_array_equal(film, np.stack(seen))
+
+
+@pytest.mark.parametrize("look", [True, False])
+def test_filming_changes_nothing_else(scene, look):
+    """Two neighbours start alike and do the same, one of them filmed, up to success and beyond."""
+    initial_state = with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 0.45)
+    for slot in (0, 1):
+        scene.restore(slot, initial_state)
+    for chunk in [actions(n, 1 + n) for n in range(4)]:
+        plain = scene.execute(0, chunk, look=look)
+        filmed = scene.execute(1, chunk, look=look, film=True)
+
+        np.testing.assert_array_equal(scene.physics_state(0), scene.physics_state(1))
+        assert (plain.is_success, plain.num_steps) == (filmed.is_success, filmed.num_steps)
+        assert len(filmed.frames) == filmed.num_steps
+        assert plain.frames is None
+        if look:
+            np.testing.assert_array_equal(plain.observation.images, filmed.observation.images)
+            np.testing.assert_array_equal(plain.observation.proprio, filmed.observation.proprio)
+            np.testing.assert_array_equal(filmed.frames[-1], plain.observation.images)
+
+
+def test_a_film_shows_the_step_that_solved_the_task_although_no_decision_follows(scene):
+    scene.restore(0, with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 1.0))
+
+    solved = scene.execute(0, actions(0, 4), look_when_solved=False, film=True)
+    again = scene.execute(0, actions(1, 4), film=True)
+
+    assert solved.observation is None
+    assert len(solved.frames) == solved.num_steps == 1
+    assert again.frames is None

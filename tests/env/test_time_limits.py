@@ -70,3 +70,14 @@ def test_hangs_in_a_row_double_the_patience_until_something_succeeds():
     # On a machine that has become slower the build takes 8 s, which is the pace from here on.
     limits.learn_reply({"build_s": 8.0}, num_steps=0)
     assert limits.limit_s({"build": 1}) == 80.0
+
+
+def test_a_filmed_chunk_may_take_what_its_pictures_take():
+    limits = TimeLimits(1000.0)
+    limits.learn_reply({"physics_s": 5.0, "render_s": 5.0}, num_steps=10)
+    assert limits.limit_s({"step": 10, "frame": 10}) == 1000.0  # no film was seen yet
+
+    # Nine further pictures of 2 s; the tenth is the policy's look.
+    limits.learn_reply({"physics_s": 5.0, "render_s": 5.0, "film_s": 18.0}, num_steps=10)
+    assert limits.limit_s({"step": 10}) == 100.0
+    assert limits.limit_s({"step": 10, "frame": 10}) == 300.0

@@ -77,7 +77,7 @@ class ToyPool(SlotLedger):
             loaded.remove(next(key for key in loaded if key not in ledger.held))
         ledger.loaded = (*loaded, scene)
 
-    def execute(self, slot, actions, *, look=True):
+    def execute(self, slot, actions, *, look=True, film=False):
         check_actions(actions)
         self._begin(slot)
         num_steps = min(len(actions), self._left[slot])

@@ -2,11 +2,13 @@
 
 import os
 import threading
+from dataclasses import replace
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.report.video import (
     NICENESS,
     Film,
@@ -20,7 +22,7 @@ from tests.report.episodes import make_episode
 
 
 def test_frame_is_upright_with_cameras_side_by_side():
-    frames = episode_frames(make_episode(num_decisions=2))
+    frames = list(episode_frames(make_episode(num_decisions=2)))
     assert frames[1].shape == (6, 18, 3)
     # The record is bright at the bottom; LIBERO's pictures are upside-down, so the film is bright on top.
     assert frames[1][:, 0, 0].tolist() == [50, 50, 50, 0, 0, 0]
@@ -35,6 +37,48 @@ def test_film_has_one_frame_per_decision(tmp_path, height, width):
     assert min(next(reader)["source_size"]) >= 256
     reader.close()
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def filmed_steps(num_decisions=2):
+    """An episode of two steps per decision whose step n shows n in every pixel."""
+    steps = np.arange(2 * num_decisions, dtype=np.uint8).reshape(num_decisions, 2, 1, 1, 1, 1)
+    pictures = np.broadcast_to(steps, (num_decisions, 2, 2, 6, 9, 3))
+    strips = tuple(FilmStrip.pack(pair) for pair in pictures)
+    return replace(make_episode(num_decisions=num_decisions), strips=strips)
+
+
+def test_film_of_control_steps_shows_the_first_look_and_every_step():
+    first, *steps = episode_frames(filmed_steps())
+
+    np.testing.assert_array_equal(first, next(episode_frames(make_episode())))
+    assert [frame.shape for frame in steps] == [(6, 18, 3)] * 4
+    assert [frame.max() for frame in steps] == [frame.min() for frame in steps] == [0, 1, 2, 3]
+
+
+def test_frame_of_a_control_step_is_upright_too():
+    looks = [decision.observation.images for decision in make_episode().decisions]
+    strip = FilmStrip.pack(np.stack(looks[1:]))
+    episode = replace(make_episode(), strips=(strip,))
+
+    np.testing.assert_array_equal(
+        np.stack(list(episode_frames(episode))), np.stack(list(episode_frames(make_episode())))
+    )
+
+
+def test_film_of_control_steps_runs_at_the_control_rate(tmp_path):
+    path = write_episode_video(tmp_path, filmed_steps(num_decisions=10))
+
+    # The first look and 20 steps, 20 a second.
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
+    assert frames == 21
+    assert seconds == pytest.approx(1.05, abs=0.06)
+
+
+def test_nothing_is_drawn_for_films_that_a_limit_leaves_out(tmp_path):
+    with make_writer(max_films=1) as writer:
+        assert writer.rate("steps") == "steps"
+        writer.write(tmp_path, make_episode())
+        assert writer.rate("steps") == "decisions"
 
 
 def test_name_says_task_state_seed_and_outcome():

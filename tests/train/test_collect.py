@@ -8,6 +8,7 @@ import pytest
 
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.train.collect import GroupCollector, collect
 from pi0.ript.train.collection import Collection
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
@@ -217,3 +218,29 @@ class TestMasteredStates:
 
         assert self._collect(mastered) == [0, 1, 2]
         assert not mastered.skips("anything else")
+
+
+def test_films_are_passed_on_but_not_kept_for_learning():
+    strip = FilmStrip.pack(np.zeros((2, 1, 2, 2, 3), np.uint8))
+    collector = GroupCollector(
+        _states(), lambda _: 60, AlgoConfig(rloo_batch_size=K, demo_batch_size=1), 42,
+        num_filmed=1, film_rate="steps",
+    )  # fmt: skip
+    passed_on: list[Episode] = []
+
+    def run(source: Callable[[], EpisodeRequest | None]) -> Iterator[Episode]:
+        while (request := source()) is not None:
+            assert request.films_steps
+            yield Episode(
+                request=request,
+                task="turn on the stove",
+                decisions=(),
+                outcome=_second_of_each(request),
+                num_steps=2,
+                strips=(strip,),
+            )
+
+    collection = collect(run, collector, passed_on.append)
+
+    assert [episode.strips for episode in passed_on] == [(strip,)] * K
+    assert [episode.strips for group in collection.groups for episode in group.episodes] == [()] * K

@@ -15,6 +15,7 @@ from pi0.ript.config.optimizer import OptimizerConfig
 from pi0.ript.config.policy import PolicyConfig
 from pi0.ript.config.safety import RegressionGuardConfig
 from pi0.ript.config.task import TaskConfig
+from pi0.ript.film_strip import FilmRate
 
 Strategy = Literal["auto", "ddp", "fsdp"]
 
@@ -93,12 +94,15 @@ class VideoConfig:
             PI0_DEBUG_SAVE_VIDEO wins.
         dir: Folder of all films; null takes ``videos`` in the run directory; the environment variable
             PI0_DEBUG_IMAGE_DIR wins.
+        rate: ``decisions`` films the pictures that are drawn anyway, one per decision; ``steps`` draws one
+            after every control step of the filmed episodes, at a cost that is printed beforehand.
         max_films: Most films of all practice together, and most films of each evaluation.
         max_megabytes: No further film once those of practice, or of an evaluation, take this much.
     """
 
     save: bool = False
     dir: str | None = None
+    rate: FilmRate = "decisions"
     max_films: int = 100
     max_megabytes: float = 100.0
 

@@ -14,20 +14,26 @@ class Command:
 
     Attributes:
         place: The worker's own number of the slot; -1 for starting, which concerns no slot.
+        position: The pool's number of the slot.
         work: What it is made of.
         num_steps: Most control steps it may report.
         may_be_blind: Whether the answer may lack a look although nothing is solved.
+        is_filmed: Whether its control steps are filmed.
     """
 
     place: int
+    position: int = 0
     work: Mapping[Work, int]
     num_steps: int = 0
     may_be_blind: bool = False
+    is_filmed: bool = False
 
     def check(self, reply: WireReply) -> None:
         """Raise ``MalformedMessageError`` unless the reply can be the answer."""
         if reply.place != self.place:
             raise MalformedMessageError(f"slot {reply.place} answers, {self.place} was asked")
+        if bool(reply.strip_bytes) != (self.is_filmed and not reply.error and reply.num_steps > 0):
+            raise MalformedMessageError(f"a film of {reply.strip_bytes} bytes")
         if reply.error:
             return
         if reply.num_steps > self.num_steps or (
@@ -38,6 +44,22 @@ class Command:
             raise MalformedMessageError("solved without a step")
         if reply.proprio is None and not (self.may_be_blind or reply.is_success):
             raise MalformedMessageError("a reply without a look")
+
+
+def chunk_command(
+    slot: int, num_workers: int, num_steps: int, *, look: bool, film: bool
+) -> Command:
+    """Return the request of up to ``num_steps`` control steps in a slot of the pool."""
+    steps: dict[Work, int] = {"step": num_steps}
+    pictures: dict[Work, int] = {"frame": num_steps} if film else {}
+    return Command(
+        place=slot // num_workers,
+        position=slot,
+        work=steps | pictures,
+        num_steps=num_steps,
+        may_be_blind=not look,
+        is_filmed=film,
+    )
 
 
 START = Command(place=-1, work={"start": 1})

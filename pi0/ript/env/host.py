@@ -11,6 +11,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.headless import load_scene_class
 from pi0.ript.env.ledger import SceneKey
 from pi0.ript.env.process_memory import forget_assets, trim
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
@@ -67,16 +68,20 @@ class SceneHost:
             counts=counts,
         )
 
-    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool) -> Reply:
-        """Run up to h control steps in a slot; draws what a decision can follow."""
+    def execute(
+        self, slot: int, actions: NDArray[np.float32], *, look: bool, film: bool = False
+    ) -> Reply:
+        """Run up to h control steps in a slot; draws what a decision can follow, and for a film all."""
         timings: dict[str, float] = {}
         if slot not in self._key_of_slot:
             return lost(slot, "the slot lost its simulation and must be restored first")
         try:
             scene = self._scenes[self._key_of_slot[slot]]
-            started, drawn = time.perf_counter(), scene.render_seconds
-            result = scene.execute(slot, actions, look=look, look_when_solved=False)
-            _note(timings, "physics_s", started, scene.render_seconds - drawn)
+            started, drawn, filmed = time.perf_counter(), scene.render_seconds, scene.film_seconds
+            result = scene.execute(slot, actions, look=look, look_when_solved=False, film=film)
+            filmed = scene.film_seconds - filmed
+            _note(timings, "physics_s", started + filmed, scene.render_seconds - drawn)
+            strip = _pack(timings, result.frames, filmed)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
             return self._crashed(slot, error, timings)
         return Reply(
@@ -84,6 +89,7 @@ class SceneHost:
             observation=result.observation,
             is_success=result.is_success,
             num_steps=result.num_steps,
+            strip=strip,
             timings=timings,
         )
 
@@ -157,6 +163,17 @@ def lost(slot: int, error: str) -> Reply:
     return Reply(
         slot=slot, observation=None, is_success=False, num_steps=0, error=error, fault="lost"
     )
+
+
+def _pack(
+    timings: dict[str, float], frames: NDArray[np.uint8] | None, drawing: float
+) -> FilmStrip | None:
+    if frames is None:
+        return None
+    started = time.perf_counter()
+    strip = FilmStrip.pack(frames)
+    timings["film_s"] = drawing + time.perf_counter() - started
+    return strip
 
 
 def _note(timings: dict[str, float], stage: str, started: float, drawing: float) -> None:

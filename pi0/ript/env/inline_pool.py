@@ -63,11 +63,18 @@ class InlinePool(SlotLedger):
         self._begin_restore(slot, initial_state)
         self._queue.append(partial(self._host.restore, slot, initial_state))
 
-    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
-        """Queue up to h control steps, float32 [h, 7]; no picture if nobody looks."""
+    def execute(
+        self,
+        slot: int,
+        actions: NDArray[np.float32],
+        *,
+        look: bool = True,
+        film: bool = False,
+    ) -> None:
+        """Queue up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
         check_actions(actions)
         self._begin(slot)
-        self._queue.append(partial(self._host.execute, slot, actions, look=look))
+        self._queue.append(partial(self._host.execute, slot, actions, look=look, film=film))
 
     def wait(self) -> list[Reply]:
         """Run all queued commands and return their replies.

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.capacity import require_memory
 from pi0.ript.env.checks import check_actions, check_spec
-from pi0.ript.env.commands import Command
+from pi0.ript.env.commands import Command, chunk_command
 from pi0.ript.env.host import lost
 from pi0.ript.env.ledger import SceneLedger, SlotLedger
 from pi0.ript.env.machine import read_machine
 from pi0.ript.env.messages import MalformedMessageError, wait_for_any
 from pi0.ript.env.replies import WireReply
+from pi0.ript.env.shared_pictures import SharedPictures, check_film, slot_bytes
 from pi0.ript.env.suites import check_initial_state
 from pi0.ript.env.time_limits import TimeLimits, Work
-from pi0.ript.env.worker import image_bytes
 from pi0.ript.env.worker_process import STOP_PATIENCE_S, WorkerProcess
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Fault, Reply
 from pi0.ript.types import InitialState
 
@@ -75,8 +76,9 @@ class ProcessPool(SlotLedger):
         self._spec = spec
         self._limits = TimeLimits(timeout_s)
         self._memory_fd = os.memfd_create("pi0-ript-images")
-        os.ftruncate(self._memory_fd, max(1, num_slots * image_bytes(spec)))
-        self._memory = mmap.mmap(self._memory_fd, max(1, num_slots * image_bytes(spec)))
+        os.ftruncate(self._memory_fd, num_slots * slot_bytes(spec))
+        self._memory = mmap.mmap(self._memory_fd, num_slots * slot_bytes(spec))
+        self._pictures = SharedPictures(spec, self._memory)
         self._settings = (max_scenes, num_steps_wait)
         self._egl_device = egl_device
         self._unheard: list[Reply] = []
@@ -101,24 +103,28 @@ class ProcessPool(SlotLedger):
         self._begin_restore(slot, s)
         self._bereaved.discard(slot)
         state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
-        command = Command(place=slot // self.num_workers, work=work)
+        command = Command(place=slot // self.num_workers, position=slot, work=work)
         self._send(slot, command, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
 
-    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
-        """Start up to h control steps, float32 [h, 7]; no picture if nobody looks."""
+    def execute(
+        self,
+        slot: int,
+        actions: NDArray[np.float32],
+        *,
+        look: bool = True,
+        film: bool = False,
+    ) -> None:
+        """Start up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
         check_actions(actions)
+        if film:
+            check_film(len(actions))
         self._begin(slot)
         if slot in self._bereaved:
             self._unheard.append(lost(slot, "the simulation went down with its worker"))
             return
         chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
-        command = Command(
-            place=slot // self.num_workers,
-            work={"step": len(actions)},
-            num_steps=len(actions),
-            may_be_blind=not look,
-        )
-        self._send(slot, command, "execute", chunk, look)
+        command = chunk_command(slot, self.num_workers, len(actions), look=look, film=film)
+        self._send(slot, command, "execute", chunk, look, film)
 
     def wait(self) -> list[Reply]:
         """Block until at least one command has finished and return all finished ones.
@@ -194,6 +200,7 @@ class ProcessPool(SlotLedger):
             settings=self._settings,
             memory_fd=self._memory_fd,
             memory_bytes=len(self._memory),
+            pictures=self._pictures,
             limits=self._limits,
             egl_device=self._egl_device,
             missing_s=missing_s,
@@ -212,11 +219,12 @@ class ProcessPool(SlotLedger):
         """Return all replies that have arrived from a worker."""
         replies: list[Reply] = []
         try:
-            while (reply := worker.take_reply()) is not None:
+            while (heard := worker.take_reply()) is not None:
+                reply = heard[0]
                 if reply.fault == "raised":
-                    raised = self._accept(worker, reply)
+                    raised = self._accept(worker, *heard)
                     return [*replies, raised, *self._replace(worker, "lost", reply.error)]
-                replies.append(self._accept(worker, reply))
+                replies.append(self._accept(worker, *heard))
         except EOFError:
             replies += self._replace(worker, "died", f"process {worker.pid} died")
         except MalformedMessageError as error:
@@ -224,7 +232,7 @@ class ProcessPool(SlotLedger):
             replies += self._replace(worker, "malformed", reason)
         return replies
 
-    def _accept(self, worker: WorkerProcess, wire: WireReply) -> Reply:
+    def _accept(self, worker: WorkerProcess, wire: WireReply, strip: FilmStrip | None) -> Reply:
         slot = wire.place * self.num_workers + worker.number
         self._ledgers[worker.number].loaded = wire.loaded
         timings = dict(wire.timings)
@@ -237,6 +245,7 @@ class ProcessPool(SlotLedger):
             num_steps=wire.num_steps,
             error=wire.error,
             fault=wire.fault,
+            strip=strip,
             timings=timings,
             counts=wire.counts,
         )
@@ -244,12 +253,7 @@ class ProcessPool(SlotLedger):
     def _observation(self, slot: int, proprio: NDArray[np.float64] | None) -> Observation | None:
         if proprio is None:
             return None
-        spec, size = self._spec, image_bytes(self._spec)
-        pixels = self._memory[slot * size : (slot + 1) * size]
-        shape = (len(spec.cameras), spec.height, spec.width, 3)
-        return Observation(
-            images=np.frombuffer(pixels, dtype=np.uint8).reshape(shape), proprio=proprio
-        )
+        return Observation(images=self._pictures.read_look(slot), proprio=proprio)
 
     def _replace_hung(self, worker: WorkerProcess) -> list[Reply]:
         reason = f"process {worker.pid} gave no answer for {worker.limit_s:.3g} s"

@@ -40,7 +40,7 @@ class SimulatorActor:
 
         Returns:
             Host name, process id, versions as (name, version) pairs, and why it cannot work, else "".
-            Commands answer with a packed reply and its pictures.
+            Commands answer with a packed reply, its pictures and its film.
         """
         # Ray hides GPUs from those that reserve none, and robosuite stumbles over an empty list.
         os.environ.pop(CUDA_VARIABLE, None)
@@ -66,10 +66,16 @@ class SimulatorActor:
         )
         return self._pack(self._host.restore(place, initial_state))
 
-    def execute(self, place: int, actions: bytes, look: bool) -> tuple:  # noqa: FBT001 - a message
+    def execute(
+        self,
+        place: int,
+        actions: bytes,
+        look: bool,  # noqa: FBT001 - a message
+        film: bool,  # noqa: FBT001 - a message
+    ) -> tuple:
         """Run up to h control steps, float32 [h, 7] bytes, and return the reply."""
         chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-        return self._pack(self._host.execute(place, chunk, look=look))
+        return self._pack(self._host.execute(place, chunk, look=look, film=film))
 
     def release(self, place: int) -> None:
         """Let go of a slot's scene."""
@@ -82,4 +88,5 @@ class SimulatorActor:
     def _pack(self, reply: Reply) -> tuple:
         look = reply.observation
         pictures = b"" if look is None else pack_pictures(look.images, compress=self._compress)
-        return pack_reply(reply, self._host.loaded), pictures
+        film = b"" if reply.strip is None else reply.strip.packed
+        return pack_reply(reply, self._host.loaded), pictures, film

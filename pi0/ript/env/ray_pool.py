@@ -11,7 +11,7 @@ from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.env.capacity import predict_memory, require_memory
 from pi0.ript.env.checks import check_actions, check_spec
-from pi0.ript.env.commands import Command
+from pi0.ript.env.commands import Command, chunk_command
 from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.host import lost
 from pi0.ript.env.ledger import SceneKey, SceneLedger, SlotLedger
@@ -22,11 +22,12 @@ from pi0.ript.env.pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TI
 from pi0.ript.env.ray_cluster import LostActorError, RayCluster, RayUnavailableError
 from pi0.ript.env.ray_worker import ActorSettings, RayWorker
 from pi0.ript.env.replies import WireReply
+from pi0.ript.env.shared_pictures import image_bytes
 from pi0.ript.env.suites import check_initial_state
 from pi0.ript.env.time_limits import TimeLimits, Work
 from pi0.ript.env.versions import check_versions, read_versions
-from pi0.ript.env.worker import image_bytes
 from pi0.ript.env.worker_process import WorkerStartError
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Fault, Reply
 from pi0.ript.types import InitialState
 
@@ -113,26 +114,28 @@ class RayPool(SlotLedger):
         self._begin_restore(slot, s)
         self._bereaved.discard(slot)
         state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
-        command = Command(place=slot // self.num_workers, work=work)
+        command = Command(place=slot // self.num_workers, position=slot, work=work)
         self._worker(slot).send(
             command, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state
         )
 
-    def execute(self, slot: int, actions: NDArray[np.float32], *, look: bool = True) -> None:
-        """Start up to h control steps, float32 [h, 7]; no picture if nobody looks."""
+    def execute(
+        self,
+        slot: int,
+        actions: NDArray[np.float32],
+        *,
+        look: bool = True,
+        film: bool = False,
+    ) -> None:
+        """Start up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
         check_actions(actions)
         self._begin(slot)
         if slot in self._bereaved:
             self._unheard.append(lost(slot, "the simulation went down with its actor"))
             return
         chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
-        command = Command(
-            place=slot // self.num_workers,
-            work={"step": len(actions)},
-            num_steps=len(actions),
-            may_be_blind=not look,
-        )
-        self._worker(slot).send(command, "execute", chunk, look)
+        command = chunk_command(slot, self.num_workers, len(actions), look=look, film=film)
+        self._worker(slot).send(command, "execute", chunk, look, film)
 
     def can_restore(self, slot: int, scene: SceneKey) -> bool:
         """Return whether the slot's actor is there and the scenes of its other slots leave room.
@@ -264,7 +267,9 @@ class RayPool(SlotLedger):
                 "installed on every host, and is there enough memory?"
             )
 
-    def _accept(self, worker: RayWorker, wire: WireReply, pictures: bytes) -> Reply:
+    def _accept(
+        self, worker: RayWorker, wire: WireReply, pictures: bytes, strip: FilmStrip | None
+    ) -> Reply:
         self._ledgers[worker.number].loaded = wire.loaded
         timings = dict(wire.timings)
         if worker.missing_s is not None:
@@ -276,6 +281,7 @@ class RayPool(SlotLedger):
             num_steps=wire.num_steps,
             error=wire.error,
             fault=wire.fault,
+            strip=strip,
             timings=timings,
             counts=wire.counts,
         )

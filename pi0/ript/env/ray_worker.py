@@ -15,9 +15,10 @@ from pi0.ript.env.commands import Command
 from pi0.ript.env.egl_device import EGL_VARIABLE
 from pi0.ript.env.ray_actor import SimulatorActor
 from pi0.ript.env.ray_cluster import RayCluster
-from pi0.ript.env.replies import WireReply, unpack_reply
+from pi0.ript.env.replies import WireReply, film_strip, unpack_reply
 from pi0.ript.env.time_limits import TimeLimits
 from pi0.ript.env.worker_process import PACKAGE_ROOT, SINGLE_THREADED, STOP_PATIENCE_S
+from pi0.ript.film_strip import FilmStrip
 
 POLL_S = 0.02
 
@@ -151,21 +152,22 @@ class RayWorker:
         self._head_began = time.monotonic()
         return dict(versions), problem
 
-    def hear(self) -> tuple[WireReply, bytes]:
-        """Return the reply to the oldest command and its pictures, once they have come.
+    def hear(self) -> tuple[WireReply, bytes, FilmStrip | None]:
+        """Return the reply to the oldest command, its pictures and its film, once they have come.
 
         Raises:
             LostActorError: The actor is gone.
             MalformedMessageError: It sent what cannot be an answer.
         """
         request, command = self._pending[0]
-        values, pictures = self._cluster.answer(request)
+        values, pictures, packed = self._cluster.answer(request)
         reply = unpack_reply(values)
         command.check(reply)
+        strip = film_strip(reply, packed, self._settings.spec)
         self._settings.limits.learn_reply(reply.timings, reply.num_steps)
         self._pending.popleft()
         self._head_began = time.monotonic()
-        return reply, pictures
+        return reply, pictures, strip
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the actor has imported; only while nothing is under way."""

@@ -8,13 +8,15 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pi0.records import ObservationSpec
 from pi0.ript.env.ledger import SceneKey
 from pi0.ript.env.messages import MalformedMessageError
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Fault, Reply
 
 PROPRIO_VALUES = 9
 MAX_ERROR_CHARACTERS = 2000
-FIELDS = 9
+FIELDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class WireReply:
         fault: See ``Reply``.
         timings: See ``Reply``.
         counts: See ``Reply``.
+        strip_bytes: Length of the compressed film, which comes another way; 0 for none.
         loaded: Scenes that the worker holds after the command, least recently used first.
     """
 
@@ -41,6 +44,7 @@ class WireReply:
     fault: Fault
     timings: Mapping[str, float]
     counts: Mapping[str, int]
+    strip_bytes: int
     loaded: tuple[SceneKey, ...]
 
 
@@ -56,6 +60,7 @@ def pack_reply(reply: Reply, loaded: tuple[SceneKey, ...]) -> tuple[Any, ...]:
         reply.fault,
         tuple(reply.timings.items()),
         tuple(reply.counts.items()),
+        0 if reply.strip is None else len(reply.strip.packed),
         loaded,
     )
 
@@ -67,11 +72,14 @@ def unpack_reply(values: tuple[Any, ...]) -> WireReply:
         MalformedMessageError: The values cannot come from ``pack_reply``; says which.
     """
     _require(len(values) == FIELDS, f"a reply has {FIELDS} fields, got {len(values)}")
-    place, proprio, is_success, num_steps, error, fault, timings, counts, loaded = values
+    place, proprio, is_success, num_steps, error, fault, timings, counts, strip_bytes, loaded = (
+        values
+    )
     _require(_is_count(place), f"a slot is a number, got {place!r:.80}")
     _require(type(is_success) is bool, f"success is true or false, got {is_success!r:.80}")
     _require(_is_count(num_steps), f"steps are a number >= 0, got {num_steps!r:.80}")
     _require(type(error) is str, f"an error is a text, got {error!r:.80}")
+    _require(_is_count(strip_bytes), f"a film has bytes, got {strip_bytes!r:.80}")
     return WireReply(
         place=place,
         proprio=_proprio(proprio),
@@ -81,8 +89,27 @@ def unpack_reply(values: tuple[Any, ...]) -> WireReply:
         fault=_fault(fault, error),
         timings=_figures("timings", timings, _is_duration),
         counts=_figures("counts", counts, _is_count),
+        strip_bytes=strip_bytes,
         loaded=_scenes(loaded),
     )
+
+
+def film_strip(reply: WireReply, packed: bytes, spec: ObservationSpec) -> FilmStrip | None:
+    """Return the film that came with a reply.
+
+    Raises:
+        MalformedMessageError: It is anything else than one picture of every camera after each step.
+    """
+    _require(len(packed) == reply.strip_bytes, f"a film of {len(packed)} bytes")
+    if not packed:
+        return None
+    shape = (reply.num_steps, len(spec.cameras), spec.height, spec.width, 3)
+    strip = FilmStrip(packed=packed, shape=shape)
+    try:
+        strip.check()
+    except ValueError as error:
+        raise MalformedMessageError(f"a film that is none: {error}") from None
+    return strip
 
 
 def _proprio(data: object) -> NDArray[np.float64] | None:

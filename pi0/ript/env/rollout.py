@@ -14,6 +14,7 @@ from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.routing import choose
 from pi0.ript.env.suites import task_language
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import EnvPool, Fault, Policy, Reply
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
@@ -40,6 +41,7 @@ class _Run:
     observation: Observation | None = None
     chunk: Chunk | None = None
     decisions: list[Decision] = field(default_factory=list[Decision])
+    strips: list[FilmStrip] = field(default_factory=list[FilmStrip])
     num_steps: int = 0
     started: float = field(default_factory=perf_counter)
 
@@ -55,6 +57,7 @@ class _Run:
             outcome=outcome,
             num_steps=self.num_steps,
             error=error,
+            strips=tuple(self.strips),
             seconds=perf_counter() - self.started,
         )
 
@@ -232,6 +235,7 @@ class _Scheduler:
         run.decisions.append(
             Decision(observation=last, chunk=run.chunk, num_executed=reply.num_steps)
         )
+        run.strips += [reply.strip] if reply.strip is not None else []
         run.num_steps += reply.num_steps
         if reply.is_success:
             return run.finish("success")
@@ -280,7 +284,12 @@ class _Scheduler:
             run.chunk = chunk
             num_left = run.request.max_steps - run.num_steps
             # After the episode's last step nobody looks.
-            self._pool.execute(slot, chunk.actions[:num_left], look=len(chunk.actions) < num_left)
+            self._pool.execute(
+                slot,
+                chunk.actions[:num_left],
+                look=len(chunk.actions) < num_left,
+                film=run.request.films_steps,
+            )
             self._under_way[slot] = run
 
 

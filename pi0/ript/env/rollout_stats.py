@@ -17,6 +17,8 @@ class RolloutStats:
     Attributes:
         num_episodes: Episodes delivered, crashed ones included.
         num_env_steps: Control steps executed, those of abandoned attempts included.
+        num_looks: Pictures drawn for the policy.
+        num_film_pictures: Pictures after control steps that came for films.
         num_retries: Attempts that were given up and started again, by whosever fault.
         restarts: Simulators replaced, by fault.
         policy_calls: Batched policy calls.
@@ -30,6 +32,8 @@ class RolloutStats:
 
     num_episodes: int = 0
     num_env_steps: int = 0
+    num_looks: int = 0
+    num_film_pictures: int = 0
     num_retries: int = 0
     restarts: dict[Fault, int] = field(default_factory=dict[Fault, int])
     policy_calls: int = 0
@@ -45,9 +49,23 @@ class RolloutStats:
         """Return how many simulators were replaced."""
         return sum(self.restarts.values())
 
+    @property
+    def film_seconds(self) -> float:
+        """Return worker seconds that only films took."""
+        return self.worker_seconds.get("film_s", 0.0)
+
+    @property
+    def seconds_per_picture(self) -> float | None:
+        """Return worker seconds that a picture for a film takes, else a look; None before both."""
+        if self.num_film_pictures:
+            return self.film_seconds / self.num_film_pictures
+        return self.worker_seconds["render_s"] / self.num_looks if self.num_looks else None
+
     def add_reply(self, reply: Reply, worker: int) -> None:
         """Count what a command did and took."""
         self.num_env_steps += reply.num_steps
+        self.num_looks += "render_s" in reply.timings
+        self.num_film_pictures += 0 if reply.strip is None else len(reply.strip)
         if reply.fault not in ("", "lost"):
             self.restarts[reply.fault] = self.restarts.get(reply.fault, 0) + 1
         for stage, seconds in reply.timings.items():

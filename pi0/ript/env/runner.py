@@ -116,6 +116,7 @@ class EnvRunner(ABC):
         self.num_parallel_envs = self.sizing.num_slots
         self.egl_device = egl_device
         self.stats = RolloutStats()
+        self._picture_s: float | None = None
         self._pool: InlinePool | ProcessPool | RayPool | None = None
         self._num_calls = 0
 
@@ -158,6 +159,7 @@ class EnvRunner(ABC):
             pool: A pool the caller owns; None uses the runner's own.
             policy: Who acts; None is the runner's own policy.
         """
+        self._picture_s = self.seconds_per_picture
         self.stats = RolloutStats()
         if pool is None:
             pool = self._pool = self._pool or self._make_pool()
@@ -189,7 +191,7 @@ class EnvRunner(ABC):
             env_name: Task name or index; a task of another suite as ``suite/task``.
             all_init_states: Float [n, length]; rollout k starts from state k. None takes LIBERO's
                 own states, without the held-out ones, over and over.
-            debug_save_video: Mark the episodes as filmed.
+            debug_save_video: Mark the episodes as filmed, as ``config.video.rate`` says.
             created_env: A pool made by ``create_env``; the caller closes it.
 
         Yields:
@@ -211,6 +213,11 @@ class EnvRunner(ABC):
         """
         self._pool = self._pool or self._make_pool()
         self._pool.wait_until_ready()
+
+    @property
+    def seconds_per_picture(self) -> float | None:
+        """Return what a picture for a film takes a worker, as last measured; None before the first look."""
+        return self.stats.seconds_per_picture or self._picture_s
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
@@ -273,6 +280,7 @@ class EnvRunner(ABC):
                 max_steps=self.max_episode_length or step_limit(state.suite),
                 rollout=k,
                 is_filmed=is_filmed,
+                film_rate=self.config.video.rate,
             )
             for k, state in enumerate(states)
         ]

@@ -63,6 +63,7 @@ class Scene:
         self.suite, self.task_id, self.spec = suite, task_id, spec
         self.num_steps_wait = num_steps_wait
         self.render_seconds = 0.0
+        self.film_seconds = 0.0
         self._libero = LiberoEnv(suite, task_id)
         self._env, self._model = self._libero.domain, self._libero.model
         # Nobody reads the gripper's force sensors, and the physics do not depend on them.
@@ -123,6 +124,7 @@ class Scene:
         *,
         look: bool = True,
         look_when_solved: bool = True,
+        film: bool = False,
     ) -> StepResult:
         """Run up to h control steps and stop at success.
 
@@ -131,6 +133,7 @@ class Scene:
             actions: Float [h, 7]; LIBERO clips them to [-1, 1].
             look: False draws nothing and reports no observation; the physics are the same.
             look_when_solved: The same for a command that ends with the task solved.
+            film: Draw every step as well, for a film; all else is the same.
 
         Returns:
             The look of the last executed step; a slot that has succeeded before executes nothing.
@@ -145,10 +148,13 @@ class Scene:
             raise ValueError(f"slot {slot} must be restored before it executes")
         self._activate(target)
         num_steps, has_looked = 0, False
+        frames: list[NDArray[np.uint8]] = []
         while num_steps < len(actions) and not target.is_success:
+            if film and num_steps:
+                frames.append(self._film(target, has_looked=has_looked))
             is_last = num_steps == len(actions) - 1
             has_looked |= self._control_step(
-                target, actions[num_steps], look=look, will_draw=is_last
+                target, actions[num_steps], look=look or film, will_draw=is_last or film
             )
             target.is_success = bool(self._env._check_success())
             self._env._post_process()
@@ -159,10 +165,16 @@ class Scene:
         look = look and (look_when_solved or not target.is_success)
         if has_looked and look:
             target.observation = self._draw(target.proprio)
+        if film and num_steps:
+            is_drawn = look or not has_looked
+            frames.append(
+                target.observation.images if is_drawn else self._film(target, has_looked=True)
+            )
         return StepResult(
             observation=target.observation if look else None,
             is_success=target.is_success,
             num_steps=num_steps,
+            frames=np.stack(frames) if frames else None,
         )
 
     def body_pose(
@@ -319,6 +331,16 @@ class Scene:
         )
         if look:
             self._renderer.look(data, cull=will_draw)
+
+    def _film(self, slot: Slot, *, has_looked: bool) -> NDArray[np.uint8]:
+        """Draw the last look of this command; before there is one, env.step shows the look before it."""
+        assert slot.observation is not None
+        if not has_looked:
+            return slot.observation.images
+        started = time.perf_counter()
+        images = self._renderer.render()
+        self.film_seconds += time.perf_counter() - started
+        return images
 
     def _draw(self, proprio: NDArray[np.float64]) -> Observation:
         started = time.perf_counter()

@@ -23,11 +23,14 @@ class StepResult:
             look was wanted.
         is_success: Whether the task's condition held after any step so far.
         num_steps: Control steps executed.
+        frames: For a film, uint8 [num_steps, N, height, width, 3]: after each step what LIBERO's
+            ``env.step`` would have shown; None if none was wanted.
     """
 
     observation: Observation | None
     is_success: bool
     num_steps: int
+    frames: NDArray[np.uint8] | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Literal
 FACTOR = 10.0  # a machine that is shared slows down by less
 LEAST_S = 10.0
 
-Work = Literal["start", "build", "restore", "step"]
-"""Starting a worker, building a scene, restoring a slot, one control step with its pictures."""
+Work = Literal["start", "build", "restore", "step", "frame"]
+"""Starting a worker, building a scene, restoring a slot, one control step, its picture for a film."""
 
 
 class TimeLimits:
@@ -46,6 +46,9 @@ class TimeLimits:
             self.learn("restore", timings["restore_s"] + drawing)
         elif "physics_s" in timings and num_steps:
             self.learn("step", (timings["physics_s"] + drawing) / num_steps)
+        if "film_s" in timings and num_steps:
+            # The last step's picture is most often that of the policy's look.
+            self.learn("frame", timings["film_s"] / max(1, num_steps - 1))
 
     def limit_s(self, work: Mapping[Work, int]) -> float:
         """Return the seconds that a command made of so many units of work may take."""

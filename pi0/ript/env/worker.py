@@ -16,6 +16,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.host import SceneHost
 from pi0.ript.env.messages import Channel, MalformedMessageError
 from pi0.ript.env.replies import pack_reply
+from pi0.ript.env.shared_pictures import SharedPictures
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
@@ -34,6 +35,7 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
     except Exception as error:  # noqa: BLE001 - the boundary: told in one line by the program
         channel.send(("broken", f"{type(error).__name__}: {error}"))
         return
+    pictures = SharedPictures(spec, memory)
     # Both processes read the same monotonic clock.
     channel.send(("ready", time.monotonic() - began))
     try:
@@ -52,7 +54,7 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
                 host.drop_scenes()
                 continue
             position, reply = _run(host, command)
-            _write_images(memory, spec, position, reply)
+            _write_pictures(pictures, position, reply)
             channel.send(("reply", *pack_reply(reply, host.loaded)))
     except (EOFError, ConnectionError):
         return  # the program that started this process has ended
@@ -80,22 +82,18 @@ def _run(host: SceneHost, command: tuple) -> tuple[int, Reply]:
                 state=np.frombuffer(state, dtype=np.float64),
             )
             return position, host.restore(slot, initial_state)
-        case ("execute", slot, position, bytes() as actions, look):
+        case ("execute", slot, position, bytes() as actions, look, film):
             chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-            return position, host.execute(slot, chunk, look=look)
+            return position, host.execute(slot, chunk, look=look, film=film)
         case _:
             raise MalformedMessageError(f"no command: {command!r:.80}")
 
 
-def image_bytes(spec: ObservationSpec) -> int:
-    """Return how many bytes of shared memory one slot's pictures take."""
-    return len(spec.cameras) * spec.height * spec.width * 3
-
-
-def _write_images(memory: mmap.mmap, spec: ObservationSpec, position: int, reply: Reply) -> None:
+def _write_pictures(pictures: SharedPictures, position: int, reply: Reply) -> None:
     if reply.observation is not None:
-        start = position * image_bytes(spec)
-        memory[start : start + image_bytes(spec)] = reply.observation.images.tobytes()
+        pictures.write_look(position, reply.observation.images)
+    if reply.strip is not None:
+        pictures.write_strip(position, reply.strip.packed)
 
 
 def main() -> None:

@@ -18,8 +18,10 @@ from pi0.ript.env.egl_device import CUDA_VARIABLE, EGL_VARIABLE
 from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.lifeline import Lifeline
 from pi0.ript.env.messages import Channel, MalformedMessageError
-from pi0.ript.env.replies import WireReply, unpack_reply
+from pi0.ript.env.replies import WireReply, film_strip, unpack_reply
+from pi0.ript.env.shared_pictures import SharedPictures
 from pi0.ript.env.time_limits import TimeLimits
+from pi0.ript.film_strip import FilmStrip
 
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
@@ -46,6 +48,7 @@ class WorkerProcess:
         settings: tuple[int, int],
         memory_fd: int,
         memory_bytes: int,
+        pictures: SharedPictures,
         limits: TimeLimits,
         egl_device: int | None,
         missing_s: float | None = None,
@@ -59,6 +62,7 @@ class WorkerProcess:
             settings: Most scenes loaded, settling steps.
             memory_fd: Shared memory for the pictures of all workers.
             memory_bytes: Its size.
+            pictures: What lies in it.
             limits: How long commands may take; learns from this worker's answers.
             egl_device: Which GPU draws; None leaves it to the environment.
             missing_s: For a replacement, the seconds for which its predecessor did no work.
@@ -66,6 +70,7 @@ class WorkerProcess:
         self.number = number
         self.missing_s = missing_s
         self._limits = limits
+        self._spec, self._pictures = spec, pictures
         self._pending = deque([START])
         self._head_began = time.monotonic()
         self._has_started = False
@@ -82,9 +87,9 @@ class WorkerProcess:
             )  # fmt: skip
         self._lifeline.tie(self._process.pid)
         self.channel = Channel(ours)
-        pictures = spec.cameras, spec.height, spec.width, spec.quality
+        looks = spec.cameras, spec.height, spec.width, spec.quality
         with contextlib.suppress(ConnectionError):  # an end this early is noticed when we listen
-            self.channel.send(("start", self._head_began, *pictures, num_slots, *settings))
+            self.channel.send(("start", self._head_began, *looks, num_slots, *settings))
 
     @property
     def pid(self) -> int:
@@ -128,8 +133,8 @@ class WorkerProcess:
         self._pending.append(command)
         self.channel.send(message, self.limit_s)
 
-    def take_reply(self) -> WireReply | None:
-        """Return the next reply if one has arrived.
+    def take_reply(self) -> tuple[WireReply, FilmStrip | None] | None:
+        """Return the next reply, with its film, if one has arrived.
 
         Raises:
             EOFError: The worker has ended.
@@ -143,10 +148,13 @@ class WorkerProcess:
             reply = unpack_reply(message[1:])
             if not self._pending:
                 raise MalformedMessageError("an answer to no command")
-            self._pending[0].check(reply)
+            command = self._pending[0]
+            command.check(reply)
+            packed = self._pictures.take_strip(command.position, reply.strip_bytes)
+            strip = film_strip(reply, packed, self._spec)
             self._limits.learn_reply(reply.timings, reply.num_steps)
             self._next_command()
-            return reply
+            return reply, strip
         return None
 
     def release(self, place: int) -> None:

@@ -1,11 +1,12 @@
-"""Episodes as mp4 films, one frame per decision, encoded while simulators go on."""
+"""Episodes as mp4 films, a frame per decision or per control step, encoded while simulators go on."""
 
 import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -14,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.ript.config.schema import VideoConfig
+from pi0.ript.film_strip import FilmRate
 from pi0.ript.types import Episode
 
 logger = logging.getLogger(__name__)
 
 MIN_HEIGHT = 256
-FRAMES_PER_S = 10
+DECISIONS_PER_S = 10  # decisions are not evenly spaced in time
+STEPS_PER_S = 20  # LIBERO's control rate: the film runs as fast as the robot
 NICENESS = 10
 MEGABYTE = 10**6
 # One encoder thread: more would take cores from simulators. "veryfast" halves the work of the default.
@@ -32,28 +35,32 @@ def write_episode_video(folder: Path, episode: Episode) -> Path:
     Raises:
         ValueError: The episode kept no pictures.
     """
-    frames = episode_frames(episode)
-    if not frames:
+    if not episode.decisions:
         raise ValueError(f"episode {video_name(episode)} has no decision, so nothing to film")
     folder.mkdir(parents=True, exist_ok=True)
-    return write_video(folder / video_name(episode), frames)
+    frames_per_s = STEPS_PER_S if episode.strips else DECISIONS_PER_S
+    return write_video(folder / video_name(episode), episode_frames(episode), frames_per_s)
 
 
-def write_video(path: Path, frames: Sequence[NDArray[np.uint8]]) -> Path:
+def write_video(
+    path: Path, frames: Iterable[NDArray[np.uint8]], frames_per_s: int = DECISIONS_PER_S
+) -> Path:
     """Write frames, uint8 [height, width, 3] RGB of one size, as an mp4 that appears whole or not at all."""
-    shapes = {frame.shape for frame in frames}
-    assert len(shapes) == 1, f"a film needs frames of one shape, got {shapes}"
+    shapes: set[tuple[int, ...]] = set()
     temporary = path.with_name(f".{path.name}")
     try:
-        with imageio.get_writer(
+        writer = imageio.get_writer(
             temporary,
             format="FFMPEG",
-            fps=FRAMES_PER_S,
+            fps=frames_per_s,
             codec="libx264",
             macro_block_size=None,
             output_params=list(_ENCODER),
-        ) as writer:
+        )
+        with closing(writer):  # its own context manager leaves the encoder running after an error
             for frame in frames:
+                shapes.add(frame.shape)
+                assert len(shapes) == 1, f"a film needs frames of one shape, got {shapes}"
                 writer.append_data(_viewable(frame))  # pyright: ignore[reportAttributeAccessIssue] - typed too wide
         temporary.replace(path)
     finally:
@@ -61,12 +68,22 @@ def write_video(path: Path, frames: Sequence[NDArray[np.uint8]]) -> Path:
     return path
 
 
-def episode_frames(episode: Episode) -> list[NDArray[np.uint8]]:
-    """Return one frame per decision, cameras side by side, upright (LIBERO renders upside-down)."""
-    return [
-        np.concatenate([image[::-1] for image in decision.observation.images], axis=1)
-        for decision in episode.decisions
-    ]
+def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
+    """Yield one frame per decision, cameras side by side, upright (LIBERO renders upside-down).
+
+    Where control steps were filmed: the first look, then one frame per step.
+
+    Raises:
+        ValueError: The pictures of a strip are damaged.
+    """
+    for decision in episode.decisions[:1] if episode.strips else episode.decisions:
+        yield _side_by_side(decision.observation.images)
+    for strip in episode.strips:
+        yield from map(_side_by_side, strip.unpack())
+
+
+def _side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate([image[::-1] for image in images], axis=1)
 
 
 def video_name(episode: Episode) -> str:
@@ -118,6 +135,10 @@ class FilmWriter:
     def within(cls, config: VideoConfig, earlier: Sequence[Path] = ()) -> Self:
         """Return a writer that keeps to the limits of the configuration."""
         return cls(max_films=config.max_films, max_megabytes=config.max_megabytes, earlier=earlier)
+
+    def rate(self, wanted: FilmRate) -> FilmRate:
+        """Return ``decisions``, which cost nothing, where a limit leaves further films out."""
+        return wanted if self._films_left > 0 and self._bytes_left > 0 else "decisions"
 
     def write(self, folder: Path, episode: Episode) -> None:
         """Film an episode some time before ``close`` returns."""

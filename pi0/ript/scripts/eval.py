@@ -9,12 +9,14 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
 from pi0.ript.config.auto import Auto
-from pi0.ript.config.schema import TaskConfig, TrainingConfig
+from pi0.ript.config.schema import TaskConfig, TrainingConfig, VideoConfig
 from pi0.ript.env.suites import locate_task, suite_names, task_count
+from pi0.ript.film_strip import FilmRate
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.evaluation_page import evaluation_page
 from pi0.ript.report.evaluation_report import (
@@ -84,6 +86,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="blind: grey pictures; mute: every task gets the instruction of the next one",
     )
     parser.add_argument("--save_videos", type=int, default=0, help="episodes filmed per task")
+    parser.add_argument(
+        "--video_rate",
+        choices=get_args(FilmRate),
+        default=VideoConfig().rate,
+        help="decisions: pictures that are drawn anyway; steps: one more per control step",
+    )
     parser.add_argument(
         "--output_dir", type=Path, default=None, help="default: outputs/eval_<time>"
     )

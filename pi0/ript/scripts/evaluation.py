@@ -35,6 +35,7 @@ from pi0.ript.train.evaluate import (
     request_key,
 )
 from pi0.ript.train.evaluation_log import EvaluationLog, Settings
+from pi0.ript.train.film_cost import film_cost
 from pi0.ript.types import Episode, EpisodeRequest
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def evaluate_policy(
                 create_env_runner(config, policy) as runner,
                 progress.stage("evaluate", len(missing)) as show,
                 FilmWriter.within(config.video, list(films.glob("*.mp4"))) as writer,
+                film_cost(missing, runner),
             ):
                 film = Film(writer, films, show)
 
@@ -148,6 +150,7 @@ def requests_of(arguments: argparse.Namespace, policy: Pi0Policy) -> list[Episod
         seed=arguments.seed,
         max_episode_length=arguments.max_episode_length,
         num_filmed=arguments.save_videos,
+        film_rate=arguments.video_rate,
         protocol=policy.card.protocol,
     )
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 
 from pi0.ript.algo.selection import MasteredStates, is_mixed
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.alone import ALONE
+from pi0.ript.film_strip import FilmRate
 from pi0.ript.interfaces import Ranks
 from pi0.ript.report.episode_log import episode_row
 from pi0.ript.seeding import derive_seed
@@ -32,6 +34,7 @@ class GroupCollector:
         algo: AlgoConfig,
         *seed_path: int | str,
         num_filmed: int = 0,
+        film_rate: FilmRate = "decisions",
         mastered: MasteredStates | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -40,6 +43,7 @@ class GroupCollector:
         self._algo = algo
         self._seed_path = seed_path
         self._num_filmed = num_filmed  # groups, the first ones
+        self._film_rate: FilmRate = film_rate
         self._mastered = mastered or MasteredStates(num_skips=0)
         self._ranks = ranks
         self._tally = ranks.tally("/".join(map(str, seed_path)))
@@ -106,6 +110,7 @@ class GroupCollector:
                 group=group,
                 rollout=rollout,
                 is_filmed=group < self._num_filmed,
+                film_rate=self._film_rate,
             )
             for rollout in range(self._algo.rloo_batch_size)
         ]
@@ -165,6 +170,6 @@ def collect(
     """Run the collector's requests to the end; ``run`` is a runner bound to its sampling."""
     with closing(run(collector.next_request)) as episodes:
         for episode in episodes:
-            collector.add(episode)
+            collector.add(replace(episode, strips=()))  # a film is not learned from
             on_episode(episode)
     return collector.result()

@@ -9,6 +9,7 @@ from typing import Literal
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.alone import ALONE
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
+from pi0.ript.film_strip import FilmRate
 from pi0.ript.interfaces import Ranks
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
@@ -84,6 +85,7 @@ def evaluation_requests(
     seed: int,
     max_episode_length: int | None,
     num_filmed: int = 0,
+    film_rate: FilmRate = "decisions",
     protocol: Literal["openpi", "lerobot"] = "openpi",
 ) -> list[EpisodeRequest]:
     """Return the fixed list of episodes: it depends on nothing but these arguments.
@@ -95,7 +97,8 @@ def evaluation_requests(
         fixture_seed: Seeds the poses of fixtures.
         seed: Every random draw of an episode derives from it and the episode's own name.
         max_episode_length: Control steps per episode; None takes the suite's limit.
-        num_filmed: Episodes per task whose frames are kept, the first ones.
+        num_filmed: Episodes per task that are made into films, the first ones.
+        film_rate: Which pictures the films have.
         protocol: Whose limits hold where ``max_episode_length`` is None.
     """
     _, indices = split(held_out)
@@ -109,6 +112,7 @@ def evaluation_requests(
             group=task_position,
             rollout=n,
             is_filmed=n < num_filmed,
+            film_rate=film_rate,
         )
         for task_position, (suite, task_id) in enumerate(tasks)
         for n in range(episodes_per_task)
@@ -125,6 +129,7 @@ def requests_of_run(config: TrainConfig, tasks: Sequence[tuple[str, int]]) -> li
         seed=config.training.seed,
         max_episode_length=config.task.max_episode_length,
         num_filmed=config.evaluation.save_videos,
+        film_rate=config.video.rate,
     )
 
 

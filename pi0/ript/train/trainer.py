@@ -20,6 +20,7 @@ from pi0.ript.train.batch import idle_batch, make_batch
 from pi0.ript.train.collect import GroupCollector, collect
 from pi0.ript.train.collection import Collection
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, requests_of_run
+from pi0.ript.train.film_cost import announce_practice, film_cost
 from pi0.ript.train.inspection import inspectable
 from pi0.ript.train.metrics import step_metrics
 from pi0.ript.train.parts import TrainerParts
@@ -74,6 +75,7 @@ class Trainer:
         Args:
             between_steps: Called before every step.
         """
+        announce_practice(self._config, self._parts.tasks, self._parts.runner)
         with closing(self._practice):
             while not self.is_finished:
                 raise_if_stopped()
@@ -155,6 +157,7 @@ class Trainer:
             self.stopwatch.measure("evaluate"),
             self._parts.progress.stage(name, len(requests)) as show,
             FilmWriter.within(config.video) as writer,
+            film_cost(requests, self._parts.runner),
         ):
             film = Film(
                 writer,
@@ -206,6 +209,7 @@ class Trainer:
         collector = GroupCollector(
             self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
             num_filmed=int(self._config.video.save), mastered=self._parts.mastered,
+            film_rate=self._parts.practice_films.rate(self._config.video.rate),
             ranks=self._parts.ranks.aside(),
         )  # fmt: skip
         sampling = self._sampling(step)

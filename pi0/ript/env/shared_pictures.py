@@ -1,0 +1,87 @@
+"""Where pictures lie in the memory that simulator processes share with the program.
+
+Every slot has a place for its look, and behind it one for the film strip of a command. The second is
+large only on paper: memory that nobody has written to takes no room, and what was read is given back.
+"""
+
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pi0.records import ObservationSpec
+from pi0.ript.env.messages import MalformedMessageError
+
+MAX_FILMED_STEPS = 128  # of one command
+SLACK = 64  # bytes around compressed pictures
+
+
+def image_bytes(spec: ObservationSpec) -> int:
+    """Return how many bytes one picture of every camera takes."""
+    return len(spec.cameras) * spec.height * spec.width * 3
+
+
+def slot_bytes(spec: ObservationSpec) -> int:
+    """Return how many bytes of shared memory belong to one slot, a whole number of pages."""
+    return _whole_pages(image_bytes(spec)) + _strip_bytes(spec)
+
+
+def check_film(num_steps: int) -> None:
+    """Raise ``ValueError`` if a command is too long to be filmed."""
+    if num_steps > MAX_FILMED_STEPS:
+        raise ValueError(
+            f"at most {MAX_FILMED_STEPS} control steps between two looks can be filmed, got "
+            f"{num_steps}; lower policy.overrides.execute_steps, or film with video.rate=decisions"
+        )
+
+
+class SharedPictures:
+    """Looks and film strips of all slots of a pool, as both sides see them."""
+
+    def __init__(self, spec: ObservationSpec, memory: mmap.mmap) -> None:
+        """Take the memory, ``slot_bytes`` for every slot."""
+        self._spec, self._memory = spec, memory
+
+    def write_look(self, slot: int, images: NDArray[np.uint8]) -> None:
+        """Put a slot's pictures, uint8 [N, height, width, 3], where the program reads them."""
+        start = slot * slot_bytes(self._spec)
+        self._memory[start : start + image_bytes(self._spec)] = images.tobytes()
+
+    def read_look(self, slot: int) -> NDArray[np.uint8]:
+        """Return a copy of a slot's pictures, uint8 [N, height, width, 3]."""
+        spec, start = self._spec, slot * slot_bytes(self._spec)
+        pixels = self._memory[start : start + image_bytes(spec)]
+        shape = (len(spec.cameras), spec.height, spec.width, 3)
+        return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+
+    def write_strip(self, slot: int, packed: bytes) -> None:
+        """Put the compressed film of a slot's command where the program reads it."""
+        assert len(packed) <= _strip_bytes(self._spec), f"a film of {len(packed)} bytes"
+        start = self._strip_start(slot)
+        self._memory[start : start + len(packed)] = packed
+
+    def take_strip(self, slot: int, num_bytes: int) -> bytes:
+        """Return a copy of the compressed film of a slot's command and give its memory back.
+
+        Raises:
+            MalformedMessageError: No film can be that long.
+        """
+        if num_bytes > _strip_bytes(self._spec):
+            raise MalformedMessageError(f"a film of {num_bytes} bytes")
+        start = self._strip_start(slot)
+        packed = self._memory[start : start + num_bytes]
+        if num_bytes:
+            self._memory.madvise(mmap.MADV_REMOVE, start, _whole_pages(num_bytes))
+        return packed
+
+    def _strip_start(self, slot: int) -> int:
+        return slot * slot_bytes(self._spec) + _whole_pages(image_bytes(self._spec))
+
+
+def _strip_bytes(spec: ObservationSpec) -> int:
+    # What cannot be compressed grows by up to an eighth.
+    return _whole_pages(MAX_FILMED_STEPS * image_bytes(spec) * 9 // 8 + SLACK)
+
+
+def _whole_pages(num_bytes: int) -> int:
+    return -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE

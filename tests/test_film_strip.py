@@ -1,0 +1,62 @@
+"""A film strip keeps every bit of its pictures and never unpacks to anything else."""
+
+import tracemalloc
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pi0.ript.film_strip import FilmStrip
+
+SHAPE = (4, 2, 6, 5, 3)
+NOISE = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros(SHAPE, np.uint8), np.full(SHAPE, 255, np.uint8), NOISE, NOISE[:1]],
+    ids=["black", "white", "noise", "one step"],
+)
+def test_pictures_come_back_bit_for_bit(images):
+    strip = FilmStrip.pack(images)
+
+    assert len(strip) == len(images)
+    np.testing.assert_array_equal(strip.unpack(), images)
+    assert strip.unpack().dtype == np.uint8
+
+
+def test_a_still_scene_costs_little_more_than_one_picture():
+    still = np.repeat(NOISE[:1], 50, axis=0)
+    assert len(FilmStrip.pack(still).packed) < 2 * NOISE[:1].nbytes
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"",
+        b"no pictures",
+        zlib.compress(bytes(NOISE.nbytes - 1)),
+        zlib.compress(bytes(NOISE.nbytes + 1)),
+        zlib.compress(bytes(NOISE.nbytes))[:-1],
+        zlib.compress(bytes(NOISE.nbytes)) + b"more",
+    ],
+    ids=["nothing", "noise", "a byte too few", "a byte too many", "cut off", "something behind"],
+)
+def test_anything_else_than_its_pictures_is_refused(packed):
+    strip = replace(FilmStrip.pack(NOISE), packed=packed)
+    for read in (strip.check, strip.unpack):
+        with pytest.raises(ValueError, match="pictures"):
+            read()
+
+
+def test_a_small_message_cannot_unpack_to_a_large_one():
+    bomb = replace(FilmStrip.pack(NOISE), packed=zlib.compress(bytes(10**8)))
+
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="pictures"):
+        bomb.check()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert most < 10**6
