@@ -63,7 +63,19 @@ def wait_for(pool, count):
 
 
 @pytest.fixture(scope="module")
-def pool():
+def own_answer():
+    """What the program does on SIGTERM, said before Ray starts."""
+
+    def answer(_signal, _frame):
+        raise SystemExit(143)
+
+    earlier = signal.signal(signal.SIGTERM, answer)
+    yield answer
+    signal.signal(signal.SIGTERM, earlier)
+
+
+@pytest.fixture(scope="module")
+def pool(own_answer):
     with RayPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
         pool.wait_until_ready()
         yield pool
@@ -102,8 +114,9 @@ def test_actors_are_single_threaded_processes_that_never_load_torch(pool):
 
 
 @pytest.mark.libero
-def test_the_program_keeps_its_own_answer_to_sigterm(pool):
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+@pytest.mark.usefixtures("pool")
+def test_the_program_keeps_its_own_answer_to_sigterm(own_answer):
+    assert signal.getsignal(signal.SIGTERM) is own_answer
 
 
 @pytest.mark.libero
