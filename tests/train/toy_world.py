@@ -2,27 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from pi0.policy import Pi0Policy
+from pi0.records import Observation
 from pi0.ript import build
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.alone import ALONE
-from pi0.ript.interfaces import Ranks
+from pi0.ript.interfaces import Ranks, Reply
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.trainer import Trainer
 from tests.train.toy_run import ToyPool, ToyRunner
 
 
 class CountingPool(ToyPool):
-    """Toy simulators that count commands and can break."""
+    """Toy simulators that count commands and can break, see nothing or misjudge the time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.num_commands = 0
         self.is_broken = False
+        self.is_blind = False
+        self.timings: dict[str, float] = {}
 
     def wait(self):
         """Return every finished command."""
@@ -30,7 +35,12 @@ class CountingPool(ToyPool):
             raise RuntimeError("the simulators are gone")
         replies = super().wait()
         self.num_commands += len(replies)
-        return replies
+        return [replace(r, observation=self._seen(r), timings=self.timings) for r in replies]
+
+    def _seen(self, reply: Reply) -> Observation | None:
+        if reply.observation is None or not self.is_blind:
+            return reply.observation
+        return replace(reply.observation, proprio=np.full(9, np.nan))
 
 
 class CountingRunner(ToyRunner):

@@ -10,6 +10,7 @@ from time import perf_counter
 from pi0.records import Chunk, Observation, Sampling
 from pi0.ript.config.env import Schedule
 from pi0.ript.env.bounds import DEFAULT_MAX_RESTARTS, Bounds, one_line, place_of
+from pi0.ript.env.finite import require_finite_chunk, require_finite_look
 from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.routing import choose
@@ -98,6 +99,7 @@ def rollout(
         instruct: Says what a task is called; LIBERO's own instructions unless another simulator runs.
 
     Raises:
+        NotFiniteError: A look or an answer of the policy holds NaN or infinity.
         RestartLimitError: More simulators had to be replaced than are allowed.
     """
     kind = _Scheduler if schedule == "ready" else _LockstepScheduler
@@ -269,6 +271,8 @@ class _Scheduler:
 
     def _answer(self, slots: Sequence[int]) -> None:
         runs = [self._ready.pop(slot) for slot in slots]
+        for run in runs:
+            require_finite_look(run.request, run.task, _seen(run))
         started = perf_counter()
         chunks = self._policy.act(
             [_seen(run) for run in runs],
@@ -277,6 +281,8 @@ class _Scheduler:
             self._sampling,
         )
         self._stats.add_policy_call(len(runs), self._batch_size, perf_counter() - started)
+        for run, chunk in zip(runs, chunks, strict=True):
+            require_finite_chunk(run.request, run.task, _seen(run), chunk)
         self._send(slots, runs, chunks)
 
     def _send(self, slots: Sequence[int], runs: Sequence[_Run], chunks: Sequence[Chunk]) -> None:

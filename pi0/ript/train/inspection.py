@@ -1,28 +1,33 @@
-"""Keep the batch of an update that failed, so that someone can look at it.
+"""Keep what a run failed on, so that someone can look at it.
 
-``<run>/inspection/step_<n>/`` holds ``batch.safetensors`` (chains, advantages, weights, proprioception and
-pictures by row) and ``batch.json`` (instructions and the reason).
+``<run>/inspection/step_<n>/`` holds, of an update that failed, ``batch.safetensors`` (chains, advantages,
+weights, proprioception and pictures by row) and ``batch.json`` (instructions and the reason), and of an
+episode that met a number that is not finite, ``decision.safetensors`` (proprioception, pictures, and the
+actions and the chain of the answer) and ``decision.json`` (which episode, and the reason).
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
+from pi0.ript.env.finite import NotFiniteError
 from pi0.ript.types import Batch
 
 
-class UpdateError(ValueError):
-    """An update could not be done; one line with the reason and where its batch lies."""
+class InspectionError(ValueError):
+    """A run cannot go on; one line with the reason and where its evidence lies."""
 
 
 @contextmanager
 def inspectable(batch: Batch, run_dir: Path, step: int) -> Iterator[None]:
-    """Turn a FloatingPointError inside the block into an ``UpdateError``, after saving the batch.
+    """Turn a FloatingPointError inside the block into an ``InspectionError``, after saving the batch.
 
     No checkpoint is written on the way: the newest one is from before the failure.
 
@@ -34,17 +39,64 @@ def inspectable(batch: Batch, run_dir: Path, step: int) -> Iterator[None]:
     try:
         yield
     except FloatingPointError as error:
-        folder = save_batch(batch, run_dir / "inspection" / f"step_{step}", str(error))
-        raise UpdateError(
-            f"step {step}: {error}; the batch is in {folder}, the last good checkpoint is "
-            f"{run_dir / 'checkpoints' / 'last'}"
-        ) from error
+        content = {"reason": str(error), "tasks": list(batch.tasks)}
+        kept = _keep(run_dir, step, "batch", _arrays_of_batch(batch), content)
+        raise InspectionError(_line(run_dir, step, error, kept)) from error
 
 
-def save_batch(batch: Batch, folder: Path, reason: str) -> Path:
-    """Write a batch and the reason for keeping it; return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
+@contextmanager
+def inspectable_episodes(run_dir: Path, step: int) -> Iterator[None]:
+    """Turn a ``NotFiniteError`` inside the block into an ``InspectionError``, after saving the decision.
+
+    Args:
+        run_dir: Run directory.
+        step: RIPT step, or the one after which is evaluated.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        state = error.request.initial_state
+        content = {
+            "reason": str(error),
+            "task": error.task,
+            "suite": state.suite,
+            "task_id": state.task_id,
+            "state_index": state.index,
+            "seed": error.request.seed,
+        }
+        kept = _keep(run_dir, step, "decision", _arrays_of_decision(error), content)
+        raise InspectionError(_line(run_dir, step, error, kept)) from error
+
+
+def _keep(
+    run_dir: Path,
+    step: int,
+    name: str,
+    arrays: Mapping[str, NDArray[Any]],
+    content: Mapping[str, object],
+) -> str:
+    """Write the evidence; return in words where it is, or why it could not be written."""
+    folder = run_dir / "inspection" / f"step_{step}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {k: np.ascontiguousarray(a) for k, a in arrays.items()}, folder / f"{name}.safetensors"
+        )
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            (folder / f"{name}.safetensors").unlink(missing_ok=True)
+        return f"the {name} could not be kept in {folder} ({error})"
+    return f"the {name} is in {folder}"
+
+
+def _line(run_dir: Path, step: int, error: Exception, kept: str) -> str:
+    last = run_dir / "checkpoints" / "last"
+    return f"step {step}: {error}; {kept}, the last good checkpoint is {last}"
+
+
+def _arrays_of_batch(batch: Batch) -> dict[str, NDArray[Any]]:
+    return {
         "chains": batch.chains,
         "advantages": batch.advantages,
         "weights": batch.weights,
@@ -53,8 +105,9 @@ def save_batch(batch: Batch, folder: Path, reason: str) -> Path:
         "proprio": np.stack([look.proprio for look in batch.observations]),
         "images": np.stack([look.images for look in batch.observations]),
     }
-    tensors = {name: torch.from_numpy(array).contiguous() for name, array in arrays.items()}
-    save_file(tensors, folder / "batch.safetensors")
-    content = {"reason": reason, "tasks": list(batch.tasks)}
-    (folder / "batch.json").write_text(json.dumps(content, indent=1) + "\n")
-    return folder
+
+
+def _arrays_of_decision(error: NotFiniteError) -> dict[str, NDArray[Any]]:
+    look, chunk = error.observation, error.chunk
+    answer = {} if chunk is None else {"actions": chunk.actions, "chain": chunk.chain}
+    return {"proprio": look.proprio, "images": look.images, **answer}

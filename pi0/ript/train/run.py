@@ -11,6 +11,7 @@ from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
 from pi0.ript.train.evaluations import evaluation_path, read_evaluation, write_evaluation
+from pi0.ript.train.finite import StepNotFiniteError
 from pi0.ript.train.stopping import Interruption
 from pi0.ript.train.trainer import Trainer
 
@@ -38,7 +39,7 @@ def train_run(trainer: Trainer, run_dir: Path) -> None:
             f"{step} steps are saved, go on with: {TRAIN_PROGRAM} --resume {run_dir}",
         ) from None
     except BaseException:
-        with suppress(OSError):  # the first error says more
+        with suppress(OSError, StepNotFiniteError):  # the first error says more
             trainer.save_finished()
         raise
 

@@ -1,7 +1,11 @@
 """When a run leaves checkpoints, and what of its parts goes into them."""
 
+from itertools import chain
+
 from pi0.ript.engine.pieces import is_spread
+from pi0.ript.engine.single import EngineState
 from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
+from pi0.ript.train.finite import require_finite_tensors, trained_weights
 from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.practice import Practice
 from pi0.ript.train.progression import Position
@@ -35,11 +39,18 @@ class Saver:
             self.save(position)
 
     def save(self, position: Position) -> None:
-        """Leave a checkpoint; rank 0 writes it, ranks that share the optimizer all call this."""
+        """Leave a checkpoint; rank 0 writes it, ranks that share the optimizer all call this.
+
+        Raises:
+            StepNotFiniteError: A weight or a moment of the optimizer holds NaN or infinity.
+            OSError: It cannot be written.
+        """
+        engine_state = self._parts.engine.state()
+        if self._parts.ranks.rank == 0 or is_spread(engine_state.tensors):
+            self._write(position, engine_state)
         self.saved_step = position.step
-        engine_state, ranks = self._parts.engine.state(), self._parts.ranks
-        if ranks.rank != 0 and not is_spread(engine_state.tensors):
-            return
+
+    def _write(self, position: Position, engine_state: EngineState) -> None:
         state = TrainingState(
             step=position.step,
             engine=engine_state,
@@ -49,11 +60,20 @@ class Saver:
             config_hash=self._parts.config_hash,
             acting=self._practice.acting(),
         )
+        require_finite_tensors(
+            position.step,
+            chain(
+                trained_weights(self._parts.policy),
+                engine_state.tensors.items(),
+                state.objective.items(),
+                state.acting.items(),
+            ),
+        )
         save_checkpoint(
             self._parts.run_dir,
             self._parts.policy,
             state,
             self._keep,
             protected=self._parts.guard.protected_step,
-            ranks=ranks,
+            ranks=self._parts.ranks,
         )

@@ -21,7 +21,8 @@ from pi0.ript.train.collect import GroupCollector, collect
 from pi0.ript.train.collection import Collection
 from pi0.ript.train.evaluate import EpisodeRecord, evaluate, requests_of_run
 from pi0.ript.train.film_cost import announce_practice, film_cost
-from pi0.ript.train.inspection import inspectable
+from pi0.ript.train.finite import require_finite_metrics
+from pi0.ript.train.inspection import inspectable, inspectable_episodes
 from pi0.ript.train.metrics import step_metrics
 from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.practice import Practised
@@ -121,7 +122,7 @@ class Trainer:
         guard = self._parts.guard
         verdict = guard.add(measure, self.step, rate)
         if verdict == "best" and guard.protected_step is not None:
-            self.save_finished()
+            self._saver.save_once(self._finished)
         if verdict != "regressed":
             return
         guard.stop_or_warn(self.step, rate)
@@ -158,6 +159,7 @@ class Trainer:
             self._parts.progress.stage(name, len(requests)) as show,
             FilmWriter.within(config.video) as writer,
             film_cost(requests, self._parts.runner),
+            inspectable_episodes(self._parts.run_dir, self.step),
         ):
             film = Film(
                 writer,
@@ -214,7 +216,10 @@ class Trainer:
         )  # fmt: skip
         sampling = self._sampling(step)
         wanted = algo.demo_batch_size * algo.rloo_batch_size
-        with self._stage(step, "practise", wanted) as show:
+        with (
+            self._stage(step, "practise", wanted) as show,
+            inspectable_episodes(self._parts.run_dir, step),
+        ):
             folder = self._config.video.folder(self._parts.run_dir) / f"practice_{step}"
             film = Film(self._parts.practice_films, folder, self._watched(show))
             runner = self._parts.runner
@@ -306,3 +311,4 @@ class Trainer:
         if self._parts.episode_log:
             self._parts.episode_log.log(self._progression.step, practised.collection.rows)
         self._parts.reporter.log(self._progression.step, metrics)
+        require_finite_metrics(self._progression.step, metrics)

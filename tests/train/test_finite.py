@@ -1,0 +1,107 @@
+"""A number that is not finite ends a run in one line, with evidence and without a checkpoint of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from pi0.policy import Pi0Policy
+from pi0.ript.config.schema import (
+    AlgoConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    TaskConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from pi0.ript.scripts.exits import is_user_error
+from pi0.ript.train.checkpoint import find_last
+from pi0.ript.train.finite import require_finite_metrics
+from pi0.ript.train.run import train_run
+from tests.policy_parts import raises_one_line, small_policy
+from tests.train.toy_world import toy_trainer
+
+CONFIG = TrainConfig(
+    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
+    algo=AlgoConfig(rloo_batch_size=2, demo_batch_size=1, num_epochs=1, num_minibatches=1),
+    training=TrainingConfig(num_train_steps=2, save_freq=1),
+    evaluation=EvaluationConfig(rollouts_per_task=1, save_videos=0),
+    logging=LoggingConfig(tensorboard=False),
+)
+
+
+def poison(policy: Pi0Policy) -> None:
+    with torch.no_grad():
+        policy.network.expert_parameters()[0].view(-1)[0] = torch.nan
+
+
+def evidence(run_dir: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    folder = run_dir / "inspection" / f"step_{step}"
+    reason = json.loads((folder / "decision.json").read_text())
+    return load_file(folder / "decision.safetensors"), reason
+
+
+def test_actions_end_practice_and_leave_what_the_policy_saw_and_answered(tmp_path: Path):
+    policy = small_policy()
+    with toy_trainer(CONFIG, policy, tmp_path) as (trainer, pool):
+        trainer.save_beginning()
+        poison(policy)
+        with pytest.raises(ValueError, match="actions not finite") as caught:
+            trainer.train(lambda: None)
+        num_commands = pool.num_commands
+
+    assert raises_one_line(caught.value, "step 1", "libero_goal task 7", "checkpoints/last")
+    assert is_user_error(caught.value)
+    kept, reason = evidence(tmp_path, step=1)
+    assert np.isnan(kept["actions"]).any()
+    assert kept["images"].shape[0] == 2
+    assert (reason["suite"], reason["task_id"]) == ("libero_goal", 7)
+    assert num_commands == 2, "both episodes were restored and nothing was executed"
+    assert find_last(tmp_path).name == "0"
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_looks_end_evaluation_and_practice(tmp_path: Path, step: int):
+    with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
+        trainer.save_beginning()
+        pool.is_blind = True
+        with pytest.raises(ValueError, match="proprioception not finite") as caught:
+            trainer.evaluate() if step == 0 else trainer.train(lambda: None)
+
+    assert raises_one_line(caught.value, f"step {step}", "the decision is in")
+    kept, _ = evidence(tmp_path, step)
+    assert np.isnan(kept["proprio"]).all()
+    assert "actions" not in kept
+
+
+def test_weights_are_not_saved(tmp_path: Path):
+    policy = small_policy()
+    poison(policy)
+    with (
+        toy_trainer(CONFIG, policy, tmp_path) as (trainer, _),
+        pytest.raises(ValueError, match="is not saved: weight") as caught,
+    ):
+        train_run(trainer, tmp_path)
+
+    assert is_user_error(caught.value)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_figure_ends_the_run_after_it_was_written_as_null(tmp_path: Path):
+    with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
+        trainer.save_beginning()
+        pool.timings = {"physics_s": float("inf")}
+        with pytest.raises(ValueError, match="step 1: speed/worker_0_busy_share is inf") as caught:
+            train_run(trainer, tmp_path)
+
+    assert is_user_error(caught.value)
+    [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["time/worker_physics_s"] is None
+    assert find_last(tmp_path).name == "0"
+
+
+def test_words_and_finite_figures_pass():
+    require_finite_metrics(1, {"rollout/ended_by": "nan", "update/loss": -1e30})
