@@ -72,6 +72,33 @@ def test_nobody_looks_after_the_last_step():
     assert pool.looks == [True, True, False, True, False]
 
 
+def test_only_episodes_that_are_filmed_at_every_step_are_drawn_at_every_step():
+    # Every episode is one chunk of 4 and one of 2.
+    pool, wanted = ToyPool(1), [
+        toy_request(0, max_steps=6),
+        toy_request(1, max_steps=6, is_filmed=True),
+        toy_request(2, max_steps=6, is_filmed=True, film_rate="steps"),
+        toy_request(3, max_steps=6, film_rate="steps"),
+    ]  # fmt: skip
+    episodes = run(pool, wanted)
+
+    assert pool.films == [False, False, False, False, True, True, False, False]
+    lengths = {e.request.seed: [len(strip) for strip in e.strips] for e in episodes}
+    assert lengths == {0: [], 1: [], 2: [4, 2], 3: []}
+
+
+def test_a_film_holds_nothing_of_an_attempt_that_was_given_up():
+    # Commands: restore, chunk, lost chunk; then restore, chunk, chunk, which are numbers 4 and 5.
+    pool = ToyPool(1, crashes={2: "boom"})
+    (episode,) = run(pool, [toy_request(0, max_steps=8, is_filmed=True, film_rate="steps")])
+
+    assert [strip.unpack().max() for strip in episode.strips] == [
+        5,
+        6,
+    ]  # counted before the picture
+    assert len(episode.decisions) == 2
+
+
 @pytest.mark.parametrize("num_slots", [1, 3, 8])
 def test_every_request_is_delivered_exactly_once(num_slots):
     episodes = run(ToyPool(num_slots), [toy_request(seed) for seed in range(7)])

@@ -7,6 +7,7 @@ import numpy as np
 from pi0.records import Chunk, Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions
 from pi0.ript.env.ledger import SlotLedger
+from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import EpisodeRequest, InitialState
 
@@ -50,6 +51,7 @@ class ToyPool(SlotLedger):
         self.num_commands = 0
         self.restored = []
         self.looks = []
+        self.films = []
         self.built = []
         self.max_under_way = 0
         self._random = random.Random(shuffle_seed)
@@ -84,7 +86,8 @@ class ToyPool(SlotLedger):
         self._left[slot] -= num_steps
         self._sums[slot] += float(actions[:num_steps].sum())
         self.looks.append(look)
-        self._answer(slot, num_steps)
+        self.films.append(film)
+        self._answer(slot, num_steps, film=film)
 
     def release(self, slot):
         assert slot not in self._replies, "the slot is still at work"
@@ -95,7 +98,7 @@ class ToyPool(SlotLedger):
         """The slots that have a command under way."""
         return frozenset(self._busy)
 
-    def _answer(self, slot, num_steps):
+    def _answer(self, slot, num_steps, *, film=False):
         error = self._crashes.get(self.num_commands, "")
         self.num_commands += 1
         look = Observation(
@@ -108,9 +111,15 @@ class ToyPool(SlotLedger):
             num_steps=0 if error else num_steps,
             error=error,
             fault=self._fault if error else "",
+            strip=self._film(num_steps) if film and not error else None,
             timings={"physics_s": 0.5},
         )
         self.max_under_way = max(self.max_under_way, len(self._replies))
+
+    def _film(self, num_steps):
+        """A picture per step that shows the number of the command."""
+        shape = (num_steps, 1, 2, 2, 3)
+        return FilmStrip.pack(np.full(shape, self.num_commands, np.uint8))
 
     def wait(self):
         assert self._replies, "nothing is under way"

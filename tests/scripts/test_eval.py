@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from imageio_ffmpeg import count_frames_and_secs
 from libero.libero import get_libero_path
 
 from pi0.checkpoint import load_policy
@@ -71,11 +72,12 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed evaluation with one slot, compared with the embedded policy itself."""
     folder = tmp_path_factory.mktemp("eval")
     done = _ript(
-        *COMMAND, "--num_parallel_envs", "1", "--save_videos", "1", "--output_dir", folder / "one",
-        cwd=folder,
+        *COMMAND, "--num_parallel_envs", "1", "--save_videos", "1", "--video_rate", "steps",
+        "--output_dir", folder / "one", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("libero_goal/7 turn on the stove")
+    assert "films: up to 80 pictures of control steps (2 episodes)" in " ".join(done.stderr.split())
     return folder / "one"
 
 
@@ -94,7 +96,10 @@ def test_an_evaluation_leaves_tables_records_a_page_and_films(evaluated: Path):
     }  # fmt: skip
     films = list((evaluated / "videos").iterdir())
     assert [film.suffix for film in films] == [".mp4", ".mp4"]
-    assert min(film.stat().st_size for film in films) > 1000
+    filmed = [episode for episode in results["episodes"] if episode["state_index"] == 30]
+    assert sorted(count_frames_and_secs(str(film))[0] for film in films) == sorted(
+        1 + episode["num_steps"] for episode in filmed
+    )
 
 
 @pytest.mark.libero
