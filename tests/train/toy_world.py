@@ -1,6 +1,6 @@
 """A trainer built as for LIBERO around toy simulators, in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ class CountingPool(ToyPool):
         self.is_broken = False
         self.is_blind = False
         self.timings: dict[str, float] = {}
+        self.succeeds: Callable[[int], bool] | None = None
 
     def wait(self):
         """Return every finished command."""
@@ -35,7 +36,17 @@ class CountingPool(ToyPool):
             raise RuntimeError("the simulators are gone")
         replies = super().wait()
         self.num_commands += len(replies)
-        return [replace(r, observation=self._seen(r), timings=self.timings) for r in replies]
+        return [
+            replace(
+                r, observation=self._seen(r), timings=self.timings, is_success=self._is_success(r)
+            )
+            for r in replies
+        ]
+
+    def _is_success(self, reply: Reply) -> bool:
+        if self.succeeds is None:
+            return reply.is_success
+        return reply.num_steps > 0 and self.succeeds(reply.slot)
 
     def _seen(self, reply: Reply) -> Observation | None:
         if reply.observation is None or not self.is_blind:

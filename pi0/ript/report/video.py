@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,7 +46,11 @@ def write_episode_video(folder: Path, episode: Episode) -> Path:
 def write_video(
     path: Path, frames: Iterable[NDArray[np.uint8]], frames_per_s: int = DECISIONS_PER_S
 ) -> Path:
-    """Write frames, uint8 [height, width, 3] RGB of one size, as an mp4 that appears whole or not at all."""
+    """Write frames, uint8 [height, width, 3] RGB of one size, as an mp4 that appears whole or not at all.
+
+    Raises:
+        OSError: The encoder could not write it.
+    """
     shapes: set[tuple[int, ...]] = set()
     temporary = path.with_name(f".{path.name}")
     try:
@@ -62,10 +67,33 @@ def write_video(
                 shapes.add(frame.shape)
                 assert len(shapes) == 1, f"a film needs frames of one shape, got {shapes}"
                 writer.append_data(_viewable(frame))  # pyright: ignore[reportAttributeAccessIssue] - typed too wide
+        if not is_whole_film(temporary):
+            raise OSError("the encoder ended early")
         temporary.replace(path)
+    except OSError as error:
+        # A pipe that breaks or a text of many lines is how imageio tells of an encoder that has ended.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OSError(
+            f"cannot write film {path}: {reason}; free disk space, or set video.save to false and "
+            "evaluation.save_videos to 0"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def is_whole_film(path: Path) -> bool:
+    """Return whether an mp4 has its index, which is written last, and ends where its last box does."""
+    position, names, size = 0, set[bytes](), path.stat().st_size
+    with path.open("rb") as file:
+        while position + 8 <= size:
+            file.seek(position)
+            length, name = struct.unpack(">I4s", file.read(8))
+            names.add(name)
+            if length < 8:
+                return False
+            position += length
+    return position == size and b"moov" in names
 
 
 def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
