@@ -46,7 +46,11 @@ class ShardedEngine:
     def learning(self) -> Iterator[None]:
         """Spread the weights inside the block; all ranks meet at its end."""
         self._spread()
-        yield
+        try:
+            yield
+        except RuntimeError as error:  # a forward pass, which gathers layers, found nobody
+            self._team.blame_lost(error)
+            raise
         self._gather()
 
     def backward(self, loss: Tensor) -> None:

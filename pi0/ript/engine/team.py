@@ -4,11 +4,15 @@ Ranks exchange numbers only. What they exchange is gathered, never reduced, so e
 numbers in the same order. Between meetings they share a key-value store that nobody waits at.
 """
 
+import os
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from datetime import timedelta
 from itertools import zip_longest
+from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
@@ -26,6 +30,9 @@ PAUSE_S = 0.02
 FAREWELL_S = 2.0  # how long the reason of a rank that has ended may take to arrive
 FAILED = 2  # exit status
 _FAILURE = "failure"
+_PROCESS = (
+    "process"  # of every rank: its host and process id, empty once it has ended in an orderly way
+)
 _REJECTED = 2**32  # finished groups are counted below, rejected ones above
 
 Result = TypeVar("Result")
@@ -40,7 +47,9 @@ class Team:
     """The ranks of a job; see ``pi0.ript.interfaces.Ranks``. Use it as a context manager.
 
     Inside the block a rank that fails leaves its reason for rank 0, which alone speaks of it, and every
-    other rank ends without a word. ``connect`` comes before the first meeting.
+    other rank ends without a word. A rank that was killed leaves nothing: that it has died is seen from the
+    other ranks of its host, and the first of those that live speaks of it. ``connect`` comes before the
+    first meeting.
 
     Args:
         place: Where this process is.
@@ -59,6 +68,7 @@ class Team:
         Args:
             timeout_s: Seconds after which a meeting counts as failed.
         """
+        self.meet(lambda: self._store.set(self._key(self.rank), f"{_host()} {os.getpid()}"))
         has_gpu, timeout = torch.cuda.is_available(), timedelta(seconds=timeout_s)
         if has_gpu:
             torch.cuda.set_device(self.place.local_rank % torch.cuda.device_count())
@@ -156,29 +166,37 @@ class Team:
         try:
             return action()
         except RuntimeError as error:
-            deadline = time.monotonic() + FAREWELL_S
-            while not (reason := self._failure()) and time.monotonic() < deadline:
-                time.sleep(PAUSE_S)
+            self.blame_lost(error)
             found = [*str(error).splitlines(), type(error).__name__][0]
-            raise RankLostError(
-                reason or f"another rank has gone without a word: {found}"
-            ) from error
+            raise RankLostError(f"another rank has gone without a word: {found}") from error
+
+    def blame_lost(self, error: RuntimeError) -> None:
+        """Raise RankLostError if another rank has ended, from which the error will have come."""
+        deadline = time.monotonic() + FAREWELL_S
+        while not (reason := self._reason()) and time.monotonic() < deadline:
+            time.sleep(PAUSE_S)
+        if reason:
+            raise RankLostError(reason) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
+            self._say_goodbye()
             dist.destroy_process_group()
             return
         # The process group stays as it is: the others notice when this process has ended.
-        if isinstance(error, SystemExit | KeyboardInterrupt | RankLostError):
-            if self.rank != 0:
-                raise SystemExit(FAILED) from None
-            if reason := self._failure():  # the launcher ends us because of it
-                raise RankLostError(reason) from None
-        else:
+        if not isinstance(error, SystemExit | KeyboardInterrupt | RankLostError):
             self._leave(error)
+            return
+        reason, is_first = self._reason(), self._is_first_alive()
+        self._say_goodbye()
+        if not is_first:
+            raise SystemExit(FAILED) from None
+        if reason:  # the launcher ends us because of it
+            is_told = self.rank == 0 and isinstance(error, KeyboardInterrupt) and str(error)
+            raise RankLostError(f"{reason}; {error}" if is_told else reason) from None
 
     def _leave(self, error: BaseException) -> None:
         """Tell rank 0 why this rank ends, and end without a word where that is all there is to say."""
@@ -199,6 +217,44 @@ class Team:
             return self._store.get(_FAILURE).decode() if self._store.check([_FAILURE]) else ""
         except RuntimeError:
             return ""
+
+    def _reason(self) -> str:
+        """Return why another rank has ended, as far as that can be known from here."""
+        if reason := self._failure():
+            return reason
+        dead = [n for n in range(self.world_size) if self._has_died(n)]
+        return f"rank {dead[0]} (process {self._process(dead[0])}) has died" if dead else ""
+
+    def _is_first_alive(self) -> bool:
+        return all(self._has_died(n) for n in range(self.rank))
+
+    def _has_died(self, rank: int) -> bool:
+        """Return whether a rank of this host has ended without a goodbye."""
+        process = self._process(rank)
+        if not process:
+            return False
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return state in "ZX"
+
+    def _process(self, rank: int) -> str:
+        """Return the process of a rank of this host; empty if it has said goodbye or is elsewhere."""
+        try:
+            key = self._key(rank)
+            said = self._store.get(key).decode() if self._store.check([key]) else ""
+        except RuntimeError:
+            return ""
+        host, _, process = said.rpartition(" ")
+        return process if host == _host() else ""
+
+    def _say_goodbye(self) -> None:
+        with suppress(RuntimeError):  # the store has gone with the launcher
+            self._store.set(self._key(self.rank), "")
+
+    def _key(self, rank: int) -> str:
+        return f"{_PROCESS}/{rank}"
 
     def _gather(self, array: NDArray[Number]) -> list[NDArray[Number]]:
         """Return the arrays of every rank, which may differ in length."""
@@ -240,6 +296,10 @@ class StoreTally:
 def join(place: Place) -> Alone | Team:
     """Return the ranks that torchrun started, or the one that nobody started."""
     return Team(place) if place.world_size > 1 else ALONE
+
+
+def _host() -> str:
+    return socket.gethostname()
 
 
 def _first_difference(one: str, other: str) -> tuple[str, str]:
