@@ -169,17 +169,17 @@ def test_phone_has_nothing_to_scroll_sideways(page_file, open_tab):
 
 
 def test_first_paint_comes_within_a_second(page_file, browser):
-    # The best of three: other programs may hold the processor.
-    paints = []
-    for _ in range(3):
+    def paint():
         page = browser.new_page()
         page.goto(page_file.resolve().as_uri())
         page.wait_for_selector("html[data-ready]")
-        paints.append(
-            page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        )
+        paints = "performance.getEntriesByName('first-contentful-paint')"
+        milliseconds = page.evaluate(f"{paints}[0].startTime")
         page.close()
-    assert min(paints) < 1000
+        return milliseconds
+
+    # Other programs may hold the processor, so there are three tries.
+    assert any(paint() < 1000 for _ in range(3))
 
 
 def test_three_runs_are_overlaid_and_can_be_switched_off(three_runs, tmp_path, open_tab):

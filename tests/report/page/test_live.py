@@ -129,8 +129,8 @@ def test_ten_thousand_steps_stay_responsive(tmp_path, open_tab):
         tab = open_tab(address)
         assert tab.page.evaluate("DATA.runs[0].columns.step.length") <= 2000
         assert tab.page.evaluate("DATA.runs[0].columns.step.at(-1)") == 10_000
-        # The longest pause between frames while the page is scrolled from top to bottom, the best of
-        # three: other programs may hold the processor.
+        # The longest pause between frames while the page is scrolled from top to bottom. Other programs
+        # may hold the processor, so there are three tries.
         scroll = """async () => {
             const rest = () => new Promise(requestAnimationFrame);
             let longest = 0, last = performance.now();
@@ -145,7 +145,7 @@ def test_ten_thousand_steps_stay_responsive(tmp_path, open_tab):
             return longest;
         }"""
         tab.page.evaluate(scroll)  # draws every chart once
-        pauses = [tab.page.evaluate(scroll) for _ in range(3)]
+        assert any(tab.page.evaluate(scroll) < 100 for _ in range(3))
         filtered = [
             tab.page.evaluate(
                 """value => {
@@ -159,5 +159,4 @@ def test_ten_thousand_steps_stay_responsive(tmp_path, open_tab):
             )
             for value in ("5", "25", "1")
         ]
-        assert min(pauses) < 100
         assert min(filtered) < 100
