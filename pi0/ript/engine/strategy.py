@@ -46,6 +46,7 @@ def require_spreadable(config: TrainConfig) -> None:
             and config.training.regression_guard.action == "roll_back"
         ),
         "policy.compile": config.policy.compile,
+        "policy.lora": config.policy.lora.rank > 0,  # adapters are small enough for every rank
     }
     for name, is_set in settings.items():
         if is_set:
