@@ -41,8 +41,11 @@ def finish(process):
     return said
 
 
-def stop_at(process, line, *numbers):
-    """Send the signals once the program has logged a line; return everything it said."""
+def stop_at(process, line, *numbers, then=lambda: None):
+    """Send the signals once the program has logged a line; return everything it said.
+
+    ``then`` is called before them.
+    """
     killer = threading.Timer(120, process.kill)
     killer.start()
     said = ""
@@ -50,6 +53,7 @@ def stop_at(process, line, *numbers):
         said += text
         if re.search(line, text):
             break
+    then()
     time.sleep(0.15)
     for number in numbers:
         process.send_signal(number)
