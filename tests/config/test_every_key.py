@@ -5,7 +5,7 @@ import difflib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pi0.ript.config.decode import decode_config, known_keys
@@ -104,6 +104,7 @@ def test_printed_default_config_holds_every_key():
 
 
 @settings(max_examples=50, deadline=None)
+@example(lr=1e-5, name="0E0", tasks=["1e5", ".5", "1_0", "on", "~"])  # numbers of either YAML
 @given(
     lr=st.floats(1e-12, 1e3),
     name=st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=20),

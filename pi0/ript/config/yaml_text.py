@@ -43,10 +43,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes text which is a number, a boolean or null for either version of YAML."""
+
+
 for _name, (_pattern, _first) in _SCALARS.items():
-    _Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType] - PyYAML has no types
-        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType] - PyYAML has no types
+            f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first
+        )
 
 
 def parse_yaml(text: str, may_repeat: frozenset[str] = frozenset()) -> object:
@@ -80,4 +85,4 @@ def parse_yaml(text: str, may_repeat: frozenset[str] = frozenset()) -> object:
 
 def dump_yaml(data: object) -> str:
     """Return ``data`` as YAML that :func:`parse_yaml` reads back unchanged."""
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=False)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=False)
