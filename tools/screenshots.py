@@ -20,7 +20,6 @@ SHOTS = (
     ("dark", 1280, 1100, 1, "dark", "#situations"),
     ("films", 1280, 900, 1, "light", "#films"),
     ("phone", 390, 844, 2, "light", "#headline"),
-    ("phone_dark", 390, 844, 2, "dark", "#success"),
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
