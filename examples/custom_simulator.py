@@ -31,8 +31,7 @@ class GymEnv(Protocol):
 class GymPool(SlotLedger):
     """One environment per slot, in this process. A command runs when its reply is waited for.
 
-    ``make_env`` is called once per slot; ``observe`` turns an observation of the environment into the
-    record that policies read. tests/examples/test_examples.py runs it with an environment.
+    ``make_env`` is called once per slot; ``observe`` turns an observation of it into what policies read.
     """
 
     def __init__(
@@ -49,12 +48,7 @@ class GymPool(SlotLedger):
         self._commands.append(lambda: self._reset(slot, initial_state.state))
 
     def execute(
-        self,
-        slot: int,
-        actions: NDArray[np.float32],
-        *,
-        look: bool = True,
-        film: bool = False,
+        self, slot: int, actions: NDArray[np.float32], *, look: bool = True, film: bool = False
     ) -> None:
         """Take up to h control steps, float32 [h, 7]; stop at success."""
         check_actions(actions)
