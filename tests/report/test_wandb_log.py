@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 import pytest
 from wandb.proto import wandb_internal_pb2
@@ -56,11 +57,19 @@ def log(run_dir, steps):
     reporter.close()
 
 
+def history_of(run_dir, num_rows):
+    """The rows, once wandb's own process has written them: it may end a moment after the program."""
+    deadline = time.monotonic() + 20.0
+    while len(rows := list(history(run_dir))) < num_rows and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return rows
+
+
 @pytest.mark.slow
 def test_figures_settings_and_identity_are_kept_offline(tmp_path):
     run_dir = tmp_path / "quick start_1"
     log(run_dir, [1, 2])
-    rows = list(history(run_dir))
+    rows = history_of(run_dir, num_rows=2)
     assert [(row["_step"], row["rollout/success_rate"]) for row in rows] == [(1, 0.1), (2, 0.2)]
     assert rows[0]["rollout/ended_by"] == "budget"
     log(run_dir, [3])
