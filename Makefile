@@ -11,7 +11,7 @@ BENCH ?= --quick
 BENCH_DIR := outputs/benchmarks
 SOURCES := $(wildcard pi0 tests tools benchmarks)
 
-.PHONY: audit help setup train test check format docs bench clean
+.PHONY: audit browser help setup train test check format docs bench clean
 
 help:
 	@echo "make setup | train | test | check | format | docs | bench | clean"
@@ -25,8 +25,11 @@ train: setup
 	@$(PYTHON) pi0/ript/scripts/train_ript_pi0.py --config_path $(CONFIG) $(ARGS)
 
 # An empty -m selects slow, libero and gpu tests as well; gpu tests skip themselves without a GPU.
-test: check
+test: check browser
 	@$(PYTHON) -m pytest -m ""
+
+browser: setup
+	@tools/setup.sh browser
 
 check: setup
 	@$(PYTHON) -m ruff check $(SOURCES)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Prepare a fresh clone: virtual environment, Python packages, OpenGL libraries. Safe to run again.
+#   tools/setup.sh browser    only what the tests need besides: Chromium
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,6 +71,11 @@ install_browser() {
     apt_install chromium || say "no Chromium and none can be installed from here; tests of the report will be skipped" >&2
 }
 
+if [ "${1:-}" = browser ]; then
+    if ! has_browser; then install_browser; fi
+    exit 0
+fi
+
 python="$(find_python)"
 if ! [ -x .venv/bin/python ]; then
     say "creating .venv with $python"
@@ -86,7 +92,6 @@ say "installing Python packages into .venv (a few minutes the first time)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 
 if has_gl .venv/bin/python; then say "OpenGL libraries are present"; else install_gl; fi
-if has_browser; then say "a browser for the tests is present"; else install_browser; fi
 
 touch .venv/.ready
 say "ready"

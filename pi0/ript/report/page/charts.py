@@ -152,8 +152,8 @@ SECTIONS = (
             Chart(
                 key="memory",
                 title="Memory",
-                unit="as logged",
-                note="Resident memory of this process and of the workers.",
+                unit="GB",
+                note="Resident memory of this process and of the workers, and what the machine has left.",
                 series=(Series(name=r"memory/(.+)", label="{}"),),
             ),
             Chart(
