@@ -14,13 +14,13 @@ from typing import Any
 if not __package__:  # started as a script, which sees its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks.document import markdown, write_section
 from benchmarks.job import ROOT
-from pi0.ript.atomic import write_atomically
 from pi0.ript.scripts import eval as evaluation
 from pi0.ript.scripts.exits import run_main
 
 DOCUMENT = ROOT / "docs" / "results.md"
-BEGIN, END = "<!-- generalisation -->\n", "<!-- end of generalisation -->"
+SECTION = "generalisation"
 TASKS = (("libero_goal", 7), ("libero_goal", 1), ("libero_goal", 6), ("libero_object", 0))
 VARIANTS = ("", "_lan", "_object", "_swap", "_task")
 MAX_STEPS = 110  # the experts need 55 to 98
@@ -46,41 +46,40 @@ def measure(policy: str, episodes: int, folder: Path, *more: str) -> dict[str, A
 
 
 def table(results: dict[str, Any]) -> list[str]:
-    """Return the rows of the trained policy's comparison with the base, variants of a task together."""
-    rows = {row["name"].split()[0]: row for row in results["comparison"]["rows"]}
-    lines = [
-        "| task | instruction | base | trained | change, points | gained / lost | p | n |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for suite, task in TASKS:
-        for variant in VARIANTS:
-            row = rows[f"{suite}{variant}/{task}"]
-            name, _, instruction = row["name"].partition(" ")
-            change = row["change"]
-            lines.append(
-                f"| `{name}` | {_ascii(instruction)} | {_rate(row['other'])} | {_rate(row['this'])} | "
-                f"{100 * change['difference']:+.0f} [{100 * change['low']:+.0f}, "
-                f"{100 * change['high']:+.0f}] | {change['num_gained']} / {change['num_lost']} | "
-                f"{change['p_value']:.2g} | {row['this']['n']} |"
-            )
-    return lines
+    """Return the trained policy's comparison with the base, variants of a task together."""
+    found = {row["name"].split()[0]: row for row in results["comparison"]["rows"]}
+    header = ["task", "instruction", "base", "trained", "change, points", "gained / lost", "p", "n"]
+    rows = [found[f"{suite}{variant}/{task}"] for suite, task in TASKS for variant in VARIANTS]
+    return markdown(header, [_cells(row) for row in rows])
 
 
 def publish(results: dict[str, Any], command: str) -> None:
     """Put the table between its marks in the document."""
     settings = results["settings"]
     versions = settings["versions"]
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     lines = [
         f"Measured by `{command}`: held-out initial states, seed {settings['seed']}, "
         f"{settings['denoise_steps']} denoise steps, at most {MAX_STEPS} control steps, "
         f"MuJoCo {versions['mujoco']}, torch {versions['torch']}; 95 % Wilson intervals, McNemar's exact test.",
-        "",
         *table(results),
     ]
-    write_atomically(DOCUMENT, before + BEGIN + "\n".join(lines) + "\n" + END + after)
+    write_section(DOCUMENT, SECTION, lines)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    name, _, instruction = row["name"].partition(" ")
+    change = row["change"]
+    difference, low, high = (100 * change[key] for key in ("difference", "low", "high"))
+    return [
+        f"`{name}`",
+        _ascii(instruction),
+        _rate(row["other"]),
+        _rate(row["this"]),
+        f"{difference:+.0f} [{low:+.0f}, {high:+.0f}]",
+        f"{change['num_gained']} / {change['num_lost']}",
+        f"{change['p_value']:.2g}",
+        str(row["this"]["n"]),
+    ]
 
 
 def _rate(rate: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
-"""Compare the objectives: ``python benchmarks/objectives.py --output_dir DIR``.
+"""Compare the objectives: ``python benchmarks/objectives.py --output_dir DIR [--publish]``.
 
 Every arm practises the same task from the same policy with the same seeds until it has used the same number
 of simulator steps, through the program that users run. Held-out success is measured every few steps. The
 result is ``objectives.json`` and ``objectives.png``; an interrupted comparison continues where it was.
+``--publish`` writes docs/objectives.md and its picture.
 """
 
 import argparse
@@ -12,12 +13,12 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib as mpl
+if not __package__:  # started as a script, which sees its own folder only
+    sys.path[0] = str(Path(__file__).parents[1])
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-
+from benchmarks.job import ROOT
+from benchmarks.objectives_report import Curve, draw, publish, table
+from pi0.ript.atomic import write_atomically
 from pi0.ript.report.jsonl import read_metrics
 
 ARMS: dict[str, tuple[str, ...]] = {
@@ -55,21 +56,6 @@ class Settings:
     evaluate_every: int
     episodes: int
     extra: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """Held-out success of one run after growing amounts of practice; first entries are the base policy."""
-
-    arm: str
-    seed: int
-    env_steps: list[int]
-    minutes: list[float]
-    success: list[float]
-
-    def at(self, env_steps: int) -> float:
-        """Return success after some simulator steps, between two evaluations by straight line."""
-        return float(np.interp(env_steps, self.env_steps, self.success))
 
 
 def train(settings: Settings, arm: str, seed: int, folder: Path) -> Curve:
@@ -120,50 +106,18 @@ def read_curve(run: Path, arm: str, seed: int) -> Curve:
         seed=seed,
         env_steps=[env_steps[step] for step in evaluated],
         minutes=[minutes[step] for step in evaluated],
-        success=[success(run / "evaluations" / f"step_{step}.json") for step in evaluated],
+        outcomes=[outcomes(run / "evaluations" / f"step_{step}.json") for step in evaluated],
     )
 
 
-def success(path: Path) -> float:
-    """Return the share of successful episodes of an evaluation."""
-    outcomes = [episode["outcome"] for episode in json.loads(path.read_text())["episodes"]]
-    done = [outcome for outcome in outcomes if outcome != "crashed"]
-    return done.count("success") / len(done)
+def outcomes(path: Path) -> list[bool]:
+    """Return which episodes of an evaluation succeeded, without those that crashed."""
+    found = [episode["outcome"] for episode in json.loads(path.read_text())["episodes"]]
+    return [outcome == "success" for outcome in found if outcome != "crashed"]
 
 
-def table(curves: list[Curve], env_steps: int) -> str:
-    """Return success before and after equal simulator steps, mean and range over seeds."""
-    lines = [f"{'arm':<20}{'base':>8}{'after':>8}{'least':>8}{'most':>8}{'minutes':>9}"]
-    for arm in dict.fromkeys(curve.arm for curve in curves):
-        mine = [curve for curve in curves if curve.arm == arm]
-        after = [curve.at(env_steps) for curve in mine]
-        minutes = np.mean([np.interp(env_steps, c.env_steps, c.minutes) for c in mine])
-        base = np.mean([curve.success[0] for curve in mine])
-        lines.append(
-            f"{arm:<20}{base:>8.3f}{np.mean(after):>8.3f}{min(after):>8.3f}{max(after):>8.3f}{minutes:>9.1f}"
-        )
-    return "\n".join(lines)
-
-
-def plot(curves: list[Curve], path: Path) -> None:
-    """Draw held-out success over simulator steps and over minutes of practice."""
-    figure, (over_steps, over_time) = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    arms = list(dict.fromkeys(curve.arm for curve in curves))
-    for curve in curves:
-        label = curve.arm if curve.seed == curves[0].seed else None
-        style = {"marker": "o", "markersize": 3, "alpha": 0.8, "color": f"C{arms.index(curve.arm)}"}
-        over_steps.plot(curve.env_steps, curve.success, label=label, **style)
-        over_time.plot(curve.minutes, curve.success, **style)
-    over_steps.set(xlabel="simulator steps of practice", ylabel="held-out success", ylim=(0, 1))
-    over_time.set(xlabel="minutes of practice")
-    over_steps.legend(loc="lower right", fontsize=8)
-    for axes in (over_steps, over_time):
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-
-
-def parse() -> tuple[Path, Settings]:
-    """Return output folder and settings; flags that are not known here are passed on to every run."""
+def parse() -> tuple[argparse.Namespace, Settings]:
+    """Return flags and settings; flags that are not known here are passed on to every run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--config", default="pi0/ript/config/quickstart.yaml")
@@ -172,8 +126,9 @@ def parse() -> tuple[Path, Settings]:
     parser.add_argument("--env_steps", type=int, default=100_000)
     parser.add_argument("--evaluate_every", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--publish", action="store_true", help="write docs/objectives.md")
     given, extra = parser.parse_known_args()
-    return given.output_dir, Settings(
+    return given, Settings(
         config=given.config,
         arms=tuple(given.arms),
         seeds=tuple(given.seeds),
@@ -186,16 +141,24 @@ def parse() -> tuple[Path, Settings]:
 
 def main() -> None:
     """Run all arms and write the comparison."""
-    output, settings = parse()
+    given, settings = parse()
+    output: Path = given.output_dir
     curves: list[Curve] = []
     for seed in settings.seeds:
         for arm in settings.arms:
             folder = output / arm.replace(" ", "_") / f"seed_{seed}"
             curves.append(train(settings, arm, seed, folder))
             content = {"settings": asdict(settings), "curves": [asdict(curve) for curve in curves]}
-            (output / "objectives.json").write_text(json.dumps(content, indent=1) + "\n")
-    plot(curves, output / "objectives.png")
-    print(table(curves, settings.env_steps))
+            write_atomically(output / "objectives.json", json.dumps(content) + "\n")
+    draw(curves, output / "objectives.png")
+    print("\n".join(table(curves, settings.env_steps)))
+    if given.publish:
+        publish(curves, settings.env_steps, " ".join(["python", *_relative(sys.argv)]))
+
+
+def _relative(words: list[str]) -> list[str]:
+    """Return a command line as one would type it in the repository."""
+    return [word.removeprefix(f"{ROOT}/") for word in words]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 if not __package__:  # started as a script, which sees its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks.document import markdown
 from benchmarks.job import ROOT
 from pi0.ript.atomic import write_atomically
 
@@ -34,12 +35,6 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; run make bench first")
     return json.loads(path.read_text())
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return ["", *("| " + " | ".join(row) + " |" for row in lines), ""]
 
 
 def machine(found: dict[str, Any]) -> list[str]:

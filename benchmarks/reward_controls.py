@@ -19,7 +19,7 @@ from pi0.ript import build
 from pi0.ript.config.load import RUN_CONFIG_NAME, load_launch, save_config
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.rollout import Source
-from pi0.ript.interfaces import EnvPool
+from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.train_ript_pi0 import new_run_dir
 from pi0.ript.seeding import derive_seed
@@ -72,11 +72,15 @@ class ControlRunner(PI0LiberoRunner):
     control = staticmethod(flipped)
 
     def run(
-        self, source: Source, sampling: Sampling, pool: EnvPool | None = None
+        self,
+        source: Source,
+        sampling: Sampling,
+        pool: EnvPool | None = None,
+        policy: Policy | None = None,
     ) -> Generator[Episode, None, None]:
         """Yield the episodes of evaluations at once, those of practice group by group."""
         groups: dict[int, list[Episode]] = {}
-        with closing(super().run(source, sampling, pool)) as episodes:
+        with closing(super().run(source, sampling, pool, policy)) as episodes:
             for episode in episodes:
                 if not episode.decisions or not episode.decisions[0].chunk.is_stochastic:
                     yield episode

@@ -8,13 +8,13 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+from benchmarks.document import markdown, write_section
 from benchmarks.job import ROOT
 from benchmarks.measure import describe_machine
-from pi0.ript.atomic import write_atomically
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 PICTURE = ROOT / "docs" / "images" / "scaling.png"
-BEGIN, END = "<!-- scaling: begin -->", "<!-- scaling: end -->"
+SECTION = "scaling"
 SHOWN_HOSTS = (1, 4, 16, 64)
 SHOWN_SLOTS = (32, 512, 4096)
 
@@ -50,11 +50,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 def publish(found: dict[str, Any]) -> None:
     """Write the figures between the markers of docs/scaling.md."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    lines = "\n".join(section(found))
-    write_atomically(DOCUMENT, f"{head}{BEGIN}\n\n{lines}\n\n{END}{tail}")
+    write_section(DOCUMENT, SECTION, section(found))
     draw(found, PICTURE)
     print(f"wrote {DOCUMENT.relative_to(ROOT)}")
 
@@ -87,20 +83,13 @@ def section(found: dict[str, Any]) -> list[str]:
     return [
         f"{machine['cpu']}, {machine['cores']} cores; episodes of {found['max_steps']} control steps, one "
         "96 px camera, `fast`; the embedded policy. Measured by `python benchmarks/scaling.py --publish`.",
-        *_markdown(["cost, measured on its own", ""], inputs),
-        *_markdown(
+        *markdown(["cost, measured on its own", ""], inputs),
+        *markdown(
             ["pool, workers", "slots", "measured per minute", "predicted", "difference"], checked
         ),
-        *_markdown(
-            ["hosts", "GPUs", "slots", "predicted episodes per minute", "bottleneck"], fleet
-        ),
+        *markdown(["hosts", "GPUs", "slots", "predicted episodes per minute", "bottleneck"], fleet),
         "![measured and predicted episodes per minute](images/scaling.png)",
     ]
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["", *("| " + " | ".join(row) + " |" for row in lines), ""]
 
 
 def _by(

@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks import generalisation
-from benchmarks.generalisation import BEGIN, END, TASKS, VARIANTS, policy_folder, publish, table
+from benchmarks.document import marks
+from benchmarks.generalisation import SECTION, TASKS, VARIANTS, policy_folder, publish, table
 
 
 def _row(name):
@@ -22,7 +23,7 @@ def results():
 
 
 def test_variants_of_a_task_stand_together(results):
-    header, _, *rows = table(results)
+    _, header, _, *rows, _ = table(results)
 
     assert len(rows) == 20
     assert [row.split("`")[1] for row in rows[:3]] == [
@@ -34,19 +35,19 @@ def test_variants_of_a_task_stand_together(results):
     assert header.count("|") == rows[0].count("|")
 
 
-def test_publishing_again_replaces_the_table_only(results, tmp_path, monkeypatch):
+def test_publishing_writes_the_table_and_its_command_between_the_marks(
+    results, tmp_path, monkeypatch
+):
+    begin, end = marks(SECTION)
     document = tmp_path / "results.md"
-    document.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
+    document.write_text(f"before\n{begin}old\n{end}\nafter\n")
     monkeypatch.setattr(generalisation, "DOCUMENT", document)
 
     publish(results, "python x.py")
-    once = document.read_text()
-    publish(results, "python x.py")
 
-    assert document.read_text() == once
-    assert once.startswith(f"before\n{BEGIN}Measured by `python x.py`")
-    assert once.endswith(f"{END}\nafter\n")
-    assert "old" not in once
+    text = document.read_text()
+    assert text.startswith(f"before\n{begin}\n\nMeasured by `python x.py`")
+    assert text.endswith(f"| 50 |\n\n{end}\nafter\n")
 
 
 def test_a_run_directory_means_its_newest_policy(tmp_path):

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from benchmarks.reward_controls import flipped, permuted
+from benchmarks.reward_controls import ControlRunner, flipped, permuted
+from pi0.records import Sampling
+from tests.env.toys import ToyPolicy, ToyPool, toy_request
 from tests.report.episodes import make_episode
 
 
@@ -27,3 +29,17 @@ def test_permuted_keeps_the_rewards_of_a_group_but_not_whose_they_are():
     assert rewards != [float(outcome == "success") for outcome in outcomes]
     # whichever rollout finished first, the same one is paid
     assert rewards == [episode.reward for episode in permuted(group_of(*outcomes)[::-1])]
+
+
+def test_practice_hands_out_whole_groups_and_whoever_is_asked_acts():
+    other = ToyPolicy()
+    todo = iter([toy_request(seed, succeeds_after=seed % 2, rollout=seed) for seed in range(4)])
+
+    with ControlRunner(ToyPolicy(), "libero_goal", 4, num_parallel_envs=2) as runner:
+        episodes = list(
+            runner.run(lambda: next(todo, None), Sampling(num_steps=1), ToyPool(2), policy=other)
+        )
+
+    # Seeds 1 and 3 succeed after one step, 0 and 2 never do: the reward is for them.
+    assert {e.request.seed: e.reward for e in episodes} == {0: 1.0, 1: 0.0, 2: 1.0, 3: 0.0}
+    assert len(other.seeds) > 0

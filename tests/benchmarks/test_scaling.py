@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from benchmarks import scaling, scaling_report
+from benchmarks.document import marks
 from benchmarks.rollout_model import Costs
 
 COSTS = Costs(
@@ -65,7 +66,8 @@ class TestPredictions:
     def test_the_page_keeps_what_is_around_the_figures(self, tmp_path, monkeypatch):
         page = tmp_path / "docs" / "scaling.md"
         page.parent.mkdir()
-        page.write_text(f"before\n\n{scaling_report.BEGIN}\nold\n{scaling_report.END}\n\nafter\n")
+        begin, end = marks(scaling_report.SECTION)
+        page.write_text(f"before\n\n{begin}\nold\n{end}\n\nafter\n")
         monkeypatch.setattr(scaling_report, "ROOT", tmp_path)
         monkeypatch.setattr(scaling_report, "DOCUMENT", page)
         monkeypatch.setattr(scaling_report, "PICTURE", tmp_path / "scaling.png")

@@ -45,3 +45,7 @@ def dispatch(argv: Sequence[str]) -> int | None:
 def main() -> None:
     """Entry point of the console command."""
     run_main(dispatch, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Curves of success over practice, side by side after equal practice."""
+
+import pytest
+
+from benchmarks import objectives_report
+from benchmarks.document import marks
+from benchmarks.objectives_report import Curve, publish, table
+
+
+def _curve(arm="flow_sde", seed=0, after=(True, True, False, True)):
+    """A base of 1 in 4, then what came after 200 simulator steps and 4 minutes."""
+    base = [True, False, False, False]
+    return Curve(
+        arm=arm, seed=seed, env_steps=[0, 200], minutes=[0.0, 4.0], outcomes=[base, list(after)]
+    )
+
+
+def test_success_between_two_evaluations_lies_on_a_straight_line():
+    curve = _curve()
+
+    assert curve.success == [0.25, 0.75]
+    assert curve.at(100) == pytest.approx(0.5)
+    assert curve.at(1000) == 0.75
+    assert curve.minutes_at(50) == pytest.approx(1.0)
+
+
+def test_a_row_holds_all_seeds_of_an_arm():
+    _, header, _, first, second, _ = table(
+        [_curve(seed=0), _curve(seed=1, after=[True] * 4), _curve(arm="bc")], env_steps=200
+    )
+
+    assert header.split(" | ")[3] == "after 200 simulator steps"
+    cells = first.strip("| ").split(" | ")
+    assert cells[:2] == ["`flow_sde`", "0, 1"]
+    assert cells[2].startswith("25 % [")
+    # the mean of 75 % and 100 %
+    assert cells[3].startswith("88 % [")
+    # areas (25 + 75) / 2 and (25 + 100) / 2, their mean 56.25
+    assert cells[4:] == ["75, 100", "56", "4.0"]
+    assert second.startswith("| `bc` | 0 |")
+
+
+def test_episodes_that_all_agree_leave_no_doubt():
+    certain = Curve(
+        arm="nft", seed=0, env_steps=[0, 10], minutes=[0, 1], outcomes=[[True] * 3, [True] * 3]
+    )
+
+    assert "100 % [100, 100]" in table([certain], env_steps=10)[3]
+
+
+def test_the_page_names_the_command_and_shows_the_picture(tmp_path, monkeypatch):
+    begin, end = marks(objectives_report.SECTION)
+    page = tmp_path / "objectives.md"
+    page.write_text(f"before\n{begin}{end}\nafter\n")
+    monkeypatch.setattr(objectives_report, "DOCUMENT", page)
+    monkeypatch.setattr(objectives_report, "PICTURE", tmp_path / "objectives.png")
+
+    publish([_curve(), _curve(arm="bc")], 200, "python x.py --publish")
+
+    assert "Measured by `python x.py --publish`" in page.read_text()
+    assert (tmp_path / "objectives.png").stat().st_size > 1000
