@@ -1,11 +1,9 @@
 """TrainConfig -> objects. The only place that names concrete classes."""
 
-import hashlib
 import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,8 +19,9 @@ from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import MasteredStates
-from pi0.ript.config.load import to_plain, to_yaml
-from pi0.ript.config.schema import AlgoConfig, DistributedConfig, TrainConfig
+from pi0.ript.config.load import to_plain
+from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.engine.alone import ALONE
 from pi0.ript.engine.replicated import ReplicatedEngine
 from pi0.ript.engine.sharded import ShardedEngine, spread
@@ -167,19 +166,6 @@ def build_objective(algo: AlgoConfig) -> Objective:
             return Cloning(algo)
 
 
-def config_hash(config: TrainConfig) -> str:
-    """Return a short hash of the settings that a resumed run must keep.
-
-    The number of steps may grow, and another number of ranks may go on in another way.
-    """
-    fixed = replace(
-        config,
-        training=replace(config.training, num_train_steps=1),
-        distributed=DistributedConfig(),
-    )
-    return hashlib.sha256(to_yaml(fixed).encode()).hexdigest()[:16]
-
-
 def build_trainer(
     config: TrainConfig,
     policy: Pi0Policy,
@@ -208,10 +194,10 @@ def build_trainer(
     acting: Mapping[str, Tensor] = {}
     if checkpoint is not None:
         state = load_training_state(checkpoint)
-        if state.config_hash != config_hash(config):
+        if not is_same_run(state.config_hash, config):
             raise ValueError(
                 f"--resume {run_dir}: the settings differ from those of the run; "
-                "only training.num_train_steps may change, start a new run for anything else"
+                f"only {', '.join(CHANGEABLE)} may change, start a new run for anything else"
             )
         engine.load_state(state.engine)
         objective.load_state(dict(state.objective))

@@ -1,0 +1,55 @@
+"""Which settings make a run what it is, and which may change when it is resumed."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from pi0.ript.config.load import to_plain
+from pi0.ript.config.schema import DistributedConfig, TrainConfig
+from pi0.ript.config.yaml_text import dump_yaml
+
+# What a machine can bear, and what the errors of a machine that cannot bear it advise to change: no episode and
+# no weight depends on it.
+OF_THE_MACHINE = (
+    "training.memory_limit_gb",
+    "task.num_parallel_envs",
+    "env.num_workers",
+    "env.max_scenes",
+    "env.egl_device",
+    "env.timeout_s",
+    "env.max_restarts",
+)
+CHANGEABLE = ("training.num_train_steps", *OF_THE_MACHINE)
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Return a short hash of the settings that a resumed run must keep.
+
+    The number of steps may grow, another number of ranks may go on in another way, and another machine or
+    another share of it may be used.
+    """
+    return _hash(config, OF_THE_MACHINE)
+
+
+def is_same_run(stored_hash: str, config: TrainConfig) -> bool:
+    """Return whether a checkpoint with this hash is one of a run with these settings."""
+    # Checkpoints written before the settings of the machine could change count them too.
+    return stored_hash in (config_hash(config), _hash(config, ()))
+
+
+def _hash(config: TrainConfig, ignored: Sequence[str]) -> str:
+    fixed = replace(
+        config,
+        training=replace(config.training, num_train_steps=1),
+        distributed=DistributedConfig(),
+    )
+    settings, defaults = to_plain(fixed), to_plain(TrainConfig())
+    for key in ignored:
+        section, name = key.split(".")
+        _section(settings, section)[name] = _section(defaults, section)[name]
+    return hashlib.sha256(dump_yaml(settings).encode()).hexdigest()[:16]
+
+
+def _section(settings: dict[str, object], name: str) -> dict[str, object]:
+    return cast("dict[str, object]", settings[name])

@@ -1,0 +1,76 @@
+"""A resumed run keeps what decides its episodes and weights; what its machine can bear may change."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from pi0.ript.config.env import EnvConfig
+from pi0.ript.config.load import to_yaml
+from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
+from pi0.ript.config.schema import TrainConfig
+
+CONFIG = TrainConfig()
+OTHER = {
+    "training.num_train_steps": 21,
+    "training.memory_limit_gb": 8.0,
+    "task.num_parallel_envs": 3,
+    "env.num_workers": 3,
+    "env.max_scenes": 1,
+    "env.egl_device": 2,
+    "env.timeout_s": 7.0,
+    "env.max_restarts": 0,
+}
+
+
+def with_other(config, key, value):
+    section, name = key.split(".")
+    return replace(config, **{section: replace(getattr(config, section), **{name: value})})
+
+
+def test_every_setting_that_may_change_is_tried_here():
+    assert sorted(OTHER) == sorted(CHANGEABLE)
+
+
+@pytest.mark.parametrize("key", CHANGEABLE)
+def test_the_run_stays_the_same_where_its_length_or_its_machine_changes(key):
+    other = with_other(CONFIG, key, OTHER[key])
+
+    assert other != CONFIG
+    assert is_same_run(config_hash(CONFIG), other)
+    assert is_same_run(config_hash(other), CONFIG)
+
+
+def test_a_run_whose_simulators_live_in_a_cluster_may_take_another_share_of_it():
+    env = EnvConfig(backend="ray", ray=RayConfig(address="auto"), num_workers=2)
+    config = replace(CONFIG, env=env)
+
+    assert is_same_run(config_hash(config), with_other(config, "env.num_workers", 3))
+    assert not is_same_run(config_hash(config), CONFIG)
+
+
+def test_a_run_saved_when_the_machine_counted_too_goes_on_with_its_settings():
+    config = with_other(CONFIG, "task.num_parallel_envs", 8)
+    # of `training.num_train_steps: 1` and the whole configuration, as it was computed then
+    as_then = with_other(config, "training.num_train_steps", 1)
+    stored = hashlib.sha256(to_yaml(as_then).encode()).hexdigest()[:16]
+
+    assert stored != config_hash(config)
+    assert is_same_run(stored, config)
+    assert not is_same_run(stored, with_other(config, "training.seed", 43))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training.seed", 43),
+        ("training.save_freq", 1),
+        ("algo.lr", 1e-7),
+        ("task.max_episode_length", 7),
+        ("env.max_attempts", 1),  # decides when an episode counts as crashed
+        ("policy.batch_size", 3),
+    ],
+)
+def test_anything_else_makes_it_another_run(key, value):
+    assert not is_same_run(config_hash(CONFIG), with_other(CONFIG, key, value))
