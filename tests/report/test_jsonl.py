@@ -69,6 +69,7 @@ class FullDisk:
 
     def __init__(self, file):
         self._file = file
+        self.name = file.name
         self._room = 5
 
     def fileno(self):
@@ -90,7 +91,7 @@ def test_full_disk_leaves_whole_lines_only(tmp_path):
     reporter = JsonlReporter(path)
     reporter.log(1, {"a": 1})
     reporter._lines._file = FullDisk(reporter._lines._file)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left.*metrics\.jsonl"):
         reporter.log(2, {"a": 2})
     reporter.close()
     assert path.read_text() == '{"step": 1, "a": 1}\n'

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def append_lines(file: FileIO, rows: Sequence[Mapping[str, JsonValue]]) -> None:
     """Append one line per row to an unbuffered file.
 
     Raises:
-        OSError: The lines could not be written; the file ends where it did before.
+        OSError: The lines could not be written, with the name of the file, which ends where it did before;
+            if not even that can be had, it ends with a torn line, which readers skip.
     """
     data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
     size = os.fstat(file.fileno()).st_size
@@ -77,9 +79,10 @@ def append_lines(file: FileIO, rows: Sequence[Mapping[str, JsonValue]]) -> None:
         # A raw file may take only a part, e.g. just before the disk is full.
         while data:
             data = data[file.write(data) :]
-    except OSError:
-        os.ftruncate(file.fileno(), size)
-        raise
+    except OSError as error:
+        with suppress(OSError):  # a disk that has become read-only takes nothing back either
+            os.ftruncate(file.fileno(), size)
+        raise OSError(error.errno, error.strerror, str(file.name)) from None
 
 
 def complete_lines(path: Path, offset: int = 0) -> list[bytes]:
