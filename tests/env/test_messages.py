@@ -5,7 +5,10 @@ import socket
 import numpy as np
 import pytest
 
-from pi0.ript.env.messages import MAX_MESSAGE_BYTES, Channel, MalformedMessageError
+from pi0.ript.env.messages import HEADER, MAX_MESSAGE_BYTES, Channel, MalformedMessageError, frame
+
+# ["end", 1] in msgpack: an array of 2, a text of 3 letters, the number 1.
+END = b"\x92\xa3end\x01"
 
 
 @pytest.fixture
@@ -68,8 +71,7 @@ def test_anything_else_is_refused_before_it_is_sent(value):
 
 def test_a_closed_other_side_is_the_end_after_its_last_words(ends):
     channel, other = ends
-    # Length 6, then ["end", 1] in msgpack: an array of 2, a text of 3 letters, the number 1.
-    other.sendall(b"\x00\x00\x00\x06\x92\xa3end\x01")
+    other.sendall(frame(END))
     other.close()
 
     assert channel.receive() == ("end", 1)
@@ -79,12 +81,12 @@ def test_a_closed_other_side_is_the_end_after_its_last_words(ends):
 
 def test_half_a_message_is_not_waited_for(ends):
     channel, other = ends
-    other.sendall(b"\x00\x00\x00\x06\x92\xa3e")
+    other.sendall(frame(END)[:-3])
 
     assert channel.take() is None
     with pytest.raises(TimeoutError):
         channel.receive(timeout_s=0.05)
-    other.sendall(b"nd\x01")
+    other.sendall(END[-3:])
     assert channel.take() == ("end", 1)
 
 
@@ -100,18 +102,30 @@ def test_a_reader_that_does_not_read_is_not_waited_for(ends):
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param((MAX_MESSAGE_BYTES + 1).to_bytes(4, "big"), id="longer than any message"),
-        pytest.param(b"\x00\x00\x00\x01\xc1", id="no msgpack"),
-        pytest.param(b"\x00\x00\x00\x00", id="nothing"),
-        pytest.param(b"\x00\x00\x00\x02\x01\x02", id="two values"),
-        pytest.param(b"\x00\x00\x00\x01\x90", id="an empty list"),
-        pytest.param(b"\x00\x00\x00\x02\x91\x05", id="a list without a kind"),
-        pytest.param(b"\x00\x00\x00\x03\x91\xa1\xff", id="a text that is none"),
-        pytest.param(b"\x00\x00\x00\x05\xdd\xff\xff\xff\xff", id="four billion values"),
+        pytest.param(HEADER.pack(MAX_MESSAGE_BYTES + 1, 0), id="longer than any message"),
+        pytest.param(frame(b"\xc1"), id="no msgpack"),
+        pytest.param(frame(b""), id="nothing"),
+        pytest.param(frame(b"\x01\x02"), id="two values"),
+        pytest.param(frame(b"\x90"), id="an empty list"),
+        pytest.param(frame(b"\x91\x05"), id="a list without a kind"),
+        pytest.param(frame(b"\x91\xa1\xff"), id="a text that is none"),
+        pytest.param(frame(b"\xdd\xff\xff\xff\xff"), id="four billion values"),
     ],
 )
 def test_nonsense_is_told_from_messages(ends, data):
     channel, other = ends
     other.sendall(data)
     with pytest.raises(MalformedMessageError):
+        channel.take()
+
+
+@pytest.mark.parametrize("bit", range(8 * len(frame(END))))
+def test_a_flipped_bit_is_never_taken_for_what_was_sent(ends, bit):
+    channel, other = ends
+    flipped = bytearray(frame(END))
+    flipped[bit // 8] ^= 1 << bit % 8
+    other.sendall(flipped)
+    other.close()
+    # A length that has grown waits for a rest that never comes.
+    with pytest.raises((MalformedMessageError, EOFError)):
         channel.take()

@@ -14,7 +14,7 @@ from pi0.norm_stats import read_norm_stats
 from pi0.ript.config.load import load_launch, read_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.commands import Command
-from pi0.ript.env.messages import LENGTH, Channel, MalformedMessageError
+from pi0.ript.env.messages import Channel, MalformedMessageError, frame
 from pi0.ript.env.replies import pack_reply, unpack_reply
 from pi0.ript.interfaces import Reply
 from pi0.ript.report.jsonl import JsonlReporter
@@ -143,8 +143,13 @@ def messages(draw: st.DrawFn) -> bytes:
         packed = msgpack.packb(tuple(reply))
     except (OverflowError, UnicodeEncodeError):  # nothing that msgpack could send
         packed = b""
-    content = LENGTH.pack(len(packed)) + packed
-    return damage(content, draw(EDITS)) if draw(st.booleans()) else content
+    # Damage inside of a frame with the right checksum reaches the checks behind it.
+    match draw(st.sampled_from(("whole", "damaged", "framed"))):
+        case "damaged":
+            return damage(frame(packed), draw(EDITS))
+        case "framed":
+            return frame(damage(packed, draw(EDITS)))
+    return frame(packed)
 
 
 @st.composite

@@ -1,12 +1,15 @@
 """Messages between the program and its simulator processes: msgpack, so nothing is ever unpickled.
 
-A message is its length (4 bytes, big-endian) and a packed tuple whose first entry names its kind.
+A message is a packed tuple whose first entry names its kind. It travels in a frame: its length and its CRC-32
+(4 bytes each, big-endian), then the message. A library that writes into the socket by mistake shifts or
+overwrites bytes, and what is left may well be a tuple; the checksum tells it from what was sent.
 """
 
 import select
 import socket
 import struct
 import time
+import zlib
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -15,7 +18,7 @@ import numpy as np
 
 MAX_MESSAGE_BYTES = 2**20  # pictures travel through shared memory; the rest is small
 READ_BYTES = 2**16
-LENGTH = struct.Struct(">I")
+HEADER = struct.Struct(">II")
 
 
 class MalformedMessageError(ValueError):
@@ -45,7 +48,7 @@ class Channel:
         packed = msgpack.packb(message, default=_plain_number)
         assert packed is not None
         assert len(packed) <= MAX_MESSAGE_BYTES, f"a message of {len(packed)} bytes"
-        rest = memoryview(LENGTH.pack(len(packed)) + packed)
+        rest = memoryview(frame(packed))
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while rest:
             try:
@@ -102,16 +105,18 @@ class Channel:
         self.close()
 
     def _next(self) -> tuple[Any, ...] | None:
-        if len(self._arrived) < LENGTH.size:
+        if len(self._arrived) < HEADER.size:
             return None
-        (length,) = LENGTH.unpack_from(self._arrived)
+        length, checksum = HEADER.unpack_from(self._arrived)
         if length > MAX_MESSAGE_BYTES:
             raise MalformedMessageError(f"a message of {length} bytes")
-        end = LENGTH.size + length
+        end = HEADER.size + length
         if len(self._arrived) < end:
             return None
-        packed = bytes(self._arrived[LENGTH.size : end])
+        packed = bytes(self._arrived[HEADER.size : end])
         del self._arrived[:end]
+        if zlib.crc32(packed) != checksum:
+            raise MalformedMessageError("a message that is not what was sent")
         return unpack(packed)
 
     def _until(self, event: int, deadline: float | None) -> None:
@@ -129,6 +134,11 @@ def wait_for_any(channels: Sequence[Channel], timeout_s: float) -> list[Channel]
     for number in by_number:
         poll.register(number, select.POLLIN)
     return [by_number[number] for number, _ in poll.poll(1000 * timeout_s)]
+
+
+def frame(packed: bytes) -> bytes:
+    """Return a packed message as it travels."""
+    return HEADER.pack(len(packed), zlib.crc32(packed)) + packed
 
 
 def unpack(packed: bytes) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import signal
 import msgpack
 import numpy as np
 
-from pi0.ript.env.messages import LENGTH
+from pi0.ript.env.messages import HEADER, frame
 from pi0.ript.faults.plan import PlannedFault
 from pi0.ript.faults.processes import WORKER_MODULE, MarkedProcess
 
@@ -45,9 +45,9 @@ def nonsense(draw: np.random.Generator) -> bytes:
     assert packed is not None
     choices = [
         b"\xff" + noise,  # a length beyond all messages
-        LENGTH.pack(len(noise)) + noise,
-        LENGTH.pack(10 * len(noise)) + noise,
-        LENGTH.pack(len(packed)) + packed,
+        frame(noise),
+        HEADER.pack(10 * len(noise), 0) + noise,
+        frame(packed),
     ]
     return choices[draw.integers(len(choices))]
 
