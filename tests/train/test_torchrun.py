@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.test_stopping import ONE_CORE, figures, only
+from tests.train.toy_process import ONE_CORE, figures, only
 from tests.train.toy_run import ROOT, toy_arguments, toy_policy
 
 pytestmark = pytest.mark.slow

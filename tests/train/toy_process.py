@@ -1,0 +1,107 @@
+"""Runs of the toy as processes: start them, disturb them, compare what they leave behind."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+from pi0.ript.train.checkpoint import find_last, load_training_state
+from tests.train.toy_run import ROOT, toy_arguments
+
+MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
+WEIGHTS = "checkpoints/2/pretrained_model/model.safetensors"
+OPTIMIZER = "checkpoints/2/training_state/optimizer.safetensors"
+
+
+# One core: learning threads of so small a network would only wait for each other.
+ONE_CORE = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))]
+
+
+def start(arguments, wait_s=0.0, through=(), **environment):
+    """Start the program; ``through`` is what starts it, ``environment`` is added to ours."""
+    return subprocess.Popen(
+        [*ONE_CORE, *through, sys.executable, "-m", "tests.train.toy_run", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "TOY_WAIT_S": str(wait_s), "PYTHONPATH": str(ROOT), **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """Return what the program said; a program that hangs is killed and fails the test."""
+    _, said = process.communicate(timeout=120)
+    return said
+
+
+def stop_at(process, line, *numbers, then=lambda: None):
+    """Send the signals once the program has logged a line; return everything it said.
+
+    ``then`` is called before them.
+    """
+    killer = threading.Timer(120, process.kill)
+    killer.start()
+    said = ""
+    for text in process.stderr:
+        said += text
+        if re.search(line, text):
+            break
+    then()
+    time.sleep(0.15)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.05)
+    said += finish(process)
+    killer.cancel()
+    return said
+
+
+def ends_in_one_line(process, said):
+    """Return the line of a run that something of the machine has ended."""
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    [line] = [row for row in said.splitlines() if row.startswith("error:")]
+    return line
+
+
+def last_step(run_dir):
+    """Return the step of the newest checkpoint, after a look at every file of it."""
+    last = find_last(run_dir)
+    assert (run_dir / "checkpoints" / "last").resolve() == last.resolve()
+    assert load_training_state(last).step == int(last.name)
+    return int(last.name)
+
+
+def only(folder):
+    (run_dir,) = folder.iterdir()
+    return run_dir
+
+
+def figures(run_dir):
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith(MACHINE_DEPENDENT)} for row in lines]
+
+
+def assert_same_run(run_dir, undisturbed):
+    """Compare all that does not depend on the machine: figures, episodes, weights, optimizer."""
+    assert figures(run_dir) == figures(undisturbed)
+    for name in ("episodes.jsonl", WEIGHTS, OPTIMIZER):
+        assert (run_dir / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def two_long_steps(policy, output_dir, **overrides):
+    """Return the command line of a run with time to break it in every stage."""
+    # Many small passes: an update takes seconds, and only the first and the last step are saved by rule.
+    return toy_arguments(
+        policy,
+        output_dir,
+        algo__num_epochs=20,
+        algo__lr=1e-5,
+        training__save_freq=100,
+        training__num_train_steps=2,
+        algo__kl_stop="null",
+        **overrides,
+    )
