@@ -1,10 +1,13 @@
 """The real training program with a toy in place of MuJoCo: ``python -m tests.train.toy_run ARGUMENTS``.
 
 Tasks, initial states, instructions, policy, learning, files and signals are the real ones; the toy takes
-no time to start, so that whole runs can be broken in many places. TOY_WAIT_S slows its simulators down.
+no time to start, so that whole runs can be broken in many places. TOY_WAIT_S slows its simulators down,
+TOY_SCENES_MB gives them a process that takes as much memory for scenes as long as it may.
 """
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,6 +26,14 @@ from tests.policy_parts import SIZE, small_policy
 ROOT = Path(__file__).parents[2]
 NUM_SLOTS = 4
 REACHED = 1.2
+# Holds memory until it is told to let go of it, and ends when nobody can tell it anything any more.
+SCENES = """
+import sys
+scenes = b"x" * (int(sys.argv[1]) * 10**6)
+print("ready", flush=True)
+for line in sys.stdin:
+    scenes = b""
+"""
 
 
 def toy_policy(folder):
@@ -62,9 +73,31 @@ class ToyPool(SlotLedger):
         self._position = {}
         self._replies = []
         self._wait_s = float(os.environ.get("TOY_WAIT_S", "0"))
+        megabytes = os.environ.get("TOY_SCENES_MB")
+        self._scenes = megabytes and subprocess.Popen(
+            [sys.executable, "-c", SCENES, megabytes],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def wait_until_ready(self):
-        pass
+        if self._scenes:
+            self._scenes.stdout.readline()
+
+    @property
+    def local_pids(self):
+        return (self._scenes.pid,) if self._scenes else ()
+
+    def drop_scenes(self):
+        if self._scenes:
+            self._scenes.stdin.write("drop\n")
+            self._scenes.stdin.flush()
+
+    def close(self):
+        super().close()
+        if self._scenes:
+            self._scenes.communicate()
 
     def restore(self, slot, initial_state):
         self._begin_restore(slot, initial_state)
