@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
@@ -59,8 +60,10 @@ def main() -> int:
     started = time.monotonic()
     results: dict[str, dict[str, int]] = {}
     findings: list[dict[str, str]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        run = save_run(Path(folder))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(save_run(Path(folder))) as run,
+    ):
         for name, target in TARGETS.items():
             if arguments.only not in (None, name):
                 continue

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from pi0.ript.train.checkpoint import TrainingState, find_last, save_checkpoint
 from pi0.ript.train.evaluations import write_evaluation
 from pi0.ript.train.progression import Progression
 from pi0.ript.train.update import update
+from tests.fuzz.live_pool import LivePool
 from tests.policy_parts import small_policy
 from tests.train.records import make_record
 from tests.train.rows import SAMPLING, draw_batch
@@ -30,6 +32,16 @@ class SavedRun:
     @property
     def newest(self) -> Path:
         return self.folder / "checkpoints" / "2"
+
+    @cached_property
+    def live_pool(self) -> LivePool:
+        """Return simulators that stay between inputs; they start with the first one for them."""
+        return LivePool()
+
+    def close(self) -> None:
+        """End what was started."""
+        if "live_pool" in vars(self):
+            self.live_pool.close()
 
     def repair(self) -> None:
         """Undo every damage."""

@@ -22,6 +22,7 @@ from pi0.ript.train.evaluations import read_evaluation
 from tests.fuzz.checkpoints import FORGERIES, damaged_checkpoint, forged_checkpoint
 from tests.fuzz.inputs import COMMAND_LINES, EDITS, VALUES, config_texts, damage
 from tests.fuzz.judge import FindingError
+from tests.fuzz.live_pool import DAMAGED, FORGED, take_damaged, take_forged
 from tests.fuzz.saved_run import SavedRun
 from tests.policy_parts import small_card, small_stats
 from tests.train.records import make_record
@@ -182,7 +183,14 @@ TARGETS: dict[str, Target] = {
     "command lines": Target(share=0.1, inputs=COMMAND_LINES, take=take_command_line),
     "norm stats": Target(share=0.1, inputs=statistics(), take=take_norm_stats),
     "initial states": Target(share=0.05, inputs=STATES, take=take_initial_states),
-    "worker replies": Target(share=0.2, inputs=messages(), take=take_message),
+    "worker replies": Target(share=0.18, inputs=messages(), take=take_message),
+    # Most of these cost a worker, i.e. a third of a second.
+    "damaged replies": Target(
+        share=0.01, inputs=DAMAGED, take=lambda run, edits: take_damaged(run.live_pool, edits)
+    ),
+    "forged replies": Target(
+        share=0.01, inputs=FORGED, take=lambda run, change: take_forged(run.live_pool, change)
+    ),
     "metrics": Target(share=0.05, inputs=EDITS, take=take_figures),
     "evaluations": Target(share=0.05, inputs=EDITS, take=take_evaluation),
     "damaged checkpoints": Target(

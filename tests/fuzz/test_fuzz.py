@@ -1,18 +1,28 @@
 """A few inputs at every way in; ``python -m tests.fuzz.run`` tries as many as one likes."""
 
+import numpy as np
 import pytest
 
+from pi0.ript.env.messages import HEADER, frame
 from tests.fuzz.judge import FindingError, judge
+from tests.fuzz.live_pool import require_same, with_field
 from tests.fuzz.run import attack
 from tests.fuzz.saved_run import save_run
 from tests.fuzz.targets import TARGETS
 
-NUM_INPUTS = {"damaged checkpoints": 20, "forged checkpoints": 15}
+NUM_INPUTS = {
+    "damaged checkpoints": 20,
+    "forged checkpoints": 15,
+    "damaged replies": 15,
+    "forged replies": 15,
+}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return save_run(tmp_path_factory.mktemp("fuzz"))
+    run = save_run(tmp_path_factory.mktemp("fuzz"))
+    yield run
+    run.close()
 
 
 @pytest.mark.slow
@@ -22,6 +32,20 @@ def test_no_input_hangs_shows_a_traceback_or_is_taken_for_something_else(run, na
 
     assert counts.total() > 0
     assert counts["refused"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(1, np.full(9, 2.0).tobytes()), (2, True), (6, (("physics_s", 9.0),))],
+    ids=["proprioception", "success", "seconds"],
+)
+def test_a_reply_that_says_something_else_is_found(run, place, value):
+    forge = with_field(place, value)
+    sent, reply = run.live_pool.exchange(lambda data: frame(forge(data[HEADER.size :])))
+
+    with pytest.raises(FindingError, match=r"another|other"):
+        require_same(sent, reply)
 
 
 def fail():

@@ -1,0 +1,48 @@
+"""Gives simulator processes that find this folder on their path a scene without physics.
+
+Python imports a module of this name by itself. The rest of such a process is the real one: its socket, its
+messages, its shared memory and what it does with commands; it starts in a tenth of the time.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from pi0.records import Observation
+from pi0.ript.env import headless
+
+
+class LightScene:
+    """An arm that goes where its actions add up to, in a picture whose shade says where it is."""
+
+    render_seconds = film_seconds = 0.0
+
+    def __init__(self, suite, task_id, spec, num_slots, num_steps_wait):
+        self._spec = spec
+        self._places = np.zeros((num_slots, 9))
+
+    def is_settled(self, initial_state):
+        return False
+
+    def restore(self, slot, initial_state):
+        self._places[slot] = initial_state.state[:9]
+        return self._look(slot)
+
+    def execute(self, slot, actions, *, look, look_when_solved, film):
+        self._places[slot, :7] += actions.sum(axis=0)
+        return SimpleNamespace(
+            observation=self._look(slot), is_success=False, num_steps=len(actions), frames=None
+        )
+
+    def close(self):
+        pass
+
+    def _look(self, slot):
+        place = self._places[slot].copy()
+        spec = self._spec
+        shape = (len(spec.cameras), spec.height, spec.width, 3)
+        shade = int(128 + 100 * np.tanh(place.sum()))
+        return Observation(images=np.full(shape, shade, np.uint8), proprio=place)
+
+
+headless.load_scene_class = lambda: LightScene
