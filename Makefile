@@ -54,8 +54,7 @@ bench: setup
 
 # Known weaknesses of the pinned dependencies; needs the network.
 audit: setup
-	@test -x .venv/audit/bin/pip-audit || ($(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit)
-	@.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	@tools/audit.sh
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
