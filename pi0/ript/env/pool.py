@@ -139,12 +139,12 @@ class ProcessPool(SlotLedger):
         replies = self._unheard
         self._unheard = []
         while not replies:
-            busy = {worker.channel: worker for worker in self._workers if worker.busy}
-            patience = min(worker.deadline for worker in busy.values()) - time.monotonic()
+            busy = {worker.channel: worker for worker in self._workers if worker.commands.places}
+            patience = min(worker.commands.deadline for worker in busy.values()) - time.monotonic()
             for channel in wait_for_any(list(busy), max(0.0, patience)):
                 replies += self._hear(busy[channel])
             for worker in busy.values():
-                if worker in self._workers and worker.busy and worker.is_overdue:
+                if worker in self._workers and worker.commands.is_overdue:
                     replies += self._replace_hung(worker)
         self._busy -= {reply.slot for reply in replies}
         return replies
@@ -256,15 +256,15 @@ class ProcessPool(SlotLedger):
         return Observation(images=self._pictures.read_look(slot), proprio=proprio)
 
     def _replace_hung(self, worker: WorkerProcess) -> list[Reply]:
-        reason = f"process {worker.pid} gave no answer for {worker.limit_s:.3g} s"
+        reason = f"process {worker.pid} gave no answer for {worker.commands.limit_s:.3g} s"
         self._limits.learn_hang()
         return self._replace(worker, "hung", reason)
 
     def _replace(self, worker: WorkerProcess, fault: Fault, reason: str) -> list[Reply]:
         """Put another process in a worker's place; answer the oldest command with the fault."""
         number = worker.number
-        missing_s = (worker.missing_s or 0.0) + worker.silent_s
-        slots = [place * self.num_workers + number for place in worker.busy]
+        missing_s = (worker.missing_s or 0.0) + worker.commands.silent_s
+        slots = [place * self.num_workers + number for place in worker.commands.places]
         worker.kill()
         if fault == "died":
             reason += f" ({worker.ending})"

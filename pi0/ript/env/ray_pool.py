@@ -162,9 +162,10 @@ class RayPool(SlotLedger):
         replies, self._unheard = self._unheard, []
         num_arrivals = self._num_arrivals
         while not replies and self._num_arrivals == num_arrivals:
-            deadline = min(worker.deadline for worker in self._workers if worker.busy)
+            queues = [worker.commands for worker in self._workers if worker.commands]
+            deadline = min(queue.deadline for queue in queues)
             replies += self._hear_any(deadline - time.monotonic())
-            for worker in [worker for worker in self._workers if worker.is_overdue]:
+            for worker in [worker for worker in self._workers if worker.commands.is_overdue]:
                 replies += self._replace_silent(worker)
         self._busy -= {reply.slot for reply in replies}
         return replies
@@ -298,17 +299,17 @@ class RayPool(SlotLedger):
 
     def _replace_silent(self, worker: RayWorker) -> list[Reply]:
         if not worker.is_ready:
-            reason = f"no host had room for its simulator within {worker.limit_s:g} s"
+            reason = f"no host had room for its simulator within {worker.commands.limit_s:g} s"
             return self._replace(worker, "lost", reason)
-        reason = f"{worker} gave no answer for {worker.limit_s:g} s"
-        return self._replace(worker, "hung", reason, worker.silent_s)
+        reason = f"{worker} gave no answer for {worker.commands.limit_s:g} s"
+        return self._replace(worker, "hung", reason, worker.commands.silent_s)
 
     def _replace(
         self, worker: RayWorker, fault: Fault, reason: str, missing_s: float = 0.0
     ) -> list[Reply]:
         """Ask for another actor in a worker's place; answer the oldest command with the fault."""
         number = worker.number
-        slots = [place * self.num_workers + number for place in worker.busy]
+        slots = [place * self.num_workers + number for place in worker.commands.places]
         worker.kill()
         self._ledgers[number] = SceneLedger(self._max_scenes)
         self._bereaved |= set(range(number, self._num_slots, self.num_workers)) - set(slots)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import Command
 from pi0.ript.env.egl_device import EGL_VARIABLE
 from pi0.ript.env.ray_actor import SimulatorActor
@@ -75,7 +76,7 @@ class RayWorker:
         self.host, self.pid = "", 0
         self._cluster = cluster
         self._settings = settings
-        self._head_began = time.monotonic()
+        self.commands = CommandQueue(settings.limits, arrival_s=settings.start_timeout_s)
         self._actor = cluster.start_actor(
             SimulatorActor,
             memory_bytes=settings.memory_bytes,
@@ -83,13 +84,13 @@ class RayWorker:
             compress=settings.compress,
         )
         spec = settings.spec
-        self._start = self._actor.start.remote(
+        start = self._actor.start.remote(
             (spec.cameras, spec.height, spec.width, spec.quality),
             num_slots,
             settings.max_scenes,
             settings.num_steps_wait,
         )
-        self._pending: deque[tuple[Any, Command]] = deque()
+        self._requests: deque[Any] = deque([start])  # the start, then one for every command
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -97,43 +98,12 @@ class RayWorker:
     @property
     def oldest_request(self) -> Any:
         """Return the request that is answered next, None if there is none."""
-        if not self.is_ready:
-            return self._start
-        return self._pending[0][0] if self._pending else None
-
-    @property
-    def busy(self) -> list[int]:
-        """Return the places that have a command under way, in order."""
-        return [command.place for _, command in self._pending]
-
-    @property
-    def limit_s(self) -> float:
-        """Return the seconds that the oldest command may take, or wait for a host."""
-        if not self.is_ready:
-            return self._settings.start_timeout_s
-        return self._settings.limits.limit_s(self._pending[0][1].work)
-
-    @property
-    def deadline(self) -> float:
-        """Return the monotonic time at which a busy actor is given up."""
-        return self._head_began + self.limit_s
-
-    @property
-    def silent_s(self) -> float:
-        """Return for how long the oldest command has been under way."""
-        return time.monotonic() - self._head_began
-
-    @property
-    def is_overdue(self) -> bool:
-        """Return whether the oldest command takes too long."""
-        return bool(self._pending) and time.monotonic() >= self.deadline
+        return self._requests[0] if self._requests else None
 
     def send(self, command: Command, method: str, *arguments: int | str | bytes) -> None:
         """Send a slot's command."""
-        if not self._pending:
-            self._head_began = time.monotonic()
-        request = getattr(self._actor, method).remote(command.place, *arguments)
-        self._pending.append((request, command))
+        self._requests.append(getattr(self._actor, method).remote(command.place, *arguments))
+        self.commands.add(command)
 
     def release(self, place: int) -> None:
         """Let the actor's own slot number ``place`` let go of its scene; nobody waits for it."""
@@ -145,11 +115,12 @@ class RayWorker:
         Raises:
             LostActorError: The actor ended while starting.
         """
-        self.host, self.pid, versions, problem = self._cluster.answer(self._start)
+        self.host, self.pid, versions, problem = self._cluster.answer(self._requests[0])
+        self._requests.popleft()
         self.is_ready = True
         if self.missing_s is not None:
-            self.missing_s += self.silent_s
-        self._head_began = time.monotonic()
+            self.missing_s += self.commands.silent_s
+        self.commands.arrive()
         return dict(versions), problem
 
     def hear(self) -> tuple[WireReply, bytes, FilmStrip | None]:
@@ -159,14 +130,14 @@ class RayWorker:
             LostActorError: The actor is gone.
             MalformedMessageError: It sent what cannot be an answer.
         """
-        request, command = self._pending[0]
-        values, pictures, packed = self._cluster.answer(request)
+        command = self.commands.oldest
+        values, pictures, packed = self._cluster.answer(self._requests[0])
         reply = unpack_reply(values)
         command.check(reply)
         strip = film_strip(reply, packed, self._settings.spec)
         self._settings.limits.learn_reply(reply.timings, reply.num_steps)
-        self._pending.popleft()
-        self._head_began = time.monotonic()
+        self._requests.popleft()
+        self.commands.next()
         return reply, pictures, strip
 
     def modules(self) -> frozenset[str]:

@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import START, Command
 from pi0.ript.env.egl_device import CUDA_VARIABLE, EGL_VARIABLE
 from pi0.ript.env.headless import RenderingError
@@ -71,8 +71,7 @@ class WorkerProcess:
         self.missing_s = missing_s
         self._limits = limits
         self._spec, self._pictures = spec, pictures
-        self._pending = deque([START])
-        self._head_began = time.monotonic()
+        self.commands = CommandQueue(limits, [START])
         self._has_started = False
         ours, theirs = socket.socketpair()
         self._lifeline = Lifeline()
@@ -89,37 +88,12 @@ class WorkerProcess:
         self.channel = Channel(ours)
         looks = spec.cameras, spec.height, spec.width, spec.quality
         with contextlib.suppress(ConnectionError):  # an end this early is noticed when we listen
-            self.channel.send(("start", self._head_began, *looks, num_slots, *settings))
+            self.channel.send(("start", self.commands.began, *looks, num_slots, *settings))
 
     @property
     def pid(self) -> int:
         """Return the process id."""
         return self._process.pid
-
-    @property
-    def busy(self) -> list[int]:
-        """Return the places that have a command under way, in order."""
-        return [command.place for command in self._pending if command is not START]
-
-    @property
-    def limit_s(self) -> float:
-        """Return the seconds that the oldest command may take."""
-        return self._limits.limit_s(self._pending[0].work)
-
-    @property
-    def deadline(self) -> float:
-        """Return the monotonic time at which a busy worker counts as hung."""
-        return self._head_began + self.limit_s
-
-    @property
-    def silent_s(self) -> float:
-        """Return for how long the oldest command has been under way."""
-        return time.monotonic() - self._head_began
-
-    @property
-    def is_overdue(self) -> bool:
-        """Return whether the oldest command takes too long."""
-        return bool(self._pending) and time.monotonic() >= self.deadline
 
     def send(self, command: Command, message: tuple[Any, ...]) -> None:
         """Send a slot's command.
@@ -128,10 +102,8 @@ class WorkerProcess:
             ConnectionError: The worker is gone.
             TimeoutError: It has not read earlier messages for too long.
         """
-        if not self._pending:
-            self._head_began = time.monotonic()
-        self._pending.append(command)
-        self.channel.send(message, self.limit_s)
+        self.commands.add(command)
+        self.channel.send(message, self.commands.limit_s)
 
     def take_reply(self) -> tuple[WireReply, FilmStrip | None] | None:
         """Return the next reply, with its film, if one has arrived.
@@ -146,14 +118,14 @@ class WorkerProcess:
             if message[0] != "reply":
                 raise MalformedMessageError(f"a message of kind {message[0]!r:.80}")
             reply = unpack_reply(message[1:])
-            if not self._pending:
+            if not self.commands:
                 raise MalformedMessageError("an answer to no command")
-            command = self._pending[0]
+            command = self.commands.oldest
             command.check(reply)
             packed = self._pictures.take_strip(command.position, reply.strip_bytes)
             strip = film_strip(reply, packed, self._spec)
             self._limits.learn_reply(reply.timings, reply.num_steps)
-            self._next_command()
+            self.commands.next()
             return reply, strip
         return None
 
@@ -212,13 +184,9 @@ class WorkerProcess:
                 self._limits.learn("start", seconds)
                 if self.missing_s is not None:
                     self.missing_s += seconds
-                self._next_command()
+                self.commands.next()
             case _:
                 raise MalformedMessageError(f"a first message of kind {message[0]!r:.80}")
-
-    def _next_command(self) -> None:
-        self._pending.popleft()
-        self._head_began = time.monotonic()
 
     def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -240,13 +208,13 @@ class WorkerProcess:
 
     def ask_to_stop(self) -> None:
         """Ask the worker to end by itself, unless it is busy or gone."""
-        if not self._pending and self._process.poll() is None:
+        if not self.commands and self._process.poll() is None:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 self.channel.send(("stop",), STOP_PATIENCE_S)
 
     def stop(self, deadline: float) -> None:
         """Wait for an asked worker to end until a monotonic time, then make sure."""
-        if not self._pending:
+        if not self.commands:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
