@@ -13,12 +13,12 @@ from typing import Any
 from pi0.records import ObservationSpec
 from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import Command
-from pi0.ript.env.egl_device import EGL_VARIABLE
+from pi0.ript.env.process_environment import actor_environment
 from pi0.ript.env.ray_actor import SimulatorActor
 from pi0.ript.env.ray_cluster import RayCluster
 from pi0.ript.env.replies import WireReply, film_strip, unpack_reply
 from pi0.ript.env.time_limits import TimeLimits
-from pi0.ript.env.worker_process import PACKAGE_ROOT, SINGLE_THREADED, STOP_PATIENCE_S
+from pi0.ript.env.worker_process import STOP_PATIENCE_S
 from pi0.ript.film_strip import FilmStrip
 
 POLL_S = 0.02
@@ -80,7 +80,7 @@ class RayWorker:
         self._actor = cluster.start_actor(
             SimulatorActor,
             memory_bytes=settings.memory_bytes,
-            environment=_environment(settings.egl_device, is_this_host=cluster.is_ours),
+            environment=actor_environment(settings.egl_device, is_this_host=cluster.is_ours),
             compress=settings.compress,
         )
         spec = settings.spec
@@ -156,17 +156,6 @@ class RayWorker:
         patience = time.monotonic() + STOP_PATIENCE_S
         while self.pid and _is_running(self.pid) and time.monotonic() < patience:
             time.sleep(POLL_S)
-
-
-def _environment(egl_device: int | None, *, is_this_host: bool) -> dict[str, str]:
-    """Return the variables that an actor must have before it loads a library."""
-    environment = dict(SINGLE_THREADED)
-    if egl_device is not None:
-        environment[EGL_VARIABLE] = str(egl_device)
-    if is_this_host:  # elsewhere the package lies in other places
-        paths = [PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
 
 
 def _is_running(pid: int) -> bool:

@@ -2,22 +2,20 @@
 
 import contextlib
 import logging
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import START, Command
-from pi0.ript.env.egl_device import CUDA_VARIABLE, EGL_VARIABLE
 from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.lifeline import Lifeline
 from pi0.ript.env.messages import Channel, MalformedMessageError
+from pi0.ript.env.process_environment import worker_environment
 from pi0.ript.env.replies import WireReply, film_strip, unpack_reply
 from pi0.ript.env.shared_pictures import SharedPictures
 from pi0.ript.env.time_limits import TimeLimits
@@ -25,9 +23,6 @@ from pi0.ript.film_strip import FilmStrip
 
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
-# One simulator per core: rendering and linear algebra must not start threads that fight.
-SINGLE_THREADED = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-PACKAGE_ROOT = str(Path(__file__).parents[3])
 
 logger = logging.getLogger(__name__)
 
@@ -234,23 +229,3 @@ def _signal_name(number: int) -> str:
     with contextlib.suppress(ValueError):  # real-time signals have no names
         return signal.Signals(number).name
     return f"signal {number}"
-
-
-def worker_environment(egl_device: int | None) -> dict[str, str]:
-    """Return the environment of a worker: ours, single-threaded, drawing on the given GPU.
-
-    Args:
-        egl_device: Index among the devices of EGL; None keeps what the environment says.
-    """
-    paths = [PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        **SINGLE_THREADED,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-    }
-    # Simulators compute nothing on a GPU, and robosuite stumbles over an empty list and over one
-    # without the device it draws on.
-    environment.pop(CUDA_VARIABLE, None)
-    if egl_device is not None:
-        environment[EGL_VARIABLE] = str(egl_device)
-    return environment
