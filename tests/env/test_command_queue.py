@@ -6,7 +6,7 @@ import pytest
 
 from pi0.ript.env import command_queue
 from pi0.ript.env.command_queue import CommandQueue
-from pi0.ript.env.commands import START, Command
+from pi0.ript.env.commands import START, Command, chunk_command, restore_command
 from pi0.ript.env.time_limits import TimeLimits
 
 
@@ -64,3 +64,12 @@ def test_commands_wait_longer_for_a_worker_that_is_not_there_yet(clock):
     queue.arrive()
 
     assert (queue.began, queue.limit_s, queue.deadline) == (390.0, 10.0, 400.0)
+
+
+def test_commands_know_their_place_and_what_they_are_made_of():
+    # Slot 5 of two workers is the third slot of the second one.
+    restore = restore_command(5, 2, may_build=True)
+    assert (restore.place, restore.position, restore.work) == (2, 5, {"restore": 1, "build": 1})
+    assert restore_command(5, 2, may_build=False).work == {"restore": 1}
+    chunk = chunk_command(5, 2, 4, look=False, film=True)
+    assert (chunk.place, chunk.work, chunk.num_steps) == (2, {"step": 4, "frame": 4}, 4)

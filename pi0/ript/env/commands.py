@@ -46,6 +46,13 @@ class Command:
             raise MalformedMessageError("a reply without a look")
 
 
+def restore_command(slot: int, num_workers: int, *, may_build: bool) -> Command:
+    """Return the request of an initial state in a slot of the pool, whose scene may not be loaded."""
+    work: dict[Work, int] = {"restore": 1}
+    building: dict[Work, int] = {"build": 1} if may_build else {}
+    return Command(place=slot // num_workers, position=slot, work=work | building)
+
+
 def chunk_command(
     slot: int, num_workers: int, num_steps: int, *, look: bool, film: bool
 ) -> Command:

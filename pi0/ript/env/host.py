@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.answers import lost
 from pi0.ript.env.headless import load_scene_class
 from pi0.ript.env.ledger import SceneKey
 from pi0.ript.env.process_memory import forget_assets, trim
@@ -156,13 +157,6 @@ class SceneHost:
         if num_dropped:
             trim()
         return num_dropped
-
-
-def lost(slot: int, error: str) -> Reply:
-    """Return the reply of a slot whose simulation went down with another one."""
-    return Reply(
-        slot=slot, observation=None, is_success=False, num_steps=0, error=error, fault="lost"
-    )
 
 
 def _pack(

@@ -2,40 +2,31 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pi0.records import Observation, ObservationSpec
+from pi0.records import ObservationSpec
 from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.env.answers import blame_oldest
 from pi0.ript.env.capacity import predict_memory, require_memory
-from pi0.ript.env.checks import check_actions, check_spec
-from pi0.ript.env.commands import Command, chunk_command
+from pi0.ript.env.checks import check_spec
 from pi0.ript.env.headless import RenderingError
-from pi0.ript.env.host import lost
-from pi0.ript.env.ledger import SceneKey, SceneLedger, SlotLedger
+from pi0.ript.env.ledger import SceneKey
 from pi0.ript.env.machine import read_machine
 from pi0.ript.env.messages import MalformedMessageError
-from pi0.ript.env.pictures import unpack_pictures
 from pi0.ript.env.pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TIMEOUT_S
 from pi0.ript.env.ray_cluster import LostActorError, RayCluster, RayUnavailableError
 from pi0.ript.env.ray_worker import ActorSettings, RayWorker
-from pi0.ript.env.replies import WireReply
 from pi0.ript.env.shared_pictures import image_bytes
-from pi0.ript.env.suites import check_initial_state
-from pi0.ript.env.time_limits import TimeLimits, Work
+from pi0.ript.env.time_limits import TimeLimits
 from pi0.ript.env.versions import check_versions, read_versions
+from pi0.ript.env.worker_pool import WorkerPool
 from pi0.ript.env.worker_process import WorkerStartError
-from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Fault, Reply
-from pi0.ript.types import InitialState
 
 MAX_STARTS = 3  # in a row without one that worked
 STORED_ANSWERS = 2  # per slot: the one under way and one that is being copied
 
 
-class RayPool(SlotLedger):
+class RayPool(WorkerPool[RayWorker]):
     """Slots spread round-robin over Ray actors, one actor per core, each with scenes of its own.
 
     A core that the cluster does not have yet is used from the moment it comes: its slots take no
@@ -45,6 +36,8 @@ class RayPool(SlotLedger):
 
     Example: ``with RayPool(policy.spec, num_slots=8, num_workers=2) as pool: ...``
     """
+
+    _kind = "actor"
 
     def __init__(
         self,
@@ -91,51 +84,11 @@ class RayPool(SlotLedger):
             start_timeout_s=settings.start_timeout_s,
         )
         self._versions = read_versions()
-        self._unheard: list[Reply] = []
-        self._bereaved: set[int] = set()  # slots whose simulation went down with an actor
         self._num_arrivals = 0
         self._failed_starts = [0] * self.num_workers
         store_bytes = STORED_ANSWERS * num_slots * image_bytes(spec)
         self._cluster = RayCluster(settings.address, store_bytes=store_bytes)
         self._workers = [self._start(number) for number in range(self.num_workers)]
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """Return the process ids of the actors on their hosts; 0 for one that is not there yet."""
-        return tuple(worker.pid for worker in self._workers)
-
-    def restore(self, slot: int, initial_state: InitialState) -> None:
-        """Start bringing the slot to the settled initial state."""
-        s = initial_state
-        check_initial_state(s)
-        work: dict[Work, int] = {"restore": 1}
-        if (s.suite, s.task_id) not in self._ledger(slot).loaded:
-            work["build"] = 1
-        self._begin_restore(slot, s)
-        self._bereaved.discard(slot)
-        state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
-        command = Command(place=slot // self.num_workers, position=slot, work=work)
-        self._worker(slot).send(
-            command, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state
-        )
-
-    def execute(
-        self,
-        slot: int,
-        actions: NDArray[np.float32],
-        *,
-        look: bool = True,
-        film: bool = False,
-    ) -> None:
-        """Start up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
-        check_actions(actions)
-        self._begin(slot)
-        if slot in self._bereaved:
-            self._unheard.append(lost(slot, "the simulation went down with its actor"))
-            return
-        chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
-        command = chunk_command(slot, self.num_workers, len(actions), look=look, film=film)
-        self._worker(slot).send(command, "execute", chunk, look, film)
 
     def can_restore(self, slot: int, scene: SceneKey) -> bool:
         """Return whether the slot's actor is there and the scenes of its other slots leave room.
@@ -147,33 +100,6 @@ class RayPool(SlotLedger):
         """
         self._await_actors(any)
         return self._worker(slot).is_ready and super().can_restore(slot, scene)
-
-    def wait(self) -> list[Reply]:
-        """Block until a command has finished, or an actor has come that has room; return the replies.
-
-        Raises:
-            RenderingError: A host cannot render.
-            ValueError: A host has other versions than this one.
-            WorkerStartError: An actor keeps ending while it starts.
-            PoolClosedError: The pool was closed; nothing is under way any more.
-        """
-        self._require_open()
-        assert self._busy, "wait needs a command under way"
-        replies, self._unheard = self._unheard, []
-        num_arrivals = self._num_arrivals
-        while not replies and self._num_arrivals == num_arrivals:
-            queues = [worker.commands for worker in self._workers if worker.commands]
-            deadline = min(queue.deadline for queue in queues)
-            replies += self._hear_any(deadline - time.monotonic())
-            for worker in [worker for worker in self._workers if worker.commands.is_overdue]:
-                replies += self._replace_silent(worker)
-        self._busy -= {reply.slot for reply in replies}
-        return replies
-
-    def release(self, slot: int) -> None:
-        """Say that the slot's episode is over, so that its scene may make room for another."""
-        self._ledger(slot).release(slot)
-        self._worker(slot).release(slot // self.num_workers)
 
     def wait_until_ready(self) -> None:
         """Block until all actors have loaded their libraries; on a cluster, which may grow, until one has.
@@ -192,7 +118,6 @@ class RayPool(SlotLedger):
     def close(self) -> None:
         """End every actor, and Ray if this pool was the last to use what we started; safe to call twice."""
         super().close()
-        self._unheard.clear()
         for worker in self._workers:
             worker.kill()
         if self._cluster.is_ours:
@@ -201,15 +126,12 @@ class RayPool(SlotLedger):
         self._workers = []
         self._cluster.close()
 
-    def _worker(self, slot: int) -> RayWorker:
-        return self._workers[self.worker_of(slot)]
-
     def _start(self, number: int, missing_s: float | None = None) -> RayWorker:
         return RayWorker(
             number,
             self._cluster,
             self._settings,
-            num_slots=len(range(number, self._num_slots, self.num_workers)),
+            num_slots=len(self._slots_of(number)),
             missing_s=missing_s,
         )
 
@@ -228,6 +150,17 @@ class RayPool(SlotLedger):
                 )
             self._unheard += self._hear_any(left)
 
+    def _listen(self) -> list[Reply]:
+        replies: list[Reply] = []
+        num_arrivals = self._num_arrivals
+        while not replies and self._num_arrivals == num_arrivals:
+            queues = [worker.commands for worker in self._workers if worker.commands]
+            deadline = min(queue.deadline for queue in queues)
+            replies += self._hear_any(deadline - time.monotonic())
+            for worker in [worker for worker in self._workers if worker.commands.is_overdue]:
+                replies += self._replace_silent(worker)
+        return replies
+
     def _hear_any(self, timeout_s: float) -> list[Reply]:
         """Wait for answers of any actors and return the replies among them."""
         workers = {worker.oldest_request: worker for worker in self._workers}
@@ -241,7 +174,7 @@ class RayPool(SlotLedger):
             if not worker.is_ready:
                 self._welcome(worker)
                 return []
-            reply = self._accept(worker, *worker.hear())
+            reply = self._accept(worker, worker.hear())
         except LostActorError as error:
             if not worker.is_ready:
                 self._count_failed_start(worker, str(error))
@@ -268,35 +201,6 @@ class RayPool(SlotLedger):
                 "installed on every host, and is there enough memory?"
             )
 
-    def _accept(
-        self, worker: RayWorker, wire: WireReply, pictures: bytes, strip: FilmStrip | None
-    ) -> Reply:
-        self._ledgers[worker.number].loaded = wire.loaded
-        timings = dict(wire.timings)
-        if worker.missing_s is not None:
-            timings["restart_s"], worker.missing_s = worker.missing_s, None
-        return Reply(
-            slot=wire.place * self.num_workers + worker.number,
-            observation=self._observation(wire.proprio, pictures),
-            is_success=wire.is_success,
-            num_steps=wire.num_steps,
-            error=wire.error,
-            fault=wire.fault,
-            strip=strip,
-            timings=timings,
-            counts=wire.counts,
-        )
-
-    def _observation(
-        self, proprio: NDArray[np.float64] | None, pictures: bytes
-    ) -> Observation | None:
-        if proprio is None:
-            return None
-        spec = self._settings.spec
-        shape = (len(spec.cameras), spec.height, spec.width, 3)
-        images = unpack_pictures(pictures, shape, compressed=self._settings.compress)
-        return Observation(images=images, proprio=proprio)
-
     def _replace_silent(self, worker: RayWorker) -> list[Reply]:
         if not worker.is_ready:
             reason = f"no host had room for its simulator within {worker.commands.limit_s:g} s"
@@ -308,11 +212,5 @@ class RayPool(SlotLedger):
         self, worker: RayWorker, fault: Fault, reason: str, missing_s: float = 0.0
     ) -> list[Reply]:
         """Ask for another actor in a worker's place; answer the oldest command with the fault."""
-        number = worker.number
-        slots = [place * self.num_workers + number for place in worker.commands.places]
         worker.kill()
-        self._ledgers[number] = SceneLedger(self._max_scenes)
-        self._bereaved |= set(range(number, self._num_slots, self.num_workers)) - set(slots)
-        self._workers[number] = self._start(number, missing_s)
-        replies = [lost(slot, reason) for slot in slots]
-        return [replace(reply, fault=fault) for reply in replies[:1]] + replies[1:]
+        return blame_oldest(self._start_anew(worker, missing_s), fault, reason)

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pi0.records import ObservationSpec
+from pi0.ript.env.answers import Answer
 from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import Command
+from pi0.ript.env.pictures import unpack_pictures
 from pi0.ript.env.process_environment import actor_environment
 from pi0.ript.env.ray_actor import SimulatorActor
 from pi0.ript.env.ray_cluster import RayCluster
-from pi0.ript.env.replies import WireReply, film_strip, unpack_reply
+from pi0.ript.env.replies import film_strip, unpack_reply
 from pi0.ript.env.time_limits import TimeLimits
 from pi0.ript.env.worker_process import STOP_PATIENCE_S
-from pi0.ript.film_strip import FilmStrip
 
 POLL_S = 0.02
 
@@ -100,9 +104,9 @@ class RayWorker:
         """Return the request that is answered next, None if there is none."""
         return self._requests[0] if self._requests else None
 
-    def send(self, command: Command, method: str, *arguments: int | str | bytes) -> None:
+    def send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
         """Send a slot's command."""
-        self._requests.append(getattr(self._actor, method).remote(command.place, *arguments))
+        self._requests.append(getattr(self._actor, name).remote(command.place, *arguments))
         self.commands.add(command)
 
     def release(self, place: int) -> None:
@@ -123,8 +127,8 @@ class RayWorker:
         self.commands.arrive()
         return dict(versions), problem
 
-    def hear(self) -> tuple[WireReply, bytes, FilmStrip | None]:
-        """Return the reply to the oldest command, its pictures and its film, once they have come.
+    def hear(self) -> Answer:
+        """Return the answer to the oldest command, once it has come.
 
         Raises:
             LostActorError: The actor is gone.
@@ -132,13 +136,14 @@ class RayWorker:
         """
         command = self.commands.oldest
         values, pictures, packed = self._cluster.answer(self._requests[0])
-        reply = unpack_reply(values)
-        command.check(reply)
-        strip = film_strip(reply, packed, self._settings.spec)
-        self._settings.limits.learn_reply(reply.timings, reply.num_steps)
+        wire = unpack_reply(values)
+        command.check(wire)
+        strip = film_strip(wire, packed, self._settings.spec)
+        self._settings.limits.learn_reply(wire.timings, wire.num_steps)
         self._requests.popleft()
         self.commands.next()
-        return reply, pictures, strip
+        images = None if wire.proprio is None else self._unpack(pictures)
+        return Answer(slot=command.position, wire=wire, images=images, strip=strip)
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the actor has imported; only while nothing is under way."""
@@ -156,6 +161,11 @@ class RayWorker:
         patience = time.monotonic() + STOP_PATIENCE_S
         while self.pid and _is_running(self.pid) and time.monotonic() < patience:
             time.sleep(POLL_S)
+
+    def _unpack(self, pictures: bytes) -> NDArray[np.uint8]:
+        spec = self._settings.spec
+        shape = (len(spec.cameras), spec.height, spec.width, 3)
+        return unpack_pictures(pictures, shape, compressed=self._settings.compress)
 
 
 def _is_running(pid: int) -> bool:

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.answers import Answer
 from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import START, Command
 from pi0.ript.env.headless import RenderingError
@@ -19,7 +20,6 @@ from pi0.ript.env.process_environment import worker_environment
 from pi0.ript.env.replies import WireReply, film_strip, unpack_reply
 from pi0.ript.env.shared_pictures import SharedPictures
 from pi0.ript.env.time_limits import TimeLimits
-from pi0.ript.film_strip import FilmStrip
 
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
@@ -90,7 +90,7 @@ class WorkerProcess:
         """Return the process id."""
         return self._process.pid
 
-    def send(self, command: Command, message: tuple[Any, ...]) -> None:
+    def send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
         """Send a slot's command.
 
         Raises:
@@ -98,10 +98,11 @@ class WorkerProcess:
             TimeoutError: It has not read earlier messages for too long.
         """
         self.commands.add(command)
+        message = (name, command.place, command.position, *arguments)
         self.channel.send(message, self.commands.limit_s)
 
-    def take_reply(self) -> tuple[WireReply, FilmStrip | None] | None:
-        """Return the next reply, with its film, if one has arrived.
+    def take_answer(self) -> Answer | None:
+        """Return the next answer if one has arrived.
 
         Raises:
             EOFError: The worker has ended.
@@ -109,20 +110,12 @@ class WorkerProcess:
             RenderingError: It could not start; it says why.
             WorkerStartError: The first worker in this place ended while starting, without a word.
         """
-        while (message := self._take()) is not None:
-            if message[0] != "reply":
-                raise MalformedMessageError(f"a message of kind {message[0]!r:.80}")
-            reply = unpack_reply(message[1:])
-            if not self.commands:
-                raise MalformedMessageError("an answer to no command")
-            command = self.commands.oldest
-            command.check(reply)
-            packed = self._pictures.take_strip(command.position, reply.strip_bytes)
-            strip = film_strip(reply, packed, self._spec)
-            self._limits.learn_reply(reply.timings, reply.num_steps)
-            self.commands.next()
-            return reply, strip
-        return None
+        message = self._take()
+        if message is None:
+            return None
+        if message[0] != "reply":
+            raise MalformedMessageError(f"a message of kind {message[0]!r:.80}")
+        return self._answer(unpack_reply(message[1:]))
 
     def release(self, place: int) -> None:
         """Let the worker's own slot number ``place`` let go of its scene; there is no reply."""
@@ -167,6 +160,19 @@ class WorkerProcess:
                 raise
             raise WorkerStartError(self._last_words()) from None
         return message
+
+    def _answer(self, wire: WireReply) -> Answer:
+        """Take the pictures of the message that answers the oldest command, which is done then."""
+        if not self.commands:
+            raise MalformedMessageError("an answer to no command")
+        command = self.commands.oldest
+        command.check(wire)
+        packed = self._pictures.take_strip(command.position, wire.strip_bytes)
+        strip = film_strip(wire, packed, self._spec)
+        self._limits.learn_reply(wire.timings, wire.num_steps)
+        self.commands.next()
+        images = None if wire.proprio is None else self._pictures.read_look(command.position)
+        return Answer(slot=command.position, wire=wire, images=images, strip=strip)
 
     def _begin(self, message: tuple[Any, ...]) -> None:
         match message:

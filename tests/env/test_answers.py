@@ -1,0 +1,52 @@
+"""What the program makes of an answer, and of workers that owe one."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pi0.records import Observation
+from pi0.ript.env.answers import Answer, as_reply, blame_oldest
+from pi0.ript.env.replies import pack_reply, unpack_reply
+from pi0.ript.interfaces import Reply
+
+LOOK = Observation(images=np.full((1, 2, 2, 3), 7, np.uint8), proprio=np.arange(9.0))
+REPLY = Reply(
+    slot=1,
+    observation=LOOK,
+    is_success=False,
+    num_steps=3,
+    timings={"physics_s": 0.25},
+    counts={"scene_builds": 1},
+)
+
+
+def answer(reply, images=None):
+    wire = unpack_reply(pack_reply(reply, loaded=()))
+    return Answer(slot=5, wire=wire, images=images, strip=None)
+
+
+def test_an_answer_becomes_the_workers_reply_in_the_pools_numbering():
+    reply = as_reply(answer(REPLY, LOOK.images), restart_s=None)
+
+    assert replace(reply, observation=None) == replace(REPLY, slot=5, observation=None)
+    np.testing.assert_array_equal(reply.observation.images, LOOK.images)
+    np.testing.assert_array_equal(reply.observation.proprio, LOOK.proprio)
+
+
+def test_the_first_answer_after_a_restart_tells_how_long_it_took():
+    blind = answer(replace(REPLY, observation=None))
+
+    assert as_reply(blind, restart_s=2.5).timings == {"physics_s": 0.25, "restart_s": 2.5}
+    assert as_reply(blind, restart_s=2.5).observation is None
+
+
+def test_of_the_slots_that_lose_their_worker_one_tells_the_fault():
+    replies = blame_oldest([4, 0, 2], "died", "process 1 died")
+
+    assert [(reply.slot, reply.fault) for reply in replies] == [
+        (4, "died"),
+        (0, "lost"),
+        (2, "lost"),
+    ]
+    assert {reply.error for reply in replies} == {"process 1 died"}
+    assert blame_oldest([], "hung", "no answer") == []

@@ -1,0 +1,157 @@
+"""What every pool of other processes does about its workers, shown with workers that are none."""
+
+import numpy as np
+
+from pi0.ript.env.answers import Answer, blame_oldest
+from pi0.ript.env.command_queue import CommandQueue
+from pi0.ript.env.replies import pack_reply, unpack_reply
+from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.time_limits import TimeLimits
+from pi0.ript.env.worker_pool import WorkerPool
+from pi0.ript.interfaces import Reply
+
+STATE = make_initial_state("libero_goal", 7, 0, fixture_seed=0)
+STILL = np.zeros((2, 7), np.float32)
+SCENES = (("libero_goal", 7),)
+
+
+class ToyWorker:
+    """Notes what it is asked."""
+
+    pid = 0
+
+    def __init__(self, number, missing_s):
+        self.number, self.missing_s = number, missing_s
+        self.commands = CommandQueue(TimeLimits(1.0))
+        self.messages, self.released = [], []
+
+    def send(self, command, name, *arguments):
+        self.commands.add(command)
+        self.messages.append((name, command.place, *arguments))
+
+    def release(self, place):
+        self.released.append(place)
+
+    def answer(self):
+        command = self.commands.oldest
+        self.commands.next()
+        reply = Reply(
+            slot=command.place, observation=None, is_success=False, num_steps=command.num_steps
+        )
+        wire = unpack_reply(pack_reply(reply, SCENES))
+        return Answer(slot=command.position, wire=wire, images=None, strip=None)
+
+
+class ToyPool(WorkerPool):
+    """Every worker answers its oldest command, unless it is told to fail first."""
+
+    _kind = "toy"
+
+    def __init__(self):
+        super().__init__(num_slots=5, num_workers=2, max_scenes=1)
+        self._workers = [self._start(number) for number in range(2)]
+        self.failing = None
+
+    def worker(self, slot):
+        return self._worker(slot)
+
+    def drop_scenes(self):
+        self._has_dropped = True
+
+    def _start(self, number, missing_s=None):
+        return ToyWorker(number, missing_s)
+
+    def _listen(self):
+        if self.failing is not None:
+            worker, self.failing = self._worker(self.failing), None
+            return blame_oldest(self._start_anew(worker, missing_s=3.0), "died", "gone")
+        busy = [worker for worker in self._workers if worker.commands]
+        return [self._accept(worker, worker.answer()) for worker in busy]
+
+
+def restored():
+    """A pool whose slots have all been restored."""
+    pool = ToyPool()
+    for slot in range(5):
+        pool.restore(slot, STATE)
+    while pool._busy:
+        pool.wait()
+    return pool
+
+
+def faults(replies):
+    return {reply.slot: reply.fault for reply in replies}
+
+
+def test_commands_reach_the_worker_of_their_slot_under_its_own_number():
+    pool = restored()
+    pool.execute(3, STILL, look=False, film=True)  # slots 1 and 3 belong to the second worker
+
+    restore, execute = pool.worker(3).messages[1:]
+    assert restore == ("restore", 1, "libero_goal", 7, 0, 0, STATE.state.tobytes())
+    assert execute == ("execute", 1, STILL.tobytes(), False, True)
+    [reply] = pool.wait()
+    assert (reply.slot, reply.num_steps) == (3, 2)
+    pool.release(3)
+    assert pool.worker(3).released == [1]
+
+
+def test_a_lost_worker_is_blamed_once_and_its_idle_slots_hear_of_it_when_they_execute():
+    pool = restored()
+    pool.execute(2, STILL)
+    pool.execute(0, STILL)
+    pool.failing = 0
+    assert faults(pool.wait()) == {2: "died", 0: "lost"}
+    assert pool.loaded_scenes(0) == frozenset()
+
+    pool.execute(4, STILL)  # it had nothing under way, but its simulation is gone as well
+    [reply] = pool.wait()
+    assert (reply.fault, reply.error) == ("lost", "the simulation went down with its toy")
+
+    pool.restore(4, STATE)
+    pool.execute(1, STILL)  # a neighbour in another worker
+    assert faults(pool.wait()) == {4: "", 1: ""}
+
+
+def test_the_first_answer_of_a_replacement_tells_how_long_it_was_missing():
+    pool = restored()
+    pool.execute(0, STILL)
+    pool.failing = 0
+    pool.wait()
+
+    pool.restore(0, STATE)
+    [first] = pool.wait()
+    pool.execute(0, STILL)
+    [second] = pool.wait()
+
+    assert first.timings == {"restart_s": 3.0}
+    assert second.timings == {}
+
+
+def test_a_restore_may_build_what_is_not_loaded_or_was_dropped():
+    def work_of_restore(pool):
+        pool.restore(0, STATE)
+        work = pool.worker(0).commands.oldest.work
+        pool.wait()
+        return set(work)
+
+    assert work_of_restore(ToyPool()) == {"restore", "build"}
+    pool = restored()
+    assert work_of_restore(pool) == {"restore"}
+    pool.drop_scenes()
+    assert work_of_restore(pool) == {"restore"}  # the other slots still hold it
+    for slot in range(5):
+        pool.release(slot)
+    assert work_of_restore(pool) == {"restore", "build"}
+
+
+def test_a_closed_pool_forgets_what_was_not_heard():
+    pool = restored()
+    pool.execute(0, STILL)
+    pool.failing = 0
+    pool.wait()
+    pool.execute(2, STILL)
+
+    pool.close()
+
+    assert (pool._unheard, pool._busy) == ([], set())
