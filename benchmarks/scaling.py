@@ -5,7 +5,7 @@
     python benchmarks/scaling.py --costs costs.json --inference-s 0.12 --batch-size 32   predictions only
 
 Costs are measured part by part (``scaling_costs.py``), rollouts of every size that fits are measured whole
-and compared with the model (``rollout_model.py``), then larger layouts are predicted. ``--publish`` writes
+and compared with the model (``rollout_model/``), then larger layouts are predicted. ``--publish`` writes
 docs/scaling.md and its picture.
 """
 
@@ -25,7 +25,9 @@ import torch
 
 from benchmarks.job import BATCH_SIZE, SETTINGS, FirstCameraPolicy, Job
 from benchmarks.measure import add_output_arguments, output_file, table, write_json
-from benchmarks.rollout_model import Costs, Layout, Work, predict
+from benchmarks.rollout_model.costs import Costs
+from benchmarks.rollout_model.layout import Layout, Work
+from benchmarks.rollout_model.prediction import predict
 from benchmarks.scaling_costs import CHUNK, measure_costs, requests, run_episodes, warm_up
 from benchmarks.scaling_report import draw, publish
 from pi0.ript.env.inline_pool import InlinePool

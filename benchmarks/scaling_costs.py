@@ -1,4 +1,4 @@
-"""What the parts of a rollout take on this machine: the inputs of ``rollout_model.py``.
+"""What the parts of a rollout take on this machine: the inputs of ``rollout_model/``.
 
 Simulators are measured without the policy (random actions), the policy without simulators, and two workers
 side by side for what busy cores take from each other.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.job import BATCH_SIZE, INSTRUCTION, SAMPLING, FirstCameraPolicy, Job
-from benchmarks.rollout_model import Costs
+from benchmarks.rollout_model.costs import Costs
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.rollout import rollout

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.rollout_model import Costs, Layout, Processor, Work, predict
+from benchmarks.rollout_model.costs import Costs
+from benchmarks.rollout_model.events import Processor
+from benchmarks.rollout_model.layout import Layout, Work
+from benchmarks.rollout_model.prediction import predict
 
 # An episode is a restore of 0.1 s and 10 decisions of 10 steps of 2 ms and, but for the last, 30 ms of drawing.
 COSTS = Costs(

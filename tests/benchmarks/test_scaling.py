@@ -5,8 +5,9 @@ from dataclasses import asdict
 import pytest
 
 from benchmarks import scaling, scaling_report
+from benchmarks import scaling, scaling_report
 from benchmarks.document import marks
-from benchmarks.rollout_model import Costs
+from benchmarks.rollout_model.costs import Costs
 
 COSTS = Costs(
     step_s=0.002,
