@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pi0.ript.config.schema import TrainingConfig
 from pi0.ript.train.collection import Collection
 
 TARGET_WINDOW = 3
@@ -50,6 +51,14 @@ class Progression:
         self.num_env_steps += collection.num_steps
         self.recent_success = [*self.recent_success, collection.success_rate][-TARGET_WINDOW:]
 
+    def is_end(self, training: TrainingConfig) -> bool:
+        """Return whether the last step or the target has been reached."""
+        if self.step >= training.num_train_steps:
+            return True
+        recent, target = self.recent_success, training.target_success
+        has_enough = len(recent) == TARGET_WINDOW and target is not None
+        return has_enough and sum(recent) / TARGET_WINDOW >= (target or 0.0)
+
 
 class Stopwatch:
     """Seconds per stage."""
@@ -67,6 +76,11 @@ class Stopwatch:
         return cls(
             {k.removeprefix(SECONDS): v for k, v in counters.items() if k.startswith(SECONDS)}
         )
+
+    def add(self, other: "Stopwatch") -> None:
+        """Add what another one has measured."""
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:

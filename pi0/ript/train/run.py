@@ -12,6 +12,7 @@ from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
 from pi0.ript.train.evaluations import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.train.finite import StepNotFiniteError
+from pi0.ript.train.rank_zero import agree, first_said, is_writer
 from pi0.ript.train.stopping import Interruption
 from pi0.ript.train.trainer import Trainer
 
@@ -46,15 +47,15 @@ def train_run(trainer: Trainer, run_dir: Path) -> None:
 
 def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
     summary = run_dir / "summary.txt"
-    if trainer.is_finished and trainer.agree(is_so=summary.is_file()):
-        if trainer.is_writer:
+    if trainer.is_finished and agree(trainer.ranks, is_so=summary.is_file()):
+        if is_writer(trainer.ranks):
             logger.info("%s is complete\n%s", run_dir, summary.read_text())
         return
     trainer.save_beginning()
     base = evaluation(trainer, run_dir, step=0)
     trainer.train(partial(_between_steps, trainer, run_dir))
     trained = evaluation(trainer, run_dir, trainer.step)
-    if not trainer.is_writer:
+    if not is_writer(trainer.ranks):
         return
     outcomes = paired_outcomes(base, trained)
     text = write_summary(run_dir, outcomes, trainer.stopwatch.seconds, trainer.policy_card)
@@ -69,9 +70,11 @@ def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord
         ValueError: They are neither on disk nor to be had, because the policy has moved on.
     """
     path = evaluation_path(run_dir, step)
-    if trainer.agree(is_so=path.is_file()):
-        own = read_evaluation(path) if trainer.is_writer else []
-        told = json.loads(trainer.first_said(json.dumps([record.to_dict() for record in own])))
+    if agree(trainer.ranks, is_so=path.is_file()):
+        own = read_evaluation(path) if is_writer(trainer.ranks) else []
+        told = json.loads(
+            first_said(trainer.ranks, json.dumps([record.to_dict() for record in own]))
+        )
         return [EpisodeRecord(**record) for record in told]
     if trainer.step != step:
         raise ValueError(
@@ -79,7 +82,7 @@ def evaluation(trainer: Trainer, run_dir: Path, step: int) -> list[EpisodeRecord
             "a new run"
         )
     records = trainer.evaluate()
-    if trainer.is_writer:
+    if is_writer(trainer.ranks):
         write_evaluation(path, trainer.policy_card, records)
     return records
 

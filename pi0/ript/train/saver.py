@@ -8,37 +8,63 @@ from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
 from pi0.ript.train.finite import require_finite_tensors, trained_weights
 from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.practice import Practice
-from pi0.ript.train.progression import Position
+from pi0.ript.train.progression import Position, Progression, Stopwatch
 
 
 class Saver:
-    """Writes the checkpoints of one trainer.
+    """Writes the checkpoints of one trainer, each of the step that was settled last.
 
     Args:
         parts: Of the trainer.
         practice: Of the trainer.
         keep: Newest checkpoints kept.
+        progression: Where the run begins or goes on.
+        stopwatch: Of the whole run.
     """
 
-    def __init__(self, parts: TrainerParts, practice: Practice, keep: int) -> None:
+    def __init__(
+        self,
+        parts: TrainerParts,
+        practice: Practice,
+        keep: int,
+        progression: Progression,
+        stopwatch: Stopwatch,
+    ) -> None:
         self._parts = parts
         self._practice = practice
         self._keep = keep
+        self._stopwatch = stopwatch
         self.saved_step: int | None = None
+        self.settle(progression)
 
-    def save_beginning(self, position: Position) -> None:
+    def settle(self, progression: Progression) -> None:
+        """Note that a step is finished: where everything stands at this moment is what is saved."""
+        place = self._practice.place
+        self._settled = Position(
+            step=progression.step,
+            sampler_position=place.position,
+            counters={
+                **progression.counters(),
+                **self._stopwatch.counters(),
+                **place.mastered,
+                **self._parts.guard.counters(),
+            },
+        )
+
+    def save_beginning(self) -> None:
         """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""
-        if (self._parts.run_dir / "checkpoints" / str(position.step)).is_dir():
-            self.saved_step = position.step
-        elif position.step == 0:
-            self.save(position)
+        step = self._settled.step
+        if (self._parts.run_dir / "checkpoints" / str(step)).is_dir():
+            self.saved_step = step
+        elif step == 0:
+            self.save()
 
-    def save_once(self, position: Position) -> None:
+    def save_once(self) -> None:
         """Leave a checkpoint unless that of the same step is the newest one."""
-        if self.saved_step != position.step:
-            self.save(position)
+        if self.saved_step != self._settled.step:
+            self.save()
 
-    def save(self, position: Position) -> None:
+    def save(self) -> None:
         """Leave a checkpoint; rank 0 writes it, ranks that share the optimizer all call this.
 
         Raises:
@@ -47,10 +73,11 @@ class Saver:
         """
         engine_state = self._parts.engine.state()
         if self._parts.ranks.rank == 0 or is_spread(engine_state.tensors):
-            self._write(position, engine_state)
-        self.saved_step = position.step
+            self._write(engine_state)
+        self.saved_step = self._settled.step
 
-    def _write(self, position: Position, engine_state: EngineState) -> None:
+    def _write(self, engine_state: EngineState) -> None:
+        position = self._settled
         state = TrainingState(
             step=position.step,
             engine=engine_state,

@@ -1,0 +1,84 @@
+"""The episodes of a run, practised and held out: asked for, run, filmed, and what is kept of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pi0.records import Sampling
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.suites import step_limit
+from pi0.ript.interfaces import Policy
+from pi0.ript.report.video import Film, FilmWriter
+from pi0.ript.train.collect import GroupCollector, collect
+from pi0.ript.train.collection import Collection
+from pi0.ript.train.evaluate import EpisodeRecord, evaluate, requests_of_run
+from pi0.ript.train.film_cost import film_cost
+from pi0.ript.train.inspection import inspectable_episodes
+from pi0.ript.train.parts import TrainerParts
+from pi0.ript.train.stages import Stages
+from pi0.ript.types import Episode, InitialState
+
+
+class Rollouts:
+    """Runs the episodes of one trainer on its runner, watching the memory meanwhile."""
+
+    def __init__(self, config: TrainConfig, parts: TrainerParts, stages: Stages) -> None:
+        self._config = config
+        self._parts = parts
+        self._stages = stages
+
+    def collect(self, step: int, policy: Policy) -> tuple[Collection, RolloutStats]:
+        """Practise until there are enough groups for a step."""
+        algo, runner = self._config.algo, self._parts.runner
+        collector = self._collector(step)
+        sampling = algo.sampling(step, self._config.policy.denoise_steps)
+        wanted = algo.demo_batch_size * algo.rloo_batch_size
+        with (
+            self._stages.of_step(step, "practise", wanted) as show,
+            inspectable_episodes(self._parts.run_dir, step),
+        ):
+            film = self._film(self._parts.practice_films, f"practice_{step}", show)
+            collection = collect(
+                lambda source: runner.run(source, sampling, policy=policy), collector, film
+            )
+            return collection, runner.stats
+
+    def evaluate(self, step: int) -> list[EpisodeRecord]:
+        """Measure the policy of a step on the held-out episodes, the same ones every time."""
+        config, runner = self._config, self._parts.runner
+        requests = requests_of_run(config, self._parts.tasks)
+        sampling = Sampling(
+            num_steps=config.policy.denoise_steps, guidance=config.algo.cfg.evaluation_guidance
+        )
+        with (
+            self._stages.of_evaluation(step, len(requests)) as show,
+            FilmWriter.within(config.video) as writer,
+            film_cost(requests, runner),
+            inspectable_episodes(self._parts.run_dir, step),
+        ):
+            film = self._film(writer, f"step_{step}", show)
+            return evaluate(
+                lambda source: runner.run(source, sampling), requests, film, self._parts.ranks
+            )
+
+    def _collector(self, step: int) -> GroupCollector:
+        algo, seed = self._config.algo, self._config.training.seed
+        return GroupCollector(
+            self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
+            num_filmed=int(self._config.video.save), mastered=self._parts.mastered,
+            film_rate=self._parts.practice_films.rate(self._config.video.rate),
+            ranks=self._parts.ranks.aside(),
+        )  # fmt: skip
+
+    def _max_steps(self, state: InitialState) -> int:
+        return self._config.task.max_episode_length or step_limit(state.suite)
+
+    def _film(self, writer: FilmWriter, name: str, show: Callable[[Episode], None]) -> Film:
+        def on_episode(episode: Episode) -> None:
+            self._parts.memory.look()
+            show(episode)
+
+        return Film(writer, self._folder(name), on_episode)
+
+    def _folder(self, name: str) -> Path:
+        return self._config.video.folder(self._parts.run_dir) / name
