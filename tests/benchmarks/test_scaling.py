@@ -5,7 +5,6 @@ from dataclasses import asdict
 import pytest
 
 from benchmarks import scaling, scaling_report
-from benchmarks import scaling, scaling_report
 from benchmarks.document import marks
 from benchmarks.rollout_model.costs import Costs
 

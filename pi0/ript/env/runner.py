@@ -18,7 +18,7 @@ from pi0.ript.env.episode_view import EpisodeView, episode_view
 from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.ray_pool import RayPool
-from pi0.ript.env.rollout import Source, rollout
+from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.sizing import Sizing
 from pi0.ript.env.suites import (
@@ -30,6 +30,7 @@ from pi0.ript.env.suites import (
     task_count,
     task_name,
 )
+from pi0.ript.env.waiting import Source
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest, InitialState

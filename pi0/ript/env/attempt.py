@@ -1,0 +1,85 @@
+"""An attempt at an episode: what has happened in it so far."""
+
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from pi0.records import Chunk, Observation
+from pi0.ript.film_strip import FilmStrip
+from pi0.ript.interfaces import Reply
+from pi0.ript.seeding import derive_seed
+from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """Grows with every reply of its slot, until it is an episode.
+
+    Attributes:
+        request: What was asked for.
+        task: The instruction given to the policy.
+        number: Which attempt at the request this is, from 1 on; a lost worker counts none.
+        observation: The newest look; None before the first.
+        chunk: The newest answer to a look; None before the first.
+        decisions: What was executed.
+        strips: Pictures of what was executed.
+        num_steps: Control steps executed.
+        started: When it began.
+    """
+
+    request: EpisodeRequest
+    task: str
+    number: int = 1
+    observation: Observation | None = None
+    chunk: Chunk | None = None
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    strips: list[FilmStrip] = field(default_factory=list[FilmStrip])
+    num_steps: int = 0
+    started: float = field(default_factory=perf_counter)
+
+    @property
+    def scene(self) -> tuple[str, int]:
+        """Return which suite and task it needs."""
+        return self.request.initial_state.suite, self.request.initial_state.task_id
+
+    @property
+    def seen(self) -> Observation:
+        """Return the look to be answered."""
+        assert self.observation is not None
+        return self.observation
+
+    @property
+    def noise_seed(self) -> int:
+        """Return the seed of the next decision."""
+        return derive_seed(self.request.seed, len(self.decisions))
+
+    @property
+    def num_left(self) -> int:
+        """Return how many control steps may follow."""
+        return self.request.max_steps - self.num_steps
+
+    def advance(self, reply: Reply) -> Episode | None:
+        """Take a reply without an error and return the episode if it has ended."""
+        last, self.observation = self.observation, reply.observation
+        if self.chunk is None or last is None:
+            return None  # just restored
+        self.decisions.append(
+            Decision(observation=last, chunk=self.chunk, num_executed=reply.num_steps)
+        )
+        self.strips += [reply.strip] if reply.strip is not None else []
+        self.num_steps += reply.num_steps
+        if reply.is_success:
+            return self.finish("success")
+        return self.finish("failure") if self.num_left <= 0 else None
+
+    def finish(self, outcome: Outcome, error: str = "") -> Episode:
+        """Return the episode."""
+        return Episode(
+            request=self.request,
+            task=self.task,
+            decisions=tuple(self.decisions),
+            outcome=outcome,
+            num_steps=self.num_steps,
+            error=error,
+            strips=tuple(self.strips),
+            seconds=perf_counter() - self.started,
+        )
