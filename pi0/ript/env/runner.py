@@ -2,42 +2,28 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable
 from typing import Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pi0.records import Sampling
 from pi0.ript.config.auto import Auto
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
-from pi0.ript.env.checks import check_state
-from pi0.ript.env.episode_view import EpisodeView, episode_view
 from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.ray_pool import RayPool
+from pi0.ript.env.results import Result, in_request_order
 from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.sizing import Sizing
-from pi0.ript.env.suites import (
-    initial_states,
-    locate_task,
-    make_initial_state,
-    split,
-    step_limit,
-    task_count,
-    task_name,
-)
+from pi0.ript.env.starting_states import States, brought_states, practice_states
+from pi0.ript.env.suites import locate_task, step_limit, task_count, task_name
 from pi0.ript.env.waiting import Source
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
 
 logger = logging.getLogger(__name__)
-
-States = NDArray[np.float64] | Sequence[NDArray[np.float64]]
 
 
 class EnvRunner(ABC):
@@ -182,7 +168,7 @@ class EnvRunner(ABC):
         all_init_states: States | None = None,
         debug_save_video: bool | None = None,  # noqa: FBT001 - the published signature
         created_env: EnvPool | None = None,
-    ) -> Generator[tuple[bool, float, EpisodeView], None, None]:
+    ) -> Generator[Result, None, None]:
         """Yield exactly ``rollouts_per_env`` episodes of one task, in rollout order.
 
         Results stream: each is yielded as soon as it and its predecessors have finished. The n-th
@@ -198,13 +184,19 @@ class EnvRunner(ABC):
         Yields:
             Success, total reward (0 or 1, NaN if the simulator crashed) and the episode.
         """
-        states = self._starting_states(*locate_task(self.suite, env_name), all_init_states)
+        suite, task_id = locate_task(self.suite, env_name)
+        task, count = self.config.task, self.rollouts_per_env
+        states = (
+            practice_states(suite, task_id, task, count)
+            if all_init_states is None
+            else brought_states(suite, task_id, all_init_states, task.fixture_seed, count)
+        )
         requests = self._requests(states, is_filmed=bool(debug_save_video))
         self._num_calls += 1
         waiting = iter(requests)
         sampling = self.config.algo.sampling(1, self.config.policy.denoise_steps)
         episodes = self.run(lambda: next(waiting, None), sampling, created_env)
-        return _results_in_request_order(episodes)
+        return in_request_order(episodes)
 
     def start(self) -> None:
         """Start the runner's own simulators now instead of with the first rollout.
@@ -242,36 +234,6 @@ class EnvRunner(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _starting_states(
-        self, suite: str, task_id: int, states: States | None
-    ) -> list[InitialState]:
-        fixture_seed = self.config.task.fixture_seed
-        if states is None:
-            train, _ = split(self.config.task.num_held_out_states)
-            return [
-                make_initial_state(suite, task_id, train[k % len(train)], fixture_seed)
-                for k in range(self.rollouts_per_env)
-            ]
-        if len(states) < self.rollouts_per_env:
-            raise ValueError(
-                f"rollouts_per_env={self.rollouts_per_env} needs as many initial states, "
-                f"got {len(states)}"
-            )
-        arrays = [np.asarray(state, dtype=np.float64) for state in states][: self.rollouts_per_env]
-        length = initial_states(suite, task_id).shape[1]
-        for state in arrays:
-            check_state(state, length, f"{suite} task {task_id}")
-        return [
-            InitialState(
-                suite=suite,
-                task_id=task_id,
-                index=-1,
-                fixture_seed=fixture_seed,
-                state=state,
-            )
-            for state in arrays
-        ]
-
     def _requests(self, states: list[InitialState], *, is_filmed: bool) -> list[EpisodeRequest]:
         seed = self.config.training.seed
         return [
@@ -290,21 +252,3 @@ class EnvRunner(ABC):
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{name} must be >= 1, got {value}")
-
-
-def _results_in_request_order(
-    episodes: Generator[Episode, None, None],
-) -> Generator[tuple[bool, float, EpisodeView], None, None]:
-    early: dict[int, Episode] = {}
-    due = 0
-    with closing(episodes):
-        for episode in episodes:
-            early[episode.request.rollout] = episode
-            while due in early:
-                yield _result(early.pop(due))
-                due += 1
-
-
-def _result(episode: Episode) -> tuple[bool, float, EpisodeView]:
-    view = episode_view(episode)
-    return view["success"], view["total_reward"], view
