@@ -7,11 +7,8 @@ actions, A model action dims, R noise draws per row.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -19,50 +16,14 @@ from pi0.architecture import vlm_sizes
 from pi0.cache import PrefixCache
 from pi0.codec import Codec
 from pi0.config import ENV_ACTION_DIM, PolicyCard
+from pi0.inputs import Inputs, encode_inputs, proprio_of
 from pi0.lora import LoraTargets, add_adapters
 from pi0.network import Pi0Network
+from pi0.noise import draw_noise
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.sampler import Schedule, draw_chain, guided, make_schedule, transition_means
 from pi0.tokenizer import PromptTokenizer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """B encoded looks.
-
-    Attributes:
-        images: uint8 or float32 [B, N, size, size, 3], upright RGB in [0, 255].
-        token_ids: int64 [B, L].
-        is_valid: bool [B, L].
-        state: float32 [B, state_dim], normalised.
-    """
-
-    images: Tensor
-    token_ids: Tensor
-    is_valid: Tensor
-    state: Tensor
-
-    def __len__(self) -> int:
-        return len(self.state)
-
-    def rows(self, index: Tensor | slice) -> "Inputs":
-        """Return some rows."""
-        return Inputs(
-            images=self.images[index],
-            token_ids=self.token_ids[index],
-            is_valid=self.is_valid[index],
-            state=self.state[index],
-        )
-
-    def to(self, device: torch.device) -> "Inputs":
-        """Return the inputs on a device."""
-        return Inputs(
-            images=self.images.to(device),
-            token_ids=self.token_ids.to(device),
-            is_valid=self.is_valid.to(device),
-            state=self.state.to(device),
-        )
 
 
 class Pi0Policy:
@@ -134,19 +95,12 @@ class Pi0Policy:
 
     def encode(self, observations: Sequence[Observation], tasks: Sequence[str]) -> Inputs:
         """Return the tensors of B looks, on the CPU."""
-        token_ids, is_valid = self._prompts.encode(tasks)
-        return Inputs(
-            images=torch.from_numpy(self.codec.encode_images(observations)),
-            token_ids=torch.from_numpy(token_ids),
-            is_valid=torch.from_numpy(is_valid),
-            state=torch.from_numpy(self.codec.encode_state(_proprio(observations))),
-        )
+        return encode_inputs(self.codec, self._prompts, observations, tasks)
 
     def prefix(self, inputs: Inputs) -> PrefixCache:
         """Read looks and instructions; differentiable where vision-language weights are trainable."""
         inputs = inputs.to(self.device)
-        pixels = inputs.images.permute(0, 1, 4, 2, 3).float() / 255.0 * 2.0 - 1.0
-        return self.network.prefix(pixels, inputs.token_ids, inputs.is_valid)
+        return self.network.prefix(inputs.pixels, inputs.token_ids, inputs.is_valid)
 
     def transition_means(
         self, prefix: PrefixCache, inputs: Inputs, chains: Tensor, sampling: Sampling
@@ -256,12 +210,15 @@ class Pi0Policy:
         inputs = self.encode(
             [*observations, *[observations[0]] * fill], [*tasks, *[tasks[0]] * fill]
         ).to(self.device)
-        noise, steps = self._noise([*seeds, *[seeds[0]] * fill], schedule)
+        padded_seeds = [*seeds, *[seeds[0]] * fill]
+        noise, steps = draw_noise(
+            padded_seeds, sampling.num_steps, self.card.horizon, self.card.action_dim
+        )
         has_one = schedule.is_stochastic and sampling.scored_steps == "one"
         chosen = steps if has_one else None
         drawn = self.draw(inputs, noise, sampling, chosen)
         chains = drawn[:num_rows].cpu().numpy()
-        actions = self.codec.decode_actions(chains[:, -1], _proprio(observations))
+        actions = self.codec.decode_actions(chains[:, -1], proprio_of(observations))
         return [
             Chunk(
                 actions=actions[row, : self.card.execute_steps],
@@ -302,18 +259,6 @@ class Pi0Policy:
         is_noisy[: self.card.execute_steps, :ENV_ACTION_DIM] = True
         steps = None if noisy_steps is None else noisy_steps.to(self.device)
         return draw_chain(velocity, noise, is_noisy, schedule, steps)
-
-    def _noise(self, seeds: Sequence[int], schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """Return noise [B, S + 1, H, A] and a denoise step [B]; functions of a row's seed alone."""
-        shape = (schedule.num_steps + 1, self.card.horizon, self.card.action_dim)
-        generators = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
-        noise = np.stack([g.standard_normal(shape, dtype=np.float32) for g in generators])
-        steps = np.array([g.integers(schedule.num_steps) for g in generators])
-        return torch.from_numpy(noise), torch.from_numpy(steps)
-
-
-def _proprio(observations: Sequence[Observation]) -> NDArray[np.float64]:
-    return np.stack([observation.proprio for observation in observations])
 
 
 def _times(schedule: Schedule, device: torch.device) -> Tensor:

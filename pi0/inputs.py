@@ -1,0 +1,80 @@
+"""What the network reads of a batch of looks: tensors, and how looks and instructions become them.
+
+Shape legend: B rows, N cameras, L prefix tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pi0.codec import Codec
+from pi0.records import Observation
+from pi0.tokenizer import PromptTokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """B encoded looks.
+
+    Attributes:
+        images: uint8 or float32 [B, N, size, size, 3], upright RGB in [0, 255].
+        token_ids: int64 [B, L].
+        is_valid: bool [B, L].
+        state: float32 [B, state_dim], normalised.
+    """
+
+    images: Tensor
+    token_ids: Tensor
+    is_valid: Tensor
+    state: Tensor
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    @property
+    def pixels(self) -> Tensor:
+        """Return the pictures as the network takes them, float32 [B, N, 3, size, size] in [-1, 1]."""
+        return self.images.permute(0, 1, 4, 2, 3).float() / 255.0 * 2.0 - 1.0
+
+    def rows(self, index: Tensor | slice) -> "Inputs":
+        """Return some rows."""
+        return Inputs(
+            images=self.images[index],
+            token_ids=self.token_ids[index],
+            is_valid=self.is_valid[index],
+            state=self.state[index],
+        )
+
+    def to(self, device: torch.device) -> "Inputs":
+        """Return the inputs on a device."""
+        return Inputs(
+            images=self.images.to(device),
+            token_ids=self.token_ids.to(device),
+            is_valid=self.is_valid.to(device),
+            state=self.state.to(device),
+        )
+
+
+def encode_inputs(
+    codec: Codec,
+    prompts: PromptTokenizer,
+    observations: Sequence[Observation],
+    tasks: Sequence[str],
+) -> Inputs:
+    """Return the tensors of B looks, on the CPU."""
+    token_ids, is_valid = prompts.encode(tasks)
+    return Inputs(
+        images=torch.from_numpy(codec.encode_images(observations)),
+        token_ids=torch.from_numpy(token_ids),
+        is_valid=torch.from_numpy(is_valid),
+        state=torch.from_numpy(codec.encode_state(proprio_of(observations))),
+    )
+
+
+def proprio_of(observations: Sequence[Observation]) -> NDArray[np.float64]:
+    """Return the proprioception of B looks, float64 [B, 9]."""
+    return np.stack([observation.proprio for observation in observations])
