@@ -1,18 +1,13 @@
-"""Ranks that torchrun started: how they find each other, meet, and learn that one has died.
+"""Ranks that torchrun started: how they find each other, meet, and end when one has died.
 
 Ranks exchange numbers only. What they exchange is gathered, never reduced, so every rank adds up the same
 numbers in the same order. Between meetings they share a key-value store that nobody waits at.
 """
 
-import os
-import socket
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from copy import copy
 from datetime import timedelta
 from itertools import zip_longest
-from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
@@ -24,23 +19,14 @@ from torch.distributed.rendezvous import rendezvous
 
 from pi0.ript.engine.alone import ALONE, Alone
 from pi0.ript.engine.place import Place
+from pi0.ript.engine.roll_call import RankLostError, RollCall
+from pi0.ript.engine.store_tally import StoreTally
 
 JOIN_S = 60.0
-PAUSE_S = 0.02
-FAREWELL_S = 2.0  # how long the reason of a rank that has ended may take to arrive
 FAILED = 2  # exit status
-_FAILURE = "failure"
-_PROCESS = (
-    "process"  # of every rank: its host and process id, empty once it has ended in an orderly way
-)
-_REJECTED = 2**32  # finished groups are counted below, rejected ones above
 
 Result = TypeVar("Result")
 Number = TypeVar("Number", np.float64, np.uint8)
-
-
-class RankLostError(OSError):
-    """Another rank has ended; one line with what it left as its reason."""
 
 
 class Team:
@@ -59,6 +45,7 @@ class Team:
         self.place = place
         self._root_store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_S)))
         self._store = PrefixStore("pi0-ript", self._root_store)
+        self._roll_call = RollCall(self._store, place)
         self._group: dist.ProcessGroup | None = None
         self._aside: dist.ProcessGroup | None = None
 
@@ -68,7 +55,7 @@ class Team:
         Args:
             timeout_s: Seconds after which a meeting counts as failed.
         """
-        self.meet(lambda: self._store.set(self._key(self.rank), f"{_host()} {os.getpid()}"))
+        self.meet(self._roll_call.sign_in)
         has_gpu, timeout = torch.cuda.is_available(), timedelta(seconds=timeout_s)
         if has_gpu:
             torch.cuda.set_device(self.place.local_rank % torch.cuda.device_count())
@@ -140,9 +127,9 @@ class Team:
         """Add up a tensor over ranks; every rank ends with the same bits."""
         self.meet(lambda: dist.all_reduce(tensor))
 
-    def tally(self, name: str) -> "StoreTally":
+    def tally(self, name: str) -> StoreTally:
         """Return the tally of a collection, counted in the store."""
-        return StoreTally(self, name)
+        return StoreTally(name, self.count, self.raise_if_lost)
 
     def count(self, name: str, amount: int) -> int:
         """Add to a number in the store and return it; 0 only reads. Nobody waits.
@@ -154,7 +141,7 @@ class Team:
 
     def raise_if_lost(self) -> None:
         """Raise RankLostError if a rank has left a reason for its end."""
-        if reason := self._failure():
+        if reason := self._roll_call.left_reason():
             raise RankLostError(reason)
 
     def meet(self, action: Callable[[], Result]) -> Result:
@@ -172,10 +159,7 @@ class Team:
 
     def blame_lost(self, error: RuntimeError) -> None:
         """Raise RankLostError if another rank has ended, from which the error will have come."""
-        deadline = time.monotonic() + FAREWELL_S
-        while not (reason := self._reason()) and time.monotonic() < deadline:
-            time.sleep(PAUSE_S)
-        if reason:
+        if reason := self._roll_call.awaited_reason():
             raise RankLostError(reason) from error
 
     def __enter__(self) -> Self:
@@ -183,15 +167,15 @@ class Team:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
-            self._say_goodbye()
+            self._roll_call.sign_out()
             dist.destroy_process_group()
             return
         # The process group stays as it is: the others notice when this process has ended.
         if not isinstance(error, SystemExit | KeyboardInterrupt | RankLostError):
             self._leave(error)
             return
-        reason, is_first = self._reason(), self._is_first_alive()
-        self._say_goodbye()
+        reason, is_first = self._roll_call.reason(), self._roll_call.is_first_alive()
+        self._roll_call.sign_out()
         if not is_first:
             raise SystemExit(FAILED) from None
         if reason:  # the launcher ends us because of it
@@ -200,61 +184,11 @@ class Team:
 
     def _leave(self, error: BaseException) -> None:
         """Tell rank 0 why this rank ends, and end without a word where that is all there is to say."""
-        if self.rank == 0 or not self._set_failure(f"rank {self.rank}: {_one_line(error)}"):
+        reason = f"rank {self.rank}: {_one_line(error)}"
+        if self.rank == 0 or not self._roll_call.leave_reason(reason):
             return
         if isinstance(error, ValueError | OSError):
             raise SystemExit(FAILED) from None
-
-    def _set_failure(self, reason: str) -> bool:
-        try:
-            self._store.set(_FAILURE, reason)
-        except RuntimeError:
-            return False  # the store has gone with the launcher
-        return True
-
-    def _failure(self) -> str:
-        try:
-            return self._store.get(_FAILURE).decode() if self._store.check([_FAILURE]) else ""
-        except RuntimeError:
-            return ""
-
-    def _reason(self) -> str:
-        """Return why another rank has ended, as far as that can be known from here."""
-        if reason := self._failure():
-            return reason
-        dead = [n for n in range(self.world_size) if self._has_died(n)]
-        return f"rank {dead[0]} (process {self._process(dead[0])}) has died" if dead else ""
-
-    def _is_first_alive(self) -> bool:
-        return all(self._has_died(n) for n in range(self.rank))
-
-    def _has_died(self, rank: int) -> bool:
-        """Return whether a rank of this host has ended without a goodbye."""
-        process = self._process(rank)
-        if not process:
-            return False
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        return state in "ZX"
-
-    def _process(self, rank: int) -> str:
-        """Return the process of a rank of this host; empty if it has said goodbye or is elsewhere."""
-        try:
-            key = self._key(rank)
-            said = self._store.get(key).decode() if self._store.check([key]) else ""
-        except RuntimeError:
-            return ""
-        host, _, process = said.rpartition(" ")
-        return process if host == _host() else ""
-
-    def _say_goodbye(self) -> None:
-        with suppress(RuntimeError):  # the store has gone with the launcher
-            self._store.set(self._key(self.rank), "")
-
-    def _key(self, rank: int) -> str:
-        return f"{_PROCESS}/{rank}"
 
     def _gather(self, array: NDArray[Number]) -> list[NDArray[Number]]:
         """Return the arrays of every rank, which may differ in length."""
@@ -271,35 +205,9 @@ class Team:
         return parts
 
 
-class StoreTally:
-    """A tally in the store: one number holds both counts, so that they are always read together."""
-
-    def __init__(self, team: Team, name: str) -> None:
-        self._team = team
-        self._name = f"tally/{name}"
-
-    def add(self, *, is_rejected: bool) -> None:
-        """Count a finished group."""
-        self._team.count(self._name, 1 + _REJECTED * is_rejected)
-
-    def read(self) -> tuple[int, int]:
-        """Return (finished, rejected) groups of all ranks."""
-        rejected, finished = divmod(self._team.count(self._name, 0), _REJECTED)
-        return finished, rejected
-
-    def pause(self) -> None:
-        """Wait a moment; raise RankLostError if a rank has died meanwhile."""
-        self._team.raise_if_lost()
-        time.sleep(PAUSE_S)
-
-
 def join(place: Place) -> Alone | Team:
     """Return the ranks that torchrun started, or the one that nobody started."""
     return Team(place) if place.world_size > 1 else ALONE
-
-
-def _host() -> str:
-    return socket.gethostname()
 
 
 def _first_difference(one: str, other: str) -> tuple[str, str]:

@@ -22,8 +22,8 @@ from pi0.checkpoint import save_policy
 from pi0.policy import Pi0Policy
 from pi0.ript.engine.alone import ALONE
 from pi0.ript.engine.pieces import StoredPieces, is_spread, write_pieces
+from pi0.ript.engine.roll_call import RankLostError
 from pi0.ript.engine.single import EngineState
-from pi0.ript.engine.team import RankLostError
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checksums import find_difference, flush, write_checksums
 from pi0.ript.train.stored_state import StoredNumbers
