@@ -2,12 +2,13 @@
 #   make train                        practise with the quickstart configuration
 #   make train ARGS="--training.seed 1"   the same with overrides
 #   make bench                        short measurements of the simulator engine; BENCH= for full ones
-#   make test                         lint, types and every test this machine can run
+#   make test                         lint, types and every test this machine can run; WORKERS= processes
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 CONFIG ?= pi0/ript/config/quickstart.yaml
 ARGS ?=
 BENCH ?= --quick
+WORKERS ?= 2
 BENCH_DIR := outputs/benchmarks
 SOURCES := $(wildcard pi0 tests tools benchmarks)
 
@@ -24,9 +25,14 @@ setup: .venv/.ready
 train: setup
 	@$(PYTHON) pi0/ript/scripts/train_ript_pi0.py --config_path $(CONFIG) $(ARGS)
 
-# An empty -m selects slow, libero and gpu tests as well; gpu tests skip themselves without a GPU.
+# Two parts, both of which run in any case: tests that do not mind a neighbour, in several processes,
+# then those that have the machine to themselves; gpu tests skip themselves without a GPU.
 test: check browser
-	@$(PYTHON) -m pytest -m ""
+	@status=0; \
+	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-m "not alone and not gpu" || status=$$?; \
+	$(PYTHON) -m pytest -m "alone or gpu" || status=$$?; \
+	exit $$status
 
 browser: setup
 	@tools/setup.sh browser

@@ -1,4 +1,4 @@
-"""Skips what this machine cannot run."""
+"""Skips what this machine cannot run, and lets processes that share the tests end together."""
 
 import os
 
@@ -8,9 +8,18 @@ import pytest
 os.environ.setdefault("MUJOCO_GL", "egl")
 # Tiny networks on shared cores: threads that wait for each other take 20 times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+SHARES_THE_MACHINE = "PYTEST_XDIST_WORKER" in os.environ
+if SHARES_THE_MACHINE:
+    # The software renderer would start a thread per core in each of the processes.
+    os.environ.setdefault("LP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if SHARES_THE_MACHINE:
+        # Files that take long go first; the many short ones then fill up whoever is done earlier.
+        marks = ("slow", "libero")
+        long = {item.path for item in items if any(map(item.get_closest_marker, marks))}
+        items.sort(key=lambda item: item.path not in long)
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return

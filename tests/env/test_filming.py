@@ -45,7 +45,9 @@ def looks(episode):
 
 
 @pytest.mark.libero
-@pytest.mark.parametrize("backend", ["inline", "process", "ray"])
+@pytest.mark.parametrize(
+    "backend", ["inline", "process", pytest.param("ray", marks=pytest.mark.alone)]
+)
 def test_filmed_episodes_equal_plain_ones_bit_for_bit(backend):
     config = TrainConfig(
         task=TaskConfig(benchmark_name="libero_goal", task_name=7),

@@ -14,7 +14,7 @@ from pi0.ript.env.ray_cluster import RayUnavailableError
 from pi0.ript.env.ray_pool import RayPool
 from tests.env.toys import SPEC, ToyPolicy
 
-pytestmark = [pytest.mark.libero, pytest.mark.slow]
+pytestmark = [pytest.mark.libero, pytest.mark.slow, pytest.mark.alone]
 
 NUM_EPISODES = 6
 TASK = TaskConfig(benchmark_name="libero_goal", max_episode_length=12)

@@ -23,6 +23,8 @@ from pi0.ript.env.ray_pool import RayPool
 from pi0.ript.env.suites import make_initial_state
 from tests.env.toys import SPEC, ToyPolicy
 
+pytestmark = pytest.mark.alone
+
 NUM_EPISODES = 5
 TASK = TaskConfig(benchmark_name="libero_goal", max_episode_length=10)
 STATE = make_initial_state("libero_goal", 7, 0, fixture_seed=0)

@@ -41,6 +41,7 @@ def test_a_soak_that_cannot_be_is_refused(wrong, message):
 
 @pytest.mark.libero
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_short_soak_loses_nothing(tmp_path):
     file = tmp_path / "soak.json"
     faults = ["--kills=1", "--stops=0", "--corruptions=1", "--trainer_kills=1"]

@@ -168,6 +168,7 @@ def test_phone_has_nothing_to_scroll_sideways(page_file, open_tab):
     assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+@pytest.mark.alone
 def test_first_paint_comes_within_a_second(page_file, browser):
     def paint():
         page = browser.new_page()

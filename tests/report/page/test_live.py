@@ -92,6 +92,7 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
         make_server([tmp_path], 0)
 
 
+@pytest.mark.alone
 def test_step_appears_within_two_seconds_of_being_logged(tmp_path, open_tab):
     folder = going_on(tmp_path)
     with served(folder) as address:
@@ -123,6 +124,7 @@ def test_finished_evaluation_appears_by_itself(tmp_path, open_tab):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ten_thousand_steps_stay_responsive(tmp_path, open_tab):
     folder = going_on(tmp_path, num_steps=10_000)
     with served(folder) as address:
