@@ -24,6 +24,7 @@ from pi0.ript.config.schema import (
     TrainingConfig,
 )
 from pi0.ript.train import trainer as trainer_module
+from tests.cores import own_core
 from tests.policy_parts import small_policy
 from tests.train.rows import are_equal, weights_of
 from tests.train.toy_world import CountingPool, toy_trainer
@@ -60,7 +61,7 @@ def changed(config: TrainConfig, *, lr: float | None = None, **training: object)
 def one_core() -> Iterator[None]:
     """With and without overlap an update uses as many threads, so that bits can be compared."""
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
+    os.sched_setaffinity(0, {own_core()})
     yield
     os.sched_setaffinity(0, cores)
 

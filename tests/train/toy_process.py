@@ -9,6 +9,7 @@ import threading
 import time
 
 from pi0.ript.train.checkpoint import find_last, load_training_state
+from tests.cores import own_core
 from tests.train.toy_run import ROOT, toy_arguments
 
 MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
@@ -17,7 +18,7 @@ OPTIMIZER = "checkpoints/2/training_state/optimizer.safetensors"
 
 
 # One core: learning threads of so small a network would only wait for each other.
-ONE_CORE = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))]
+ONE_CORE = ["taskset", "--cpu-list", str(own_core())]
 
 
 def start(arguments, wait_s=0.0, through=(), **environment):
