@@ -19,6 +19,7 @@ from pi0.records import Sampling
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.train.evaluate import evaluate, evaluation_requests
 from pi0.ript.types import Episode
+from tests.programs import run_program
 
 PROGRAM = "from pi0.ript.scripts.cli import main; main()"
 
@@ -45,15 +46,26 @@ def _ript(
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str], named: list[str]):
-    done = _ript(*arguments, cwd=tmp_path)
+    done = run_program("pi0.ript.scripts.cli:dispatch", arguments, cwd=tmp_path)
 
+    _assert_refused(done, named)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_itself_refuses_bad_input_in_one_line(tmp_path: Path):
+    done = _ript("eval", "--suite", "libero_gaol", cwd=tmp_path)
+
+    _assert_refused(done, ["libero_gaol", "libero_goal"])
+    assert not list(tmp_path.iterdir())
+
+
+def _assert_refused(done: subprocess.CompletedProcess[str], named: list[str]) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode == 2, done.stderr
     assert len(errors) == 1
     assert "Traceback" not in done.stderr
     for word in named:
         assert word in errors[0]
-    assert not list(tmp_path.iterdir())
 
 
 COMMAND = (
@@ -121,7 +133,7 @@ def test_killed_at_half_and_repeated_with_other_slots_gives_the_same_episodes(
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert len(log.read_bytes().splitlines()) < 9, "killed too late to show anything"
 
-    refused = _ript(*command, "--seed", "1", cwd=tmp_path)
+    refused = run_program("pi0.ript.scripts.cli:dispatch", [*command, "--seed", "1"], cwd=tmp_path)
     done = _ript(*command, "--compare", evaluated, cwd=tmp_path)
 
     assert refused.returncode == 2

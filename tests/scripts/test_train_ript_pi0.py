@@ -14,6 +14,7 @@ from pi0.ript.config.runner_choice import RUNNER_VARIABLE
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner, import_runner_classes
+from tests.programs import run_program
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "pi0/ript/config"
@@ -158,19 +159,35 @@ def test_importing_everything_from_the_script_starts_nothing():
 def test_bad_input_is_one_line_exit_2_and_nothing_written(
     tmp_path: Path, arguments: list[str], named: list[str]
 ):
+    arguments = [*_flags(tmp_path), *arguments]
+    done = run_program("pi0.ript.scripts.train_ript_pi0:main", arguments, cwd=tmp_path)
+
+    _assert_refused(done, named)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_script_itself_refuses_bad_input_in_one_line(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--config_path", CONFIGS / "debug_train_ript_vla.yaml",
-         "--output_dir", tmp_path / "out", *arguments],
+        [sys.executable, SCRIPT, *_flags(tmp_path), "--algo.rloo_batch_size", "0"],
         capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False,
     )  # fmt: skip
 
+    _assert_refused(done, ["algo.rloo_batch_size", ">= 1", "0"])
+    assert not list(tmp_path.iterdir())
+
+
+def _flags(folder: Path) -> list[str]:
+    config = CONFIGS / "debug_train_ript_vla.yaml"
+    return ["--config_path", str(config), "--output_dir", str(folder / "out")]
+
+
+def _assert_refused(done: subprocess.CompletedProcess[str], named: list[str]) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode == 2, done.stderr
     assert len(errors) == 1
     assert "Traceback" not in done.stderr
     for word in named:
         assert word in errors[0]
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.libero

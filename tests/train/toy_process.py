@@ -10,6 +10,7 @@ import time
 
 from pi0.ript.train.checkpoint import find_last, load_training_state
 from tests.cores import own_core
+from tests.programs import Program
 from tests.train.toy_run import ROOT, toy_arguments
 
 MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
@@ -17,16 +18,19 @@ WEIGHTS = "checkpoints/2/pretrained_model/model.safetensors"
 OPTIMIZER = "checkpoints/2/training_state/optimizer.safetensors"
 
 
-# One core: learning threads of so small a network would only wait for each other.
-ONE_CORE = ["taskset", "--cpu-list", str(own_core())]
-
-
 def start(arguments, wait_s=0.0, through=(), **environment):
-    """Start the program; ``through`` is what starts it, ``environment`` is added to ours."""
+    """Start the program; ``through`` is a command that starts it, ``environment`` is added to ours."""
+    environment |= {"TOY_WAIT_S": str(wait_s)}
+    core = own_core()  # learning threads of so small a network would only wait for each other
+    if not through:
+        return Program(
+            "tests.train.toy_run:main", arguments, cwd=ROOT, environment=environment, core=core
+        )
+    pinned = ["taskset", "--cpu-list", str(core), *through]
     return subprocess.Popen(
-        [*ONE_CORE, *through, sys.executable, "-m", "tests.train.toy_run", *map(str, arguments)],
+        [*pinned, sys.executable, "-m", "tests.train.toy_run", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "TOY_WAIT_S": str(wait_s), "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -147,6 +147,10 @@ def create_toy_runner(config, policy, *_ranks):
     return ToyRunner(policy, config=config)
 
 
-if __name__ == "__main__":
+def main(argv):
     train_ript_pi0.create_env_runner = create_toy_runner
-    run_main(train_ript_pi0.main)
+    return train_ript_pi0.main(argv)
+
+
+if __name__ == "__main__":
+    run_main(main)
