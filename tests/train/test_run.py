@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,18 +128,35 @@ def serial_episodes() -> list[Episode]:
     return _episodes(LIBEROEnvRunner(policy, "libero_goal", config=read_config(CONFIG)))
 
 
+def _num_networks_loaded() -> int:
+    gc.collect()
+    # Not isinstance: it would ask lazy modules for attributes, and they warn.
+    return sum(type(thing) is Pi0Network for thing in gc.get_objects())
+
+
+@pytest.fixture(scope="module")
+def parallel() -> Callable[[int], tuple[PI0LiberoRunner, list[Episode]]]:
+    """Return a function that gives the runner of so many slots and its episodes."""
+
+    @cache
+    def run(slots: int) -> tuple[PI0LiberoRunner, list[Episode]]:
+        config = read_config(CONFIG)
+        config = replace(config, task=replace(config.task, num_parallel_envs=slots))
+        policy = load_policy("builtin")
+        runner = PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=slots, config=config)
+        num_networks = _num_networks_loaded()
+        episodes = _episodes(runner)
+        assert _num_networks_loaded() == num_networks, "another copy of the policy was loaded"
+        return runner, episodes
+
+    return run
+
+
 @pytest.mark.parametrize("slots", [1, 2, 5])
 def test_serial_and_parallel_runners_give_the_same_episodes(
-    serial_episodes: list[Episode], slots: int
+    serial_episodes: list[Episode], parallel: Callable[..., Any], slots: int
 ):
-    config = read_config(CONFIG)
-    config = replace(config, task=replace(config.task, num_parallel_envs=slots))
-
-    episodes = _episodes(
-        PI0LiberoRunner(
-            load_policy("builtin"), "libero_goal", num_parallel_envs=slots, config=config
-        )
-    )
+    _, episodes = parallel(slots)
 
     assert [e.outcome for e in episodes] == [e.outcome for e in serial_episodes]
     assert [len(e.decisions) for e in episodes] == [len(e.decisions) for e in serial_episodes]
@@ -146,20 +166,9 @@ def test_serial_and_parallel_runners_give_the_same_episodes(
             np.testing.assert_array_equal(left.observation.images, right.observation.images)
 
 
-def _num_networks_loaded() -> int:
-    gc.collect()
-    # Not isinstance: it would ask lazy modules for attributes, and they warn.
-    return sum(type(thing) is Pi0Network for thing in gc.get_objects())
-
-
-def test_many_slots_fill_the_batches_of_one_policy():
-    policy = load_policy("builtin")
-    runner = PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=5, config=read_config(CONFIG))
-
-    num_networks = _num_networks_loaded()
-    episodes = _episodes(runner)
+def test_many_slots_fill_the_batches_of_one_policy(parallel: Callable[..., Any]):
+    runner, episodes = parallel(5)
 
     assert len(episodes) == 6
-    assert _num_networks_loaded() == num_networks, "another copy of the policy was loaded"
     assert runner.stats.policy_rows / runner.stats.policy_calls > 1
     assert runner.stats.policy_rows == sum(len(e.decisions) for e in episodes)
