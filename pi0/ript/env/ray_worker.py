@@ -17,6 +17,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.answers import Answer
 from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import Command
+from pi0.ript.env.messages import MalformedMessageError
 from pi0.ript.env.pictures import unpack_pictures
 from pi0.ript.env.process_environment import actor_environment
 from pi0.ript.env.ray_actor import SimulatorActor
@@ -139,10 +140,10 @@ class RayWorker:
         wire = unpack_reply(values)
         command.check(wire)
         strip = film_strip(wire, packed, self._settings.spec)
+        images = None if wire.proprio is None else self._unpack(pictures)
         self._settings.limits.learn_reply(wire.timings, wire.num_steps)
         self._requests.popleft()
         self.commands.next()
-        images = None if wire.proprio is None else self._unpack(pictures)
         return Answer(slot=command.position, wire=wire, images=images, strip=strip)
 
     def modules(self) -> frozenset[str]:
@@ -165,7 +166,10 @@ class RayWorker:
     def _unpack(self, pictures: bytes) -> NDArray[np.uint8]:
         spec = self._settings.spec
         shape = (len(spec.cameras), spec.height, spec.width, 3)
-        return unpack_pictures(pictures, shape, compressed=self._settings.compress)
+        try:
+            return unpack_pictures(pictures, shape, compressed=self._settings.compress)
+        except ValueError as error:
+            raise MalformedMessageError(str(error)) from None
 
 
 def _is_running(pid: int) -> bool:
