@@ -48,7 +48,8 @@ class Pi0Policy:
             tokenizer: Of the instructions.
             device: Where the network runs.
             batch_size: Rows of every network call of ``act``; fewer rows are padded, more are split,
-                so that an answer never depends on which other rows were asked with it.
+                so that an answer never depends on which other rows were asked with it: bit for bit
+                where torch uses one thread, as in practice on a CPU, else to rounding.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")

@@ -130,8 +130,9 @@ def test_ranks_learn_what_one_process_learns(owners: tuple[set[int], ...], strat
         torch.testing.assert_close(found_weights, weights, rtol=0, atol=1e-5)
         assert found_stats == results[0][2], "ranks report different figures"
         for one, other in zip(stats, found_stats, strict=True):
-            assert other.loss == pytest.approx(one.loss, abs=1e-6)
-            assert other.kl == pytest.approx(one.kl, abs=1e-6)
+            # figures of weights that are equal to 1e-5 by then
+            assert other.loss == pytest.approx(one.loss, abs=1e-5)
+            assert other.kl == pytest.approx(one.kl, abs=1e-5)
             assert other.num_optimizer_steps == one.num_optimizer_steps
     assert all(torch.equal(result[1], results[0][1]) for result in results)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.toy_process import ONE_CORE, figures, only
+from tests.cores import own_core
+from tests.train.toy_process import figures, only
 from tests.train.toy_run import ROOT, toy_arguments, toy_policy
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ def start(
     program: list[str], arguments: list[str], job: Path, wait_s: float = 0.0
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*ONE_CORE, *program, *map(str, arguments)],
+        ["taskset", "--cpu-list", str(own_core()), *program, *map(str, arguments)],
         cwd=ROOT,
         env={
             **os.environ,
