@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NoReturn
 
+from pi0.ript.scripts.openmp import sleep_while_waiting
 from pi0.ript.train.stopping import Interruption, stop_signals
 
 USER_ERROR = 2
@@ -27,6 +28,7 @@ def run_main(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
     and ``with`` block runs before the process ends; a second signal ends it at once. ``RIPT_TRACEBACK=1``
     shows tracebacks of user errors too.
     """
+    sleep_while_waiting()
     sys.exit(_run(main, sys.argv[1:] if argv is None else argv))
 
 
