@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from pi0.ript.doctor.software import (
-    check_ffmpeg,
+    check_films,
     check_gpu,
     check_launchers,
     check_packages,
     check_python,
 )
+from pi0.ript.report import video
 from tests.doctor.damage import findings_of
 
 
@@ -20,7 +23,7 @@ def _install(folder: Path, package: str, version: str) -> None:
 
 
 def test_this_installation_is_well():
-    findings = [check_python(), *check_packages(), check_gpu(), check_ffmpeg(), *check_launchers()]
+    findings = [check_python(), *check_packages(), check_gpu(), check_films(), *check_launchers()]
 
     assert [f.name for f in findings if f.status == "error"] == []
     assert [f.name for f in findings][:3] == ["python", "torch", "packages"]
@@ -47,9 +50,10 @@ def test_another_wrong_package_has_a_line_of_its_own(tmp_path: Path):
     assert "==1.4.0 is needed" in findings[1]["text"]
 
 
-def test_a_missing_ffmpeg_is_a_warning(tmp_path: Path):
-    findings = findings_of(
-        "[software.check_ffmpeg()]", IMAGEIO_FFMPEG_EXE=str(tmp_path / "no_such_program")
-    )
+def test_a_missing_encoder_is_a_warning(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(video, "CODEC", "no_such_codec")
 
-    assert [(f["name"], f["status"]) for f in findings] == [("ffmpeg", "warning")]
+    finding = check_films()
+
+    assert (finding.name, finding.status) == ("films", "warning")
+    assert "no_such_codec" in finding.text

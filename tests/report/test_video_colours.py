@@ -1,6 +1,5 @@
 """A film of a real simulator is upright and has its colours: MuJoCo's own renderer says what is right."""
 
-import imageio_ffmpeg
 import mujoco
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from pi0.records import ObservationSpec
 from pi0.ript.env.scene import Scene
 from pi0.ript.env.suites import make_initial_state
-from pi0.ript.report.video import episode_frames, write_video
+from pi0.ript.report.video import episode_frames, read_video, write_video
 from pi0.ript.types import Decision, Episode, EpisodeRequest
 from tests.report.episodes import make_episode
 
@@ -31,21 +30,14 @@ def filmed(observation):
     )
 
 
-def decoded(path):
-    reader = imageio_ffmpeg.read_frames(str(path))
-    width, height = next(reader)["size"]
-    frame = np.frombuffer(next(reader), np.uint8).reshape(height, width, 3)
-    reader.close()
-    return frame.astype(float)
-
-
 def test_film_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
     spec = ObservationSpec(cameras=("agentview",), height=SIZE, width=SIZE)
     scene = Scene("libero_goal", 7, spec, num_slots=1)
     observation = scene.restore(0, make_initial_state("libero_goal", 7, 0, 0))
     slot = scene._slots[0]
     model, data = scene._model, slot.data
-    film = decoded(write_video(tmp_path / "film.mp4", episode_frames(filmed(observation))))
+    path = write_video(tmp_path / "film.mp4", episode_frames(filmed(observation)))
+    film = read_video(path)[0].astype(float)
     option = mujoco.MjvOption()
     option.geomgroup[0] = 0  # collision shapes, which LIBERO does not draw
     with mujoco.Renderer(model, SIZE, SIZE) as renderer:

@@ -2,17 +2,18 @@
 
 import platform
 import shutil
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-import imageio_ffmpeg
+import numpy as np
 import torch
+from av.error import FFmpegError
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pi0.ript.doctor.finding import Finding
+from pi0.ript.report.video import CODEC, encode_video
 
 PROJECT = "pi0-ript"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -66,20 +67,18 @@ def check_gpu() -> Finding:
     return Finding(name="gpu", status="ok", text="none; policy and updates run on the CPU")
 
 
-def check_ffmpeg() -> Finding:
-    """Run the encoder of films."""
+def check_films() -> Finding:
+    """Encode a film of one picture."""
     try:
-        program = imageio_ffmpeg.get_ffmpeg_exe()
-        done = subprocess.run([program, "-version"], capture_output=True, text=True, check=True)
-    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        encode_video([np.zeros((64, 64, 3), np.uint8)], frames_per_s=10)
+    except (FFmpegError, ValueError, OSError) as error:
         return Finding(
-            name="ffmpeg",
+            name="films",
             status="warning",
             text=f"films cannot be written ({' '.join(str(error).split())})",
-            fix="pip install --force-reinstall imageio-ffmpeg",
+            fix="pip install --force-reinstall av",
         )
-    number = done.stdout.split()[2]
-    return Finding(name="ffmpeg", status="ok", text=f"{number} ({program})")
+    return Finding(name="films", status="ok", text=f"{CODEC} of av {version('av')}")
 
 
 def check_launchers() -> list[Finding]:

@@ -1,20 +1,23 @@
 """Episodes as mp4 films, a frame per decision or per control step, encoded while simulators go on."""
 
+import io
 import logging
 import os
 import re
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-import imageio.v2 as imageio
+import av
 import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import VideoConfig
 from pi0.ript.film_strip import FilmRate
 from pi0.ript.types import Episode
@@ -26,8 +29,9 @@ DECISIONS_PER_S = 10  # decisions are not evenly spaced in time
 STEPS_PER_S = 20  # LIBERO's control rate: the film runs as fast as the robot
 NICENESS = 10
 MEGABYTE = 10**6
+CODEC = "libx264"
 # One encoder thread: more would take cores from simulators. "veryfast" halves the work of the default.
-_ENCODER = ("-threads", "1", "-preset", "veryfast")
+_ENCODER = {"threads": "1", "preset": "veryfast"}
 
 
 def write_episode_video(folder: Path, episode: Episode) -> Path:
@@ -49,51 +53,57 @@ def write_video(
     """Write frames, uint8 [height, width, 3] RGB of one size, as an mp4 that appears whole or not at all.
 
     Raises:
-        OSError: The encoder could not write it.
+        OSError: It could not be written.
     """
-    shapes: set[tuple[int, ...]] = set()
-    temporary = path.with_name(f".{path.name}")
+    film = encode_video(frames, frames_per_s)
     try:
-        writer = imageio.get_writer(
-            temporary,
-            format="FFMPEG",
-            fps=frames_per_s,
-            codec="libx264",
-            macro_block_size=None,
-            output_params=list(_ENCODER),
-        )
-        with closing(writer):  # its own context manager leaves the encoder running after an error
-            for frame in frames:
-                shapes.add(frame.shape)
-                assert len(shapes) == 1, f"a film needs frames of one shape, got {shapes}"
-                writer.append_data(_viewable(frame))  # pyright: ignore[reportAttributeAccessIssue] - typed too wide
-        if not is_whole_film(temporary):
-            raise OSError("the encoder ended early")
-        temporary.replace(path)
+        write_atomically(path, film)
     except OSError as error:
-        # A pipe that breaks or a text of many lines is how imageio tells of an encoder that has ended.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise OSError(
-            f"cannot write film {path}: {reason}; free disk space, or set video.save to false and "
-            "evaluation.save_videos to 0"
+            f"cannot write film {path}: {error.strerror}; free disk space, or set video.save to false "
+            "and evaluation.save_videos to 0"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
-def is_whole_film(path: Path) -> bool:
-    """Return whether an mp4 has its index, which is written last, and ends where its last box does."""
-    position, names, size = 0, set[bytes](), path.stat().st_size
-    with path.open("rb") as file:
-        while position + 8 <= size:
-            file.seek(position)
-            length, name = struct.unpack(">I4s", file.read(8))
-            names.add(name)
-            if length < 8:
-                return False
-            position += length
-    return position == size and b"moov" in names
+def encode_video(frames: Iterable[NDArray[np.uint8]], frames_per_s: int) -> bytes:
+    """Return frames, uint8 [height, width, 3] RGB of one size, as an H.264 film in an mp4 file."""
+    shapes: set[tuple[int, ...]] = set()
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as film:
+        stream: VideoStream | None = None
+        for frame in frames:
+            shapes.add(frame.shape)
+            assert len(shapes) == 1, f"a film needs frames of one shape, got {shapes}"
+            picture = _viewable(frame)
+            stream = stream or _add_stream(film, picture, frames_per_s)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        assert stream is not None, "a film needs a frame"
+        film.mux(stream.encode())
+    return file.getvalue()
+
+
+def read_video(path: Path) -> NDArray[np.uint8]:
+    """Return the pictures of a film, uint8 [frames, height, width, 3] RGB.
+
+    Raises:
+        ValueError: It is no film, or not a whole one.
+    """
+    try:
+        with av.open(str(path)) as film:
+            pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+            return np.stack(pictures, dtype=np.uint8)
+    except (FFmpegError, IndexError, ValueError) as error:
+        raise ValueError(f"{path} is no readable film: {error}") from None
+
+
+def _add_stream(
+    film: OutputContainer, picture: NDArray[np.uint8], frames_per_s: int
+) -> VideoStream:
+    stream = film.add_stream(CODEC, rate=frames_per_s, options=dict(_ENCODER))
+    stream.height, stream.width = picture.shape[:2]
+    stream.pix_fmt = "yuv420p"  # what every browser plays
+    return stream
 
 
 def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
@@ -207,7 +217,7 @@ class FilmWriter:
 
 
 def _yield_to_simulators() -> None:
-    # On Linux priorities belong to threads, and the encoder process inherits that of its starter.
+    # On Linux priorities belong to threads, and the encoder works in the one that calls it.
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 

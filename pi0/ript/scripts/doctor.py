@@ -13,7 +13,7 @@ from pi0.ript.doctor.finding import Finding
 from pi0.ript.doctor.machine import EXACT_SPEC, check_disk, check_memory, check_shared_memory
 from pi0.ript.doctor.simulator import check_assets, check_rendering
 from pi0.ript.doctor.software import (
-    check_ffmpeg,
+    check_films,
     check_gpu,
     check_launchers,
     check_packages,
@@ -54,7 +54,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from diagnosis.findings
     yield check_assets()
     yield from check_rendering(arguments.picture)
-    yield check_ffmpeg()
+    yield check_films()
     yield from check_launchers()
 
 

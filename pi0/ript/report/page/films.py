@@ -2,17 +2,15 @@
 
 import base64
 import io
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode, RunFiles
-from pi0.ript.report.video import film_name
+from pi0.ript.report.video import film_name, read_video
 
 STRIP_FRAMES = 6
 STRIP_HEIGHT = 120
@@ -119,7 +117,7 @@ def _shot(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Sho
     path = _path(run, evaluation, episode)
     cameras = evaluation.policy["cameras"]
     assert isinstance(cameras, list), f"cameras of the policy card: {cameras!r}"
-    frames = _read_frames(path)
+    frames = read_video(path)
     jpeg = io.BytesIO()
     Image.fromarray(film_strip(frames, len(cameras))).save(jpeg, "JPEG", quality=80)
     return Shot(
@@ -129,21 +127,6 @@ def _shot(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Sho
         strip=_data_url("image/jpeg", jpeg.getvalue()),
         video=_data_url("video/mp4", path.read_bytes()),
     )
-
-
-def _read_frames(path: Path) -> NDArray[np.uint8]:
-    """Return the pictures of a film, uint8 [frames, height, width, 3] RGB."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path)]
-    output = ["-f", "image2pipe", "-c:v", "ppm", "-"]
-    done = subprocess.run([*command, *output], capture_output=True, check=False)
-    if done.returncode or not done.stdout:
-        raise ValueError(f"{path} is no readable film: {done.stderr.decode(errors='replace')}")
-    # Every picture is "P6\n<width> <height>\n255\n" and its pixels.
-    _, size, _, _ = done.stdout.split(b"\n", 3)
-    width, height = (int(number) for number in size.split())
-    num_bytes = len(b"P6\n" + size + b"\n255\n") + 3 * width * height
-    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, num_bytes)
-    return pictures[:, -3 * width * height :].reshape(-1, height, width, 3)
 
 
 def _data_url(kind: str, data: bytes) -> str:
