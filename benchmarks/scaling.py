@@ -60,7 +60,7 @@ def measure(job: Job, policy: FirstCameraPolicy, kind: str, workers: int, slots:
     else:
         pool = ProcessPool(job.spec, slots, workers, max_scenes=1)
     with pool:
-        warm_up(pool, job)
+        warm_up(pool, policy, job)
         episodes, _, wall_s = run_episodes(pool, policy, requests(job, job.num_episodes))
     assert all(e.num_steps == job.max_steps for e in episodes), "an episode ended early"
     return 60.0 * len(episodes) / wall_s

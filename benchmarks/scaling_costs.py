@@ -1,17 +1,16 @@
 """What the parts of a rollout take on this machine: the inputs of ``rollout_model/``.
 
-Simulators are measured without the policy (random actions), the policy without simulators, and two workers
-side by side for what busy cores take from each other.
+Simulators are measured without the policy, by actions that it gave in the same episodes before (an arm that
+touches things costs more than one that waves about), the policy without simulators, and two workers side by
+side for what busy cores take from each other.
 """
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from benchmarks.job import BATCH_SIZE, INSTRUCTION, SAMPLING, FirstCameraPolicy, Job
+from benchmarks.job import BATCH_SIZE, INSTRUCTION, SAMPLING, Job
 from benchmarks.rollout_model.costs import Costs
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.env.pool import ProcessPool
@@ -56,12 +55,35 @@ class CommandTimes(RolloutStats):
             self.restores.append(sum(timings.values()))
 
 
-class RandomPolicy:
-    """Answers at once with small random actions."""
+class Recorder:
+    """A policy whose answers are kept by their seeds, of which every decision has its own."""
 
-    def __init__(self, spec: ObservationSpec) -> None:
+    def __init__(self, policy: Policy) -> None:
+        """Begin with nothing."""
+        self.spec = policy.spec
+        self.chunks: dict[int, Chunk] = {}
+        self._policy = policy
+
+    def act(
+        self,
+        observations: Sequence[Observation],
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+    ) -> list[Chunk]:
+        """Pass the policy's answers on."""
+        chunks = self._policy.act(observations, tasks, seeds, sampling)
+        self.chunks |= dict(zip(seeds, chunks, strict=True))
+        return chunks
+
+
+class RecordedPolicy:
+    """Answers at once what was answered before."""
+
+    def __init__(self, spec: ObservationSpec, chunks: Mapping[int, Chunk]) -> None:
         """Look at what ``spec`` says."""
         self.spec = spec
+        self._chunks = chunks
 
     def act(
         self,
@@ -71,13 +93,7 @@ class RandomPolicy:
         sampling: Sampling,
     ) -> list[Chunk]:
         """Answer every row from its seed."""
-        return [_random_chunk(seed) for seed in seeds]
-
-
-def _random_chunk(seed: int) -> Chunk:
-    noise = np.random.default_rng(seed).normal(0.0, 0.3, (CHUNK, 7))
-    actions = np.clip(noise, -1.0, 1.0).astype(np.float32)
-    return Chunk(actions=actions, chain=actions[None], is_stochastic=True)
+        return [self._chunks[seed] for seed in seeds]
 
 
 def requests(job: Job, num_episodes: int) -> list[EpisodeRequest]:
@@ -113,9 +129,8 @@ def run_episodes(
     return episodes, stats, time.perf_counter() - started
 
 
-def warm_up(pool: EnvPool, job: Job) -> None:
+def warm_up(pool: EnvPool, policy: Policy, job: Job) -> None:
     """Build the scene in every worker and settle every initial state there."""
-    policy = RandomPolicy(job.spec)
     short = [
         EpisodeRequest(initial_state=r.initial_state, seed=r.seed, max_steps=CHUNK, rollout=n)
         for n, r in enumerate(requests(job, NUM_STATES * max(pool.num_slots, 2 * pool.num_workers)))
@@ -123,10 +138,10 @@ def warm_up(pool: EnvPool, job: Job) -> None:
     run_episodes(pool, policy, short)
 
 
-def measure_costs(job: Job, policy: FirstCameraPolicy, num_episodes: int) -> Costs:
-    """Measure every cost; takes about half a minute."""
-    alone, scheduler_s = _simulators(job, 1, num_episodes)
-    both, _ = _simulators(job, 2, 2 * num_episodes)
+def measure_costs(job: Job, policy: Policy, num_episodes: int) -> Costs:
+    """Measure every cost; takes about a minute."""
+    both, _, recorded = _simulators(job, 2, 2 * num_episodes, policy)
+    alone, scheduler_s, _ = _simulators(job, 1, num_episodes, recorded)
     inference = _inference(policy, alone.looks[0])
     step_s, render_s = _step(alone), _render(alone)
     command_s = scheduler_s["waiting_s"]
@@ -145,21 +160,30 @@ def measure_costs(job: Job, policy: FirstCameraPolicy, num_episodes: int) -> Cos
 
 
 def _simulators(
-    job: Job, num_workers: int, num_episodes: int
-) -> tuple[CommandTimes, dict[str, float]]:
-    """Run random episodes on one slot per worker; return times of commands and of what is around them."""
+    job: Job, num_workers: int, num_episodes: int, policy: Policy
+) -> tuple[CommandTimes, dict[str, float], RecordedPolicy]:
+    """Run the policy's episodes again without it, on one slot per worker.
+
+    Returns:
+        Times of commands, of what is around them, and the policy as it was recorded.
+    """
+    todo = requests(job, num_episodes)
     with ProcessPool(job.spec, num_workers, num_workers, max_scenes=1) as pool:
-        warm_up(pool, job)
+        warm_up(pool, policy, job)
+        recorder = Recorder(policy)
+        run_episodes(pool, recorder, todo)
+        recorded = RecordedPolicy(policy.spec, recorder.chunks)
         cpu = time.thread_time()
-        _, stats, wall_s = run_episodes(pool, RandomPolicy(job.spec), requests(job, num_episodes))
+        _, stats, wall_s = run_episodes(pool, recorded, todo)
         cpu = time.thread_time() - cpu
     num_commands = len(stats.executions) + len(stats.restores)
     around = num_workers * wall_s - sum(stats.worker_seconds.values())
     reply_s = cpu / num_commands
-    return stats, {"reply_s": reply_s, "waiting_s": max(0.0, around / num_commands - reply_s)}
+    scheduler_s = {"reply_s": reply_s, "waiting_s": max(0.0, around / num_commands - reply_s)}
+    return stats, scheduler_s, recorded
 
 
-def _inference(policy: FirstCameraPolicy, look: Observation) -> list[float]:
+def _inference(policy: Policy, look: Observation) -> list[float]:
     """Return the seconds of full policy calls."""
     samples: list[float] = []
     for call in range(POLICY_CALLS + 5):
