@@ -2,9 +2,10 @@
 
 import pytest
 
+from pi0.ript.report.episode_log import EpisodeRow
 from pi0.ript.train.batch import Totals
 from pi0.ript.train.collection import Collection
-from pi0.ript.train.metrics import collection_metrics, update_metrics
+from pi0.ript.train.metrics import collection_metrics, task_metrics, update_metrics
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.types import UpdateStats
 
@@ -50,6 +51,30 @@ def test_an_empty_collection_has_no_success_and_does_not_divide_by_zero():
     assert metrics["rollout/success_rate"] == 0
     assert metrics["rollout/episode_length_steps"] == 0
     assert metrics["rollout/ended_by"] == "attempt budget"
+
+
+def _row(suite: str, task_id: int, outcome: str) -> EpisodeRow:
+    return EpisodeRow(
+        suite=suite, task_id=task_id, task="", state_index=0, group=0, rollout=0,
+        outcome=outcome, num_steps=60, seed=0, is_accepted=True,
+    )  # fmt: skip
+
+
+def test_every_task_has_its_own_figures_and_crashed_episodes_are_in_none_of_them():
+    rows = [
+        _row("libero_object", 0, "failure"),
+        _row("libero_goal", 7, "success"),
+        _row("libero_goal", 7, "failure"),
+        _row("libero_goal", 7, "crashed"),
+        _row("libero_goal", 6, "crashed"),
+    ]
+
+    assert task_metrics(rows) == {
+        "task/libero_goal/7/success_rate": 0.5,
+        "task/libero_goal/7/num_episodes": 2,
+        "task/libero_object/0/success_rate": 0.0,
+        "task/libero_object/0/num_episodes": 1,
+    }
 
 
 def test_an_update_that_was_skipped_or_had_no_row_to_learn_from_took_no_optimizer_step():

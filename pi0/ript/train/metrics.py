@@ -1,5 +1,8 @@
 """The figures of a step under the names they have in ``metrics.jsonl``."""
 
+from collections.abc import Iterable
+
+from pi0.ript.report.episode_log import EpisodeRow
 from pi0.ript.train.collection import Collection
 from pi0.ript.train.practice import Practised
 from pi0.ript.train.progression import Progression, Stopwatch
@@ -35,7 +38,25 @@ def collection_metrics(collection: Collection) -> dict[str, float | str]:
         "rollout/ended_by": collection.ended_by,
         "rollout/num_episodes": collection.num_episodes,
         "rollout/episode_length_steps": collection.num_steps / episodes,
+        **task_metrics(collection.rows),
     }
+
+
+def task_metrics(rows: Iterable[EpisodeRow]) -> dict[str, float | str]:
+    """Return what every practised task came to, e.g. ``task/libero_goal/7/success_rate``, in [0, 1].
+
+    Crashed episodes are neither success nor failure; a task without any other episode has no figures.
+    """
+    outcomes: dict[str, list[bool]] = {}
+    for row in rows:
+        if row.outcome != "crashed":
+            name = f"task/{row.suite}/{row.task_id}"
+            outcomes.setdefault(name, []).append(row.outcome == "success")
+    metrics: dict[str, float | str] = {}
+    for name in sorted(outcomes):
+        metrics[f"{name}/success_rate"] = sum(outcomes[name]) / len(outcomes[name])
+        metrics[f"{name}/num_episodes"] = len(outcomes[name])
+    return metrics
 
 
 def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
