@@ -1,7 +1,8 @@
 """Compare the objectives: ``python benchmarks/objectives.py --output_dir DIR [--publish]``.
 
 Every arm practises the same task from the same policy with the same seeds until it has used the same number
-of simulator steps, through the program that users run. Held-out success is measured every few steps. The
+of simulator steps, through the program that users run. Held-out success is measured every few steps. Several
+calls with one folder add up, e.g. one for negative controls with ``--arms permuted flipped --seeds 0``. The
 result is ``objectives.json`` and ``objectives.png``; an interrupted comparison continues where it was.
 ``--publish`` writes docs/objectives.md and its picture.
 """
@@ -29,6 +30,10 @@ ARMS: dict[str, tuple[str, ...]] = {
     "cfg": ("--algo.objective=cfg",),
     "bc": ("--algo.objective=bc",),
     "parity": ("--algo.preset=parity",),
+    # no likelihood has to be computed: next to no noise, so that what is imitated is what the policy means
+    "nft quiet": ("--algo.objective=nft", "--algo.noise.final_std=0.03"),
+    "cfg quiet": ("--algo.objective=cfg", "--algo.noise.final_std=0.03"),
+    "bc quiet": ("--algo.objective=bc", "--algo.noise.final_std=0.03"),
 }
 # Negative controls: the default rule with rewards that teach nothing, and with rewards for failure.
 CONTROLS = ("permuted", "flipped")
@@ -110,6 +115,22 @@ def read_curve(run: Path, arm: str, seed: int) -> Curve:
     )
 
 
+def folder_of(output: Path, arm: str, seed: int) -> Path:
+    """Return where the runs of an arm and seed are kept."""
+    return output / arm.replace(" ", "_") / f"seed_{seed}"
+
+
+def finished(output: Path, env_steps: int) -> list[Curve]:
+    """Return all runs of a folder that used their simulator steps, whichever call made them."""
+    curves: list[Curve] = []
+    for arm in (*ARMS, *CONTROLS):
+        for run in sorted(folder_of(output, arm, 0).parent.glob("seed_*/run_*")):
+            curve = read_curve(run, arm, int(run.parent.name.removeprefix("seed_")))
+            if curve.env_steps and curve.env_steps[-1] >= env_steps:
+                curves.append(curve)
+    return curves
+
+
 def outcomes(path: Path) -> list[bool]:
     """Return which episodes of an evaluation succeeded, without those that crashed."""
     found = [episode["outcome"] for episode in json.loads(path.read_text())["episodes"]]
@@ -140,16 +161,15 @@ def parse() -> tuple[argparse.Namespace, Settings]:
 
 
 def main() -> None:
-    """Run all arms and write the comparison."""
+    """Run what was asked for and write the comparison of all that the folder holds."""
     given, settings = parse()
     output: Path = given.output_dir
-    curves: list[Curve] = []
     for seed in settings.seeds:
         for arm in settings.arms:
-            folder = output / arm.replace(" ", "_") / f"seed_{seed}"
-            curves.append(train(settings, arm, seed, folder))
-            content = {"settings": asdict(settings), "curves": [asdict(curve) for curve in curves]}
-            write_atomically(output / "objectives.json", json.dumps(content) + "\n")
+            train(settings, arm, seed, folder_of(output, arm, seed))
+    curves = finished(output, settings.env_steps)
+    content = {"settings": asdict(settings), "curves": [asdict(curve) for curve in curves]}
+    write_atomically(output / "objectives.json", json.dumps(content) + "\n")
     draw(curves, output / "objectives.png")
     print("\n".join(table(curves, settings.env_steps)))
     if given.publish:
