@@ -30,10 +30,10 @@ ARMS: dict[str, tuple[str, ...]] = {
     "cfg": ("--algo.objective=cfg",),
     "bc": ("--algo.objective=bc",),
     "parity": ("--algo.preset=parity",),
-    # no likelihood has to be computed: next to no noise, so that what is imitated is what the policy means
+    # how the noise of practice matters to rules that need no likelihood
     "nft quiet": ("--algo.objective=nft", "--algo.noise.final_std=0.03"),
-    "cfg quiet": ("--algo.objective=cfg", "--algo.noise.final_std=0.03"),
-    "bc quiet": ("--algo.objective=bc", "--algo.noise.final_std=0.03"),
+    "cfg noisy": ("--algo.objective=cfg", "--algo.noise.scale=0.5"),
+    "bc noisy": ("--algo.objective=bc", "--algo.noise.scale=0.5"),
 }
 # Negative controls: the default rule with rewards that teach nothing, and with rewards for failure.
 CONTROLS = ("permuted", "flipped")

@@ -24,15 +24,15 @@ def _write_run(output, arm, seed, env_steps):
 
 def test_the_runs_of_several_calls_add_up_and_unfinished_ones_are_left_out(tmp_path):
     _write_run(tmp_path, "flipped", 0, env_steps=500)
-    _write_run(tmp_path, "bc_quiet", 1, env_steps=500)
-    _write_run(tmp_path, "bc_quiet", 0, env_steps=500)
+    _write_run(tmp_path, "bc_noisy", 1, env_steps=500)
+    _write_run(tmp_path, "bc_noisy", 0, env_steps=500)
     _write_run(tmp_path, "nft", 0, env_steps=499)
 
     curves = finished(tmp_path, 500)
 
     assert [(curve.arm, curve.seed) for curve in curves] == [
-        ("bc quiet", 0),
-        ("bc quiet", 1),
+        ("bc noisy", 0),
+        ("bc noisy", 1),
         ("flipped", 0),
     ]
     assert curves[0].env_steps == [0, 500]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0.ript.config.algo import AlgoConfig, CfgConfig, NftConfig, NoiseConfig
+from pi0.ript.config.algo import AlgoConfig, CfgConfig, NftConfig, NoiseConfig, ObjectiveName
 from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.load import load_config, read_config, save_config
 from pi0.ript.config.presets import PRESETS
@@ -22,8 +22,25 @@ def load(tmp_path):
 
 
 class TestNoise:
-    def test_it_is_half_unless_said_otherwise(self):
-        assert NoiseConfig().scale_at(1, denoise_steps=4) == 0.5
+    @pytest.mark.parametrize(
+        ("objective", "scale"),
+        [("flow_sde", 0.5), ("nft", 0.5), ("cfg", 0.103923), ("bc", 0.103923)],
+    )
+    def test_rules_that_imitate_explore_with_little_of_it_unless_said_otherwise(
+        self, objective: ObjectiveName, scale: float
+    ):
+        # final_std 0.03 at four steps: a = 0.03 * sqrt(0.75) / 0.25 = 0.1039.
+        sampling = AlgoConfig(objective=objective).sampling(1, denoise_steps=4)
+        assert sampling.noise_scale == pytest.approx(scale, rel=1e-4)
+
+    def test_what_is_said_counts_for_every_rule(self):
+        algo = AlgoConfig(objective="bc", noise=NoiseConfig(scale=0.5))
+        assert algo.sampling(1, denoise_steps=4).noise_scale == 0.5
+
+    def test_a_default_is_annealed_as_well(self):
+        algo = AlgoConfig(objective="bc", noise=NoiseConfig(anneal_to=0.5, anneal_steps=1))
+        first, second = (algo.sampling(step, denoise_steps=4).noise_scale for step in (1, 2))
+        assert second == pytest.approx(first / 2)
 
     @pytest.mark.parametrize(
         ("denoise_steps", "final_std", "scale"),

@@ -1,6 +1,6 @@
 """The learning rule: section ``algo`` of the configuration."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from pi0.records import Sampling
@@ -10,6 +10,9 @@ ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
 PresetName = Literal["none", "parity", "paper", "released"]
 
 DEFAULT_NOISE_SCALE = 0.5
+# These imitate what was executed, injected noise included, and would spread wider with every update.
+IMITATORS: tuple[ObjectiveName, ...] = ("cfg", "bc")
+IMITATION_FINAL_STD = 0.03
 
 # Which objectives read a knob; knobs that are not listed are read by all of them.
 READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
@@ -26,10 +29,14 @@ READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig:
-    """How much noise practice explores with: give ``scale``, ``final_std`` or neither (scale 0.5).
+    """How much noise practice explores with: give ``scale``, ``final_std`` or neither.
+
+    ``cfg`` and ``bc`` imitate what was executed, noise included; they explore by the initial noise of every
+    chunk instead.
 
     Attributes:
-        scale: The letter a of Flow-SDE.
+        scale: The letter a of Flow-SDE. With neither key it is 0.5 for ``flow_sde`` and ``nft``, and
+            final_std is 0.03 for ``cfg`` and ``bc``.
         final_std: Standard deviation of the last denoise step, in normalised action units; in (0, 1]. It
             is what survives in the executed action, whatever the number of denoise steps.
         anneal_to: The noise falls linearly to this share of itself; 1 keeps it fixed.
@@ -221,9 +228,12 @@ class AlgoConfig:
 
     def sampling(self, step: int, denoise_steps: int) -> Sampling:
         """Return how chains are drawn while practising, in a RIPT step (from 1) with S denoise steps."""
+        noise = self.noise
+        if noise.scale is None and noise.final_std is None and self.objective in IMITATORS:
+            noise = replace(noise, final_std=IMITATION_FINAL_STD)
         return Sampling(
             num_steps=denoise_steps,
-            noise_scale=self.noise.scale_at(step, denoise_steps),
+            noise_scale=noise.scale_at(step, denoise_steps),
             scored_steps=self.scored_steps,
             guidance=self.cfg.guidance,
         )
