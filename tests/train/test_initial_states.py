@@ -1,14 +1,19 @@
 import numpy as np
 import pytest
 
+from pi0.ript.seeding import derive_seed
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.types import InitialState
 
 
-def candidates(count: int) -> list[InitialState]:
+def candidates(count: int, task_id: int = 0) -> list[InitialState]:
     return [
         InitialState(
-            suite="libero_goal", task_id=0, index=i, fixture_seed=0, state=np.full(3, float(i))
+            suite="libero_goal",
+            task_id=task_id,
+            index=i,
+            fixture_seed=0,
+            state=np.full(3, float(i)),
         )
         for i in range(count)
     ]
@@ -39,6 +44,29 @@ def test_the_seed_decides_the_order_and_no_global_generator_does():
 
     assert one == again
     assert one != deal(InitialStateSampler(candidates(20), seed=2), 30)
+
+
+def test_tasks_of_the_same_size_take_part_in_every_round_in_an_order_of_chance():
+    sampler = InitialStateSampler(
+        [*candidates(10, task_id=1), *candidates(10, task_id=6), *candidates(10, task_id=7)], seed=0
+    )
+    rounds = [tuple(sampler.next().task_id for _ in range(3)) for _ in range(20)]
+
+    assert all(sorted(one) == [1, 6, 7] for one in rounds)
+    assert len(set(rounds)) > 2
+
+
+def test_a_task_with_twice_as_many_states_takes_part_twice_as_often_all_along():
+    sampler = InitialStateSampler([*candidates(20, task_id=1), *candidates(10, task_id=6)], seed=0)
+    dealt = [sampler.next().task_id for _ in range(30)]
+
+    assert all(sorted(dealt[start : start + 3]) == [1, 1, 6] for start in range(0, 30, 3))
+
+
+def test_the_states_of_one_task_are_in_the_order_of_the_permutation():
+    order = np.random.default_rng(derive_seed(4, "initial_states", 0)).permutation(9)
+
+    assert deal(InitialStateSampler(candidates(9), seed=4), 9) == list(order)
 
 
 @pytest.mark.parametrize("stop", [0, 3, 7, 10, 14])

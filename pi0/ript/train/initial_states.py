@@ -1,15 +1,20 @@
 """The endless, seeded order in which situations are practised."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import InitialState
 
 
 class InitialStateSampler:
-    """Deals every candidate once per epoch, reshuffled each epoch; resumable from a number.
+    """Deals every candidate once per epoch, reshuffled each epoch, tasks in turn; resumable from a number.
+
+    Tasks with equally many states take part in every round once, in an order of chance; one with twice as
+    many takes part twice as often. So every step practises all tasks, and none crowds out another.
 
     Example: ``InitialStateSampler(states, seed=42, position=120).next()``.
 
@@ -40,7 +45,18 @@ class InitialStateSampler:
         epoch, offset = divmod(self._position, len(self._candidates))
         if epoch != self._epoch:
             generator = np.random.default_rng(derive_seed(self._seed, "initial_states", epoch))
-            self._order = generator.permutation(len(self._candidates))
+            self._order = self._in_turn(generator.permutation(len(self._candidates)))
             self._epoch = epoch
         self._position += 1
         return self._candidates[self._order[offset]]
+
+    def _in_turn(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the order with the states of every task spread evenly over it."""
+        states = (self._candidates[number] for number in order)
+        tasks = [(state.suite, state.task_id) for state in states]
+        total, dealt = Counter(tasks), Counter[tuple[str, int]]()
+        share = np.empty(len(tasks))
+        for place, task in enumerate(tasks):
+            share[place] = (dealt[task] + 0.5) / total[task]
+            dealt[task] += 1
+        return order[np.argsort(share, kind="stable")]
