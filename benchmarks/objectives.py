@@ -48,7 +48,8 @@ class Settings:
         config: Configuration that all arms start from.
         arms: Names of arms.
         seeds: Run seeds.
-        env_steps: Simulator steps each arm may use for practice.
+        env_steps: Simulator steps of practice after which the arms are compared, ascending; each arm
+            practises as long as the last of them.
         evaluate_every: Practice steps between two evaluations.
         episodes: Held-out episodes per evaluation.
         extra: Overrides for all arms, ``--key=VALUE``.
@@ -57,7 +58,7 @@ class Settings:
     config: str
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
-    env_steps: int
+    env_steps: tuple[int, ...]
     evaluate_every: int
     episodes: int
     extra: tuple[str, ...]
@@ -69,7 +70,7 @@ def train(settings: Settings, arm: str, seed: int, folder: Path) -> Curve:
     while True:
         runs = sorted(folder.glob("run_*"))
         curve = read_curve(runs[0], arm, seed) if runs else None
-        if curve is not None and curve.env_steps[-1] >= settings.env_steps:
+        if curve is not None and curve.env_steps[-1] >= settings.env_steps[-1]:
             return curve
         if runs:
             num_steps = max(num_steps, len(read_metrics(runs[0] / "metrics.jsonl")))
@@ -144,7 +145,7 @@ def parse() -> tuple[argparse.Namespace, Settings]:
     parser.add_argument("--config", default="pi0/ript/config/quickstart.yaml")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=[*ARMS, *CONTROLS])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--env_steps", type=int, default=100_000)
+    parser.add_argument("--env_steps", nargs="+", type=int, default=[30_000, 80_000])
     parser.add_argument("--evaluate_every", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--publish", action="store_true", help="write docs/objectives.md")
@@ -153,7 +154,7 @@ def parse() -> tuple[argparse.Namespace, Settings]:
         config=given.config,
         arms=tuple(given.arms),
         seeds=tuple(given.seeds),
-        env_steps=given.env_steps,
+        env_steps=tuple(sorted(given.env_steps)),
         evaluate_every=given.evaluate_every,
         episodes=given.episodes,
         extra=tuple(extra),
@@ -167,7 +168,7 @@ def main() -> None:
     for seed in settings.seeds:
         for arm in settings.arms:
             train(settings, arm, seed, folder_of(output, arm, seed))
-    curves = finished(output, settings.env_steps)
+    curves = finished(output, settings.env_steps[0])
     content = {"settings": asdict(settings), "curves": [asdict(curve) for curve in curves]}
     write_atomically(output / "objectives.json", json.dumps(content) + "\n")
     draw(curves, output / "objectives.png")

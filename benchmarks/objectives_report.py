@@ -11,6 +11,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from benchmarks.document import markdown, write_section
 from benchmarks.job import ROOT
@@ -54,20 +55,21 @@ class Curve:
         return float(np.interp(env_steps, self.env_steps, self.minutes))
 
 
-def table(curves: Sequence[Curve], env_steps: int) -> list[str]:
-    """Return success before and after equal simulator steps as the lines of a table."""
-    header = ["arm", "seeds", "base", f"after {env_steps:,} simulator steps", "of each seed",
-              "area under the curve", "minutes"]  # fmt: skip
+def table(curves: Sequence[Curve], points: Sequence[int]) -> list[str]:
+    """Return success before and after equal simulator steps as the lines of a table.
+
+    Args:
+        curves: All that use at least the simulator steps of the first point.
+        points: Simulator steps, ascending; an arm whose seeds did not all get there has no figure.
+    """
+    after = [f"after {env_steps:,} steps, every seed" for env_steps in points]
+    header = ["arm", "seeds", "base", *after, f"minutes to {points[0]:,}"]
     rows: list[list[str]] = []
     for arm, mine in _by_arm(curves).items():
-        after = [curve.at(env_steps) for curve in mine]
-        area = statistics.fmean(_area(curve, env_steps) for curve in mine)
-        minutes = statistics.fmean(curve.minutes_at(env_steps) for curve in mine)
-        rows.append(
-            [f"`{arm}`", ", ".join(str(curve.seed) for curve in mine), _base(mine),
-             _interval(mine, env_steps), ", ".join(f"{100 * rate:.0f}" for rate in after),
-             f"{100 * area:.0f}", f"{minutes:.1f}"]
-        )  # fmt: skip
+        minutes = statistics.fmean(curve.minutes_at(points[0]) for curve in mine)
+        seeds = ", ".join(str(curve.seed) for curve in mine)
+        success = [_after(mine, env_steps) for env_steps in points]
+        rows.append([f"`{arm}`", seeds, _base(mine), *success, f"{minutes:.1f}"])
     return markdown(header, rows)
 
 
@@ -76,16 +78,19 @@ def _base(mine: Sequence[Curve]) -> str:
     return f"{100 * rate.rate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
 
 
-def _interval(mine: Sequence[Curve], env_steps: int, num_draws: int = 2000) -> str:
+def _after(mine: Sequence[Curve], env_steps: int, num_draws: int = 2000) -> str:
     """Return the mean over seeds with a bootstrap interval that draws seeds, then their episodes."""
+    if any(curve.env_steps[-1] < env_steps for curve in mine):
+        return ""
     draw = random.Random(0)
     means = sorted(
         statistics.fmean(_redrawn(draw.choice(mine), env_steps, draw) for _ in mine)
         for _ in range(num_draws)
     )
     low, high = means[int(0.025 * num_draws)], means[int(0.975 * num_draws)]
-    rate = statistics.fmean(curve.at(env_steps) for curve in mine)
-    return f"{100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+    rates = [curve.at(env_steps) for curve in mine]
+    seeds = ", ".join(f"{100 * rate:.0f}" for rate in rates)
+    return f"{100 * statistics.fmean(rates):.0f} % [{100 * low:.0f}, {100 * high:.0f}]: {seeds}"
 
 
 def _redrawn(curve: Curve, env_steps: int, draw: random.Random) -> float:
@@ -95,40 +100,46 @@ def _redrawn(curve: Curve, env_steps: int, draw: random.Random) -> float:
     return float(np.interp(env_steps, curve.env_steps, rates))
 
 
-def _area(curve: Curve, env_steps: int) -> float:
-    """Return the mean success over the practice up to some simulator steps."""
-    grid = np.linspace(0, env_steps, 101)
-    return float(np.interp(grid, curve.env_steps, curve.success).mean())
-
-
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """Draw held-out success over simulator steps and over minutes of practice and updates."""
-    figure, (over_steps, over_time) = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    """Draw held-out success over simulator steps and over minutes: seeds pale, their mean bold."""
+    figure, (over_steps, over_time) = plt.subplots(
+        1, 2, figsize=(11, 4.8), sharey=True, layout="constrained"
+    )
     for number, (arm, mine) in enumerate(_by_arm(curves).items()):
-        for curve in mine:
-            style = {"marker": "o", "markersize": 3, "alpha": 0.8, "color": f"C{number}"}
-            label = arm if curve is mine[0] else None
-            over_steps.plot(curve.env_steps, curve.success, label=label, **style)
-            over_time.plot(curve.minutes, curve.success, **style)
+        color = f"C{number}"
+        _lines(over_steps, [curve.env_steps for curve in mine], mine, color)
+        _lines(over_time, [curve.minutes for curve in mine], mine, color)
+        over_steps.plot([], [], color=color, label=arm)
     over_steps.set(xlabel="simulator steps of practice", ylabel="held-out success", ylim=(0, 1))
     over_time.set(xlabel="minutes of practice and updates")
-    over_steps.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=5, fontsize=8)
     for axes in (over_steps, over_time):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
 
 
-def publish(curves: Sequence[Curve], env_steps: int, command: str) -> None:
+def _lines(
+    axes: Axes, practice: Sequence[Sequence[float]], mine: Sequence[Curve], color: str
+) -> None:
+    """Draw one arm, its mean as far as all of its seeds went."""
+    for xs, curve in zip(practice, mine, strict=True):
+        axes.plot(xs, curve.success, marker="o", markersize=3, lw=1, alpha=0.3, color=color)
+    grid = np.linspace(0, min(xs[-1] for xs in practice), 101)
+    each = [np.interp(grid, xs, curve.success) for xs, curve in zip(practice, mine, strict=True)]
+    axes.plot(grid, np.mean(each, axis=0), lw=2.2, color=color)
+
+
+def publish(curves: Sequence[Curve], points: Sequence[int], command: str) -> None:
     """Write the table and the picture into docs/objectives.md."""
     machine = describe_machine()
     num_episodes = len(curves[0].outcomes[0])
     lines = [
         f"Measured by `{command}` on {machine['cores']} cores ({machine['cpu']}), torch "
         f"{machine['torch']}: held-out success by ODE in percent, n = {num_episodes} per seed, the same "
-        "episodes for every arm; 95 % intervals by bootstrap over seeds and episodes. *Area* is the mean "
-        "success over the practice, *minutes* are those of practice and updates.",
-        *table(curves, env_steps),
+        "episodes for every arm; mean over seeds, 95 % interval by bootstrap over seeds and episodes, and "
+        "every seed. *Steps* are simulator steps of practice, *minutes* those of practice and updates.",
+        *table(curves, points),
         "![held-out success of every arm and seed](images/objectives.png)",
     ]
     write_section(DOCUMENT, SECTION, lines)

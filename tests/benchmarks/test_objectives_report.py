@@ -26,18 +26,31 @@ def test_success_between_two_evaluations_lies_on_a_straight_line():
 
 def test_a_row_holds_all_seeds_of_an_arm():
     _, header, _, first, second, _ = table(
-        [_curve(seed=0), _curve(seed=1, after=[True] * 4), _curve(arm="bc")], env_steps=200
+        [_curve(seed=0), _curve(seed=1, after=[True] * 4), _curve(arm="bc")], points=[100, 200]
     )
 
-    assert header.split(" | ")[3] == "after 200 simulator steps"
+    assert header.split(" | ")[3:5] == [
+        "after 100 steps, every seed",
+        "after 200 steps, every seed",
+    ]
     cells = first.strip("| ").split(" | ")
     assert cells[:2] == ["`flow_sde`", "0, 1"]
     assert cells[2].startswith("25 % [")
+    # halfway from 25 % to 75 % and to 100 %, with the mean 56.25 %
+    assert cells[3].startswith("56 % [")
+    assert cells[3].endswith("]: 50, 62")
     # the mean of 75 % and 100 %
-    assert cells[3].startswith("88 % [")
-    # areas (25 + 75) / 2 and (25 + 100) / 2, their mean 56.25
-    assert cells[4:] == ["75, 100", "56", "4.0"]
+    assert cells[4].startswith("88 % [")
+    assert cells[4].endswith("]: 75, 100")
+    assert cells[5] == "2.0"
     assert second.startswith("| `bc` | 0 |")
+
+
+def test_an_arm_that_stopped_earlier_has_no_figure_after_more_practice():
+    row = table([_curve()], points=[200, 201])[3]
+
+    assert row.strip("| ").split(" | ")[3].startswith("75 % [")
+    assert row.split(" | ")[4].strip() == ""
 
 
 def test_episodes_that_all_agree_leave_no_doubt():
@@ -45,7 +58,7 @@ def test_episodes_that_all_agree_leave_no_doubt():
         arm="nft", seed=0, env_steps=[0, 10], minutes=[0, 1], outcomes=[[True] * 3, [True] * 3]
     )
 
-    assert "100 % [100, 100]" in table([certain], env_steps=10)[3]
+    assert "100 % [100, 100]" in table([certain], points=[10])[3]
 
 
 def test_the_page_names_the_command_and_shows_the_picture(tmp_path, monkeypatch):
@@ -55,7 +68,7 @@ def test_the_page_names_the_command_and_shows_the_picture(tmp_path, monkeypatch)
     monkeypatch.setattr(objectives_report, "DOCUMENT", page)
     monkeypatch.setattr(objectives_report, "PICTURE", tmp_path / "objectives.png")
 
-    publish([_curve(), _curve(arm="bc")], 200, "python x.py --publish")
+    publish([_curve(), _curve(arm="bc")], [200], "python x.py --publish")
 
     assert "Measured by `python x.py --publish`" in page.read_text()
     assert (tmp_path / "objectives.png").stat().st_size > 1000
