@@ -174,6 +174,7 @@ def practise(
             advantages=advantages[chosen],
             weights=torch.full((count,), 1 / count),
             is_scored=torch.ones(count, 4, dtype=torch.bool),
+            numbers=np.arange(count),
         )
         rows = np.arange(count)
         acted_with = [p.detach() for p in actor.parameters()] if is_one_behind else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pi0.policy import Pi0Policy
-from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.build import build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.alone import ALONE
 from pi0.ript.engine.replicated import ReplicatedEngine
@@ -82,7 +82,10 @@ def learn(
 ) -> tuple[list[Tensor], Tensor, list[UpdateStats]]:
     """Return the gradients of all optimizer steps, the weights after them, and the figures."""
     policy = small_policy()
+    objective = build_objective(algo)
     parameters = policy.trainable_parameters(expert_only=expert_only)
+    if algo.objective == "cfg":
+        parameters.append(policy.network.add_unconditional())
     is_spread = isinstance(ranks, Team) and strategy == "fsdp"
     if is_spread:
         parameters = spread(policy.network, parameters, ranks)
@@ -100,7 +103,7 @@ def learn(
         batch = part_of(draw_batch(policy, NUM_ROWS, seed=step), owners[ranks.rank], policy)
         stats.append(
             update(
-                policy, witness, batch, FlowSde(algo), algo, SAMPLING, step,
+                policy, witness, batch, objective, algo, SAMPLING, step,
                 has_frozen_prefix=expert_only, ranks=ranks,
             )
         )  # fmt: skip
@@ -135,6 +138,21 @@ def test_ranks_learn_what_one_process_learns(owners: tuple[set[int], ...], strat
             assert other.kl == pytest.approx(one.kl, abs=1e-5)
             assert other.num_optimizer_steps == one.num_optimizer_steps
     assert all(torch.equal(result[1], results[0][1]) for result in results)
+
+
+@pytest.mark.parametrize("objective", ["nft", "cfg", "bc"])
+def test_it_does_not_matter_which_rank_draws_noise_for_a_row(objective: str):
+    # These rules draw the points at which a row is compared. Rank 0 holds the first row of group 0 and
+    # rank 1 the first of group 1: the same place among their own rows, another one among those of all.
+    algo = replace(ALGO, objective=objective, kl_stop=AlgoConfig().kl_stop, num_epochs=2)
+    gradients, weights, _ = learn(ALONE, ({0, 1, 2, 3},), algo, num_steps=2)
+
+    results = run_ranks(3, learn, ({0, 2}, {1, 3}, set()), algo, 2)
+
+    for found, found_weights, _ in results:
+        assert distance(found[0], gradients[0]) < 1e-6
+        assert all(distance(*pair) < 5e-5 for pair in zip(found, gradients, strict=True))
+        torch.testing.assert_close(found_weights, weights, rtol=0, atol=1e-5)
 
 
 def test_full_training_is_spread_as_well():

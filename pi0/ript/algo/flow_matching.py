@@ -35,26 +35,26 @@ class Points:
 
 
 def draw_points(
-    actions: Tensor, rows: Rows, grid: Tensor, num_draws: int, *seed_path: int | str
+    actions: Tensor, numbers: Rows, grid: Tensor, num_draws: int, *seed_path: int | str
 ) -> Points:
     """Return R points per row; a row's draws depend on the seed path and its number only.
 
     Args:
-        actions: Float32 [n, H, A], the chunks of all rows.
-        rows: b row numbers.
+        actions: Float32 [b, H, A], the chunks of the rows.
+        numbers: Int64 [b], what the rows are called.
         grid: Float32 [S], denoise times.
         num_draws: R.
         seed_path: Names the draws.
     """
     shape = (num_draws, *actions.shape[1:])
-    noise = np.empty((len(rows), *shape), dtype=np.float32)
-    steps = np.empty((len(rows), num_draws), dtype=np.int64)
-    for place, row in enumerate(rows):
-        rng = np.random.Generator(np.random.Philox(derive_seed(*seed_path, "points", int(row))))
+    noise = np.empty((len(numbers), *shape), dtype=np.float32)
+    steps = np.empty((len(numbers), num_draws), dtype=np.int64)
+    for place, number in enumerate(numbers):
+        rng = np.random.Generator(np.random.Philox(derive_seed(*seed_path, "points", int(number))))
         rng.standard_normal(out=noise[place], dtype=np.float32)
         steps[place] = rng.integers(len(grid), size=num_draws)
     device = actions.device
-    clean = actions[torch.as_tensor(rows).to(device)][:, None]
+    clean = actions[:, None]
     drawn = torch.as_tensor(noise).to(device)
     times = grid[torch.as_tensor(steps).to(grid.device)].to(device)
     t = times[..., None, None]
@@ -111,9 +111,9 @@ class FlowMatching:
     ) -> tuple[Tensor, Tensor]:
         """Return velocities [b, R, h, 7] at the rows' points of a pass, and targets [b, R, H, A]."""
         model = self._model
-        points = draw_points(
-            model.chains[:, -1], rows, model.times, self._algo.draws_per_row, self._seed, epoch
-        )
+        actions = model.chains[torch.as_tensor(rows).to(model.chains.device), -1]
+        numbers, draws = self._targets.numbers[rows], self._algo.draws_per_row
+        points = draw_points(actions, numbers, model.times, draws, self._seed, epoch)
         velocity = model.velocity(rows, points.x, points.times, is_conditional=is_conditional)
         require_finite(velocity, "velocities of the current policy")
         return velocity, points.target

@@ -74,15 +74,23 @@ class Targets:
         advantages: Float32 [n], of the row's episode.
         weights: Float32 [n], shares of the loss; those of all ranks sum to 1.
         is_scored: Bool [n, S], transitions that were drawn with noise.
+        numbers: Int64 [n], place of the row among those of all ranks; what is drawn for a row derives from
+            it, so that it does not matter which rank holds the row.
     """
 
     advantages: Tensor
     weights: Tensor
     is_scored: Tensor
+    numbers: Rows
 
     @classmethod
     def of(
-        cls, batch: Batch, rows: Rows, device: torch.device, total: Tensor | None = None
+        cls,
+        batch: Batch,
+        rows: Rows,
+        device: torch.device,
+        total: Tensor | None = None,
+        numbers: Rows | None = None,
     ) -> "Targets":
         """Return the targets of chosen rows.
 
@@ -91,12 +99,14 @@ class Targets:
             rows: Which of them.
             device: Where the targets go.
             total: Float32 scalar, what weights are divided by; None takes the sum of these rows'.
+            numbers: Int64 [n], places among the rows of all ranks; None if these are all.
         """
         weights = torch.as_tensor(batch.weights[rows]).to(device)
         return cls(
             advantages=torch.as_tensor(batch.advantages[rows]).to(device),
             weights=weights / (weights.sum() if total is None else total),
             is_scored=torch.as_tensor(batch.is_scored[rows]).to(device),
+            numbers=np.arange(len(rows)) if numbers is None else numbers,
         )
 
 

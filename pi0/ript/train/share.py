@@ -53,6 +53,11 @@ class Share:
     def __len__(self) -> int:
         return len(self.weights)
 
+    @property
+    def own_numbers(self) -> Rows:
+        """Return the numbers that our rows have among those of all ranks, in the order of our rows."""
+        return np.flatnonzero(self.owners == self.rank)
+
     def own(self, rows: Rows) -> Rows:
         """Return which of our rows are among ``rows`` of all, in their order."""
         return self.places[rows[self.owners[rows] == self.rank]]

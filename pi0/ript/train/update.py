@@ -120,7 +120,8 @@ def update(
     )
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
     all_weights = torch.as_tensor(share.weights).to(policy.device)
-    targets = Targets.of(batch, rows, policy.device, all_weights.sum())
+    numbers = share.own_numbers if taught.size else IDLE_ROW
+    targets = Targets.of(batch, rows, policy.device, all_weights.sum(), numbers)
     if not taught.size:
         targets = replace(targets, weights=torch.zeros_like(targets.weights))
     learner = _Learner(engine, scorer, objective, targets, algo, share, ranks)
