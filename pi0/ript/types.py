@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pi0.records import Chunk, Observation
 from pi0.ript.film_strip import FilmRate, FilmStrip
+from pi0.ript.seeding import derive_seed
 
 Outcome = Literal["success", "failure", "crashed"]
 
@@ -66,6 +67,10 @@ class EpisodeRequest:
     rollout: int = 0
     is_filmed: bool = False
     film_rate: FilmRate = "decisions"
+
+    def noise_seed(self, decision: int) -> int:
+        """Return the seed of the noise that the policy draws a chunk with; decisions count from 0."""
+        return derive_seed(self.seed, decision)
 
     @property
     def films_steps(self) -> bool:
@@ -140,6 +145,7 @@ class Batch:
         is_success: bool [B]: whether the row's episode succeeded.
         is_scored: bool [B, S]: which transitions were drawn with noise and so have a likelihood.
         groups: int64 [B], rising: number of the row's group in its collection, over all ranks.
+        seeds: int64 [B]: what the policy drew the row's noise from.
     """
 
     observations: tuple[Observation, ...]
@@ -150,6 +156,7 @@ class Batch:
     is_success: NDArray[np.bool_]
     is_scored: NDArray[np.bool_]
     groups: NDArray[np.int64]
+    seeds: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -161,8 +168,8 @@ class UpdateStats:
 
     Attributes:
         loss: Weighted loss of the first pass.
-        kl: Mean exact Gaussian KL per (decision, denoise step) between old and new policy at the end; 0 for
-            objectives without likelihood, as are the next figure and ``log_ratio_max``.
+        kl: Mean exact Gaussian KL per (decision, denoise step) between old and new policy at the end; None
+            for objectives without likelihood, as are the next figure and ``log_ratio_max``.
         clip_fraction: Share of ratios outside the clip range, over all passes.
         grad_norm: Mean gradient norm before clipping.
         log_ratio_max: Largest |log ratio| before the first optimizer step; 0 if scoring is exact.
@@ -171,18 +178,23 @@ class UpdateStats:
         z_mean: Mean of (x_next - mean) / std over stored transitions at unchanged weights; about 0.
         z_variance: Variance of the same; about 1.
         off_mask_error: Largest distance of a stored entry without noise from its Euler step; about 0.
-        stale_kl: Mean exact KL per transition from the policy that acted to the one before the update; 0
+        rollout_log_ratio_mean: Mean log ratio of the trainer to the policy as it acted, at unchanged weights,
+            of the denoise step where it is furthest from 0; 0 if acting and scoring round alike.
+        rollout_log_ratio_std: Its standard deviation, of the denoise step where that is largest.
+        stale_kl: Mean exact KL per transition from the policy that acted to the one before the update; None
             where they are the same.
     """
 
     loss: float
-    kl: float
-    clip_fraction: float
+    kl: float | None
+    clip_fraction: float | None
     grad_norm: float
-    log_ratio_max: float
+    log_ratio_max: float | None
     num_optimizer_steps: int
     has_stopped_early: bool
     z_mean: float
     z_variance: float
     off_mask_error: float
-    stale_kl: float = 0.0
+    rollout_log_ratio_mean: float
+    rollout_log_ratio_std: float
+    stale_kl: float | None = None

@@ -68,6 +68,7 @@ def part_of(batch: Batch, groups: set[int], policy: Pi0Policy) -> Batch:
         is_success=batch.is_success[rows],
         is_scored=batch.is_scored[rows],
         groups=batch.groups[rows],
+        seeds=batch.seeds[rows],
     )
 
 

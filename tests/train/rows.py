@@ -29,6 +29,7 @@ def draw_batch(policy: Pi0Policy, rows: int, seed: int = 0, sampling: Sampling =
         is_success=advantages > 0,
         is_scored=np.stack([scored_steps(chunk) for chunk in chunks]),
         groups=np.arange(rows) // 3,
+        seeds=np.arange(rows),
     )
 
 

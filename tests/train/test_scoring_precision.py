@@ -1,14 +1,18 @@
 """Scoring at unchanged weights: exactly ratio 1 in the same call, close to it in any other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from pi0.ript.algo.flow_sde import log_ratio
 from tests.policy_parts import TASKS, looks, small_policy
-from tests.train.rows import SAMPLING
+from tests.train.rows import SAMPLING, draw_batch
+from tests.train.updates import ALGO, record
 
 ROWS = 32
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 
 
 @torch.no_grad()
@@ -38,3 +42,25 @@ def test_other_micro_batches_hardly_change_the_ratio(dtype, bound):
     stds, x_next = policy.scored_stds(SAMPLING), chains[:, 1:, :4, :7]
     assert torch.equal(log_ratio(same, old, x_next, stds), torch.zeros(ROWS, 4))
     assert float(log_ratio(other, old, x_next, stds).std()) < bound
+
+
+@DTYPES
+def test_the_trainer_scores_what_the_policy_drew_as_the_policy_did(dtype):
+    rollout_and_trainer_agree(small_policy(batch_size=4), dtype)
+
+
+@pytest.mark.gpu
+@DTYPES
+def test_the_trainer_scores_on_a_gpu_what_the_policy_drew_there(dtype):
+    policy = small_policy(batch_size=4)
+    policy.device = torch.device("cuda")
+    policy.network.to(policy.device)
+    rollout_and_trainer_agree(policy, dtype)
+
+
+def rollout_and_trainer_agree(policy, dtype):
+    """Compare, per denoise step, the policy that acts four rows at a time with updates of 32 rows."""
+    policy.network.cast_backbone(dtype)
+    stats, _ = record(policy, draw_batch(policy, ROWS), replace(ALGO, micro_batch_size=ROWS))
+    assert abs(stats.rollout_log_ratio_mean) < 0.01
+    assert stats.rollout_log_ratio_std < 0.05

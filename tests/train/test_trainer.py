@@ -89,6 +89,8 @@ def test_an_update_that_was_skipped_or_had_no_row_to_learn_from_took_no_optimize
         z_mean=0.0,
         z_variance=1.0,
         off_mask_error=0.0,
+        rollout_log_ratio_mean=0.0,
+        rollout_log_ratio_std=0.0,
     )
 
     assert update_metrics(None) == {"update/num_optimizer_steps": 0}

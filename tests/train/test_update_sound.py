@@ -23,6 +23,27 @@ class TestAudit:
         assert abs(stats.z_mean) < 4 / 784**0.5
         assert abs(stats.z_variance - 1) < 4 * (2 / 784) ** 0.5
         assert stats.off_mask_error < 1e-5
+        # the trainer packs rows differently and so rounds differently
+        assert abs(stats.rollout_log_ratio_mean) < 1e-4
+        assert stats.rollout_log_ratio_std < 1e-4
+
+    def test_a_change_that_hides_in_the_noise_ends_the_update(self):
+        # Means of the last step that are off by 0.03, a fifth of its noise of 0.144: the mean of z over all
+        # four steps is off by 0.05, as little as chance allows. The log ratio has mean 28 * 0.2 ** 2 / 2 = 0.6.
+        policy = small_policy()
+        batch = draw_batch(policy, 8)
+        chains = batch.chains.copy()
+        chains[:, -1, :4, :7] += 0.03
+
+        with pytest.raises(FloatingPointError, match="mean log ratio off by"):
+            record(policy, replace(batch, chains=chains), ALGO)
+
+    def test_noise_of_another_seed_ends_the_update(self):
+        policy = small_policy()
+        batch = draw_batch(policy, 8)
+
+        with pytest.raises(FloatingPointError, match="log ratio"):
+            record(policy, replace(batch, seeds=batch.seeds[::-1].copy()), ALGO)
 
     @pytest.mark.parametrize("place", [(slice(None), -1, 4), (slice(None), -1, 0, 8)])
     def test_a_step_without_noise_that_is_no_euler_step_ends_the_update(self, place):

@@ -13,7 +13,7 @@ from pi0.records import Chunk, Observation
 from pi0.ript.algo.advantages import above_mean, leave_one_out
 from pi0.ript.algo.windows import window_indices
 from pi0.ript.config.algo import CfgConfig
-from pi0.ript.types import Batch, Decision, Episode, EpisodeGroup
+from pi0.ript.types import Batch, Episode, EpisodeGroup
 
 Aggregation = Literal["trajectory", "token"]
 EVERY_DECISION = CfgConfig()
@@ -73,24 +73,25 @@ def make_batch(
     """
     episodes = [episode for group in groups for episode in group.episodes]
     _check(episodes)
-    executed = [_executed(episode, windows) for episode in episodes]
-    lengths = np.array([len(decisions) for decisions in executed])
+    numbers = [_executed(episode, windows) for episode in episodes]
+    lengths = np.array([len(chosen) for chosen in numbers])
     if lengths.sum() == 0:
         raise ValueError(
             "no executed decision in any group: nothing to learn from; skip the update"
         )
-    rows = [decision for decisions in executed for decision in decisions]
-    tasks = [e.task for e, decisions in zip(episodes, executed, strict=True) for _ in decisions]
+    places = [(e, number) for e, chosen in zip(episodes, numbers, strict=True) for number in chosen]
+    rows = [episode.decisions[number] for episode, number in places]
     totals = totals or count(groups, windows)
     return Batch(
         observations=tuple(row.observation for row in rows),
-        tasks=tuple(tasks),
+        tasks=tuple(episode.task for episode, _ in places),
         chains=np.stack([row.chunk.chain for row in rows]),
         advantages=np.repeat(_advantages(groups, totals), lengths).astype(np.float32),
         weights=_weights(lengths, aggregation, totals),
         is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
         is_scored=np.stack([scored_steps(row.chunk) for row in rows]),
         groups=np.repeat([episode.request.group for episode in episodes], lengths),
+        seeds=np.array([episode.request.noise_seed(number) for episode, number in places]),
     )
 
 
@@ -115,6 +116,7 @@ def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
         is_success=np.zeros(1, np.bool_),
         is_scored=np.ones((1, num_steps), np.bool_),
         groups=np.zeros(1, np.int64),
+        seeds=np.zeros(1, np.int64),
     )
 
 
@@ -136,10 +138,11 @@ def _advantages(groups: Sequence[EpisodeGroup], totals: Totals) -> NDArray[np.fl
     )
 
 
-def _executed(episode: Episode, windows: CfgConfig) -> list[Decision]:
-    executed = [decision for decision in episode.decisions if decision.num_executed > 0]
+def _executed(episode: Episode, windows: CfgConfig) -> list[int]:
+    """Return which decisions of an episode become rows."""
+    executed = [n for n, decision in enumerate(episode.decisions) if decision.num_executed > 0]
     chosen = window_indices(len(executed), windows, episode.request.seed)
-    return [executed[number] for number in chosen]
+    return [executed[place] for place in chosen]
 
 
 def _weights(

@@ -60,10 +60,10 @@ def task_metrics(rows: Iterable[EpisodeRow]) -> dict[str, float | str]:
 
 
 def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
-    """Return the figures of an update; one that had nothing to learn from took no optimizer step."""
+    """Return the figures that an update has; one that had nothing to learn from took no optimizer step."""
     if stats is None or stats.num_optimizer_steps == 0:
         return {"update/num_optimizer_steps": 0}
-    return {
+    figures = {
         "update/loss": stats.loss,
         "update/kl": stats.kl,
         "update/clip_fraction": stats.clip_fraction,
@@ -74,5 +74,8 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
         "update/z_mean": stats.z_mean,
         "update/z_variance": stats.z_variance,
         "update/off_mask_error": stats.off_mask_error,
+        "update/rollout_log_ratio_mean": stats.rollout_log_ratio_mean,
+        "update/rollout_log_ratio_std": stats.rollout_log_ratio_std,
         "update/stale_kl": stats.stale_kl,
     }
+    return {name: figure for name, figure in figures.items() if figure is not None}

@@ -13,8 +13,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pi0.noise import draw_noise
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.objective import Objective, Rows, Targets, require_finite
@@ -129,7 +131,9 @@ def update(
     def audit() -> Audit | None:
         if not taught.size:
             return None
-        return _audit(policy, scorer, targets, sampling, algo.micro_batch_size)
+        num_audited = min(algo.micro_batch_size, len(rows))
+        chosen = np.linspace(0, len(rows) - 1, num_audited).astype(np.int64)  # of all groups alike
+        return _audit(policy, scorer, targets, sampling, chosen, batch.seeds[rows[chosen]])
 
     try:
         return learner.run(seed, audit)
@@ -140,17 +144,25 @@ def update(
 
 @torch.no_grad()
 def _audit(
-    policy: Pi0Policy, scorer: Scorer, targets: Targets, sampling: Sampling, num_rows: int
+    policy: Pi0Policy,
+    scorer: Scorer,
+    targets: Targets,
+    sampling: Sampling,
+    rows: Rows,
+    seeds: NDArray[np.int64],
 ) -> Audit:
-    """Return how well stored chains of up to ``num_rows`` rows agree with the policy that acted."""
-    rows = np.arange(min(num_rows, len(scorer)))
+    """Return how well the stored chains of some rows agree with the policy that acted."""
     with scorer.as_it_acted():
         velocity = scorer.chain_velocities(rows)
     require_finite(velocity, "velocities of the current policy")
+    index = torch.from_numpy(rows).to(scorer.chains.device)
+    chains = scorer.chains[index]
+    noise, _ = draw_noise(seeds.tolist(), sampling.num_steps, *chains.shape[2:])
     audit = audit_transitions(
-        scorer.chains[: len(rows)],
+        chains,
         velocity,
-        targets.is_scored[: len(rows)],
+        targets.is_scored[index],
+        noise.to(chains.device),
         policy.card.execute_steps,
         make_schedule(sampling.num_steps, sampling.noise_scale),
     )
@@ -200,7 +212,10 @@ class _Learner:
             )
         kl = self._final_kl(first_pieces)
         self._objective.finish()
-        return self._figures.stats(self._ranks, kl, has_stopped_early=has_stopped_early)
+        is_stale = self._scorer.acted_with is not None
+        return self._figures.stats(
+            self._ranks, kl, is_stale=is_stale, has_stopped_early=has_stopped_early
+        )
 
     def _plan(self, seed: int, epoch: int) -> list[Minibatch]:
         """Return the minibatches of an epoch."""
@@ -252,12 +267,12 @@ class _Learner:
         return 0.0 if terms.kl is None else float((weights * terms.kl).sum()) / share
 
     @torch.no_grad()
-    def _final_kl(self, pieces: list[Rows]) -> float:
-        """Return our part of the mean KL of all rows between the policy before and after the update."""
+    def _final_kl(self, pieces: list[Rows]) -> float | None:
+        """Return our part of the mean KL of all rows between the policies before and after the update."""
         parts: list[Tensor] = []
         for piece in pieces:
             kl = self._objective.terms(piece, 0).kl
             if kl is None:
-                return 0.0
+                return None
             parts.append((self._targets.weights[piece] * kl).sum())
         return float(torch.stack(parts).sum())

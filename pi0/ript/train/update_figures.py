@@ -10,6 +10,10 @@ from pi0.ript.interfaces import Ranks
 from pi0.ript.train.audit import Audit
 from pi0.ript.types import UpdateStats
 
+NOT_AUDITED = Audit(
+    z_mean=0.0, z_variance=0.0, off_mask_error=0.0, log_ratio_mean=0.0, log_ratio_std=0.0, count=0
+)
+
 
 @dataclass(slots=True)
 class Figures:
@@ -52,32 +56,39 @@ class Figures:
         if terms.log_ratios is not None and not self.grad_norms:
             self.log_ratio_max = max(self.log_ratio_max, float(terms.log_ratios.abs().max()))
 
-    def stats(self, ranks: Ranks, kl: float, *, has_stopped_early: bool) -> UpdateStats:
+    def stats(
+        self, ranks: Ranks, kl: float | None, *, is_stale: bool, has_stopped_early: bool
+    ) -> UpdateStats:
         """Return the figures of all ranks; they meet here.
 
         Args:
             ranks: The processes.
-            kl: Our part of the mean KL.
+            kl: Our part of the mean KL; None for an objective without likelihood.
+            is_stale: Whether older weights acted.
             has_stopped_early: Whether the KL bound ended the update.
         """
-        audit = self.audit or Audit(z_mean=0.0, z_variance=0.0, off_mask_error=0.0, count=0)
-        own = (self.loss, kl, self.clipped, self.rows_seen, self.log_ratio_max)
+        audit = self.audit or NOT_AUDITED
+        own = (self.loss, kl or 0.0, self.clipped, self.rows_seen, self.log_ratio_max)
         own += (audit.count, audit.z_mean, audit.z_variance, audit.off_mask_error, self.stale_kl)
+        own += (audit.log_ratio_mean, audit.log_ratio_std)
         table = np.concatenate(ranks.gather(np.array([own], dtype=np.float64)))
-        loss, kl_sum, clipped, rows_seen, _, count, _, _, _, stale_kl = table.sum(axis=0)
+        loss, kl_sum, clipped, rows_seen, _, count, _, _, _, stale_kl, _, _ = table.sum(axis=0)
         audited = table[:, 5] / max(1.0, count)
+        has_likelihood = kl is not None
         return UpdateStats(
             loss=float(loss),
-            kl=float(kl_sum),
-            clip_fraction=float(clipped / max(1.0, rows_seen)),
+            kl=float(kl_sum) if has_likelihood else None,
+            clip_fraction=float(clipped / max(1.0, rows_seen)) if has_likelihood else None,
             grad_norm=sum(self.grad_norms) / max(1, len(self.grad_norms)),
-            log_ratio_max=float(table[:, 4].max()),
+            log_ratio_max=float(table[:, 4].max()) if has_likelihood else None,
             num_optimizer_steps=len(self.grad_norms),
             has_stopped_early=has_stopped_early,
             z_mean=float(audited @ table[:, 6]),
             z_variance=float(audited @ table[:, 7]),
             off_mask_error=float(table[:, 8].max()),
-            stale_kl=float(stale_kl),
+            rollout_log_ratio_mean=max(table[:, 10].tolist(), key=abs),
+            rollout_log_ratio_std=float(table[:, 11].max()),
+            stale_kl=float(stale_kl) if is_stale else None,
         )
 
 
@@ -85,13 +96,15 @@ def nothing_learned() -> UpdateStats:
     """Return the figures of an update that no row teaches anything."""
     return UpdateStats(
         loss=0.0,
-        kl=0.0,
-        clip_fraction=0.0,
+        kl=None,
+        clip_fraction=None,
         grad_norm=0.0,
-        log_ratio_max=0.0,
+        log_ratio_max=None,
         num_optimizer_steps=0,
         has_stopped_early=False,
         z_mean=0.0,
         z_variance=1.0,
         off_mask_error=0.0,
+        rollout_log_ratio_mean=0.0,
+        rollout_log_ratio_std=0.0,
     )
