@@ -1,6 +1,7 @@
 """A number that is not finite ends a run in one line, with evidence and without a checkpoint of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from safetensors.numpy import load_file
 
 from pi0.policy import Pi0Policy
+from pi0.ript import build
+from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.algo.objective import Rows, Terms
 from pi0.ript.config.schema import (
     AlgoConfig,
     EvaluationConfig,
@@ -22,6 +26,7 @@ from pi0.ript.train.checkpoint import find_last
 from pi0.ript.train.finite import require_finite_metrics
 from pi0.ript.train.run import train_run
 from tests.policy_parts import raises_one_line, small_policy
+from tests.train.rows import are_equal, weights_of
 from tests.train.toy_world import toy_trainer
 
 CONFIG = TrainConfig(
@@ -61,6 +66,44 @@ def test_actions_end_practice_and_leave_what_the_policy_saw_and_answered(tmp_pat
     assert (reason["suite"], reason["task_id"]) == ("libero_goal", 7)
     assert num_commands == 2, "both episodes were restored and nothing was executed"
     assert find_last(tmp_path).name == "0"
+
+
+class Broken(FlowSde):
+    """The default rule with one number that is not what it should be."""
+
+    def __init__(self, algo: AlgoConfig, what: str) -> None:
+        super().__init__(algo)
+        self._what = what
+
+    def terms(self, rows: Rows, epoch: int) -> Terms:
+        if self._what == "log ratios":
+            self._mean_old = self._mean_old * torch.nan
+        terms = super().terms(rows, epoch)
+        if self._what == "loss":
+            return replace(terms, loss=terms.loss * torch.nan)
+        # the square root is 0 and its slope is infinite
+        return replace(terms, loss=terms.loss + torch.sqrt(0.0 * terms.loss))
+
+
+@pytest.mark.parametrize("what", ["loss", "log ratios", "gradient"])
+def test_an_update_ends_the_run_and_leaves_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    monkeypatch.setattr(build, "build_objective", lambda algo: Broken(algo, what))
+    policy = small_policy()
+    before = weights_of(policy)
+    with toy_trainer(CONFIG, policy, tmp_path) as (trainer, pool):
+        trainer.save_beginning()
+        pool.succeeds = lambda slot: slot % 2 == 0
+        with pytest.raises(ValueError, match=f"{what}.* (not finite|is nan)") as caught:
+            train_run(trainer, tmp_path)
+
+    assert raises_one_line(caught.value, "step 1", "the batch is in", "checkpoints/last")
+    assert is_user_error(caught.value)
+    kept = load_file(tmp_path / "inspection" / "step_1" / "batch.safetensors")
+    assert set(kept["advantages"].tolist()) == {-1.0, 1.0}
+    assert find_last(tmp_path).name == "0"
+    assert are_equal(before, weights_of(policy))
 
 
 @pytest.mark.parametrize("step", [0, 1])

@@ -174,7 +174,7 @@ def require_finite(values: Tensor, what: str) -> None:
     """Raise FloatingPointError with one line unless every number is finite."""
     if not bool(torch.isfinite(values.detach()).all()):
         raise FloatingPointError(
-            f"{what} not finite: weights were left as they were; lower algo.lr or check the checkpoint"
+            f"{what} not finite: no checkpoint holds this update; lower algo.lr or check the checkpoint"
         )
 
 

@@ -1,8 +1,8 @@
 """Keep what a run failed on, so that someone can look at it.
 
 ``<run>/inspection/step_<n>/`` holds, of an update that failed, ``batch.safetensors`` (chains, advantages,
-weights, proprioception and pictures by row) and ``batch.json`` (instructions and the reason), and of an
-episode that met a number that is not finite, ``decision.safetensors`` (proprioception, pictures, and the
+weights, proprioception and pictures by row) and ``batch.json`` (instructions and the reason), or with several
+ranks ``batch_rank_<r>.*`` of every rank, each with its own rows, and of an episode that met a number that is not finite, ``decision.safetensors`` (proprioception, pictures, and the
 actions and the chain of the answer) and ``decision.json`` (which episode, and the reason).
 """
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from pi0.ript.engine.alone import ALONE
 from pi0.ript.env.finite import NotFiniteError
+from pi0.ript.interfaces import Ranks
 from pi0.ript.types import Batch
 
 
@@ -26,7 +28,7 @@ class InspectionError(ValueError):
 
 
 @contextmanager
-def inspectable(batch: Batch, run_dir: Path, step: int) -> Iterator[None]:
+def inspectable(batch: Batch, run_dir: Path, step: int, ranks: Ranks = ALONE) -> Iterator[None]:
     """Turn a FloatingPointError inside the block into an ``InspectionError``, after saving the batch.
 
     No checkpoint is written on the way: the newest one is from before the failure.
@@ -35,12 +37,14 @@ def inspectable(batch: Batch, run_dir: Path, step: int) -> Iterator[None]:
         batch: What the update works on.
         run_dir: Run directory.
         step: RIPT step.
+        ranks: The processes that fail together; each saves its own batch.
     """
     try:
         yield
     except FloatingPointError as error:
         content = {"reason": str(error), "tasks": list(batch.tasks)}
-        kept = _keep(run_dir, step, "batch", _arrays_of_batch(batch), content)
+        name = "batch" if ranks.world_size == 1 else f"batch_rank_{ranks.rank}"
+        kept = _keep(run_dir, step, name, _arrays_of_batch(batch), content)
         raise InspectionError(_line(run_dir, step, error, kept)) from error
 
 

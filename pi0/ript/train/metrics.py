@@ -60,8 +60,8 @@ def task_metrics(rows: Iterable[EpisodeRow]) -> dict[str, float | str]:
 
 
 def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
-    """Return the figures that an update has; one that had nothing to learn from took no optimizer step."""
-    if stats is None or stats.num_optimizer_steps == 0:
+    """Return the figures that an update has; None had nothing to learn from and took no optimizer step."""
+    if stats is None:
         return {"update/num_optimizer_steps": 0}
     figures = {
         "update/loss": stats.loss,

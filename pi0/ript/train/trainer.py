@@ -91,16 +91,22 @@ class Trainer:
     def _update(
         self, step: int, collection: Collection, acted_with: Sequence[Tensor] | None
     ) -> UpdateStats | None:
-        if not collection.num_accepted:
+        stats = self._learn(step, collection, acted_with) if collection.num_accepted else None
+        if stats is None:
             logger.warning(
                 "step %d: update skipped, no group to learn from; collection %s",
                 step,
                 collection.description,
             )
-            return None
+        return stats
+
+    def _learn(
+        self, step: int, collection: Collection, acted_with: Sequence[Tensor] | None
+    ) -> UpdateStats | None:
         config, parts = self._config, self._parts
         batch = self._batch(collection)
-        with self._practice.learning_threads(), inspectable(batch, parts.run_dir, step):
+        saving = inspectable(batch, parts.run_dir, step, parts.ranks)
+        with self._practice.learning_threads(), saving:
             return update(
                 parts.policy,
                 parts.engine,

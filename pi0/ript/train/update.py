@@ -28,7 +28,7 @@ from pi0.ript.seeding import derive_seed
 from pi0.ript.train.audit import Audit, audit_transitions, require_unit_ratios
 from pi0.ript.train.scorer import Scorer
 from pi0.ript.train.share import Minibatch, Share, cut
-from pi0.ript.train.update_figures import Figures, nothing_learned
+from pi0.ript.train.update_figures import Figures
 from pi0.ript.types import Batch, UpdateStats
 from pi0.sampler import make_schedule
 
@@ -88,7 +88,7 @@ def update(
     prefix_budget: int = PREFIX_BUDGET,
     acted_with: Sequence[Tensor] | None = None,
     ranks: Ranks = ALONE,
-) -> UpdateStats:
+) -> UpdateStats | None:
     """Improve the policy on a batch of its own decisions; same inputs give the same bits.
 
     Args:
@@ -105,17 +105,18 @@ def update(
         ranks: The processes that learn together; all of them call this.
 
     Returns:
-        What happened, as plain floats; all 0 if no row teaches anything.
+        What happened, as plain floats; None if no row of any rank teaches anything.
 
     Raises:
         FloatingPointError: If a mean, ratio, loss or gradient is not finite, or the stored chains are not
-            draws of this policy; raised before the optimizer step it would have spoiled.
+            draws of this policy; raised before the optimizer step it would have spoiled. Earlier steps of
+            the same update have changed weights by then.
     """
     policy.network.eval()
     taught = np.flatnonzero(objective.teaches(batch))
     share = Share.of(ranks, batch.groups[taught], batch.weights[taught])
     if len(share) == 0:
-        return nothing_learned()
+        return None
     rows = taught if taught.size else IDLE_ROW
     scorer = Scorer(
         policy, batch, rows, sampling, is_frozen=has_frozen_prefix, acted_with=acted_with

@@ -90,21 +90,3 @@ class Figures:
             rollout_log_ratio_std=float(table[:, 11].max()),
             stale_kl=float(stale_kl) if is_stale else None,
         )
-
-
-def nothing_learned() -> UpdateStats:
-    """Return the figures of an update that no row teaches anything."""
-    return UpdateStats(
-        loss=0.0,
-        kl=None,
-        clip_fraction=None,
-        grad_norm=0.0,
-        log_ratio_max=None,
-        num_optimizer_steps=0,
-        has_stopped_early=False,
-        z_mean=0.0,
-        z_variance=1.0,
-        off_mask_error=0.0,
-        rollout_log_ratio_mean=0.0,
-        rollout_log_ratio_std=0.0,
-    )
