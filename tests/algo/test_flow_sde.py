@@ -10,7 +10,6 @@ from pi0.ript.algo.flow_sde import (
     gaussian_kl,
     importance,
     log_ratio,
-    mean_over_scored,
 )
 from pi0.sampler import make_schedule, transition_mean
 
@@ -140,101 +139,19 @@ def test_ratios_outside_the_range_are_marked():
     assert clip_fraction(logr, 0.2, 0.2).tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
 
 
-class LinearFlow:
-    """A 1-D flow whose best velocity is known: data N(0.3, s^2), plus a learnt bias theta.
-
-    With one shared bias the executed action's mean is linear in theta, so the policy gradient of any
-    reward -(a - 0.5)^2 has a closed form.
-    """
-
-    def __init__(self, num_steps: int, noise_scale: float, data_std: float) -> None:
-        self.times = [1 - k / num_steps for k in range(num_steps)]
-        self.d = 1 / num_steps
-        self.sigmas = [
-            noise_scale * math.sqrt(t / (1 - t if t < 1 else self.d)) for t in self.times
-        ]
-        self.stds = torch.tensor([s * math.sqrt(self.d) for s in self.sigmas], dtype=torch.float64)
-        self.data_std = data_std
-
-    def mean(self, x: Tensor, step: int, theta: Tensor) -> Tensor:
-        t, sigma = self.times[step], self.sigmas[step]
-        variance = (1 - t) ** 2 * self.data_std**2 + t * t
-        slope = (t - (1 - t) * self.data_std**2) / variance
-        velocity = slope * (x - (1 - t) * 0.3) - 0.3 + theta
-        correction = sigma**2 / (2 * t) * (x + (1 - t) * velocity)
-        return x - self.d * (velocity + correction)
-
-    def draw(self, count: int, theta: float, seed: int) -> Tensor:
-        """Return chains [count, S + 1]."""
-        noise = torch.Generator().manual_seed(seed)
-        x = [torch.randn(count, generator=noise, dtype=torch.float64)]
-        for step in range(len(self.times)):
-            mean = self.mean(x[-1], step, torch.tensor(theta))
-            fresh = torch.randn(count, generator=noise, dtype=torch.float64)
-            x.append(mean + self.stds[step] * fresh)
-        return torch.stack(x, dim=1)
-
-    def means(self, chains: Tensor, theta: Tensor) -> Tensor:
-        """Return transition means [count, S, 1, 1]."""
-        columns = [self.mean(chains[:, k], k, theta) for k in range(len(self.times))]
-        return torch.stack(columns, dim=1)[..., None, None]
-
-
-def reward(chains: Tensor) -> Tensor:
-    return -((chains[:, -1] - 0.5) ** 2)
-
-
 @pytest.mark.parametrize(
-    ("num_steps", "data_std", "gradient"),
-    [(4, 0.05, -0.08926), (4, 0.2, -0.15414), (10, 0.05, -0.05269), (10, 0.2, -0.17171)],
-)
-def test_gradient_of_the_loss_is_the_policy_gradient_of_the_sampler(
-    num_steps: int, data_std: float, gradient: float
+    ("num_steps", "scale", "step", "expected"),
+    [
+        (4, 0.5, 0, 0.017), (4, 0.5, 3, 0.065), (5, 0.5, 0, 0.013), (5, 0.5, 4, 0.067),
+        (10, 0.5, 0, 0.007), (10, 0.5, 9, 0.071), (10, 0.2, 0, 0.017), (10, 0.2, 9, 0.162),
+    ],
+)  # fmt: skip
+def test_a_velocity_error_shows_in_the_log_ratio_by_the_known_amount(
+    num_steps: int, scale: float, step: int, expected: float
 ):
-    # Noise scale 0.5. The per-sample signal-to-noise ratio is at least 0.426 here, so 300 000 samples
-    # give a relative standard error of at most 0.43 percent; the tolerance is 3 percent.
-    flow = LinearFlow(num_steps, 0.5, data_std)
-    chains = flow.draw(300_000, theta=0.0, seed=1)
-    advantage = reward(chains) - reward(chains).mean()
-    theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    mean_old = flow.means(chains, theta).detach()
-
-    logr = log_ratio(flow.means(chains, theta), mean_old, chains[:, 1:, None, None], flow.stds)
-    loss = clipped_surrogate(logr, advantage, **CLIP).sum(dim=1).mean()
-    loss.backward()
-
-    assert theta.grad is not None
-    assert -theta.grad.item() == pytest.approx(gradient, rel=0.03)
-
-
-def test_gradient_agrees_with_a_finite_difference_of_the_reward():
-    # Common random numbers on both sides; J is quadratic in theta, so the central difference is exact.
-    flow = LinearFlow(4, 0.5, 0.05)
-    higher, lower = (reward(flow.draw(300_000, theta, seed=7)).mean() for theta in (0.01, -0.01))
-
-    assert float(higher - lower) / 0.02 == pytest.approx(-0.08926, abs=2e-3)
-
-
-def test_scoring_the_last_step_alone_is_not_the_gradient():
-    # Why every step is scored: the frozen steps carry part of the effect of theta. K = 4, s = 0.05:
-    # scoring the last step alone estimates 0.4 * d * (1 + a^2 / 2) = 0.1125, not 0.0893.
-    flow = LinearFlow(4, 0.5, 0.05)
-    chains = flow.draw(300_000, theta=0.0, seed=1)
-    advantage = reward(chains) - reward(chains).mean()
-    theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    mean_old = flow.means(chains, theta).detach()
-    logr = log_ratio(flow.means(chains, theta), mean_old, chains[:, 1:, None, None], flow.stds)
-    (-clipped_surrogate(logr, advantage, **CLIP)[:, -1].mean()).backward()
-
-    assert theta.grad is not None
-    assert theta.grad.item() == pytest.approx(-0.1125, rel=0.03)
-
-
-@pytest.mark.parametrize(("step", "expected"), [(0, 0.017), (3, 0.065)])
-def test_a_velocity_error_shows_in_the_log_ratio_by_the_known_amount(step: int, expected: float):
     # What rounding does: velocities off by 4e-3 in 70 entries give log ratios of standard deviation
-    # c_k * 4e-3 * sqrt(70); S = 4, a = 0.5: c_0 = d / a = 0.5, c_3 = sqrt(d) (1 + a^2 / 2) / a * sqrt(3).
-    schedule = make_schedule(4, 0.5)
+    # c_k * 4e-3 * sqrt(70), c_0 = d / a and c_k = sqrt(d) (1 + a^2 / 2) / a * sqrt((1 - t) / t).
+    schedule = make_schedule(num_steps, scale)
     velocity, x = normal(20_000, 10, 7), normal(20_000, 10, 7, seed=1)
     error = 4e-3 * normal(10, 7, seed=2)
     error *= 4e-3 / error.square().mean().sqrt()
@@ -245,7 +162,8 @@ def test_a_velocity_error_shows_in_the_log_ratio_by_the_known_amount(step: int, 
 
     found = log_ratio(mean[:, None], mean_old[:, None], x_next[:, None], std)
 
-    assert float(found.std()) == pytest.approx(expected, rel=0.03)
+    # 3 percent, and the half of the last digit that the expected values were rounded to
+    assert float(found.std()) == pytest.approx(expected, rel=0.03, abs=5e-4)
 
 
 class TestImportance:
@@ -275,76 +193,3 @@ class TestImportance:
         # exp(1) = 2.718, exp(2) = 7.389
         found = importance(torch.tensor([[-1.0, 1.0, 2.0, 200.0]]))
         assert found.tolist()[0] == pytest.approx([math.exp(-1), math.exp(1), 5.0, 5.0])
-
-
-class TestOneScoredStep:
-    """One random noisy step per chain: what pi_RL does, and why it is not the default."""
-
-    @staticmethod
-    def draw(
-        count: int, data_std: float, theta: float = 0.0, seed: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        """Return chains [count, 5] and is_scored [count, 4]."""
-        flow, generator = LinearFlow(4, 0.5, data_std), torch.Generator().manual_seed(seed)
-        steps = torch.randint(4, (count,), generator=generator)
-        is_scored = steps[:, None] == torch.arange(4)
-        quiet = LinearFlow(4, 0.0, data_std)
-        x = [torch.randn(count, generator=generator, dtype=torch.float64)]
-        for step in range(4):
-            noise = torch.randn(count, generator=generator, dtype=torch.float64)
-            noisy = flow.mean(x[-1], step, torch.tensor(theta)) + flow.stds[step] * noise
-            euler = quiet.mean(x[-1], step, torch.tensor(theta))
-            x.append(torch.where(is_scored[:, step], noisy, euler))
-        return torch.stack(x, dim=1), is_scored
-
-    @pytest.mark.parametrize(("data_std", "spread"), [(0.05, 0.0745), (0.2, 0.1230)])
-    def test_it_explores_half_as_much_as_all_steps(self, data_std: float, spread: float):
-        # All four steps spread the action by 0.151 and 0.166.
-        chains, _ = self.draw(300_000, data_std)
-        assert float(chains[:, -1].std()) == pytest.approx(spread, rel=0.01)
-
-    @pytest.mark.parametrize(("data_std", "estimate"), [(0.05, -0.02961), (0.2, -0.04659)])
-    def test_its_estimate_is_not_the_gradient_of_its_sampler(
-        self, data_std: float, estimate: float
-    ):
-        # The gradients of this sampler are -0.10095 and -0.16352: right sign, about a quarter. The per-sample
-        # signal-to-noise ratio is 0.244, so 300 000 samples give a standard error of 0.75 percent.
-        chains, is_scored = self.draw(300_000, data_std)
-        flow = LinearFlow(4, 0.5, data_std)
-        advantage = reward(chains) - reward(chains).mean()
-        theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        mean_old = flow.means(chains, theta).detach()
-
-        logr = log_ratio(flow.means(chains, theta), mean_old, chains[:, 1:, None, None], flow.stds)
-        logr = torch.where(is_scored, logr, 0.0)
-        mean_over_scored(clipped_surrogate(logr, advantage, **CLIP), is_scored).mean().backward()
-
-        assert theta.grad is not None
-        assert -theta.grad.item() == pytest.approx(estimate, rel=0.03)
-
-
-def test_ratio_keeps_expectation_one_after_a_few_optimizer_steps():
-    flow = LinearFlow(4, 0.5, 0.2)
-    chains = flow.draw(50_000, theta=0.0, seed=3)
-    advantage = reward(chains) - reward(chains).mean()
-    theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    mean_old = flow.means(chains, theta).detach()
-    x_next = chains[:, 1:, None, None]
-    adam = torch.optim.Adam([theta], lr=0.02)
-    for _ in range(3):
-        adam.zero_grad()
-        logr = log_ratio(flow.means(chains, theta), mean_old, x_next, flow.stds)
-        clipped_surrogate(logr, advantage, **CLIP).mean().backward()
-        adam.step()
-
-    fresh = flow.draw(50_000, theta=0.0, seed=4)
-    old = flow.means(fresh, torch.zeros(()))
-    new = flow.means(fresh, theta.detach())
-    logr = log_ratio(new, old, fresh[:, 1:, None, None], flow.stds)
-    ratio, kl = logr.exp(), gaussian_kl(new, old, flow.stds)
-
-    standard_error = ratio.std(dim=0) / math.sqrt(len(ratio))
-    assert ((ratio.mean(dim=0) - 1).abs() < 4 * standard_error).all()
-    assert (kl >= 0).all()
-    assert kl.mean() > 0
-    assert abs(kl.mean() + logr.mean()) < 4 * logr.std() / math.sqrt(logr.numel())
