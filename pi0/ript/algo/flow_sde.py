@@ -24,10 +24,9 @@ from pi0.ript.algo.reference import Reference
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.types import Batch
 
-LOG_RATIO_BOUND = (
-    10.0  # keeps exp finite; far outside every clip range, where gradients are 0 anyway
-)
-
+# Keeps exp finite. Far outside every clip range, where gradients are 0 but for bad rollouts without dual clip:
+# their loss would grow with the ratio, and stops growing here.
+LOG_RATIO_BOUND = 10.0
 
 # Caps the weight of a transition that the policy before the update makes far more likely than the one that
 # acted: a few such rows would decide the update. At a KL of 0.04 a ratio of 5 is 5.8 standard deviations off.

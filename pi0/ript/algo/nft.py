@@ -3,7 +3,8 @@
 Two implicit policies stand on either side of a frozen one, ``v+- = v_old +- beta * (v - v_old)``. A chunk
 of optimality r pulls v+ towards itself with weight r and v- with weight 1 - r, so that a bad chunk pushes
 the policy away by reflection, which is bounded. Leave-one-out advantages give every group a mean
-optimality of exactly 1/2; without that the frozen policy's own error would be amplified.
+optimality of exactly 1/2 over its episodes where none is clipped; without that the frozen policy's own error
+would be amplified.
 
 Source: DiffusionNFT, arXiv 2509.16117. Shape legend: b rows, R draws per row, h executed actions.
 """

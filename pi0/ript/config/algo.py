@@ -123,7 +123,8 @@ class CfgConfig:
         windowing_mode: Which decisions of an episode are learnt from: ``all``, the ``last`` one, ``random``
             ones, or ``slide``: every ``window_stride``-th from the first.
         window_stride: Decisions from one window to the next under ``slide``.
-        max_windows_per_episode: Most decisions of an episode under ``random`` and ``slide``.
+        max_windows_per_episode: Most decisions of an episode under ``random`` and ``slide``; with 1, ``slide``
+            is the first decision alone.
     """
 
     uncond_weight: float = 0.1
@@ -244,9 +245,10 @@ class AlgoConfig:
     def _refuse_unread_knobs(self) -> None:
         untouched = {f.name: f.default for f in fields(self)}
         untouched |= {"nft": NftConfig(), "cfg": CfgConfig()}
+        by = "" if self.preset == "none" else f" by you or by algo.preset {self.preset}"
         for name, readers in READ_BY.items():
             require(
                 self.objective in readers or getattr(self, name) == untouched[name],
-                f"algo.{name} is set, but objective {self.objective} does not read it; "
-                f"remove it or set algo.objective to {' or '.join(readers)}",
+                f"algo.{name} is set{by}, but objective {self.objective} does not read it; "
+                f"remove {'it' if not by else 'either'} or set algo.objective to {' or '.join(readers)}",
             )

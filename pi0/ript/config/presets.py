@@ -39,10 +39,12 @@ PRESETS: dict[str, dict[str, object]] = {
         "dual_clip": None,
         "kl_stop": None,
         "lr": 1.0e-5,
+        "rollout_skip_threshold": 0,
     },
     # github.com/Ariostgx/ript-vla, the OpenVLA-OFT scripts for spatial, object and long: as in the paper,
-    # but 5e-5 for the action head, gradient norm 1, each episode divided by its length, solved contexts
-    # left out three times.
+    # but 5e-5 for the action head and solved contexts left out three times. They clip the gradient norm at 1
+    # and divide each episode by its length, of which the paper says nothing: there the defaults hold, which
+    # are the same.
     "released": {
         "rloo_batch_size": 8,
         "demo_batch_size": 24,

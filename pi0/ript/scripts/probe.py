@@ -101,9 +101,12 @@ def report(gain: NoiseGain) -> str:
         f"{gain.erased_steps or 'none'}",
         f"recommended: --algo.noise.final_std {gain.recommended_final_std:.3f} (published recipes leave "
         f"{LEAST_STD} to {MOST_STD} in executed actions)",
-        f"recommended: --algo.scored_steps all; with one, {len(gain.erased_steps)} of {len(gain.steps)} "
-        "decisions would explore nothing",
     ]
+    if gain.erased_steps:
+        lines.append(
+            f"recommended: --algo.scored_steps all; with one, {len(gain.erased_steps)} of "
+            f"{len(gain.steps)} decisions would explore nothing"
+        )
     return "\n".join(lines)
 
 

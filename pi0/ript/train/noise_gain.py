@@ -70,11 +70,14 @@ class NoiseGain:
 
     @property
     def recommended_final_std(self) -> float:
-        """Return a standard deviation of the last step that explores as published recipes do."""
-        last = self.steps[-1]
-        if LEAST_STD <= last.surviving <= MOST_STD:
-            return last.injected
-        return min(1.0, TARGET_STD / last.gain)
+        """Return a standard deviation of the last step with which actions spread as in published recipes.
+
+        What survives of all steps together grows with the noise scale, nearly in proportion.
+        """
+        injected = self.steps[-1].injected
+        if LEAST_STD <= self.all_steps <= MOST_STD:
+            return injected
+        return min(1.0, injected * TARGET_STD / self.all_steps)
 
 
 def measure_noise_gain(
