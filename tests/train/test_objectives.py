@@ -150,7 +150,7 @@ class TestNoiseGain:
         followed = replace(sampling, noise_scale=noise.scale_at(1, 4))
         after = measure_noise_gain(policy, looks(2), TASKS[:2], followed, 32, seed=1)
 
-        assert after.all_steps == pytest.approx(0.12, rel=0.1)
+        assert 0.08 <= after.all_steps <= 0.16
 
     def test_exploration_within_the_published_range_is_left_as_it_is(self):
         last = StepGain(step=0, injected=0.1, surviving=0.1, gripper_range=0.0)
