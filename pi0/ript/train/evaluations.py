@@ -44,5 +44,10 @@ def read_evaluation(path: Path) -> list[EpisodeRecord]:
     return records
 
 
+def set_aside(path: Path) -> None:
+    """Keep an evaluation of a policy that the run does not keep, beside those of the run."""
+    path.replace(path.with_name(f"regressed_{path.name}"))
+
+
 def _digest(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

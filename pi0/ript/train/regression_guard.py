@@ -77,7 +77,7 @@ class RegressionGuard:
         )
         if config.action == "stop":
             raise RegressionError(f"{text}; training.regression_guard ends the run")
-        logger.warning("%s; going on from step %d", text, self.best_step)
+        logger.warning("%s; putting back the policy of step %d", text, self.best_step)
 
     def counters(self) -> dict[str, int | float]:
         """Return the state as plain numbers for a checkpoint; empty where the guard is off."""

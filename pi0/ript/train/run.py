@@ -10,7 +10,12 @@ from pathlib import Path
 from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
-from pi0.ript.train.evaluations import evaluation_path, read_evaluation, write_evaluation
+from pi0.ript.train.evaluations import (
+    evaluation_path,
+    read_evaluation,
+    set_aside,
+    write_evaluation,
+)
 from pi0.ript.train.finite import StepNotFiniteError
 from pi0.ript.train.rank_zero import agree, first_said, is_writer
 from pi0.ript.train.stopping import Interruption
@@ -54,7 +59,7 @@ def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
     trainer.save_beginning()
     base = evaluation(trainer, run_dir, step=0)
     trainer.train(partial(_between_steps, trainer, run_dir))
-    trained = evaluation(trainer, run_dir, trainer.step)
+    trained = _last_evaluation(trainer, run_dir)
     if not is_writer(trainer.ranks):
         return
     outcomes = paired_outcomes(base, trained)
@@ -91,10 +96,33 @@ def _between_steps(trainer: Trainer, run_dir: Path) -> None:
     """Evaluate if it is time, and see whether practice still helps."""
     if trainer.is_evaluation_due:
         records = evaluation(trainer, run_dir, trainer.step)
-        complete = [record.is_success for record in records if record.is_complete]
-        trainer.guard_success("held_out", sum(complete) / max(1, len(complete)))
+        if _is_worse(trainer, records):
+            trainer.go_back()
+    _judge_practice(trainer)
+
+
+def _last_evaluation(trainer: Trainer, run_dir: Path) -> list[EpisodeRecord]:
+    """See whether the last step helped; return the held-out records of the policy that is kept."""
+    _judge_practice(trainer)
+    records = evaluation(trainer, run_dir, trainer.step)
+    if not _is_worse(trainer, records):
+        return records
+    # First, so that a run killed in between never takes these records for those of the policy put back.
+    if is_writer(trainer.ranks):
+        set_aside(evaluation_path(run_dir, trainer.step))
+    trainer.go_back()
+    return evaluation(trainer, run_dir, trainer.step)
+
+
+def _judge_practice(trainer: Trainer) -> None:
     if trainer.recent_success is not None:
-        trainer.guard_success("practice", trainer.recent_success)
+        # Raises if at all: success in practice stops runs and puts nothing back.
+        trainer.has_regressed("practice", trainer.recent_success)
+
+
+def _is_worse(trainer: Trainer, records: Sequence[EpisodeRecord]) -> bool:
+    complete = [record.is_success for record in records if record.is_complete]
+    return trainer.has_regressed("held_out", sum(complete) / max(1, len(complete)))
 
 
 def paired_outcomes(

@@ -166,20 +166,24 @@ class Trainer:
         with self.stopwatch.measure("evaluate"):
             return self._rollouts.evaluate(self.step)
 
-    def guard_success(self, measure: Measure, rate: float) -> None:
-        """Keep the checkpoint of the best policy; stop or go back to it when success has fallen too far.
+    def has_regressed(self, measure: Measure, rate: float) -> bool:
+        """Keep the checkpoint of the best policy; return whether success has fallen too far below it.
 
         Raises:
-            RegressionError: ``training.regression_guard`` says that the run ends.
+            RegressionError: It has, and ``training.regression_guard`` says that the run ends.
         """
         guard = self._parts.guard
         verdict = guard.add(measure, self.step, rate)
         if verdict == "best" and guard.protected_step is not None:
             self._saver.save_once()
         if verdict != "regressed":
-            return
+            return False
         guard.stop_or_warn(self.step, rate)
-        best = self._parts.run_dir / "checkpoints" / str(guard.best_step)
+        return True
+
+    def go_back(self) -> None:
+        """Put back the policy of the best evaluation, as that of this step."""
+        best = self._parts.run_dir / "checkpoints" / str(self._parts.guard.best_step)
         roll_back(best, self._parts.policy, self._parts.engine, self._parts.objective)
         self._saver.settle(self._progression)
         self._saver.save()
