@@ -21,10 +21,11 @@ from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train import trainer as trainer_module
 from pi0.ript.train.checkpoint import find_last
-from pi0.ript.train.evaluations import read_evaluation
+from pi0.ript.train.evaluations import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.train.regression_guard import RegressionError
 from pi0.ript.train.run import train_run
 from tests.policy_parts import raises_one_line, small_policy
+from tests.train.records import make_record
 from tests.train.rows import are_equal, weights_of
 from tests.train.toy_world import toy_trainer
 
@@ -80,6 +81,16 @@ def test_it_goes_on_with_the_weights_of_the_best_checkpoint(tmp_path: Path):
     assert are_equal(weights_of(policy), best)
     assert are_equal(weights_in(tmp_path, 0), weights_in(tmp_path, 1))
     assert find_last(tmp_path).name == "2"
+
+
+def test_an_evaluation_whose_episodes_all_crashed_says_nothing_of_the_policy(tmp_path: Path):
+    write_evaluation(evaluation_path(tmp_path, 1), {}, [make_record(outcome="crashed")])
+    save_config(CONFIG, tmp_path / RUN_CONFIG_NAME)
+    with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
+        pool.succeeds = lambda slot: slot % 2 == 0
+        train_run(trainer, tmp_path)
+
+    assert (tmp_path / "summary.txt").is_file()
 
 
 ONE_STEP = replace(CONFIG, training=replace(CONFIG.training, num_train_steps=1))

@@ -122,7 +122,8 @@ def _judge_practice(trainer: Trainer) -> None:
 
 def _is_worse(trainer: Trainer, records: Sequence[EpisodeRecord]) -> bool:
     complete = [record.is_success for record in records if record.is_complete]
-    return trainer.has_regressed("held_out", sum(complete) / max(1, len(complete)))
+    # Where every episode crashed nothing is known of the policy.
+    return bool(complete) and trainer.has_regressed("held_out", sum(complete) / len(complete))
 
 
 def paired_outcomes(
