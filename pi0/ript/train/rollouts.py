@@ -20,7 +20,11 @@ from pi0.ript.types import Episode, InitialState
 
 
 class Rollouts:
-    """Runs the episodes of one trainer on its runner, watching the memory meanwhile."""
+    """Runs the episodes of one trainer on its runner, watching the memory meanwhile.
+
+    Nobody else watches it: a look may drop scenes, and what is sent to simulators must come from the thread
+    that commands them, which is not the trainer's own where practice is one step ahead.
+    """
 
     def __init__(self, config: TrainConfig, parts: TrainerParts, stages: Stages) -> None:
         self._config = config
@@ -29,6 +33,7 @@ class Rollouts:
 
     def collect(self, step: int, policy: Policy) -> tuple[Collection, RolloutStats]:
         """Practise until there are enough groups for a step."""
+        self._parts.memory.look()
         algo, runner = self._config.algo, self._parts.runner
         collector = self._collector(step)
         sampling = algo.sampling(step, self._config.policy.denoise_steps)

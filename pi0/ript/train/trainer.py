@@ -65,7 +65,6 @@ class Trainer:
         with closing(self._practice):
             while not self.is_finished:
                 raise_if_stopped()
-                self._parts.memory.look()
                 between_steps()
                 self._train_step(self.step + 1)
 
