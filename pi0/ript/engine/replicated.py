@@ -30,11 +30,6 @@ class ReplicatedEngine:
         self._engine = engine
         self._team = team
 
-    @property
-    def num_steps(self) -> int:
-        """Return the optimizer steps taken."""
-        return self._engine.num_steps
-
     def learning(self) -> nullcontext[None]:
         """Nothing has to be prepared."""
         return nullcontext()

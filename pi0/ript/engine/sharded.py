@@ -37,11 +37,6 @@ class ShardedEngine:
         self._team = team
         self._gather()
 
-    @property
-    def num_steps(self) -> int:
-        """Return the optimizer steps taken."""
-        return self._engine.num_steps
-
     @contextmanager
     def learning(self) -> Iterator[None]:
         """Spread the weights inside the block; all ranks meet at its end."""

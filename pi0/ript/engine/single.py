@@ -74,11 +74,6 @@ class SingleEngine:
         return self._parameters
 
     @property
-    def num_steps(self) -> int:
-        """Return the optimizer steps taken."""
-        return self._num_steps
-
-    @property
     def next_lr(self) -> float:
         """Return the learning rate of the next step."""
         return self._lr * min(1.0, (self._num_steps + 1) / max(1, self._warmup_steps))

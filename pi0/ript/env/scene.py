@@ -92,11 +92,6 @@ class Scene:
         """Return the time spent drawing for films only."""
         return self._looks.film_seconds
 
-    @property
-    def num_slots(self) -> int:
-        """Return how many simulations run side by side."""
-        return len(self._slots)
-
     def restore(self, slot: int, initial_state: InitialState) -> Observation:
         """Bring a slot to a settled initial state.
 
@@ -192,19 +187,9 @@ class Scene:
         mujoco.mj_kinematics(self._model, self._scratch)
         return self._scratch.xpos[body_id].copy(), self._scratch.xquat[body_id].copy()
 
-    def joint_qpos(self, slot: int, joint_name: str) -> NDArray[np.float64]:
-        """Return the position of a joint, float64 [1] for hinges and slides, [7] for free ones."""
-        address = self._env.sim.model.get_joint_qpos_addr(joint_name)
-        first, last = address if isinstance(address, tuple) else (address, address + 1)
-        return self._slots[slot].data.qpos[first:last].copy()
-
     def body_names(self) -> tuple[str, ...]:
         """Return the names of all bodies."""
         return tuple(self._env.sim.model.body_names)
-
-    def joint_names(self) -> tuple[str, ...]:
-        """Return the names of all joints."""
-        return tuple(self._env.sim.model.joint_names)
 
     def physics_state(self, slot: int) -> NDArray[np.float64]:
         """Return time, qpos and qvel as LIBERO flattens them, float64 [n]."""

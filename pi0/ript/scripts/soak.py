@@ -1,7 +1,6 @@
 """Train while workers are killed, stopped and corrupted: ``ript soak --minutes 30 --seed 0 --json FILE``."""
 
 import argparse
-import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,6 @@ import pi0.ript.config
 from pi0.ript.atomic import write_atomically
 from pi0.ript.faults.plan import FaultKind, plan_faults
 from pi0.ript.faults.soak import SoakResult, soak
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path(pi0.ript.config.__path__[0]) / "debug_train_ript_vla.yaml"
 KILLS_PER_MINUTE, STOPS_PER_MINUTE, CORRUPTIONS_PER_MINUTE = 100 / 30, 1.0, 0.5
