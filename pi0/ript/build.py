@@ -1,4 +1,8 @@
-"""TrainConfig -> objects. The only place that names concrete classes."""
+"""TrainConfig -> objects. The only place that chooses classes, all but the runner and what is below it.
+
+The runner comes from ``create_env_runner`` of ``scripts/train_ript_pi0.py``, a published name; it chooses its own
+simulators and schedule.
+"""
 
 import importlib
 import logging
