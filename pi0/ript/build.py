@@ -22,7 +22,6 @@ from pi0.ript.algo.cfg import GuidedCloning
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
-from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
@@ -50,8 +49,7 @@ from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.overlap import OneAhead
 from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.practice import Collect, InTurn, Order, Practice
-from pi0.ript.train.progression import Progression, Stopwatch
-from pi0.ript.train.regression_guard import RegressionGuard
+from pi0.ript.train.start import Start
 from pi0.ript.train.trainer import Trainer
 from pi0.ript.train.update import Engine
 
@@ -192,26 +190,13 @@ def build_trainer(
             "set training.overlap to false"
         )
     objective = objective or build_objective(config.algo)
-    mastered = MasteredStates(config.algo.rollout_skip_threshold)
-    guard = RegressionGuard(config.training.regression_guard)
-    progression, stopwatch, position = Progression(), Stopwatch(), 0
-    acting: Mapping[str, Tensor] = {}
-    if checkpoint is not None:
-        state = load_training_state(checkpoint)
-        if not is_same_run(state.config_hash, config):
-            raise ValueError(
-                f"--resume {run_dir}: the settings differ from those of the run; "
-                f"only {', '.join(CHANGEABLE)} may change, start a new run for anything else"
-            )
-        engine.load_state(state.engine)
-        objective.load_state(dict(state.objective))
-        mastered = MasteredStates.restored(config.algo.rollout_skip_threshold, state.counters)
-        guard = RegressionGuard.restored(config.training.regression_guard, state.counters)
-        progression = Progression.restored(state.step, state.counters)
-        stopwatch, position = Stopwatch.restored(state.counters), state.sampler_position
-        acting = state.acting
-        logger.info("resuming %s after step %d", run_dir, state.step)
-    states = build_states(config, tasks, position)
+    start = (
+        Start.of_new_run(config)
+        if checkpoint is None
+        else _resume(config, run_dir, checkpoint, engine, objective)
+    )
+    progression = start.progression
+    states = build_states(config, tasks, start.position)
     is_writer = ranks.rank == 0
     parts = TrainerParts(
         policy=policy,
@@ -219,15 +204,15 @@ def build_trainer(
         engine=engine,
         ranks=ranks,
         objective=objective,
-        mastered=mastered,
-        guard=guard,
+        mastered=start.mastered,
+        guard=start.guard,
         memory=MemoryWatch(
             config.training.memory_limit_gb,
             worker_pids=lambda: runner.worker_pids,
             drop_scenes=runner.drop_scenes,
         ),
         states=states,
-        practice=build_practice(config, policy, Order(states, mastered), acting),
+        practice=build_practice(config, policy, Order(states, start.mastered), start.acting),
         tasks=tasks,
         reporter=build_reporter(config, run_dir, progression.step) if is_writer else Reporters([]),
         episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step)
@@ -238,7 +223,28 @@ def build_trainer(
         run_dir=run_dir,
         config_hash=config_hash(config),
     )
-    return Trainer(config, parts, progression, stopwatch)
+    return Trainer(config, parts, progression, start.stopwatch)
+
+
+def _resume(
+    config: TrainConfig, run_dir: Path, checkpoint: Path, engine: Engine, objective: Objective
+) -> Start:
+    """Put engine and objective where a checkpoint has them; return the rest of what it holds.
+
+    Raises:
+        ValueError: It is damaged, or of a run with other settings.
+    """
+    state = load_training_state(checkpoint)
+    if not is_same_run(state.config_hash, config):
+        raise ValueError(
+            f"--resume {run_dir}: the settings differ from those of the run; "
+            f"only {', '.join(CHANGEABLE)} may change, start a new run for anything else"
+        )
+    engine.load_state(state.engine)
+    objective.load_state(dict(state.objective))
+    start = Start.restored(config, state)
+    logger.info("resuming %s after step %d", run_dir, state.step)
+    return start
 
 
 def build_practice_films(config: TrainConfig, run_dir: Path) -> FilmWriter:
