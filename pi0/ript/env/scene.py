@@ -145,18 +145,7 @@ class Scene:
         if target.observation is None:
             raise ValueError(f"slot {slot} must be restored before it executes")
         self._steps.activate(target)
-        num_steps, has_looked = 0, False
-        frames: list[NDArray[np.uint8]] = []
-        while num_steps < len(actions) and not target.is_success:
-            if film and num_steps:
-                frames.append(self._looks.film(target, has_looked=has_looked))
-            is_last = num_steps == len(actions) - 1
-            has_looked |= self._steps.run(
-                target, actions[num_steps], look=look or film, will_draw=is_last or film
-            )
-            target.is_success = bool(self._env._check_success())
-            self._env._post_process()
-            num_steps += 1
+        num_steps, has_looked, frames = self._run(target, actions, look=look or film, film=film)
         self._steps.deactivate(target)
         if any(target.data.warning[kind].number for kind in DIVERGENCE):
             raise RuntimeError(f"the physics of {self.suite} task {self.task_id} diverged")
@@ -201,6 +190,28 @@ class Scene:
         self._renderer.close()
         self._slots.clear()
         self._settled.clear()
+
+    def _run(
+        self, target: Slot, actions: NDArray[np.float32], *, look: bool, film: bool
+    ) -> tuple[int, bool, list[NDArray[np.uint8]]]:
+        """Run control steps until the task is solved or all are done.
+
+        Returns:
+            How many were run, whether one was looked at, and for a film the pictures after all but the last.
+        """
+        num_steps, has_looked = 0, False
+        frames: list[NDArray[np.uint8]] = []
+        while num_steps < len(actions) and not target.is_success:
+            if film and num_steps:
+                frames.append(self._looks.film(target, has_looked=has_looked))
+            is_last = num_steps == len(actions) - 1
+            has_looked |= self._steps.run(
+                target, actions[num_steps], look=look, will_draw=is_last or film
+            )
+            target.is_success = bool(self._env._check_success())
+            self._env._post_process()
+            num_steps += 1
+        return num_steps, has_looked, frames
 
     def _make_slot(self) -> Slot:
         data = mujoco.MjData(self._model)
