@@ -7,3 +7,8 @@ def derive_seed(*path: int | str) -> int:
     """Return a 63-bit seed for a place in the run, e.g. ``derive_seed(42, "rollout", step, group, k)``."""
     digest = hashlib.sha256("/".join(str(part) for part in path).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+def noise_seed(episode_seed: int, decision: int) -> int:
+    """Return the seed of the noise that the policy draws a chunk with; decisions count from 0."""
+    return derive_seed(episode_seed, decision)

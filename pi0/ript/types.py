@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from pi0.records import Chunk, Observation
 from pi0.ript.film_strip import FilmRate, FilmStrip
-from pi0.ript.seeding import derive_seed
 
 Outcome = Literal["success", "failure", "crashed"]
 
@@ -67,10 +66,6 @@ class EpisodeRequest:
     rollout: int = 0
     is_filmed: bool = False
     film_rate: FilmRate = "decisions"
-
-    def noise_seed(self, decision: int) -> int:
-        """Return the seed of the noise that the policy draws a chunk with; decisions count from 0."""
-        return derive_seed(self.seed, decision)
 
     @property
     def films_steps(self) -> bool:

@@ -6,6 +6,7 @@ from time import perf_counter
 from pi0.records import Chunk, Observation
 from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
+from pi0.ript.seeding import noise_seed
 from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
 
 
@@ -49,7 +50,7 @@ class Attempt:
     @property
     def noise_seed(self) -> int:
         """Return the seed of the next decision."""
-        return self.request.noise_seed(len(self.decisions))
+        return noise_seed(self.request.seed, len(self.decisions))
 
     @property
     def num_left(self) -> int:

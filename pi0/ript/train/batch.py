@@ -13,6 +13,7 @@ from pi0.records import Chunk, Observation
 from pi0.ript.algo.advantages import above_mean, leave_one_out
 from pi0.ript.algo.windows import window_indices
 from pi0.ript.config.algo import CfgConfig
+from pi0.ript.seeding import noise_seed
 from pi0.ript.types import Batch, Episode, EpisodeGroup
 
 Aggregation = Literal["trajectory", "token"]
@@ -91,7 +92,7 @@ def make_batch(
         is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
         is_scored=np.stack([scored_steps(row.chunk) for row in rows]),
         groups=np.repeat([episode.request.group for episode in episodes], lengths),
-        seeds=np.array([episode.request.noise_seed(number) for episode, number in places]),
+        seeds=np.array([noise_seed(episode.request.seed, number) for episode, number in places]),
     )
 
 
