@@ -41,6 +41,7 @@ def _ript(
         (["eval", "--suite", "libero_goal", "--tasks", "turn_on_stove"], ["turn_on_the_stove"]),
         (["eval", "--suite", "libero_goal", "--tasks", "7", "--episodes", "0"], ["--episodes"]),
         (["eval", "--suite", "libero_goal", "--policy", "nowhere"], ["nowhere"]),
+        (["eval", "--tasks", "7"], ["--suite", "ript eval --help"]),
         (["eval", "--suite", "libero_goal", "--save_videos", "-1"], ["--save_videos"]),
         (["sft", "--demos", "nowhere", "--output_dir", "x"], ["nowhere", "ript demos"]),
     ],

@@ -1,6 +1,5 @@
 """Write a policy as another project does: ``ript convert SRC DST --format openpi|lerobot|transformers``."""
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +8,14 @@ from typing import get_args
 from pi0.checkpoint import find_folder
 from pi0.formats.export import Target, export_folder, not_stored
 from pi0.formats.folder import Choices, read_folder
-from pi0.ript.scripts.flags import add_policy_flags, read_overrides
+from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> None:
     """Read, check, write; say what the target's files cannot hold."""
-    parser = argparse.ArgumentParser(prog="ript convert", description=__doc__)
+    parser = Parser(prog="ript convert", description=__doc__)
     parser.add_argument("source", metavar="SRC", help="builtin or a checkpoint folder")
     parser.add_argument(
         "destination", metavar="DST", type=Path, help="a folder that does not exist"

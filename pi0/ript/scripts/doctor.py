@@ -19,13 +19,13 @@ from pi0.ript.doctor.software import (
     check_packages,
     check_python,
 )
-from pi0.ript.scripts.flags import add_policy_flags, read_overrides
+from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
     defaults = TrainConfig()
-    parser = argparse.ArgumentParser(prog="ript doctor", description=__doc__)
+    parser = Parser(prog="ript doctor", description=__doc__)
     parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
     add_policy_flags(parser)
     parser.add_argument(

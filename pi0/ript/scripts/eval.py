@@ -27,7 +27,7 @@ from pi0.ript.report.evaluation_report import (
     write_report,
 )
 from pi0.ript.scripts.evaluation import Evaluation, evaluate_policy
-from pi0.ript.scripts.flags import add_policy_flags
+from pi0.ript.scripts.flags import Parser, add_policy_flags, require_number
 from pi0.ript.train.evaluation_log import read_log
 from pi0.ript.train.evaluation_results import compare, find_results, make_report
 
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ValueError: A number is out of range, or a suite or task does not exist.
     """
     defaults = TaskConfig()
-    parser = argparse.ArgumentParser(prog="ript eval", description=__doc__)
+    parser = Parser(prog="ript eval", description=__doc__)
     parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
     parser.add_argument("--suite", required=True, help="one or more suites, separated by commas")
     parser.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
@@ -96,9 +96,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--output_dir", type=Path, default=None, help="default: outputs/eval_<time>"
     )
     arguments = parser.parse_args(argv)
-    for name, least in (("episodes", 1), ("save_videos", 0)):
-        if getattr(arguments, name) < least:
-            raise ValueError(f"--{name} must be >= {least}, got {getattr(arguments, name)}")
+    require_number(arguments, "episodes", least=1)
+    require_number(arguments, "save_videos", least=0)
     arguments.tasks = chosen_tasks(arguments.suite, arguments.tasks)
     return arguments
 

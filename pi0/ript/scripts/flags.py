@@ -3,10 +3,36 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from pi0.ript.config.decode import Raw, decode_config
 from pi0.ript.config.policy_overrides import PolicyOverrides
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses a wrong flag as every other wrong setting is refused: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``ValueError`` with what is wrong and where to look."""
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def require_number(
+    arguments: argparse.Namespace, name: str, least: int, most: int | None = None
+) -> None:
+    """Raise ``ValueError`` unless a flag is within bounds; what is no number (None, ``auto``) passes.
+
+    Args:
+        arguments: The parsed command line.
+        name: Of the flag, without dashes.
+        least: Smallest number that is allowed.
+        most: Largest one; None sets no bound.
+    """
+    value = getattr(arguments, name)
+    if not isinstance(value, int) or least <= value <= (value if most is None else most):
+        return
+    allowed = f">= {least}" if most is None else f"in [{least}, {most}]"
+    raise ValueError(f"--{name} must be {allowed}, got {value}")
 
 
 def add_flags(parser: argparse.ArgumentParser, record: type[Any]) -> None:

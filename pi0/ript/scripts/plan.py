@@ -1,6 +1,5 @@
 """Say what a run needs in memory before anything is loaded: ``ript plan --config_path FILE [--gpu h200]``."""
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.machine import Machine, read_machine
 from pi0.ript.env.sizing import Sizing, choose_sizing
 from pi0.ript.env.suites import step_limit
+from pi0.ript.scripts.flags import Parser
 from pi0.ript.train.plan import GIB, GPU_GIB, Item, Place, advice, make_plan
 
 
@@ -71,7 +71,7 @@ def print_place(title: str, items: Sequence[Item], available: int) -> bool:
 
 def main(argv: Sequence[str]) -> None:
     """Print the plan."""
-    parser = argparse.ArgumentParser(prog="ript plan", description=__doc__, add_help=False)
+    parser = Parser(prog="ript plan", description=__doc__, add_help=False)
     parser.add_argument("--gpu", choices=sorted(GPU_GIB), help="plan for this card")
     arguments, rest = parser.parse_known_args(argv)
     config = load_launch(rest).config

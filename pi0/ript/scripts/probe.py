@@ -10,7 +10,7 @@ from pi0.ript import build
 from pi0.ript.config.algo import DEFAULT_NOISE_SCALE
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.scripts.flags import add_policy_flags, read_overrides
+from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides, require_number
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from pi0.ript.train.evaluate import evaluation_requests
 from pi0.ript.train.noise_gain import ERASED, LEAST_STD, MOST_STD, NoiseGain, measure_noise_gain
@@ -22,7 +22,7 @@ LOOKS_PER_EPISODE = 4
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(prog="ript probe", description=__doc__)
+    parser = Parser(prog="ript probe", description=__doc__)
     parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
     parser.add_argument("--suite", required=True)
     parser.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
@@ -35,8 +35,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_policy_flags(parser)
     arguments = parser.parse_args(argv)
     for name, least in (("observations", 1), ("draws", 2), ("denoise_steps", 2)):
-        if getattr(arguments, name) < least:
-            raise ValueError(f"--{name} must be >= {least}, got {getattr(arguments, name)}")
+        require_number(arguments, name, least)
     if arguments.noise_scale <= 0:
         raise ValueError(f"--noise_scale must be > 0, got {arguments.noise_scale}")
     return arguments

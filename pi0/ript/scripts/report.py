@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0.ript.report.page.render import REPORT_NAME, write_report
+from pi0.ript.scripts.flags import Parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(prog="ript report", description=__doc__)
+    parser = Parser(prog="ript report", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories; several are compared")
     parser.add_argument(
         "--output", type=Path, default=None, help=f"default: {REPORT_NAME} in the first directory"

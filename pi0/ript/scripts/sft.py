@@ -1,6 +1,5 @@
 """Fine-tune a new tiny pi0 on demonstrations: ``ript sft --demos DIR --output_dir DIR``."""
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pi0.checkpoint import new_policy, save_policy
 from pi0.policy import Pi0Policy
 from pi0.ript.demos.dataset import Demonstrations, load_demonstrations
 from pi0.ript.demos.sft import ProgressLog, SftSettings, demonstration_stats, fine_tune
-from pi0.ript.scripts.flags import add_flags, from_flags
+from pi0.ript.scripts.flags import Parser, add_flags, from_flags
 from pi0.tiny import tiny_card, tiny_pi0_config
 from pi0.tokenizer import build_tiny_tokenizer
 
@@ -33,7 +32,7 @@ def new_tiny_policy(demos: list[Demonstrations], seed: int) -> Pi0Policy:
 
 def main(argv: list[str]) -> None:
     """Train from random weights and save; half precision on disk, as shipped."""
-    parser = argparse.ArgumentParser(prog="ript sft", description=__doc__)
+    parser = Parser(prog="ript sft", description=__doc__)
     parser.add_argument("--demos", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--save_every", type=int, default=0, help="also keep intermediate policies")

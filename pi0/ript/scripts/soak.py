@@ -9,6 +9,7 @@ import pi0.ript.config
 from pi0.ript.atomic import write_atomically
 from pi0.ript.faults.plan import FaultKind, plan_faults
 from pi0.ript.faults.soak import SoakResult, soak
+from pi0.ript.scripts.flags import Parser, require_number
 
 DEFAULT_CONFIG = Path(pi0.ript.config.__path__[0]) / "debug_train_ript_vla.yaml"
 KILLS_PER_MINUTE, STOPS_PER_MINUTE, CORRUPTIONS_PER_MINUTE = 100 / 30, 1.0, 0.5
@@ -16,7 +17,7 @@ KILLS_PER_MINUTE, STOPS_PER_MINUTE, CORRUPTIONS_PER_MINUTE = 100 / 30, 1.0, 0.5
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the parsed command line and what is passed on to the training run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ript soak",
         description=__doc__,
         epilog="Further arguments, e.g. --task.num_parallel_envs 4, are settings of the run.",
@@ -36,8 +37,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if not arguments.minutes > 0:
         raise ValueError(f"--minutes must be > 0, got {arguments.minutes}")
     for name in ("kills", "stops", "corruptions", "trainer_kills"):
-        if (getattr(arguments, name) or 0) < 0:
-            raise ValueError(f"--{name} must be >= 0, got {getattr(arguments, name)}")
+        require_number(arguments, name, least=0)
     return arguments, settings
 
 

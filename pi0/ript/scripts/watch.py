@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0.ript.report.page.live import make_server
+from pi0.ript.scripts.flags import Parser, require_number
 
 DEFAULT_PORT = 8800
 MAX_PORT = 65535
@@ -12,12 +13,11 @@ MAX_PORT = 65535
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(prog="ript watch", description=__doc__)
+    parser = Parser(prog="ript watch", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories; several are compared")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
     arguments = parser.parse_args(argv)
-    if not 0 <= arguments.port <= MAX_PORT:
-        raise ValueError(f"--port must be in [0, {MAX_PORT}], got {arguments.port}")
+    require_number(arguments, "port", least=0, most=MAX_PORT)
     return arguments
 
 
