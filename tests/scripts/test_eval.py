@@ -17,6 +17,7 @@ from pi0.checkpoint import load_policy
 from pi0.records import Sampling
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.report.video import read_video
+from pi0.ript.scripts.eval import parse
 from pi0.ript.train.evaluate import evaluate, evaluation_requests
 from pi0.ript.types import Episode
 from tests.programs import run_program
@@ -39,10 +40,8 @@ def _ript(
         (["evaluate"], ["evaluate", "eval"]),
         (["eval", "--suite", "libero_gaol"], ["libero_gaol", "libero_goal"]),
         (["eval", "--suite", "libero_goal", "--tasks", "turn_on_stove"], ["turn_on_the_stove"]),
-        (["eval", "--suite", "libero_goal", "--tasks", "7", "--episodes", "0"], ["--episodes"]),
         (["eval", "--suite", "libero_goal", "--policy", "nowhere"], ["nowhere"]),
         (["eval", "--tasks", "7"], ["--suite", "ript eval --help"]),
-        (["eval", "--suite", "libero_goal", "--save_videos", "-1"], ["--save_videos"]),
         (["sft", "--demos", "nowhere", "--output_dir", "x"], ["nowhere", "ript demos"]),
     ],
 )
@@ -51,6 +50,34 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str], 
 
     _assert_refused(done, named)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [
+        ("episodes", "0", ">= 1"),
+        ("episodes", "many", "invalid int value"),
+        ("held_out_states", "0", "in [1, 50]"),
+        ("held_out_states", "60", "in [1, 50]"),
+        ("max_episode_length", "-5", ">= 1"),
+        ("max_episode_length", "0", ">= 1"),
+        ("denoise_steps", "0", ">= 1"),
+        ("num_parallel_envs", "0", ">= 1"),
+        ("num_parallel_envs", "some", "must be a whole number or auto"),
+        ("save_videos", "-1", ">= 0"),
+    ],
+)
+def test_a_bad_number_is_refused_before_the_policy_is_looked_for(
+    tmp_path: Path, flag: str, value: str, allowed: str
+):
+    arguments = ["eval", "--suite", "libero_goal", "--policy", "nowhere", f"--{flag}", value]
+    done = run_program("pi0.ript.scripts.cli:dispatch", arguments, cwd=tmp_path)
+
+    _assert_refused(done, [f"--{flag}", value, allowed])
+
+
+def test_every_state_of_a_task_may_be_held_out():
+    assert parse(["--suite", "libero_goal", "--held_out_states", "50"]).held_out_states == 50
 
 
 def test_the_command_itself_refuses_bad_input_in_one_line(tmp_path: Path):

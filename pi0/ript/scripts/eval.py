@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pi0.ript.config.auto import Auto
 from pi0.ript.config.schema import TaskConfig, TrainingConfig, VideoConfig
+from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.suites import locate_task, suite_names, task_count
 from pi0.ript.film_strip import FilmRate
 from pi0.ript.report.console import setup_logging
@@ -96,7 +97,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--output_dir", type=Path, default=None, help="default: outputs/eval_<time>"
     )
     arguments = parser.parse_args(argv)
-    require_number(arguments, "episodes", least=1)
+    for name in ("episodes", "num_parallel_envs", "max_episode_length", "denoise_steps"):
+        require_number(arguments, name, least=1)
+    require_number(arguments, "held_out_states", least=1, most=STATES_PER_TASK)
     require_number(arguments, "save_videos", least=0)
     arguments.tasks = chosen_tasks(arguments.suite, arguments.tasks)
     return arguments
@@ -104,7 +107,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def number_or_auto(text: str) -> int | Auto:
     """Return a whole number, or ``auto`` as it stands."""
-    return "auto" if text == "auto" else int(text)
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a whole number or auto, got {text!r}") from error
 
 
 def chosen_tasks(suites: str, names: Sequence[str]) -> list[tuple[str, int]]:

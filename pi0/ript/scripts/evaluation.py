@@ -111,13 +111,15 @@ def to_config(arguments: argparse.Namespace, path: str, *, is_other: bool) -> Tr
 
 def settings_of(arguments: argparse.Namespace, path: str, policy: Pi0Policy) -> dict[str, Any]:
     """Return everything that an outcome may depend on."""
-    card = policy.card
+    card, num_steps = policy.card, arguments.denoise_steps
+    if num_steps is None:
+        num_steps = card.denoise_steps
     suites = dict.fromkeys(suite for suite, _ in arguments.tasks)
     return {
         "policy": path,
         "weights": weights_digest(policy),
         "policy_card": describe_policy(policy),
-        "denoise_steps": arguments.denoise_steps or card.denoise_steps,
+        "denoise_steps": num_steps,
         "control": arguments.control,
         "device": policy.device.type,
         "tasks": [list(task) for task in arguments.tasks],
