@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pi0.architecture import vlm_sizes
 from pi0.cache import PrefixCache
 from pi0.codec import Codec
-from pi0.config import ENV_ACTION_DIM, PolicyCard
+from pi0.config import ENV_ACTION_DIM, PolicyCard, Protocol
 from pi0.inputs import Inputs, encode_inputs, proprio_of
 from pi0.lora import LoraTargets, add_adapters
 from pi0.network import Pi0Network
@@ -70,6 +70,11 @@ class Pi0Policy:
     def spec(self) -> ObservationSpec:
         """Return which pictures the policy wants."""
         return self.card.spec
+
+    @property
+    def protocol(self) -> Protocol:
+        """Return the protocol that the policy follows."""
+        return self.card.protocol
 
     @property
     def tokenizer(self) -> Tokenizer:

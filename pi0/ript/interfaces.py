@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,20 @@ class Policy(Protocol):
         sampling: Sampling,
     ) -> list[Chunk]:
         """Answer every row in one batched call; row i depends on row i's inputs and seed only."""
+        ...
+
+
+StepProtocol = Literal["openpi", "lerobot"]
+"""Whose limits of control steps hold."""
+
+
+@runtime_checkable
+class HasProtocol(Protocol):
+    """A policy that follows a published protocol; those that name none are held to openpi's limits."""
+
+    @property
+    def protocol(self) -> StepProtocol:
+        """Return the protocol."""
         ...
 
 

@@ -5,16 +5,30 @@ import pytest
 from libero.libero.benchmark import get_benchmark_dict
 
 from pi0.ript.env import suites
+from tests.env.toys import ToyPolicy
 
 
 def test_all_suites_are_known_and_have_limits():
     assert len(suites.suite_names()) == 5 + 16
-    assert [suites.step_limit(f"libero_{name}") for name in ("spatial", "goal", "10")] == [
-        220,
-        300,
-        520,
-    ]
-    assert suites.step_limit("libero_object_swap") == 280
+    names = ("spatial", "goal", "10", "object_swap")
+    limits = {
+        protocol: [suites.step_limit(f"libero_{name}", protocol, None) for name in names]
+        for protocol in ("openpi", "lerobot")
+    }
+    assert limits == {"openpi": [220, 300, 520, 280], "lerobot": [280, 300, 520, 280]}
+
+
+def test_a_limit_that_was_chosen_holds_in_every_suite():
+    assert suites.step_limit("libero_10", "lerobot", 90) == 90
+    with pytest.raises(ValueError, match="did you mean 'libero_goal'"):
+        suites.step_limit("libero_gaol", "openpi", 90)
+
+
+def test_a_policy_that_names_no_protocol_is_held_to_openpis_limits():
+    policy = ToyPolicy()
+    assert suites.protocol_of(policy) == "openpi"
+    policy.protocol = "lerobot"
+    assert suites.protocol_of(policy) == "lerobot"
 
 
 @pytest.mark.parametrize("suite", ["libero_goal", "libero_10", "libero_90"])

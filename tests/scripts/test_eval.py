@@ -182,6 +182,7 @@ def test_eight_slots_and_a_killed_worker_give_the_same_episodes(evaluated: Path,
     requests = evaluation_requests(
         [tuple(task) for task in settings["tasks"][::-1]],
         episodes_per_task=4, held_out=20, fixture_seed=0, seed=42, max_episode_length=40,
+        protocol=policy.protocol,
     )  # fmt: skip
     with PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=8) as runner:
         pool = runner.create_env("turn_on_the_stove")

@@ -4,7 +4,7 @@ import pytest
 
 from pi0.config import PolicyCard
 from pi0.ript.config.load import load_config
-from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
 from pi0.ript.env.sizing import Sizing
 from pi0.ript.scripts import plan
 from pi0.ript.train.plan import Item, advice, decision_bytes, expected_rows, make_plan
@@ -24,7 +24,23 @@ def test_a_decision_holds_pictures_state_chain_and_actions():
 
 def test_episodes_are_counted_to_their_limit():
     # 8 groups of 8 rollouts; 101 control steps in chunks of 4 are 26 decisions
-    assert expected_rows(TrainConfig(), small(), step_limit=101) == 64 * 26
+    assert expected_rows(AlgoConfig(), small(), max_steps=101) == 64 * 26
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 300),
+        # A task of another suite, and the suite that most of the tasks are of.
+        ({"task_names_to_use": ("libero_10/0",)}, 520),
+        ({"task_names_to_use": (7, "libero_object/0")}, 300),
+        ({"task_names_to_use": ("libero_10/0",), "max_episode_length": 90}, 90),
+        ({"benchmark_name": "libero_spatial"}, 280),
+    ],
+)
+def test_the_longest_episode_is_that_of_any_task_to_practise(changes: dict, expected: int):
+    config = TrainConfig(task=TaskConfig(**changes))
+    assert plan.longest_episode(config, small(protocol="lerobot")) == expected
 
 
 @pytest.mark.libero
@@ -65,7 +81,7 @@ def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
         config = load_config([*QUICKSTART, *flags])
         contents = plan.read_checkpoint(config)
         sizing = Sizing(num_slots=1, num_workers=1, scenes_per_worker=1, reason="")
-        found = make_plan(config, contents.card, contents.config, sizing, step_limit=100)
+        found = make_plan(config, contents.card, contents.config, sizing, max_steps=100)
         return {item.name: item.num_bytes for item in found}
 
     without, ahead = items(), items("--training.overlap", "true")

@@ -24,7 +24,7 @@ TASKS = (("libero_goal", 7), ("libero_object", 0))
 def _requests(**overrides: int) -> list[EpisodeRequest]:
     settings = {
         "episodes_per_task": 25, "held_out": 20, "fixture_seed": 0, "seed": 42,
-        "max_episode_length": None, **overrides,
+        "max_episode_length": None, "protocol": "openpi", **overrides,
     }  # fmt: skip
     return evaluation_requests(TASKS, **settings)
 
@@ -128,7 +128,7 @@ def test_the_order_of_tasks_changes_no_episode():
     def by_key(tasks: Sequence[tuple[str, int]]) -> dict[object, object]:
         requests = evaluation_requests(
             tasks, episodes_per_task=5, held_out=20, fixture_seed=0, seed=42,
-            max_episode_length=None,
+            max_episode_length=None, protocol="openpi",
         )  # fmt: skip
         return {request_key(r): (r.initial_state.key, r.max_steps) for r in requests}
 

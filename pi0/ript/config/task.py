@@ -23,7 +23,8 @@ class TaskConfig:
             another suite is named with it: ``libero_object/0``.
         num_parallel_envs: Simulator slots of the parallel runner (the serial one has one); ``auto`` chooses
             from cores, memory and K, and says what it chose.
-        max_episode_length: Control steps per episode after settling; null takes the suite's own limit.
+        max_episode_length: Control steps per episode after settling; null takes the suite's limit in the
+            policy's protocol.
         num_steps_wait: Settling steps before the policy acts.
         num_held_out_states: The last n of LIBERO's 50 initial states per task are never practised on;
             evaluation uses only those.

@@ -17,7 +17,7 @@ from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.sizing import Sizing
 from pi0.ript.env.starting_states import States, brought_states, practice_states
-from pi0.ript.env.suites import locate_task, step_limit, task_count, task_name
+from pi0.ript.env.suites import locate_task, protocol_of, step_limit, task_count, task_name
 from pi0.ript.env.waiting import Source
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed
@@ -58,7 +58,8 @@ class EnvRunner(ABC):
             num_parallel_envs: Simulator slots of the parallel runner, ``auto`` chooses from cores,
                 memory and ``rollouts_per_env``; the serial one has one.
             max_episode_length: Control steps per episode after settling; None takes
-                ``config.task.max_episode_length`` or, where that is null, the suite's limit.
+                ``config.task.max_episode_length`` or, where that is null, the suite's limit in the
+                policy's protocol.
             task_names_to_use: Tasks by name or index, those of another suite as ``suite/task``; None
                 or empty means all of the suite.
             config: Everything else: noise scale, seed, batch size, workers, time limits.
@@ -95,7 +96,11 @@ class EnvRunner(ABC):
         self.rollouts_per_env = rollouts_per_env
         self.rank, self.world_size = rank, world_size
         self.local_world_size = local_world_size
-        self.max_episode_length = max_episode_length or self.config.task.max_episode_length
+        self.max_episode_length = (
+            self.config.task.max_episode_length
+            if max_episode_length is None
+            else max_episode_length
+        )
         self.tasks = tuple(
             locate_task(self.suite, task) for task in task_names_to_use or ()
         ) or tuple((self.suite, task_id) for task_id in range(task_count(self.suite)))
@@ -235,12 +240,12 @@ class EnvRunner(ABC):
         self.close()
 
     def _requests(self, states: list[InitialState], *, is_filmed: bool) -> list[EpisodeRequest]:
-        seed = self.config.training.seed
+        seed, protocol = self.config.training.seed, protocol_of(self.policy)
         return [
             EpisodeRequest(
                 initial_state=state,
                 seed=derive_seed(seed, "run_policy_in_env", self.rank, self._num_calls, k),
-                max_steps=self.max_episode_length or step_limit(state.suite),
+                max_steps=step_limit(state.suite, protocol, self.max_episode_length),
                 rollout=k,
                 is_filmed=is_filmed,
                 film_rate=self.config.video.rate,

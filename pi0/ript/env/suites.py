@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from libero.libero import get_libero_path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.checks import check_state
+from pi0.ript.interfaces import HasProtocol, Policy, StepProtocol
 from pi0.ript.types import InitialState
 
 STEP_LIMITS = {
@@ -93,14 +93,24 @@ def task_language(suite: str, task_id: int) -> str:
     return " ".join(match.group(1).lower().split())
 
 
-def step_limit(suite: str, protocol: Literal["openpi", "lerobot"] = "openpi") -> int:
+def protocol_of(policy: Policy) -> StepProtocol:
+    """Return whose step limits hold for a policy."""
+    return policy.protocol if isinstance(policy, HasProtocol) else "openpi"
+
+
+def step_limit(suite: str, protocol: StepProtocol, chosen: int | None) -> int:
     """Return how many control steps an episode of the suite may take after settling.
+
+    The same for practice, evaluation and plan: a policy is practised at the limit it is measured at.
 
     Args:
         suite: LIBERO or LIBERO-PRO suite.
-        protocol: Whose limits.
+        protocol: Of the policy.
+        chosen: The limit that a configuration or a command line gives; None takes the protocol's.
     """
     _check_suite(suite)
+    if chosen is not None:
+        return chosen
     limits = LEROBOT_STEP_LIMITS if protocol == "lerobot" else STEP_LIMITS
     return next(limit for base, limit in limits.items() if suite.startswith(base))
 

@@ -130,7 +130,7 @@ def settings_of(arguments: argparse.Namespace, path: str, policy: Pi0Policy) -> 
         "settling_steps": TaskConfig().num_steps_wait,
         "seed": arguments.seed,
         "max_steps": {
-            suite: arguments.max_episode_length or step_limit(suite, card.protocol)
+            suite: step_limit(suite, card.protocol, arguments.max_episode_length)
             for suite in suites
         },
         "versions": installed_versions(),
@@ -151,9 +151,9 @@ def requests_of(arguments: argparse.Namespace, policy: Pi0Policy) -> list[Episod
         fixture_seed=TaskConfig().fixture_seed,
         seed=arguments.seed,
         max_episode_length=arguments.max_episode_length,
+        protocol=policy.protocol,
         num_filmed=arguments.save_videos,
         film_rate=arguments.video_rate,
-        protocol=policy.card.protocol,
     )
 
 

@@ -49,6 +49,13 @@ def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> 
     )
 
 
+def longest_episode(config: TrainConfig, card: PolicyCard) -> int:
+    """Return the most control steps that an episode of any task to practise may take."""
+    chosen = config.task.max_episode_length
+    suites = {suite for suite, _ in build.resolve_tasks(config)}
+    return max(step_limit(suite, card.protocol, chosen) for suite in suites)
+
+
 def device_bytes(gpu: str | None, requested: str) -> int | None:
     """Return the memory of the named GPU, else of the one that is there; None where learning uses the CPU."""
     if gpu is not None:
@@ -77,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
     config = load_launch(rest).config
     contents, machine = read_checkpoint(config), read_machine()
     sizing = size_simulators(config, contents.card, machine)
-    limit = step_limit(config.task.benchmark_name)
+    limit = longest_episode(config, contents.card)
     items = make_plan(config, contents.card, contents.config, sizing, limit)
     on_device = device_bytes(arguments.gpu, config.policy.device)
     print(f"policy {config.policy_path}; {sizing.line}")

@@ -74,6 +74,7 @@ def collect_looks(
         fixture_seed=config.task.fixture_seed,
         seed=config.training.seed,
         max_episode_length=LOOKS_PER_EPISODE * policy.card.execute_steps,
+        protocol=policy.protocol,
     )
     waiting = iter(requests)
     sampling = Sampling(num_steps=config.policy.denoise_steps)

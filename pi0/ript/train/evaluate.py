@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Literal
 
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.alone import ALONE
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
 from pi0.ript.film_strip import FilmRate
-from pi0.ript.interfaces import Ranks
+from pi0.ript.interfaces import Ranks, StepProtocol
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 
@@ -84,9 +83,9 @@ def evaluation_requests(
     fixture_seed: int,
     seed: int,
     max_episode_length: int | None,
+    protocol: StepProtocol,
     num_filmed: int = 0,
     film_rate: FilmRate = "decisions",
-    protocol: Literal["openpi", "lerobot"] = "openpi",
 ) -> list[EpisodeRequest]:
     """Return the fixed list of episodes: it depends on nothing but these arguments.
 
@@ -96,10 +95,10 @@ def evaluation_requests(
         held_out: The last n of LIBERO's 50 initial states are used; 50 means all of them.
         fixture_seed: Seeds the poses of fixtures.
         seed: Every random draw of an episode derives from it and the episode's own name.
-        max_episode_length: Control steps per episode; None takes the suite's limit.
+        max_episode_length: Control steps per episode; None takes the suite's limit in the protocol.
+        protocol: Of the policy.
         num_filmed: Episodes per task that are made into films, the first ones.
         film_rate: Which pictures the films have.
-        protocol: Whose limits hold where ``max_episode_length`` is None.
     """
     _, indices = split(held_out)
     return [
@@ -108,7 +107,7 @@ def evaluation_requests(
                 suite, task_id, indices[n % len(indices)], fixture_seed
             ),
             seed=derive_seed(seed, "evaluation", suite, task_id, n),
-            max_steps=max_episode_length or step_limit(suite, protocol),
+            max_steps=step_limit(suite, protocol, max_episode_length),
             group=task_position,
             rollout=n,
             is_filmed=n < num_filmed,
@@ -119,7 +118,9 @@ def evaluation_requests(
     ]
 
 
-def requests_of_run(config: TrainConfig, tasks: Sequence[tuple[str, int]]) -> list[EpisodeRequest]:
+def requests_of_run(
+    config: TrainConfig, tasks: Sequence[tuple[str, int]], protocol: StepProtocol
+) -> list[EpisodeRequest]:
     """Return the held-out episodes of a training run, the same ones at every step."""
     return evaluation_requests(
         tasks,
@@ -128,6 +129,7 @@ def requests_of_run(config: TrainConfig, tasks: Sequence[tuple[str, int]]) -> li
         fixture_seed=config.task.fixture_seed,
         seed=config.training.seed,
         max_episode_length=config.task.max_episode_length,
+        protocol=protocol,
         num_filmed=config.evaluation.save_videos,
         film_rate=config.video.rate,
     )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.suites import step_limit
+from pi0.ript.env.suites import protocol_of, step_limit
 from pi0.ript.types import EpisodeRequest
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def announce_practice(
     """Log what films of practice will cost the simulators in every step of the run."""
     if not config.video.save or config.video.rate != "steps":
         return
-    limit = config.task.max_episode_length or max(step_limit(suite) for suite, _ in tasks)
+    protocol, chosen = protocol_of(runner.policy), config.task.max_episode_length
+    limit = max(step_limit(suite, protocol, chosen) for suite, _ in tasks)
     max_steps = [limit] * config.algo.rloo_batch_size
     logger.info("films of every step: %s", predicted(max_steps, runner.seconds_per_picture))
 

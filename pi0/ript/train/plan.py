@@ -10,7 +10,7 @@ from transformers import PI0Config
 from pi0.architecture import vlm_sizes
 from pi0.config import PolicyCard
 from pi0.memory import NetworkMemory, TrainedPart, predict_network
-from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.capacity import predict_memory
 from pi0.ript.env.sizing import Sizing
 from pi0.ript.train.update import PREFIX_BUDGET
@@ -46,10 +46,9 @@ class Item:
     place: Place
 
 
-def expected_rows(config: TrainConfig, card: PolicyCard, step_limit: int) -> int:
+def expected_rows(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
     """Return how many decisions a full collection has if every episode runs to its limit."""
-    algo, limit = config.algo, config.task.max_episode_length or step_limit
-    per_episode = -(-limit // card.execute_steps)
+    per_episode = -(-max_steps // card.execute_steps)
     return algo.demo_batch_size * algo.rloo_batch_size * per_episode
 
 
@@ -71,7 +70,7 @@ def make_plan(
     card: PolicyCard,
     network: PI0Config,
     simulators: Sizing,
-    step_limit: int,
+    max_steps: int,
 ) -> list[Item]:
     """Return everything that takes memory at the worst moment of a run.
 
@@ -80,10 +79,10 @@ def make_plan(
         card: Of the policy.
         network: Sizes of the network.
         simulators: How they will be spread.
-        step_limit: Control steps of an episode where the configuration does not say.
+        max_steps: Control steps of the longest episodes.
     """
     policy, num_steps = config.policy, config.policy.denoise_steps
-    rows = expected_rows(config, card, step_limit)
+    rows = expected_rows(config.algo, card, max_steps)
     patches = vlm_sizes(network).vision_config
     tokens = len(card.cameras) * (patches.image_size // patches.patch_size) ** 2
     memory = predict_network(

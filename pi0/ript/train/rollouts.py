@@ -51,7 +51,7 @@ class Rollouts:
     def evaluate(self, step: int) -> list[EpisodeRecord]:
         """Measure the policy of a step on the held-out episodes, the same ones every time."""
         config, runner = self._config, self._parts.runner
-        requests = requests_of_run(config, self._parts.tasks)
+        requests = requests_of_run(config, self._parts.tasks, self._parts.policy.protocol)
         sampling = Sampling(
             num_steps=config.policy.denoise_steps, guidance=config.algo.cfg.evaluation_guidance
         )
@@ -76,7 +76,8 @@ class Rollouts:
         )  # fmt: skip
 
     def _max_steps(self, state: InitialState) -> int:
-        return self._config.task.max_episode_length or step_limit(state.suite)
+        chosen = self._config.task.max_episode_length
+        return step_limit(state.suite, self._parts.policy.protocol, chosen)
 
     def _film(self, writer: FilmWriter, name: str, show: Callable[[Episode], None]) -> Film:
         def on_episode(episode: Episode) -> None:
