@@ -171,6 +171,11 @@ def test_step_line_shows_what_there_is():
     assert step_line(metrics) == "success 50.0%, kl 0.0123"
 
 
+def test_step_line_says_groups_to_learn_from_and_groups_tried_together():
+    metrics = {"rollout/groups_accepted": 6, "rollout/groups_tried": 11, "time/collect_s": 41.23}
+    assert step_line(metrics) == "groups 6 of 11, collect 41.2 s"
+
+
 class Notes:
     """A reporter that remembers."""
 

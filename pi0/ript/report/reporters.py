@@ -7,17 +7,16 @@ from pi0.ript.interfaces import Reporter
 
 logger = logging.getLogger(__name__)
 
-# Name of the metric, word in the line, format.
+# What is said, and the metrics it says it of.
 _SHOWN = (
-    ("rollout/success_rate", "success", "{:.1%}"),
-    ("rollout/groups_accepted", "groups", "{:.0f}"),
-    ("rollout/groups_tried", "of", "{:.0f}"),
-    ("rollout/episode_length_steps", "length", "{:.0f}"),
-    ("update/kl", "kl", "{:.4f}"),
-    ("update/clip_fraction", "clipped", "{:.1%}"),
-    ("update/grad_norm", "grad", "{:.2f}"),
-    ("time/collect_s", "collect", "{:.1f} s"),
-    ("time/update_s", "update", "{:.1f} s"),
+    ("success {:.1%}", ("rollout/success_rate",)),
+    ("groups {:.0f} of {:.0f}", ("rollout/groups_accepted", "rollout/groups_tried")),
+    ("length {:.0f}", ("rollout/episode_length_steps",)),
+    ("kl {:.4f}", ("update/kl",)),
+    ("clipped {:.1%}", ("update/clip_fraction",)),
+    ("grad {:.2f}", ("update/grad_norm",)),
+    ("collect {:.1f} s", ("time/collect_s",)),
+    ("update {:.1f} s", ("time/update_s",)),
 )
 
 
@@ -50,10 +49,10 @@ class Reporters:
 
 
 def step_line(metrics: Mapping[str, float | str]) -> str:
-    """Return e.g. ``success 57.0%, groups 8, of 11, kl 0.0031, collect 41.2 s``."""
-    shown = [
-        f"{word} {template.format(metrics[name])}"
-        for name, word, template in _SHOWN
-        if name in metrics and not isinstance(metrics[name], str)
-    ]
+    """Return e.g. ``success 57.0%, groups 8 of 11, kl 0.0031, collect 41.2 s``."""
+    shown: list[str] = []
+    for template, names in _SHOWN:
+        figures = [metrics[name] for name in names if name in metrics]
+        if len(figures) == len(names) and not any(isinstance(figure, str) for figure in figures):
+            shown.append(template.format(*figures))
     return ", ".join(shown)
