@@ -70,7 +70,14 @@ def create_env_runner(
 ) -> EnvRunner:
     """Return the runner that the configuration or ``USE_RIPT_VLA_RUNNER`` asks for.
 
-    Each of the ``local_world_size`` processes of this host takes its share of cores and memory. If it cannot be imported the other one is used, with one warning that names the reason.
+    A runner that cannot be imported is replaced by the other one, with one warning that names the reason.
+
+    Args:
+        config: Of the run.
+        policy: Acts in the runner's episodes.
+        rank: Which of ``world_size`` processes this is.
+        world_size: How many processes practise together.
+        local_world_size: How many of them share this host; each takes its share of cores and memory.
 
     Raises:
         RuntimeError: Neither runner can be imported.
