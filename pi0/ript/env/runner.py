@@ -176,6 +176,9 @@ class EnvRunner(ABC):
     ) -> Generator[Result, None, None]:
         """Yield exactly ``rollouts_per_env`` episodes of one task, in rollout order.
 
+        This is practice and no measurement: the policy explores with the noise of a run's first step
+        (``algo.noise``), by default from states that are practised on. ``ript eval`` measures a policy.
+
         Results stream: each is yielded as soon as it and its predecessors have finished. The n-th
         call of a runner draws noise of its own, the same in every run of the program.
 
