@@ -91,9 +91,9 @@ class VideoConfig:
 
     Attributes:
         save: Film the rollouts of the first initial state of every step; the environment variable
-            PI0_DEBUG_SAVE_VIDEO wins.
+            PI0_DEBUG_SAVE_VIDEO wins over the file.
         dir: Folder of all films; null takes ``videos`` in the run directory; the environment variable
-            PI0_DEBUG_IMAGE_DIR wins.
+            PI0_DEBUG_IMAGE_DIR wins over the file.
         rate: ``decisions`` films the pictures that are drawn anyway, one per decision; ``steps`` draws one
             after every control step of the filmed episodes, at a cost that is printed beforehand.
         max_films: Most films of all practice together, and most films of each evaluation.
@@ -123,7 +123,7 @@ class FeaturesConfig:
 
     Attributes:
         use_ript_vla_runner: true = parallel runner, false = serial runner; the environment variable
-            USE_RIPT_VLA_RUNNER wins.
+            USE_RIPT_VLA_RUNNER wins over the file and the command line.
     """
 
     use_ript_vla_runner: bool = False
