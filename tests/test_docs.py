@@ -1,5 +1,6 @@
 """What the documents promise exists: files they link to, settings and modules they name."""
 
+import ast
 import os
 import re
 import subprocess
@@ -25,6 +26,14 @@ KEY = re.compile(rf"`((?:{'|'.join(sorted(SECTIONS))})(?:\.\w+)+)(?:: [^`]*)?`")
 METHODS = {"env.step", "env.reset"}  # LIBERO's, not ours
 # A line "<!-- runs -->" before a block, or "<!-- runs: libero -->" where it needs the simulator.
 BLOCK = re.compile(r"<!-- runs(: libero)? -->\n+```bash\n(.*?)```", flags=re.DOTALL)
+
+# Sections about messages, and the messages: what a row or a paragraph begins with.
+TROUBLE = re.compile(
+    r"^## (?:When something is wrong|Errors|9\. ).*?(?=^## |\Z)", flags=re.MULTILINE | re.DOTALL
+)
+MESSAGE = re.compile(r"^(?:\| |\*\*)`([^`]+)`", flags=re.MULTILINE)
+# What differs from one occasion to the next, and what is put before every error.
+VALUE = re.compile(r"'[^']*'|\d+|\.\.\.|^error: ")
 
 
 def is_file(name):
@@ -80,6 +89,30 @@ def test_document_names_only_real_settings_and_commands(path):
     keys = {key for key in OVERRIDE.findall(text) + KEY.findall(text) if not is_file(key)}
     assert keys - set(known_keys(TrainConfig)) - set(LEGACY) - METHODS == set()
     assert set(COMMAND.findall(text)) <= set(COMMANDS)
+
+
+def quoted_messages():
+    for path in DOCUMENTS:
+        for section in TROUBLE.findall(path.read_text("utf-8")):
+            for message in MESSAGE.findall(section):
+                yield pytest.param(message, id=f"{path.stem}: {message}")
+
+
+@pytest.fixture(scope="module")
+def texts_of_the_code():
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "pi0").rglob("*.py")]
+    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return "\n".join(node.value for node in nodes if isinstance(node.value, str))
+
+
+@pytest.mark.parametrize("message", list(quoted_messages()))
+def test_quoted_message_occurs_in_the_code(message, texts_of_the_code):
+    pieces = [piece.strip() for piece in VALUE.split(message)]
+    assert [piece for piece in pieces if piece not in texts_of_the_code] == []
+
+
+def test_guides_quote_messages():
+    assert len(list(quoted_messages())) >= 8
 
 
 def test_both_readmes_show_the_same_commands():
