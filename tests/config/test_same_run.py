@@ -21,6 +21,8 @@ OTHER = {
     "env.egl_device": 2,
     "env.timeout_s": 7.0,
     "env.max_restarts": 0,
+    "distributed.strategy": "fsdp",
+    "distributed.timeout_seconds": 7.0,
 }
 
 

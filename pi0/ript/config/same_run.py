@@ -20,7 +20,12 @@ OF_THE_MACHINE = (
     "env.timeout_s",
     "env.max_restarts",
 )
-CHANGEABLE = ("training.num_train_steps", *OF_THE_MACHINE)
+CHANGEABLE = (
+    "training.num_train_steps",
+    *OF_THE_MACHINE,
+    "distributed.strategy",
+    "distributed.timeout_seconds",
+)
 
 
 def config_hash(config: TrainConfig) -> str:
