@@ -42,7 +42,7 @@ from benchmarks.peer import (
 )
 from benchmarks.pictures import measure_parts
 from pi0.records import ObservationSpec, RenderQuality
-from pi0.ript.env.scene import Scene
+from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import make_initial_state
 
 TASKS = (("libero_goal", 7), ("libero_10", 2), ("libero_object", 0))

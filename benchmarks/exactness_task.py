@@ -11,8 +11,8 @@ from benchmarks.peer import CAMERAS, LiberoPeer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.demos.experts import EXPERTS, Expert, PickAndPlace, TurnKnob
 from pi0.ript.demos.record import ScenePoses
-from pi0.ript.env.scene import Scene
-from pi0.ript.env.slot import StepResult
+from pi0.ript.env.libero.scene import Scene
+from pi0.ript.env.libero.slot import StepResult
 from pi0.ript.env.suites import bddl_file, make_initial_state
 from pi0.ript.types import InitialState
 

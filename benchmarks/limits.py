@@ -19,7 +19,7 @@ from benchmarks.measure import interleaved, seconds
 from benchmarks.peer import LiberoPeer
 from benchmarks.pictures import PlainRenderer
 from pi0.records import Observation, ObservationSpec
-from pi0.ript.env.renderer import Renderer
+from pi0.ript.env.libero.renderer import Renderer
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import EpisodeRequest
 

@@ -13,7 +13,7 @@ from robosuite.utils.binding_utils import GLContext
 
 from benchmarks.measure import seconds
 from pi0.records import ObservationSpec
-from pi0.ript.env.renderer import MAX_GEOMS
+from pi0.ript.env.libero.renderer import MAX_GEOMS
 
 
 class PlainRenderer:

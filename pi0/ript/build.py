@@ -32,7 +32,7 @@ from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.strategy import choose_strategy, require_spreadable
 from pi0.ript.engine.team import Team
 from pi0.ript.engine.threads import leave_cores_to_simulators
-from pi0.ript.env.egl_device import resolve_egl_device
+from pi0.ript.env.libero.headless import resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import locate_task, make_initial_state, split, task_count
 from pi0.ript.interfaces import Ranks, Reporter

@@ -6,7 +6,7 @@ import pytest
 from pi0.records import Observation
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.record import DemoSettings, ExpertEpisode, chunk_labels, run_expert
-from pi0.ript.env.scene import Scene
+from pi0.ript.env.libero.scene import Scene
 from pi0.tiny import tiny_card
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.capacity import SETTLED_STATES, SLOT_BYTES, predict_memory
-from pi0.ript.env.headless import load_scene_class
+from pi0.ript.env.libero.headless import load_scene_class
 from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.inline_pool import InlinePool
 from pi0.ript.env.ledger import PoolClosedError
+from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.env.worker_process import WorkerStartError

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.scene import Scene
+from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.report.video import episode_frames, read_video, write_video
 from pi0.ript.types import Decision, Episode, EpisodeRequest

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.demos.dataset import Demonstrations, save_demonstrations
 from pi0.ript.demos.experts import EXPERTS
-from pi0.ript.env.scene import Scene
+from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import make_initial_state, split
 from pi0.ript.seeding import derive_seed
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pi0.ript.doctor.finding import Finding
-from pi0.ript.env.egl_device import EGL_VARIABLE, resolve_egl_device
+from pi0.ript.env.libero.headless import EGL_VARIABLE, resolve_egl_device
 from pi0.ript.env.suites import bddl_file, initial_states, suite_names, task_count
 
 TIMEOUT_S = 180.0
@@ -48,7 +48,7 @@ def check_rendering(picture: Path, environment: Mapping[str, str] = os.environ) 
     chosen = {} if device is None else {EGL_VARIABLE: str(device)}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pi0.ript.env.frame", picture],
+            [sys.executable, "-m", "pi0.ript.env.libero.draw_frame", picture],
             env={**environment, **chosen},
             capture_output=True,
             text=True,

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pi0.ript.env.messages import MalformedMessageError
 from pi0.ript.env.replies import WireReply
-from pi0.ript.env.time_limits import Work
+
+Work = Literal["start", "build", "restore", "step", "frame"]
+"""Starting a worker, building a scene, restoring a slot, one control step, its picture for a film."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

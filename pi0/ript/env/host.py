@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.answers import lost
-from pi0.ript.env.headless import load_scene_class
 from pi0.ript.env.ledger import SceneKey
+from pi0.ript.env.libero.headless import load_scene_class
 from pi0.ript.env.process_memory import forget_assets, trim
 from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
 if TYPE_CHECKING:
-    from pi0.ript.env.scene import Scene
+    from pi0.ript.env.libero.scene import Scene
 
 
 class SceneHost:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pi0.ript.env.egl_device import CUDA_VARIABLE, EGL_VARIABLE
+from pi0.ript.env.libero.headless import CUDA_VARIABLE, EGL_VARIABLE
 
 # One simulator per core: rendering and linear algebra must not start threads that fight.
 SINGLE_THREADED = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

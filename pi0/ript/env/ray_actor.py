@@ -11,8 +11,8 @@ import sys
 import numpy as np
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.egl_device import CUDA_VARIABLE
 from pi0.ript.env.host import SceneHost
+from pi0.ript.env.libero.headless import CUDA_VARIABLE
 from pi0.ript.env.pictures import pack_pictures
 from pi0.ript.env.replies import pack_reply
 from pi0.ript.env.versions import read_versions

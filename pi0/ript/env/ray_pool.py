@@ -8,8 +8,8 @@ from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.env.answers import blame_oldest
 from pi0.ript.env.capacity import predict_memory, require_memory
 from pi0.ript.env.checks import check_spec
-from pi0.ript.env.headless import RenderingError
 from pi0.ript.env.ledger import SceneKey
+from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.machine import read_machine
 from pi0.ript.env.messages import MalformedMessageError
 from pi0.ript.env.pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TIMEOUT_S

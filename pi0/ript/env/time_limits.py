@@ -7,13 +7,11 @@ limit, and what then succeeds is the slowest pace from there on.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+
+from pi0.ript.env.commands import Work
 
 FACTOR = 10.0  # a machine that is shared slows down by less
 LEAST_S = 10.0
-
-Work = Literal["start", "build", "restore", "step", "frame"]
-"""Starting a worker, building a scene, restoring a slot, one control step, its picture for a film."""
 
 
 class TimeLimits:

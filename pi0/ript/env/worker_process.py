@@ -13,7 +13,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.answers import Answer
 from pi0.ript.env.command_queue import CommandQueue
 from pi0.ript.env.commands import START, Command
-from pi0.ript.env.headless import RenderingError
+from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.lifeline import Lifeline
 from pi0.ript.env.messages import Channel, MalformedMessageError
 from pi0.ript.env.process_environment import worker_environment

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pi0.records import Observation
-from pi0.ript.env import headless
+from pi0.ript.env.libero import headless
 
 
 class LightScene:

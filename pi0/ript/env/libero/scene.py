@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions, check_state
-from pi0.ript.env.control_steps import ControlSteps
-from pi0.ript.env.controller import Panda, RobotController
-from pi0.ript.env.libero_env import LiberoEnv
-from pi0.ript.env.looks import Looks
-from pi0.ript.env.renderer import Renderer
-from pi0.ript.env.settled_states import SettledStates
-from pi0.ript.env.slot import Slot, StepResult
+from pi0.ript.env.libero.control_steps import ControlSteps, Looks
+from pi0.ript.env.libero.controller import Panda, RobotController
+from pi0.ript.env.libero.libero_env import LiberoEnv
+from pi0.ript.env.libero.renderer import Renderer
+from pi0.ript.env.libero.settled_states import SettledStates
+from pi0.ript.env.libero.slot import Slot, StepResult
 from pi0.ript.env.suites import task_language
 from pi0.ript.types import InitialState
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from robosuite.utils.binding_utils import GLContext
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.visibility import Culling, Mirror, find_mirror
+from pi0.ript.env.libero.culling import Culling, Mirror, find_mirror
 
 REFLECTION = int(mujoco.mjtRndFlag.mjRND_REFLECTION)
 HIDDEN_GROUP = 5  # never drawn

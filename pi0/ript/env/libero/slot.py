@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Observation
-from pi0.ript.env.controller import ControlState, RobotController
-from pi0.ript.env.libero_env import ModelState
+from pi0.ript.env.libero.controller import ControlState, RobotController
+from pi0.ript.env.libero.libero_env import ModelState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

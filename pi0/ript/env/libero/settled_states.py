@@ -11,10 +11,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.ript.env.control_steps import ControlSteps
-from pi0.ript.env.libero_env import LiberoEnv
-from pi0.ript.env.looks import Looks
-from pi0.ript.env.slot import Clock, Settled, Slot
+from pi0.ript.env.libero.control_steps import ControlSteps, Looks
+from pi0.ript.env.libero.libero_env import LiberoEnv
+from pi0.ript.env.libero.slot import Clock, Settled, Slot
 from pi0.ript.types import InitialState
 
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])

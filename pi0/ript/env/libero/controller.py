@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from robosuite.controllers.osc import OperationalSpaceController
 from robosuite.utils.control_utils import set_goal_orientation, set_goal_position
 
-from pi0.ript.env.control_law import actuate, decouple
+from pi0.ript.env.libero.control_law import actuate, decouple
 
 Array = NDArray[np.float64]
 NUM_JOINTS = 7

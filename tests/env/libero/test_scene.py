@@ -17,7 +17,7 @@ KNOB = "flat_stove_1_button"
 
 
 def open_scene(suite, task, **rest):
-    from pi0.ript.env.scene import Scene  # noqa: PLC0415 - only simulator tests load the simulator
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - only simulator tests load the simulator
 
     return Scene(suite, task, SPEC, num_slots=3, **rest)
 
@@ -218,7 +218,7 @@ def test_wrong_input_is_refused(scene):
 
 
 def test_an_unknown_camera_names_the_allowed_ones():
-    from pi0.ript.env.scene import Scene  # noqa: PLC0415
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
 
     spec = ObservationSpec(cameras=("sideview2",), height=8, width=8)
     with pytest.raises(ValueError, match=r"no camera 'sideview2'.*agentview"):

@@ -1,4 +1,4 @@
-"""Draw one real LIBERO frame into a file, as a program: ``python -m pi0.ript.env.frame FILE.png``.
+"""Draw one real LIBERO frame into a file, as a program: ``python -m pi0.ript.env.libero.draw_frame FILE.png``.
 
 A process of its own, because a driver that does not work may end the process that tries it.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.headless import load_scene_class
+from pi0.ript.env.libero.headless import load_scene_class
 from pi0.ript.env.suites import make_initial_state
 
 SUITE, TASK_ID, STATE = "libero_goal", 7, 0

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0.ript.env.visibility import View, reflect
+from pi0.ript.env.libero.culling import View, reflect
 
 # A camera at the origin that looks along -z with a field of view of 90 degrees both ways.
 VIEW = View(position=np.zeros(3), rotation=np.eye(3), tan_x=1.0, tan_y=1.0)

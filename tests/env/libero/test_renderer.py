@@ -15,7 +15,7 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 def test_pictures_without_hidden_shapes_are_the_same(
     suite: str, task_id: int, quality: str
 ) -> None:
-    from pi0.ript.env.scene import Scene  # noqa: PLC0415 - needs the simulator
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - needs the simulator
     from pi0.ript.env.suites import make_initial_state  # noqa: PLC0415
 
     spec = ObservationSpec(cameras=CAMERAS, height=128, width=128, quality=quality)

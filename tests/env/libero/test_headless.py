@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0.ript.env.egl_device import resolve_egl_device
+from pi0.ript.env.libero.headless import resolve_egl_device
 from pi0.ript.env.worker_process import worker_environment
 
 

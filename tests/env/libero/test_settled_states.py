@@ -11,8 +11,8 @@ SPEC = ObservationSpec(cameras=("agentview",), height=16, width=16)
 
 
 def test_the_states_used_last_are_kept():
-    from pi0.ript.env.scene import Scene  # noqa: PLC0415 - only simulator tests load the simulator
-    from pi0.ript.env.settled_states import SettledStates  # noqa: PLC0415 - as above
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - only simulator tests load the simulator
+    from pi0.ript.env.libero.settled_states import SettledStates  # noqa: PLC0415 - as above
 
     scene = Scene("libero_goal", 7, SPEC, num_slots=1)
     settled = SettledStates(scene._libero, scene._steps, scene._looks, num_steps_wait=0, max_kept=2)
