@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.peer import CAMERAS
 from pi0.records import ObservationSpec
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import InitialState
 

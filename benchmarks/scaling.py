@@ -30,8 +30,8 @@ from benchmarks.rollout_model.layout import Layout, Work
 from benchmarks.rollout_model.prediction import predict
 from benchmarks.scaling_costs import CHUNK, measure_costs, requests, run_episodes, warm_up
 from benchmarks.scaling_report import draw, publish
-from pi0.ript.env.inline_pool import InlinePool
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.inline_pool import InlinePool
+from pi0.ript.env.pool.process_pool import ProcessPool
 
 SUITE, TASK_ID = "libero_goal", 7
 SLOTS = (1, 2, 4, 8, 16)

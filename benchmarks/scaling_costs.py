@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from benchmarks.job import BATCH_SIZE, INSTRUCTION, SAMPLING, Job
 from benchmarks.rollout_model.costs import Costs
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions
-from pi0.ript.env.ledger import SlotLedger
+from pi0.ript.env.pool.ledger import SlotLedger
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import EpisodeRequest, InitialState
 

@@ -160,7 +160,7 @@ def test_planted_violation_is_found(module, source):
     ("module", "source"),
     [
         ("pi0.ript.scripts.x", "from pi0.ript.build import build"),
-        ("pi0.ript.train.x", "from pi0.ript.env.inline_pool import InlinePool\nimport torch"),
+        ("pi0.ript.train.x", "from pi0.ript.env.pool.inline_pool import InlinePool\nimport torch"),
         ("pi0.ript.env.x", "import mujoco\nfrom pi0.records import Chunk"),
         ("pi0.ript.engine.x", "import torch.distributed as dist"),
         ("pi0.ript.env.ray_cluster", "import ray"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.inline_pool import InlinePool
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.inline_pool import InlinePool
+from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
 
 pytestmark = pytest.mark.libero

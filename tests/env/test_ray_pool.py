@@ -15,9 +15,9 @@ import pytest
 
 from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
-from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
+from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.ray_cluster import RayUnavailableError, require_shared_memory
 from pi0.ript.env.ray_pool import RayPool
 from pi0.ript.env.suites import make_initial_state

@@ -9,7 +9,7 @@ import pytest
 
 from pi0.records import Sampling
 from pi0.ript.env.bounds import RestartLimitError
-from pi0.ript.env.ledger import PoolClosedError
+from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.seeding import derive_seed

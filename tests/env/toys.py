@@ -6,7 +6,7 @@ import numpy as np
 
 from pi0.records import Chunk, Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions
-from pi0.ript.env.ledger import SlotLedger
+from pi0.ript.env.pool.ledger import SlotLedger
 from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import EpisodeRequest, InitialState

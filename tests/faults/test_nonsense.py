@@ -6,9 +6,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from pi0.ript.env.commands import Command
-from pi0.ript.env.messages import Channel, MalformedMessageError
-from pi0.ript.env.replies import unpack_reply
+from pi0.ript.env.pool.messages import Channel, MalformedMessageError
+from pi0.ript.env.pool.wire import Command, unpack_reply
 from pi0.ript.faults.inject import nonsense
 
 RESTORE = Command(place=0, work={"restore": 1})

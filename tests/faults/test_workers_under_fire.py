@@ -13,8 +13,8 @@ import pytest
 
 from pi0.records import Sampling
 from pi0.ript.env.bounds import RestartLimitError
-from pi0.ript.env.inline_pool import InlinePool
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.inline_pool import InlinePool
+from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.rollout import rollout
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state
@@ -109,7 +109,7 @@ def test_more_restarts_than_allowed_end_the_rollout_with_reason_task_and_seed(ma
 
 OWNER = """
 import os, signal, time
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
 from tests.env.toys import SPEC
 

@@ -14,9 +14,9 @@ import msgpack
 import numpy as np
 from hypothesis import strategies as st
 
-from pi0.ript.env.messages import HEADER, MAX_MESSAGE_BYTES, frame, unpack
-from pi0.ript.env.pool import ProcessPool
-from pi0.ript.env.replies import WireReply, unpack_reply
+from pi0.ript.env.pool.messages import HEADER, MAX_MESSAGE_BYTES, frame, unpack
+from pi0.ript.env.pool.process_pool import ProcessPool
+from pi0.ript.env.pool.wire import WireReply, unpack_reply
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.faults.inject import send_as
 from pi0.ript.faults.processes import MarkedProcess

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from pi0.norm_stats import read_norm_stats
 from pi0.ript.config.load import load_launch, read_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.env.commands import Command
-from pi0.ript.env.messages import Channel, MalformedMessageError, frame
-from pi0.ript.env.replies import pack_reply, unpack_reply
+from pi0.ript.env.pool.messages import Channel, MalformedMessageError, frame
+from pi0.ript.env.pool.wire import Command, pack_reply, unpack_reply
 from pi0.ript.interfaces import Reply
 from pi0.ript.report.jsonl import JsonlReporter
 from pi0.ript.train.evaluations import read_evaluation

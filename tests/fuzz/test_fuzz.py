@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pi0.ript.env.messages import HEADER, frame
+from pi0.ript.env.pool.messages import HEADER, frame
 from tests.fuzz.judge import FindingError, judge
 from tests.fuzz.live_pool import require_same, with_field
 from tests.fuzz.run import attack

@@ -15,7 +15,7 @@ import numpy as np
 
 from pi0.checkpoint import save_policy
 from pi0.records import Observation
-from pi0.ript.env.ledger import SlotLedger
+from pi0.ript.env.pool.ledger import SlotLedger
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.sizing import Sizing
 from pi0.ript.interfaces import Reply

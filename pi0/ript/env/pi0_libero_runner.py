@@ -1,7 +1,7 @@
 """The serial runner: one simulator, in this process."""
 
 from pi0.ript.config.auto import Auto
-from pi0.ript.env.inline_pool import InlinePool
+from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.sizing import Sizing
 

@@ -11,10 +11,10 @@ import sys
 import numpy as np
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.host import SceneHost
 from pi0.ript.env.libero.headless import CUDA_VARIABLE
-from pi0.ript.env.pictures import pack_pictures
-from pi0.ript.env.replies import pack_reply
+from pi0.ript.env.pool.images import pack_pictures
+from pi0.ript.env.pool.scene_host import SceneHost
+from pi0.ript.env.pool.wire import pack_reply
 from pi0.ript.env.versions import read_versions
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState

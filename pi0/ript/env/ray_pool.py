@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterable
 
 from pi0.records import ObservationSpec
 from pi0.ript.config.ray_simulators import RayConfig
-from pi0.ript.env.answers import blame_oldest
 from pi0.ript.env.capacity import predict_memory, require_memory
 from pi0.ript.env.checks import check_spec
-from pi0.ript.env.ledger import SceneKey
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.machine import read_machine
-from pi0.ript.env.messages import MalformedMessageError
-from pi0.ript.env.pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TIMEOUT_S
+from pi0.ript.env.pool.deadlines import TimeLimits
+from pi0.ript.env.pool.images import image_bytes
+from pi0.ript.env.pool.ledger import SceneKey
+from pi0.ript.env.pool.messages import MalformedMessageError
+from pi0.ript.env.pool.process_pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TIMEOUT_S
+from pi0.ript.env.pool.wire import blame_oldest
+from pi0.ript.env.pool.worker_pool import WorkerPool
+from pi0.ript.env.pool.worker_process import WorkerStartError
 from pi0.ript.env.ray_cluster import LostActorError, RayCluster, RayUnavailableError
 from pi0.ript.env.ray_worker import ActorSettings, RayWorker
-from pi0.ript.env.shared_pictures import image_bytes
-from pi0.ript.env.time_limits import TimeLimits
 from pi0.ript.env.versions import check_versions, read_versions
-from pi0.ript.env.worker_pool import WorkerPool
-from pi0.ript.env.worker_process import WorkerStartError
 from pi0.ript.interfaces import Fault, Reply
 
 MAX_STARTS = 3  # in a row without one that worked

@@ -14,17 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.answers import Answer
-from pi0.ript.env.command_queue import CommandQueue
-from pi0.ript.env.commands import Command
-from pi0.ript.env.messages import MalformedMessageError
-from pi0.ript.env.pictures import unpack_pictures
-from pi0.ript.env.process_environment import actor_environment
+from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
+from pi0.ript.env.pool.images import unpack_pictures
+from pi0.ript.env.pool.messages import MalformedMessageError
+from pi0.ript.env.pool.process_environment import actor_environment
+from pi0.ript.env.pool.wire import Answer, Command, film_strip, unpack_reply
+from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S
 from pi0.ript.env.ray_actor import SimulatorActor
 from pi0.ript.env.ray_cluster import RayCluster
-from pi0.ript.env.replies import film_strip, unpack_reply
-from pi0.ript.env.time_limits import TimeLimits
-from pi0.ript.env.worker_process import STOP_PATIENCE_S
 
 POLL_S = 0.02
 

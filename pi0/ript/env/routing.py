@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pi0.ript.env.ledger import SceneKey
+from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.interfaces import EnvPool
 
 RUNNING_DRY = 1  # a worker with fewer episodes than this under way has nothing to do

@@ -9,8 +9,8 @@ from pi0.records import Sampling
 from pi0.ript.config.auto import Auto
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
-from pi0.ript.env.inline_pool import InlinePool
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.inline_pool import InlinePool
+from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.ray_pool import RayPool
 from pi0.ript.env.results import Result, in_request_order
 from pi0.ript.env.rollout import rollout

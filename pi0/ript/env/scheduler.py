@@ -5,8 +5,8 @@ from contextlib import suppress
 from time import perf_counter
 
 from pi0.ript.env.attempt import Attempt
-from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.policy_call import PolicyCall
+from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.retries import Retries
 from pi0.ript.env.rollout_stats import RolloutStats
 from pi0.ript.env.waiting import Waiting

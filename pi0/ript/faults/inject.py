@@ -7,7 +7,7 @@ import signal
 import msgpack
 import numpy as np
 
-from pi0.ript.env.messages import HEADER, frame
+from pi0.ript.env.pool.messages import HEADER, frame
 from pi0.ript.faults.plan import PlannedFault
 from pi0.ript.faults.processes import WORKER_MODULE, MarkedProcess
 

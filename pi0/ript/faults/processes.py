@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK_VARIABLE = "RIPT_SOAK_MARK"
-WORKER_MODULE = "pi0.ript.env.worker"
+WORKER_MODULE = "pi0.ript.env.pool.worker"
 SHARED_MEMORY = ("/memfd:", "/dev/shm/")
 PROC = Path("/proc")
 

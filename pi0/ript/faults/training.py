@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from pi0.ript.env.lifeline import Lifeline
+from pi0.ript.env.pool.worker_process import Lifeline
 from pi0.ript.faults.processes import (
     MARK_VARIABLE,
     MarkedProcess,

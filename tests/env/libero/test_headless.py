@@ -3,7 +3,7 @@
 import pytest
 
 from pi0.ript.env.libero.headless import resolve_egl_device
-from pi0.ript.env.worker_process import worker_environment
+from pi0.ript.env.pool.worker_process import worker_environment
 
 
 @pytest.mark.parametrize(

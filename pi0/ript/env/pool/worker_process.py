@@ -1,7 +1,9 @@
 """The parent's view of one worker process."""
 
 import contextlib
+import fcntl
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -10,21 +12,46 @@ import time
 from typing import Any
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.answers import Answer
-from pi0.ript.env.command_queue import CommandQueue
-from pi0.ript.env.commands import START, Command
 from pi0.ript.env.libero.headless import RenderingError
-from pi0.ript.env.lifeline import Lifeline
-from pi0.ript.env.messages import Channel, MalformedMessageError
-from pi0.ript.env.process_environment import worker_environment
-from pi0.ript.env.replies import WireReply, film_strip, unpack_reply
-from pi0.ript.env.shared_pictures import SharedPictures
-from pi0.ript.env.time_limits import TimeLimits
+from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
+from pi0.ript.env.pool.images import SharedPictures
+from pi0.ript.env.pool.messages import Channel, MalformedMessageError
+from pi0.ript.env.pool.process_environment import worker_environment
+from pi0.ript.env.pool.wire import START, Answer, Command, WireReply, film_strip, unpack_reply
 
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
 
 logger = logging.getLogger(__name__)
+
+
+class Lifeline:
+    """A pipe whose far end a child inherits; when the near end closes, the kernel kills the child.
+
+    The kernel closes the near end when the owner ends, however it ends. Unlike a parent-death signal
+    it does not fire when only the thread ends that started the child.
+
+    Example: ``line = Lifeline()``, start the child with ``pass_fds=(line.far_end,)``, then
+    ``line.tie(child.pid)``.
+    """
+
+    def __init__(self) -> None:
+        """Open the pipe."""
+        self.far_end, self._near_end = os.pipe()
+
+    def tie(self, pid: int) -> None:
+        """Bind the child that has inherited the far end."""
+        fcntl.fcntl(self.far_end, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(self.far_end, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(self.far_end, fcntl.F_GETFL)
+        fcntl.fcntl(self.far_end, fcntl.F_SETFL, flags | os.O_ASYNC)
+        os.close(self.far_end)  # from here on the child alone holds it
+
+    def cut(self) -> None:
+        """End the child; safe to call twice."""
+        if self._near_end >= 0:
+            os.close(self._near_end)
+            self._near_end = -1  # the number may soon be another file's
 
 
 class WorkerStartError(OSError):
@@ -72,7 +99,7 @@ class WorkerProcess:
         self._lifeline = Lifeline()
         with theirs:
             self._process = subprocess.Popen(  # our own module and numbers only
-                [sys.executable, "-m", "pi0.ript.env.worker",
+                [sys.executable, "-m", "pi0.ript.env.pool.worker",
                  str(theirs.fileno()), str(memory_fd), str(memory_bytes)],
                 pass_fds=(theirs.fileno(), memory_fd, self._lifeline.far_end),
                 env=worker_environment(egl_device),

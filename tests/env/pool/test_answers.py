@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from pi0.records import Observation
-from pi0.ript.env.answers import Answer, as_reply, blame_oldest
-from pi0.ript.env.replies import pack_reply, unpack_reply
+from pi0.ript.env.pool.wire import Answer, as_reply, blame_oldest, pack_reply, unpack_reply
 from pi0.ript.interfaces import Reply
 
 LOOK = Observation(images=np.full((1, 2, 2, 3), 7, np.uint8), proprio=np.arange(9.0))

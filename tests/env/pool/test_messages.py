@@ -5,7 +5,13 @@ import socket
 import numpy as np
 import pytest
 
-from pi0.ript.env.messages import HEADER, MAX_MESSAGE_BYTES, Channel, MalformedMessageError, frame
+from pi0.ript.env.pool.messages import (
+    HEADER,
+    MAX_MESSAGE_BYTES,
+    Channel,
+    MalformedMessageError,
+    frame,
+)
 
 # ["end", 1] in msgpack: an array of 2, a text of 3 letters, the number 1.
 END = b"\x92\xa3end\x01"

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from pi0.records import Observation, ObservationSpec
-from pi0.ript.env.commands import Command
-from pi0.ript.env.messages import MalformedMessageError
-from pi0.ript.env.replies import MAX_ERROR_CHARACTERS, film_strip, pack_reply, unpack_reply
+from pi0.ript.env.pool.messages import MalformedMessageError
+from pi0.ript.env.pool.wire import (
+    MAX_ERROR_CHARACTERS,
+    Command,
+    film_strip,
+    pack_reply,
+    unpack_reply,
+)
 from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 

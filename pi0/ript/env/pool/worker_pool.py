@@ -6,11 +6,10 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.ript.env.answers import Answer, as_reply, lost
 from pi0.ript.env.checks import check_actions
-from pi0.ript.env.command_queue import CommandQueue
-from pi0.ript.env.commands import Command, chunk_command, restore_command
-from pi0.ript.env.ledger import SceneKey, SceneLedger, SlotLedger
+from pi0.ript.env.pool.deadlines import CommandQueue
+from pi0.ript.env.pool.ledger import SceneKey, SceneLedger, SlotLedger
+from pi0.ript.env.pool.wire import Answer, Command, as_reply, chunk_command, lost, restore_command
 from pi0.ript.env.suites import check_initial_state
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState

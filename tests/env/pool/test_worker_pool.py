@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from pi0.ript.env.answers import Answer, blame_oldest
-from pi0.ript.env.command_queue import CommandQueue
-from pi0.ript.env.replies import pack_reply, unpack_reply
+from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
+from pi0.ript.env.pool.wire import Answer, blame_oldest, pack_reply, unpack_reply
+from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.suites import make_initial_state
-from pi0.ript.env.time_limits import TimeLimits
-from pi0.ript.env.worker_pool import WorkerPool
 from pi0.ript.interfaces import Reply
 
 STATE = make_initial_state("libero_goal", 7, 0, fixture_seed=0)

@@ -7,7 +7,7 @@ from pi0.ript.env.libero.headless import CUDA_VARIABLE, EGL_VARIABLE
 
 # One simulator per core: rendering and linear algebra must not start threads that fight.
 SINGLE_THREADED = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-PACKAGE_ROOT = str(Path(__file__).parents[3])
+PACKAGE_ROOT = str(Path(__file__).parents[4])
 
 
 def worker_environment(egl_device: int | None) -> dict[str, str]:

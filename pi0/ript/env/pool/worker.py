@@ -1,6 +1,6 @@
 """A simulator process: commands in over a socket, small replies out, pictures in shared memory.
 
-Started as ``python -m pi0.ript.env.worker``, never by forking or by re-importing the program that
+Started as ``python -m pi0.ript.env.pool.worker``, never by forking or by re-importing the program that
 wants it, so it loads neither torch nor anything else of that program.
 """
 
@@ -13,10 +13,10 @@ import time
 import numpy as np
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.host import SceneHost
-from pi0.ript.env.messages import Channel, MalformedMessageError
-from pi0.ript.env.replies import pack_reply
-from pi0.ript.env.shared_pictures import SharedPictures
+from pi0.ript.env.pool.images import SharedPictures
+from pi0.ript.env.pool.messages import Channel, MalformedMessageError
+from pi0.ript.env.pool.scene_host import SceneHost
+from pi0.ript.env.pool.wire import pack_reply
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 

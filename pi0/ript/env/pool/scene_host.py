@@ -1,5 +1,8 @@
 """Scenes behind slots: keeps a bounded number of scenes loaded and answers commands one by one."""
 
+import ctypes
+import ctypes.util
+import gc
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -8,16 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.answers import lost
-from pi0.ript.env.ledger import SceneKey
-from pi0.ript.env.libero.headless import load_scene_class
-from pi0.ript.env.process_memory import forget_assets, trim
+from pi0.ript.env.libero.headless import forget_assets, load_scene_class
+from pi0.ript.env.pool.ledger import SceneKey
+from pi0.ript.env.pool.wire import lost
 from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
 if TYPE_CHECKING:
     from pi0.ript.env.libero.scene import Scene
+
+
+def trim() -> None:
+    """Return freed memory to the system (about 0.1 s).
+
+    A scene leaves reference cycles behind, through which robosuite's objects keep the compiled
+    model alive, and malloc keeps freed pages for itself, in pieces that never fit the next scene.
+    """
+    gc.collect()
+    library = ctypes.CDLL(ctypes.util.find_library("c"))
+    if hasattr(library, "malloc_trim"):  # glibc only
+        library.malloc_trim(0)
 
 
 class SceneHost:

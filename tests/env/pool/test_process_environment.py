@@ -2,7 +2,11 @@
 
 import os
 
-from pi0.ript.env.process_environment import PACKAGE_ROOT, actor_environment, worker_environment
+from pi0.ript.env.pool.process_environment import (
+    PACKAGE_ROOT,
+    actor_environment,
+    worker_environment,
+)
 
 
 def test_workers_have_our_environment_with_one_thread_and_our_package(monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0.ript.env.ledger import SceneLedger, SlotLedger
+from pi0.ript.env.pool.ledger import SceneLedger, SlotLedger
 
 A, B, C = [("libero_goal", task) for task in range(3)]
 

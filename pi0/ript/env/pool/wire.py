@@ -1,16 +1,16 @@
-"""Replies as plain values, and the checks that a reply must pass before anyone believes it."""
+"""Commands to workers and their replies as plain values, and the checks that a reply must pass to be believed."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.records import ObservationSpec
-from pi0.ript.env.ledger import SceneKey
-from pi0.ript.env.messages import MalformedMessageError
+from pi0.records import Observation, ObservationSpec
+from pi0.ript.env.pool.ledger import SceneKey
+from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Fault, Reply
 
@@ -161,3 +161,126 @@ def _is_duration(value: object) -> bool:
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
     if not holds:
         raise MalformedMessageError(message)
+
+
+Work = Literal["start", "build", "restore", "step", "frame"]
+"""Starting a worker, building a scene, restoring a slot, one control step, its picture for a film."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A request to a worker, which answers requests in order.
+
+    Attributes:
+        place: The worker's own number of the slot; -1 for starting, which concerns no slot.
+        position: The pool's number of the slot.
+        work: What it is made of.
+        num_steps: Most control steps it may report.
+        may_be_blind: Whether the answer may lack a look although nothing is solved.
+        is_filmed: Whether its control steps are filmed.
+    """
+
+    place: int
+    position: int = 0
+    work: Mapping[Work, int]
+    num_steps: int = 0
+    may_be_blind: bool = False
+    is_filmed: bool = False
+
+    def check(self, reply: WireReply) -> None:
+        """Raise ``MalformedMessageError`` unless the reply can be the answer."""
+        if reply.place != self.place:
+            raise MalformedMessageError(f"slot {reply.place} answers, {self.place} was asked")
+        if bool(reply.strip_bytes) != (self.is_filmed and not reply.error and reply.num_steps > 0):
+            raise MalformedMessageError(f"a film of {reply.strip_bytes} bytes")
+        if reply.error:
+            return
+        if reply.num_steps > self.num_steps or (
+            not reply.is_success and reply.num_steps < self.num_steps
+        ):
+            raise MalformedMessageError(f"{reply.num_steps} steps of {self.num_steps}")
+        if reply.is_success and not self.num_steps:
+            raise MalformedMessageError("solved without a step")
+        if reply.proprio is None and not (self.may_be_blind or reply.is_success):
+            raise MalformedMessageError("a reply without a look")
+
+
+def restore_command(slot: int, num_workers: int, *, may_build: bool) -> Command:
+    """Return the request of an initial state in a slot of the pool, whose scene may not be loaded."""
+    work: dict[Work, int] = {"restore": 1}
+    building: dict[Work, int] = {"build": 1} if may_build else {}
+    return Command(place=slot // num_workers, position=slot, work=work | building)
+
+
+def chunk_command(
+    slot: int, num_workers: int, num_steps: int, *, look: bool, film: bool
+) -> Command:
+    """Return the request of up to ``num_steps`` control steps in a slot of the pool."""
+    steps: dict[Work, int] = {"step": num_steps}
+    pictures: dict[Work, int] = {"frame": num_steps} if film else {}
+    return Command(
+        place=slot // num_workers,
+        position=slot,
+        work=steps | pictures,
+        num_steps=num_steps,
+        may_be_blind=not look,
+        is_filmed=film,
+    )
+
+
+START = Command(place=-1, work={"start": 1})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The checked answer to a command, with what came beside the message.
+
+    Attributes:
+        slot: The pool's number of the slot.
+        wire: The message.
+        images: uint8 [N, height, width, 3]; None where the message has no look.
+        strip: The film, if the command was filmed.
+    """
+
+    slot: int
+    wire: WireReply
+    images: NDArray[np.uint8] | None
+    strip: FilmStrip | None
+
+
+def as_reply(answer: Answer, restart_s: float | None) -> Reply:
+    """Return an answer as the pool's reply.
+
+    Args:
+        answer: The answer.
+        restart_s: Seconds that its worker was missing, if this is the first since it was replaced.
+    """
+    wire, observation = answer.wire, None
+    if wire.proprio is not None:
+        assert answer.images is not None
+        observation = Observation(images=answer.images, proprio=wire.proprio)
+    restarts = {} if restart_s is None else {"restart_s": restart_s}
+    return Reply(
+        slot=answer.slot,
+        observation=observation,
+        is_success=wire.is_success,
+        num_steps=wire.num_steps,
+        error=wire.error,
+        fault=wire.fault,
+        strip=answer.strip,
+        timings={**wire.timings, **restarts},
+        counts=wire.counts,
+    )
+
+
+def lost(slot: int, error: str) -> Reply:
+    """Return the reply of a slot whose simulation went down with another one."""
+    return Reply(
+        slot=slot, observation=None, is_success=False, num_steps=0, error=error, fault="lost"
+    )
+
+
+def blame_oldest(slots: Sequence[int], fault: Fault, error: str) -> list[Reply]:
+    """Return the replies of slots that lost their worker: the oldest has the fault, others are lost."""
+    replies = [lost(slot, error) for slot in slots]
+    return [replace(reply, fault=fault) for reply in replies[:1]] + replies[1:]

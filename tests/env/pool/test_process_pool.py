@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.inline_pool import InlinePool
-from pi0.ript.env.ledger import PoolClosedError
 from pi0.ript.env.libero.headless import RenderingError
-from pi0.ript.env.pool import ProcessPool
+from pi0.ript.env.pool.inline_pool import InlinePool
+from pi0.ript.env.pool.ledger import PoolClosedError
+from pi0.ript.env.pool.process_pool import ProcessPool
+from pi0.ript.env.pool.worker_process import WorkerStartError
 from pi0.ript.env.suites import make_initial_state
-from pi0.ript.env.worker_process import WorkerStartError
 
 pytestmark = pytest.mark.libero
 
@@ -259,7 +259,7 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     # The pool lives outside of the rollout, as in the programs; nothing is waited for afterwards.
     program = """
     from pi0.records import Sampling
-    from pi0.ript.env.pool import ProcessPool
+    from pi0.ript.env.pool.process_pool import ProcessPool
     from pi0.ript.env.rollout import rollout
     from pi0.ript.env.rollout_stats import RolloutStats
     from pi0.ript.env.suites import make_initial_state

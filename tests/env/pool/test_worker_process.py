@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from pi0.ript.env.lifeline import Lifeline
+from pi0.ript.env.pool.worker_process import Lifeline
 
 OWNER = """
 import os, signal, subprocess, sys, threading, time
-from pi0.ript.env.lifeline import Lifeline
+from pi0.ript.env.pool.worker_process import Lifeline
 
 def start(signals):
     line = Lifeline()
