@@ -28,7 +28,7 @@ from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.config.schema import PolicyConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.pool.process_pool import ProcessPool
-from pi0.ript.env.ray_pool import RayPool
+from pi0.ript.env.ray.pool import RayPool
 from pi0.ript.types import Episode, EpisodeRequest
 
 SUITE, TASK_ID = "libero_goal", 7

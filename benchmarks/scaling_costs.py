@@ -14,8 +14,8 @@ from benchmarks.job import BATCH_SIZE, INSTRUCTION, SAMPLING, Job
 from benchmarks.rollout_model.costs import Costs
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.env.pool.process_pool import ProcessPool
-from pi0.ript.env.rollout import rollout
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.interfaces import EnvPool, Policy, Reply
 from pi0.ript.seeding import derive_seed

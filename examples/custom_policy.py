@@ -9,8 +9,8 @@ import numpy as np
 
 from examples.toy_simulator import GOAL, SPEC, STEP, ToyPool, instruct, toy_request
 from pi0.records import Chunk, Observation, Sampling
-from pi0.ript.env.rollout import rollout
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.types import Episode, EpisodeRequest
 
 HORIZON = 4

@@ -1,6 +1,6 @@
 """A simulator with the contract of ``EnvPool`` and no physics: bring a point to a goal in the plane.
 
-The shortest way into the code: read this file, then pi0/ript/env/scheduler.py, which drives it.
+The shortest way into the code: read this file, then pi0/ript/env/rollout/scheduler.py, which drives it.
 examples/custom_policy.py runs it.
 """
 

@@ -55,7 +55,7 @@ HOMES = {
     "wandb": "pi0.ript.report",
     "jinja2": "pi0.ript.report",
     "plotly": "pi0.ript.report",
-    "ray": "pi0.ript.env.ray_cluster",
+    "ray": "pi0.ript.env.ray.cluster",
     "yaml": "pi0.ript.config",
     "draccus": "pi0.ript.config",
 }
@@ -140,7 +140,7 @@ def test_file_imports_only_what_lies_below(path):
         pytest.param(
             "pi0.ript.train.x", "def f():\n    import torch.distributed as d", id="in-function"
         ),
-        pytest.param("pi0.ript.env.ray_pool", "import ray", id="ray-outside-its-file"),
+        pytest.param("pi0.ript.env.ray.pool", "import ray", id="ray-outside-its-file"),
         pytest.param("pi0.ript.train.x", "import yaml", id="yaml-outside-config"),
         pytest.param(
             "pi0.ript.train.x", "from libero.libero import benchmark", id="libero-outside-env"
@@ -163,7 +163,7 @@ def test_planted_violation_is_found(module, source):
         ("pi0.ript.train.x", "from pi0.ript.env.pool.inline_pool import InlinePool\nimport torch"),
         ("pi0.ript.env.x", "import mujoco\nfrom pi0.records import Chunk"),
         ("pi0.ript.engine.x", "import torch.distributed as dist"),
-        ("pi0.ript.env.ray_cluster", "import ray"),
+        ("pi0.ript.env.ray.cluster", "import ray"),
     ],
 )
 def test_allowed_import_is_not_reported(module, source):

@@ -16,8 +16,8 @@ from examples.toy_simulator import GOAL, REACHED, STEP, ToyPool, _look, instruct
 from pi0.records import Sampling
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
-from pi0.ript.env.rollout import rollout
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.train.update import update
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
 from tests.policy_parts import small_policy

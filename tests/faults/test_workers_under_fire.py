@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from pi0.records import Sampling
-from pi0.ript.env.bounds import RestartLimitError
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.process_pool import ProcessPool
-from pi0.ript.env.rollout import rollout
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.retries import RestartLimitError
+from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.faults.inject import inject
 from pi0.ript.faults.plan import PlannedFault

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig, VideoConfig
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.interfaces import Reply
 from pi0.ript.train.film_cost import announce_practice, film_cost, predicted
 from tests.env.toys import ToyPolicy, toy_request

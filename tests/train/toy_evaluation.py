@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from pi0.records import Sampling
-from pi0.ript.env.rollout import rollout
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.train.evaluate import evaluate, record_of
 from pi0.ript.train.evaluation_log import EvaluationLog
 from tests.env.toys import ToyPolicy, ToyPool, toy_request

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from pi0.ript.engine.alone import ALONE
-from pi0.ript.env.finite import NotFiniteError
+from pi0.ript.env.rollout.policy_call import NotFiniteError
 from pi0.ript.interfaces import Ranks
 from pi0.ript.types import Batch
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.engine.threads import all_cores
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.interfaces import Policy
 from pi0.ript.train.collection import Collection
 from pi0.ript.train.initial_states import InitialStateSampler

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pi0.records import Sampling
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import step_limit
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.video import Film, FilmWriter

@@ -260,8 +260,8 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     program = """
     from pi0.records import Sampling
     from pi0.ript.env.pool.process_pool import ProcessPool
-    from pi0.ript.env.rollout import rollout
-    from pi0.ript.env.rollout_stats import RolloutStats
+    from pi0.ript.env.rollout.scheduler import rollout
+    from pi0.ript.env.rollout.stats import RolloutStats
     from pi0.ript.env.suites import make_initial_state
     from pi0.ript.scripts.exits import run_main
     from pi0.ript.types import EpisodeRequest

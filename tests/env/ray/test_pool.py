@@ -18,8 +18,8 @@ from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.pool.ledger import PoolClosedError
-from pi0.ript.env.ray_cluster import RayUnavailableError, require_shared_memory
-from pi0.ript.env.ray_pool import RayPool
+from pi0.ript.env.ray.cluster import RayUnavailableError, require_shared_memory
+from pi0.ript.env.ray.pool import RayPool
 from pi0.ript.env.suites import make_initial_state
 from tests.env.toys import SPEC, ToyPolicy
 
@@ -179,7 +179,7 @@ def test_a_host_without_rendering_is_named(pool):
 @pytest.mark.libero
 def test_a_program_without_rendering_ends_in_one_line_with_every_process():
     program = """
-    from pi0.ript.env.ray_pool import RayPool
+    from pi0.ript.env.ray.pool import RayPool
     from pi0.ript.scripts.exits import run_main
     from tests.env.toys import SPEC
 

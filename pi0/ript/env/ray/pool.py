@@ -17,9 +17,9 @@ from pi0.ript.env.pool.process_pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAI
 from pi0.ript.env.pool.wire import blame_oldest
 from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.pool.worker_process import WorkerStartError
-from pi0.ript.env.ray_cluster import LostActorError, RayCluster, RayUnavailableError
-from pi0.ript.env.ray_worker import ActorSettings, RayWorker
-from pi0.ript.env.versions import check_versions, read_versions
+from pi0.ript.env.ray.cluster import LostActorError, RayCluster, RayUnavailableError
+from pi0.ript.env.ray.versions import check_versions, read_versions
+from pi0.ript.env.ray.worker import ActorSettings, RayWorker
 from pi0.ript.interfaces import Fault, Reply
 
 MAX_STARTS = 3  # in a row without one that worked

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from pi0.ript.config.ray_simulators import RayConfig
-from pi0.ript.env.ray_cluster import RayUnavailableError
-from pi0.ript.env.ray_pool import RayPool
+from pi0.ript.env.ray.cluster import RayUnavailableError
+from pi0.ript.env.ray.pool import RayPool
 from tests.env.toys import SPEC
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pi0.records import Sampling
-from pi0.ript.env.bounds import RestartLimitError
 from pi0.ript.env.pool.ledger import PoolClosedError
-from pi0.ript.env.rollout import rollout
-from pi0.ript.env.rollout_stats import RolloutStats
+from pi0.ript.env.rollout.retries import RestartLimitError
+from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.seeding import derive_seed
 from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
 

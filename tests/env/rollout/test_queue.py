@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from pi0.records import Sampling
-from pi0.ript.env.rollout import rollout
-from pi0.ript.env.rollout_stats import RolloutStats
-from pi0.ript.env.routing import choose
+from pi0.ript.env.rollout.queue import choose
+from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.stats import RolloutStats
 from tests.env.toys import ToyPolicy, ToyPool, toy_request, toy_state
 
 A, B, C = [("libero_goal", task) for task in range(3)]

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from pi0.ript.env.versions import PACKAGE_FOLDER, check_versions, hash_code, read_versions
+from pi0.ript.env.ray.versions import PACKAGE_FOLDER, check_versions, hash_code, read_versions
 
 
 def test_versions_name_what_a_simulation_depends_on():
@@ -20,7 +20,7 @@ def test_one_changed_line_of_the_simulator_changes_the_hash(tmp_path):
     shutil.copytree(PACKAGE_FOLDER, copy, ignore=shutil.ignore_patterns("builtin", "__pycache__"))
     assert hash_code(copy) == hash_code(PACKAGE_FOLDER)
 
-    scene = copy / "ript" / "env" / "scene.py"
+    scene = copy / "ript" / "env" / "libero" / "scene.py"
     scene.write_text(scene.read_text() + "\n")
 
     assert hash_code(copy) != hash_code(PACKAGE_FOLDER)

@@ -15,7 +15,7 @@ from pi0.ript.env.libero.headless import CUDA_VARIABLE
 from pi0.ript.env.pool.images import pack_pictures
 from pi0.ript.env.pool.scene_host import SceneHost
 from pi0.ript.env.pool.wire import pack_reply
-from pi0.ript.env.versions import read_versions
+from pi0.ript.env.ray.versions import read_versions
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 

@@ -20,8 +20,8 @@ from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.process_environment import actor_environment
 from pi0.ript.env.pool.wire import Answer, Command, film_strip, unpack_reply
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S
-from pi0.ript.env.ray_actor import SimulatorActor
-from pi0.ript.env.ray_cluster import RayCluster
+from pi0.ript.env.ray.actor import SimulatorActor
+from pi0.ript.env.ray.cluster import RayCluster
 
 POLL_S = 0.02
 

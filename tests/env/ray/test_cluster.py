@@ -10,8 +10,8 @@ from ray.cluster_utils import Cluster
 from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.ray_cluster import RayUnavailableError
-from pi0.ript.env.ray_pool import RayPool
+from pi0.ript.env.ray.cluster import RayUnavailableError
+from pi0.ript.env.ray.pool import RayPool
 from tests.env.toys import SPEC, ToyPolicy
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow, pytest.mark.alone]
