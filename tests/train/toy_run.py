@@ -16,8 +16,8 @@ import numpy as np
 from pi0.checkpoint import save_policy
 from pi0.records import Observation
 from pi0.ript.env.pool.ledger import SlotLedger
+from pi0.ript.env.resources import Sizing
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.sizing import Sizing
 from pi0.ript.interfaces import Reply
 from pi0.ript.scripts import train_ript_pi0
 from pi0.ript.scripts.exits import run_main

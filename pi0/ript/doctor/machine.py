@@ -7,9 +7,7 @@ from pathlib import Path
 from pi0.records import ObservationSpec
 from pi0.ript.config.schema import TrainingConfig
 from pi0.ript.doctor.finding import Finding
-from pi0.ript.env.capacity import predict_memory
-from pi0.ript.env.machine import ROOT, read_machine
-from pi0.ript.env.sizing import choose_sizing
+from pi0.ript.env.resources import ROOT, choose_sizing, predict_memory, read_machine
 
 GIB = 2**30
 MIB = 2**20

@@ -1,5 +1,7 @@
-"""An episode as a dict with one entry per control step, as users of the runners know it."""
+"""What callers of a runner get for every episode, in the order in which they asked for it."""
 
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any, TypedDict
 
 import numpy as np
@@ -99,3 +101,24 @@ def _as_dict(observation: Observation) -> dict[str, NDArray[Any]]:
         "robot0_eef_quat": observation.proprio[3:7],
         "robot0_gripper_qpos": observation.proprio[7:],
     }
+
+
+Result = tuple[bool, float, EpisodeView]
+"""Success, total reward (0 or 1, NaN if the simulator crashed) and the episode."""
+
+
+def in_request_order(episodes: Generator[Episode, None, None]) -> Generator[Result, None, None]:
+    """Yield every result as soon as its episode and those of the rollouts before it have finished."""
+    early: dict[int, Episode] = {}
+    due = 0
+    with closing(episodes):
+        for episode in episodes:
+            early[episode.request.rollout] = episode
+            while due in early:
+                yield _result(early.pop(due))
+                due += 1
+
+
+def _result(episode: Episode) -> Result:
+    view = episode_view(episode)
+    return view["success"], view["total_reward"], view

@@ -2,8 +2,8 @@
 
 from pi0.ript.config.auto import Auto
 from pi0.ript.env.pool.inline_pool import InlinePool
+from pi0.ript.env.resources import Sizing
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.sizing import Sizing
 
 
 class LIBEROEnvRunner(EnvRunner):

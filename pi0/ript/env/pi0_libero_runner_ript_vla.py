@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 from pi0.ript.config.auto import Auto
-from pi0.ript.env.machine import read_machine
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.ray.pool import RayPool
+from pi0.ript.env.resources import Sizing, choose_sizing, read_machine
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.sizing import Sizing, choose_sizing
 
 
 class PI0LiberoRunner(EnvRunner):

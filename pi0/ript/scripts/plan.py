@@ -13,8 +13,7 @@ from pi0.ript import build
 from pi0.ript.config.load import load_launch
 from pi0.ript.config.runner_choice import choose_runner
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.env.machine import Machine, read_machine
-from pi0.ript.env.sizing import Sizing, choose_sizing
+from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
 from pi0.ript.env.suites import step_limit
 from pi0.ript.scripts.flags import Parser
 from pi0.ript.train.plan import GIB, GPU_GIB, Item, Place, advice, make_plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pi0.ript.config.auto import Auto
-from pi0.ript.env.machine import read_machine
+from pi0.ript.env.resources import read_machine
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from pi0.architecture import vlm_sizes
 from pi0.config import PolicyCard
 from pi0.memory import NetworkMemory, TrainedPart, predict_network
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
-from pi0.ript.env.capacity import predict_memory
-from pi0.ript.env.sizing import Sizing
+from pi0.ript.env.resources import Sizing, predict_memory
 from pi0.ript.train.update import PREFIX_BUDGET
 
 Place = Literal["device", "host"]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.capacity import SETTLED_STATES, SLOT_BYTES, predict_memory
 from pi0.ript.env.libero.headless import load_scene_class
 from pi0.ript.env.pool.process_pool import ProcessPool
+from pi0.ript.env.resources import SETTLED_STATES, SLOT_BYTES, predict_memory
 from pi0.ript.env.suites import make_initial_state
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]

@@ -5,15 +5,14 @@ import os
 import time
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.capacity import require_memory
 from pi0.ript.env.checks import check_spec
-from pi0.ript.env.machine import read_machine
 from pi0.ript.env.pool.deadlines import TimeLimits
 from pi0.ript.env.pool.images import SharedPictures, check_film, slot_bytes
 from pi0.ript.env.pool.messages import MalformedMessageError, wait_for_any
 from pi0.ript.env.pool.wire import Command, blame_oldest
 from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S, WorkerProcess
+from pi0.ript.env.resources import read_machine, require_memory
 from pi0.ript.interfaces import Fault, Reply
 
 DEFAULT_MAX_SCENES = 4

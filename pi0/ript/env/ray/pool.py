@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable
 
 from pi0.records import ObservationSpec
 from pi0.ript.config.ray_simulators import RayConfig
-from pi0.ript.env.capacity import predict_memory, require_memory
 from pi0.ript.env.checks import check_spec
 from pi0.ript.env.libero.headless import RenderingError
-from pi0.ript.env.machine import read_machine
 from pi0.ript.env.pool.deadlines import TimeLimits
 from pi0.ript.env.pool.images import image_bytes
 from pi0.ript.env.pool.ledger import SceneKey
@@ -20,6 +18,7 @@ from pi0.ript.env.pool.worker_process import WorkerStartError
 from pi0.ript.env.ray.cluster import LostActorError, RayCluster, RayUnavailableError
 from pi0.ript.env.ray.versions import check_versions, read_versions
 from pi0.ript.env.ray.worker import ActorSettings, RayWorker
+from pi0.ript.env.resources import predict_memory, read_machine, require_memory
 from pi0.ript.interfaces import Fault, Reply
 
 MAX_STARTS = 3  # in a row without one that worked
