@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pi0.records import ObservationSpec
+from pi0.ript.config.environment import RUNNER_VARIABLE
 from pi0.ript.config.load import read_config
-from pi0.ript.config.runner_choice import RUNNER_VARIABLE
 from pi0.ript.config.schema import FeaturesConfig
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.job import BATCH_SIZE, SAMPLING, SETTINGS, FirstCameraPolicy, Job, decision_digest
 from benchmarks.measure import add_output_arguments, table, write_json
-from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.config.env import RayConfig
 from pi0.ript.config.schema import PolicyConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.pool.process_pool import ProcessPool

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from pi0.ript.engine.place import Place
-from pi0.ript.engine.team import Team
+from pi0.ript.engine.process_group import Team
+from pi0.ript.engine.ranks import Place
 
 Program = Callable[..., Any]
 

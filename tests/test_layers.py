@@ -26,7 +26,7 @@ RANKS = {
     "report": 4,
     "demos": 5,  # records experts on real simulators, so it stands beside train, above env
     "train": 5,
-    "doctor": 5,
+    "diagnose": 6,
     "faults": 6,  # runs whole programs and looks at what they leave behind
     "build": 6,
     "scripts": 7,

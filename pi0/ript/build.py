@@ -25,17 +25,18 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
-from pi0.ript.engine.alone import ALONE
-from pi0.ript.engine.replicated import ReplicatedEngine
-from pi0.ript.engine.sharded import ShardedEngine, spread
+from pi0.ript.engine.ddp import ReplicatedEngine
+from pi0.ript.engine.fsdp import ShardedEngine, spread
+from pi0.ript.engine.process_group import Team
+from pi0.ript.engine.ranks import ALONE
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.strategy import choose_strategy, require_spreadable
-from pi0.ript.engine.team import Team
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.libero.headless import resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import locate_task, make_initial_state, split, task_count
 from pi0.ript.interfaces import Ranks, Reporter
+from pi0.ript.learner.update import Engine
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.episode_log import EPISODES_NAME, EpisodeLog
 from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
@@ -43,15 +44,13 @@ from pi0.ript.report.reporters import LineReporter, Reporters
 from pi0.ript.report.tensorboard import TensorBoardReporter
 from pi0.ript.report.video import FilmWriter
 from pi0.ript.seeding import derive_seed
+from pi0.ript.train.async_collector import OneAhead
 from pi0.ript.train.checkpoint import load_training_state
+from pi0.ript.train.collector import Collect, InTurn, Order, Practice
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.memory_watch import MemoryWatch
-from pi0.ript.train.overlap import OneAhead
-from pi0.ript.train.parts import TrainerParts
-from pi0.ript.train.practice import Collect, InTurn, Order, Practice
-from pi0.ript.train.start import Start
+from pi0.ript.train.parts import Start, TrainerParts
 from pi0.ript.train.trainer import Trainer
-from pi0.ript.train.update import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import torch
 
 from pi0.ript.algo.cfg import cfg_loss
 from pi0.sampler import guided
+from tests.learner.rows import SAMPLING
 from tests.policy_parts import TASKS, looks, small_policy
-from tests.train.rows import SAMPLING
 
 
 def test_only_good_rollouts_teach_the_conditional_branch():

@@ -3,7 +3,7 @@
 import pytest
 
 from pi0.ript.config.algo import AlgoConfig, CfgConfig, NftConfig, NoiseConfig, ObjectiveName
-from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.load import load_config, read_config, save_config
 from pi0.ript.config.schema import TrainConfig
 

@@ -1,11 +1,13 @@
-"""Environment variables stand for settings: the file loses to them, the command line wins over them."""
+"""One YAML line chooses the runner; the environment variable overrides it."""
 
 import logging
 
 import pytest
 
-from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.base import ConfigError
+from pi0.ript.config.environment import RunnerChoice, choose_runner
 from pi0.ript.config.load import load_launch
+from pi0.ript.config.schema import EnvConfig, FeaturesConfig, TrainConfig, TrainingConfig
 
 
 @pytest.fixture
@@ -45,3 +47,45 @@ def test_dump_of_processed_pictures_says_what_to_use_instead(command, caplog):
     assert caplog.messages == [
         "DEBUG_SAVE_PROCESSED has no effect; PI0_DEBUG_SAVE_VIDEO=1 films what the policy saw"
     ]
+
+
+def config(*, is_parallel):
+    return TrainConfig(features=FeaturesConfig(use_ript_vla_runner=is_parallel))
+
+
+@pytest.mark.parametrize(("is_parallel", "name"), [(True, "parallel"), (False, "serial")])
+@pytest.mark.parametrize("environ", [{}, {"USE_RIPT_VLA_RUNNER": ""}, {"USE_RIPT_VLA_RUNNER": " "}])
+def test_configuration_decides_where_the_variable_is_unset_or_empty(is_parallel, name, environ):
+    choice = choose_runner(config(is_parallel=is_parallel), environ)
+    assert choice == RunnerChoice(name=name, source="features.use_ript_vla_runner")
+
+
+@pytest.mark.parametrize("is_parallel", [True, False])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [(text, "parallel") for text in ("1", "true", "YES", "On")]
+    + [(text, "serial") for text in ("0", "False", "no", "OFF", " off ")],
+)
+def test_variable_wins(is_parallel, text, name):
+    choice = choose_runner(config(is_parallel=is_parallel), {"USE_RIPT_VLA_RUNNER": text})
+    assert choice == RunnerChoice(name=name, source="USE_RIPT_VLA_RUNNER")
+
+
+@pytest.mark.parametrize("text", ["2", "parallel", "ture"])
+def test_anything_else_in_the_variable_is_an_error(text):
+    with pytest.raises(ConfigError, match=rf"USE_RIPT_VLA_RUNNER must be one of 1, .*'{text}'"):
+        choose_runner(config(is_parallel=True), {"USE_RIPT_VLA_RUNNER": text})
+
+
+@pytest.mark.parametrize("environ", [{}, {"USE_RIPT_VLA_RUNNER": "0"}])
+def test_practice_during_updates_needs_the_parallel_runner(environ):
+    overlapped = TrainConfig(training=TrainingConfig(overlap=True))
+    with pytest.raises(ConfigError, match=r"training\.overlap needs the parallel runner"):
+        choose_runner(overlapped, environ)
+
+
+@pytest.mark.parametrize("environ", [{}, {"USE_RIPT_VLA_RUNNER": "0"}])
+def test_simulators_on_other_hosts_need_the_parallel_runner(environ):
+    elsewhere = TrainConfig(env=EnvConfig(backend="ray"))
+    with pytest.raises(ConfigError, match=r"env\.backend ray needs the parallel runner"):
+        choose_runner(elsewhere, environ)

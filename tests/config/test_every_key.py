@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.decode import decode_config, known_keys
-from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.load import read_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.yaml_text import parse_yaml

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.decode import decode_config, known_keys
-from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.legacy import LEGACY, MEANINGLESS_NAMES, NO_EFFECT, RENAMED
 from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import TrainConfig

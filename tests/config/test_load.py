@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.load import load_config, load_launch, read_config, save_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
 

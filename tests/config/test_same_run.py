@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pi0.ript.config.env import EnvConfig
+from pi0.ript.config.env import EnvConfig, RayConfig
 from pi0.ript.config.load import to_yaml
-from pi0.ript.config.ray_simulators import RayConfig
 from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import TrainConfig
 

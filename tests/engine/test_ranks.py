@@ -11,18 +11,18 @@ from torch import Tensor
 from pi0.policy import Pi0Policy
 from pi0.ript.build import build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
-from pi0.ript.engine.alone import ALONE
-from pi0.ript.engine.replicated import ReplicatedEngine
-from pi0.ript.engine.sharded import ShardedEngine, spread
+from pi0.ript.engine.ddp import ReplicatedEngine
+from pi0.ript.engine.fsdp import ShardedEngine, spread
+from pi0.ript.engine.process_group import Team
+from pi0.ript.engine.ranks import ALONE
 from pi0.ript.engine.single import SingleEngine
-from pi0.ript.engine.team import Team
 from pi0.ript.interfaces import Ranks
-from pi0.ript.train.batch import idle_batch
-from pi0.ript.train.update import Engine, update
+from pi0.ript.learner.batch import idle_batch
+from pi0.ript.learner.update import Engine, update
 from pi0.ript.types import Batch, UpdateStats
+from tests.learner.rows import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
-from tests.train.rows import SAMPLING, draw_batch
 
 NUM_ROWS = 11  # groups of 3, 3, 3 and 2 rows
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=2, micro_batch_size=2, warmup_steps=0, kl_stop=None)

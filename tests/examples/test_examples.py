@@ -18,10 +18,10 @@ from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.env.rollout.scheduler import rollout
 from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.train.update import update
+from pi0.ript.learner.update import update
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
+from tests.learner.rows import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
-from tests.train.rows import SAMPLING, draw_batch
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("custom_*.py"))

@@ -9,15 +9,15 @@ from safetensors.torch import load_file
 
 from pi0.ript.build import build_engine, build_objective
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.evaluation.episodes import write_evaluation
+from pi0.ript.learner.update import update
 from pi0.ript.report.jsonl import JsonlReporter
 from pi0.ript.train.checkpoint import TrainingState, find_last, save_checkpoint
-from pi0.ript.train.evaluations import write_evaluation
 from pi0.ript.train.progression import Progression
-from pi0.ript.train.update import update
+from tests.evaluation.records import make_record
 from tests.fuzz.live_pool import LivePool
+from tests.learner.rows import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
-from tests.train.records import make_record
-from tests.train.rows import SAMPLING, draw_batch
 
 CONFIG = TrainConfig()
 

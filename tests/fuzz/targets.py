@@ -15,16 +15,16 @@ from pi0.ript.config.load import load_launch, read_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError, frame
 from pi0.ript.env.pool.wire import Command, pack_reply, unpack_reply
+from pi0.ript.evaluation.episodes import read_evaluation
 from pi0.ript.interfaces import Reply
 from pi0.ript.report.jsonl import JsonlReporter
-from pi0.ript.train.evaluations import read_evaluation
+from tests.evaluation.records import make_record
 from tests.fuzz.checkpoints import FORGERIES, damaged_checkpoint, forged_checkpoint
 from tests.fuzz.inputs import COMMAND_LINES, EDITS, VALUES, config_texts, damage
 from tests.fuzz.judge import FindingError
 from tests.fuzz.live_pool import DAMAGED, FORGED, take_damaged, take_forged
 from tests.fuzz.saved_run import SavedRun
 from tests.policy_parts import small_card, small_stats
-from tests.train.records import make_record
 from tests.train.toy_run import ToyRunner
 
 

@@ -16,9 +16,9 @@ from libero.libero import get_libero_path
 from pi0.checkpoint import load_policy
 from pi0.records import Sampling
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
+from pi0.ript.evaluation.episodes import evaluate, evaluation_requests
 from pi0.ript.report.video import read_video
 from pi0.ript.scripts.eval import parse
-from pi0.ript.train.evaluate import evaluate, evaluation_requests
 from pi0.ript.types import Episode
 from tests.programs import run_program
 

@@ -5,9 +5,9 @@ import pytest
 from pi0.config import PolicyCard
 from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
+from pi0.ript.diagnose.memory_plan import Item, advice, decision_bytes, expected_rows, make_plan
 from pi0.ript.env.resources import Sizing
 from pi0.ript.scripts import plan
-from pi0.ript.train.plan import Item, advice, decision_bytes, expected_rows, make_plan
 from tests.policy_parts import small_card
 
 QUICKSTART = ["--config_path", "pi0/ript/config/quickstart.yaml"]

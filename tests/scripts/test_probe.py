@@ -2,8 +2,8 @@
 
 import pytest
 
+from pi0.ript.diagnose.exploration import NoiseGain, StepGain
 from pi0.ript.scripts.probe import main, parse, report, to_config
-from pi0.ript.train.noise_gain import NoiseGain, StepGain
 
 
 @pytest.mark.parametrize(("flag", "value"), [

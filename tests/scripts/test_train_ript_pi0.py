@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
+from pi0.ript.config.environment import RUNNER_VARIABLE
 from pi0.ript.config.load import read_config
-from pi0.ript.config.runner_choice import RUNNER_VARIABLE
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner, import_runner_classes

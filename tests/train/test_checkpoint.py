@@ -16,15 +16,15 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.build import build_engine, build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig, TrainConfig
 from pi0.ript.engine.single import EngineState, SingleEngine
+from pi0.ript.learner.update import update
 from pi0.ript.train.checkpoint import (
     TrainingState,
     find_last,
     load_training_state,
     save_checkpoint,
 )
-from pi0.ript.train.update import update
+from tests.learner.rows import SAMPLING, are_equal, draw_batch, weights_of
 from tests.policy_parts import raises_one_line, small_policy
-from tests.train.rows import SAMPLING, are_equal, draw_batch, weights_of
 
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=2, micro_batch_size=4, lr=1e-4, warmup_steps=3)
 

@@ -9,8 +9,7 @@ import pytest
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.film_strip import FilmStrip
-from pi0.ript.train.collect import GroupCollector, collect
-from pi0.ript.train.collection import Collection
+from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
 
 K, G = 2, 2

@@ -8,10 +8,9 @@ import pytest
 
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.schema import AlgoConfig
-from pi0.ript.engine.alone import ALONE
+from pi0.ript.engine.ranks import ALONE
 from pi0.ript.interfaces import Ranks
-from pi0.ript.train.collect import GroupCollector, collect
-from pi0.ript.train.collection import Collection
+from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
 from tests.ranks import run_ranks
 

@@ -8,25 +8,25 @@ import pytest
 from safetensors.torch import load_file
 
 from pi0.ript.config.load import RUN_CONFIG_NAME, save_config
-from pi0.ript.config.safety import RegressionGuardConfig
 from pi0.ript.config.schema import (
     AlgoConfig,
     EvaluationConfig,
     LoggingConfig,
+    RegressionGuardConfig,
     TaskConfig,
     TrainConfig,
     TrainingConfig,
 )
+from pi0.ript.evaluation.episodes import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train import trainer as trainer_module
 from pi0.ript.train.checkpoint import find_last
-from pi0.ript.train.evaluations import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.train.regression_guard import RegressionError
 from pi0.ript.train.run import train_run
+from tests.evaluation.records import make_record
+from tests.learner.rows import are_equal, weights_of
 from tests.policy_parts import raises_one_line, small_policy
-from tests.train.records import make_record
-from tests.train.rows import are_equal, weights_of
 from tests.train.toy_world import toy_trainer
 
 GUARD = RegressionGuardConfig(drop=0.25, patience=1)

@@ -19,7 +19,7 @@ from pi0.ript.config.schema import (
     TrainConfig,
     TrainingConfig,
 )
-from pi0.ript.engine.alone import ALONE
+from pi0.ript.engine.ranks import ALONE
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checkpoint import find_last, load_training_state
 from tests.policy_parts import small_policy

@@ -2,9 +2,9 @@
 
 import pytest
 
+from pi0.ript.learner.batch import Totals
 from pi0.ript.report.episode_log import EpisodeRow
-from pi0.ript.train.batch import Totals
-from pi0.ript.train.collection import Collection
+from pi0.ript.train.collect import Collection
 from pi0.ript.train.metrics import collection_metrics, task_metrics, update_metrics
 from pi0.ript.train.progression import Progression, Stopwatch
 

@@ -12,7 +12,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Observation
 from pi0.ript import build
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.engine.alone import ALONE
+from pi0.ript.engine.ranks import ALONE
 from pi0.ript.interfaces import Ranks, Reply
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.trainer import Trainer

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pi0.ript.algo.flow_matching import FlowMatching, squared_error
 from pi0.ript.algo.objective import Model, Rows, Targets, Terms, by_row
-from pi0.ript.algo.snapshot import Snapshot
+from pi0.ript.algo.reference import Snapshot
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.types import Batch
 

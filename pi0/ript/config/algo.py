@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from pi0.records import Sampling
-from pi0.ript.config.checks import require
+from pi0.ript.config.base import require
 
 ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
 PresetName = Literal["none", "parity", "paper", "released"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.yaml_text import parse_yaml
 
 T = TypeVar("T")

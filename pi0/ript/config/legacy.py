@@ -11,6 +11,19 @@ from dataclasses import dataclass, field
 from pi0.ript.config.decode import known_keys
 from pi0.ript.config.schema import TrainConfig
 
+_BFLOAT16: dict[object, object] = {True: "bfloat16", False: None}
+_WANDB = "use logging.wandb and the keys beside it"
+_GUIDANCE = "set algo.cfg under algo.objective cfg"
+_LAUNCH = "torchrun decides how many processes train; see distributed.strategy and docs/scaling.md"
+_DATA = "episodes come from the simulator; there is no data loader"
+_REAL_STATES = "practice starts from LIBERO's own initial states, see task.num_held_out_states"
+_PARALLEL = "use features.use_ript_vla_runner and task.num_parallel_envs"
+_SAMPLING = "use algo.enable_dynamic_sampling"
+_DEBUG = "use logging.level, --override video.save=true and TensorBoard"
+_CHECKPOINTS = "use training.save_freq, training.keep_checkpoints and --resume"
+_PATHS = "write the path where it is used"
+_CONTEXTS = "use algo.rollout_skip_threshold; every run counts for itself"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegacyKey:
@@ -46,19 +59,6 @@ def _no_effect(section: str, names: str, advice: str) -> list[LegacyKey]:
     prefix = f"{section}." if section else ""
     return [LegacyKey(key=prefix + name, advice=advice) for name in names.split()]
 
-
-_BFLOAT16: dict[object, object] = {True: "bfloat16", False: None}
-_WANDB = "use logging.wandb and the keys beside it"
-_GUIDANCE = "set algo.cfg under algo.objective cfg"
-_LAUNCH = "torchrun decides how many processes train; see distributed.strategy and docs/scaling.md"
-_DATA = "episodes come from the simulator; there is no data loader"
-_REAL_STATES = "practice starts from LIBERO's own initial states, see task.num_held_out_states"
-_PARALLEL = "use features.use_ript_vla_runner and task.num_parallel_envs"
-_SAMPLING = "use algo.enable_dynamic_sampling"
-_DEBUG = "use logging.level, --override video.save=true and TensorBoard"
-_CHECKPOINTS = "use training.save_freq, training.keep_checkpoints and --resume"
-_PATHS = "write the path where it is used"
-_CONTEXTS = "use algo.rollout_skip_threshold; every run counts for itself"
 
 RENAMED: tuple[LegacyKey, ...] = (
     _renamed("algo.num_ppo_epochs", "algo.num_epochs"),

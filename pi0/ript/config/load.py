@@ -12,9 +12,9 @@ from typing import NoReturn, cast
 import draccus
 
 from pi0.ript.atomic import write_atomically
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.decode import Raw, decode_config, known_keys
 from pi0.ript.config.environment import read_environment
-from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.legacy import MEANINGLESS_NAMES
 from pi0.ript.config.presets import with_preset
 from pi0.ript.config.schema import TrainConfig

@@ -8,16 +8,74 @@ from pathlib import Path
 from typing import Literal
 
 from pi0.ript.config.algo import AlgoConfig
-from pi0.ript.config.auto import Auto
-from pi0.ript.config.checks import require as _require
+from pi0.ript.config.base import Auto, require
 from pi0.ript.config.env import EnvConfig
-from pi0.ript.config.optimizer import OptimizerConfig
 from pi0.ript.config.policy import PolicyConfig
-from pi0.ript.config.safety import RegressionGuardConfig
 from pi0.ript.config.task import TaskConfig
 from pi0.ript.film_strip import FilmRate
 
+Measure = Literal["held_out", "practice"]
+
 Strategy = Literal["auto", "ddp", "fsdp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW beyond its learning rate (``algo.lr``).
+
+    Attributes:
+        weight_decay: Decoupled weight decay.
+        beta1: Decay of the running mean of gradients.
+        beta2: Decay of the running mean of squared gradients.
+    """
+
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(
+            self.weight_decay >= 0,
+            f"training.optimizer.weight_decay must be >= 0, got {self.weight_decay}",
+        )
+        for name in ("beta1", "beta2"):
+            require(
+                0 <= getattr(self, name) < 1,
+                f"training.optimizer.{name} must be in [0, 1), got {getattr(self, name)}",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionGuardConfig:
+    """Notice that practice makes the policy worse; off unless ``drop`` is given.
+
+    Attributes:
+        drop: How far a success rate must lie below the best one before it to count, in (0, 1]; null switches
+            the guard off.
+        patience: How many rates in a row.
+        measure: ``held_out`` compares the evaluations of ``evaluation.every``, ``practice`` the success of
+            every step.
+        action: ``stop`` ends the run; ``roll_back`` goes on with the weights and the optimizer of the best
+            evaluation and other rollouts.
+    """
+
+    drop: float | None = None
+    patience: int = 3
+    measure: Measure = "held_out"
+    action: Literal["stop", "roll_back"] = "stop"
+
+    def __post_init__(self) -> None:
+        key = "training.regression_guard"
+        require(
+            self.drop is None or 0 < self.drop <= 1,
+            f"{key}.drop must be in (0, 1] or null, got {self.drop}",
+        )
+        require(self.patience >= 1, f"{key}.patience must be >= 1, got {self.patience}")
+        require(
+            self.measure == "held_out" or self.action == "stop",
+            f"{key}.action roll_back needs {key}.measure held_out, got {self.measure}: success in "
+            "practice is known only after the weights have changed",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +108,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_train_steps", "save_freq", "keep_checkpoints"):
-            _require(
+            require(
                 getattr(self, name) >= 1, f"training.{name} must be >= 1, got {getattr(self, name)}"
             )
-        _require(
+        require(
             self.memory_limit_gb == "auto" or self.memory_limit_gb > 0,
             f"training.memory_limit_gb must be > 0 or auto, got {self.memory_limit_gb}",
         )
-        _require(
+        require(
             self.target_success is None or 0 < self.target_success <= 1,
             f"training.target_success must be in (0, 1] or null, got {self.target_success}",
         )
@@ -79,7 +137,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("rollouts_per_task", "every", "save_videos"):
-            _require(
+            require(
                 getattr(self, name) >= 0,
                 f"evaluation.{name} must be >= 0, got {getattr(self, name)}",
             )
@@ -108,7 +166,7 @@ class VideoConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_films", "max_megabytes"):
-            _require(
+            require(
                 getattr(self, name) >= 0, f"video.{name} must be >= 0, got {getattr(self, name)}"
             )
 
@@ -167,7 +225,7 @@ class DistributedConfig:
     timeout_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.timeout_seconds > 0,
             f"distributed.timeout_seconds must be > 0, got {self.timeout_seconds}",
         )
@@ -203,17 +261,17 @@ class TrainConfig:
         self._check_guard()
         if not self.training.overlap:
             return
-        _require(
+        require(
             self.algo.objective == "flow_sde",
             "training.overlap needs algo.objective flow_sde, whose likelihoods make up for older "
             f"weights, got {self.algo.objective}; set training.overlap to false",
         )
-        _require(
+        require(
             self.env.backend != "inline",
             "training.overlap needs simulators in processes of their own, got env.backend inline; "
             "set env.backend to process or training.overlap to false",
         )
-        _require(
+        require(
             not self.evaluation.every,
             "training.overlap keeps the simulators busy between steps, so evaluation.every must be 0, got "
             f"{self.evaluation.every}; set training.overlap to false",
@@ -222,7 +280,7 @@ class TrainConfig:
     def _check_guard(self) -> None:
         guard, evaluation = self.training.regression_guard, self.evaluation
         is_fed = guard.measure == "practice" or (evaluation.every and evaluation.rollouts_per_task)
-        _require(
+        require(
             guard.drop is None or bool(is_fed),
             "training.regression_guard compares held-out evaluations, but evaluation.every is "
             f"{evaluation.every} and evaluation.rollouts_per_task {evaluation.rollouts_per_task}; set both",

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pi0.ript.config.auto import Auto
-from pi0.ript.config.checks import require
+from pi0.ript.config.base import Auto, require
 
 TaskName = str | int
 

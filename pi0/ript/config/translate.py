@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.decode import Raw, unknown_key
-from pi0.ript.config.errors import ConfigError
 from pi0.ript.config.legacy import LEGACY, RENAMED, LegacyKey
 from pi0.ript.config.yaml_text import parse_yaml
 

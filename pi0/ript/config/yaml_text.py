@@ -9,7 +9,7 @@ from collections.abc import Hashable
 
 import yaml
 
-from pi0.ript.config.errors import ConfigError
+from pi0.ript.config.base import ConfigError
 
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 _SCALARS = {

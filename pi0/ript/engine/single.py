@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0.ript.config.schema import OptimizerConfig
-from pi0.ript.engine.pieces import StoredPieces
-from pi0.ript.engine.spreading import is_finite, spread_like
+from pi0.ript.engine.sharded_tensors import StoredPieces, is_finite, spread_like
 
 _WEIGHT = "weight"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -1,6 +1,6 @@
 """The serial runner: one simulator, in this process."""
 
-from pi0.ript.config.auto import Auto
+from pi0.ript.config.base import Auto
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.resources import Sizing
 from pi0.ript.env.runner import EnvRunner

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pi0.ript.config.auto import Auto
+from pi0.ript.config.base import Auto
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.ray.pool import RayPool

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pi0.records import ObservationSpec
-from pi0.ript.config.auto import Auto
+from pi0.ript.config.base import Auto
 
 ROOT = Path("/")
 UNLIMITED = 2**60  # cgroup v1 writes "no limit" as a huge number of bytes

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from typing import Self
 
 from pi0.records import Sampling
-from pi0.ript.config.auto import Auto
+from pi0.ript.config.base import Auto
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
 from pi0.ript.env.episode_view import Result, in_request_order

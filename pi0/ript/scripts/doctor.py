@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pi0.formats.folder import Choices
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.doctor.checkpoint import Diagnosis, check_checkpoint
-from pi0.ript.doctor.finding import Finding
-from pi0.ript.doctor.machine import EXACT_SPEC, check_disk, check_memory, check_shared_memory
-from pi0.ript.doctor.simulator import check_assets, check_rendering
-from pi0.ript.doctor.software import (
+from pi0.ript.diagnose.checkpoint import Diagnosis, check_checkpoint
+from pi0.ript.diagnose.finding import Finding
+from pi0.ript.diagnose.machine import EXACT_SPEC, check_disk, check_memory, check_shared_memory
+from pi0.ript.diagnose.simulator import check_assets, check_rendering
+from pi0.ript.diagnose.software import (
     check_films,
     check_gpu,
     check_launchers,

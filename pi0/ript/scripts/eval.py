@@ -13,10 +13,12 @@ from typing import get_args
 
 from rich.console import Console
 
-from pi0.ript.config.auto import Auto
+from pi0.ript.config.base import Auto
 from pi0.ript.config.schema import TaskConfig, TrainingConfig, VideoConfig
 from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.suites import locate_task, suite_names, task_count
+from pi0.ript.evaluation.log import read_log
+from pi0.ript.evaluation.results import compare, find_results, make_report
 from pi0.ript.film_strip import FilmRate
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.evaluation_page import evaluation_page
@@ -29,8 +31,6 @@ from pi0.ript.report.evaluation_report import (
 )
 from pi0.ript.scripts.evaluation import Evaluation, evaluate_policy
 from pi0.ript.scripts.flags import Parser, add_policy_flags, require_number
-from pi0.ript.train.evaluation_log import read_log
-from pi0.ript.train.evaluation_results import compare, find_results, make_report
 
 logger = logging.getLogger(__name__)
 

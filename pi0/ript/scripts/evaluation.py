@@ -20,22 +20,22 @@ from pi0.ript.config.schema import (
 )
 from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.suites import step_limit, task_language
-from pi0.ript.interfaces import Policy
-from pi0.ript.report.console import make_progress
-from pi0.ript.report.launches import installed_versions
-from pi0.ript.report.video import Film, FilmWriter
-from pi0.ript.scripts.flags import read_overrides
-from pi0.ript.scripts.train_ript_pi0 import create_env_runner
-from pi0.ript.train.controls import BlindPolicy, MutePolicy, next_instruction
-from pi0.ript.train.evaluate import (
+from pi0.ript.evaluation.controls import BlindPolicy, MutePolicy, next_instruction
+from pi0.ript.evaluation.episodes import (
     EpisodeRecord,
     evaluate,
     evaluation_requests,
     record_of,
     request_key,
 )
-from pi0.ript.train.evaluation_log import EvaluationLog, Settings
-from pi0.ript.train.film_cost import film_cost
+from pi0.ript.evaluation.log import EvaluationLog, Settings
+from pi0.ript.interfaces import Policy
+from pi0.ript.report.console import make_progress
+from pi0.ript.report.launches import installed_versions
+from pi0.ript.report.video import Film, FilmWriter
+from pi0.ript.scripts.flags import read_overrides
+from pi0.ript.scripts.train_ript_pi0 import create_env_runner
+from pi0.ript.train.rollouts import film_cost
 from pi0.ript.types import Episode, EpisodeRequest
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from pi0.ript.scripts.openmp import sleep_while_waiting
-from pi0.ript.train.stopping import Interruption, stop_signals
+from pi0.ript.train.signals import Interruption, stop_signals
 
 USER_ERROR = 2
 TRACEBACK_VARIABLE = "RIPT_TRACEBACK"

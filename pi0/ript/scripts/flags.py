@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from pi0.ript.config.decode import Raw, decode_config
-from pi0.ript.config.policy_overrides import PolicyOverrides
+from pi0.ript.config.policy import PolicyOverrides
 
 
 class Parser(argparse.ArgumentParser):

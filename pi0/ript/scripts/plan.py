@@ -10,13 +10,13 @@ from pi0.checkpoint import find_folder
 from pi0.config import PolicyCard
 from pi0.formats.folder import Choices, Contents, read_folder
 from pi0.ript import build
+from pi0.ript.config.environment import choose_runner
 from pi0.ript.config.load import load_launch
-from pi0.ript.config.runner_choice import choose_runner
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, Place, advice, make_plan
 from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
 from pi0.ript.env.suites import step_limit
 from pi0.ript.scripts.flags import Parser
-from pi0.ript.train.plan import GIB, GPU_GIB, Item, Place, advice, make_plan
 
 
 def read_checkpoint(config: TrainConfig) -> Contents:

@@ -9,11 +9,11 @@ from pi0.records import Observation, Sampling
 from pi0.ript import build
 from pi0.ript.config.algo import DEFAULT_NOISE_SCALE
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
+from pi0.ript.diagnose.exploration import ERASED, LEAST_STD, MOST_STD, NoiseGain, measure_noise_gain
 from pi0.ript.env.runner import EnvRunner
+from pi0.ript.evaluation.episodes import evaluation_requests
 from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides, require_number
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
-from pi0.ript.train.evaluate import evaluation_requests
-from pi0.ript.train.noise_gain import ERASED, LEAST_STD, MOST_STD, NoiseGain, measure_noise_gain
 
 logger = logging.getLogger(__name__)
 

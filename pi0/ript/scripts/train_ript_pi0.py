@@ -23,13 +23,11 @@ from pathlib import Path
 from rich.console import Console
 
 from pi0.ript import build
+from pi0.ript.config.environment import RunnerName, choose_runner
 from pi0.ript.config.load import RUN_CONFIG_NAME, Launch, load_launch, save_config, to_yaml
-from pi0.ript.config.runner_choice import RunnerName, choose_runner
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.engine.agreement import require_agreement
-from pi0.ript.engine.alone import ALONE, Alone
-from pi0.ript.engine.place import Place
-from pi0.ript.engine.team import Team, join
+from pi0.ript.engine.process_group import Team, join, require_agreement
+from pi0.ript.engine.ranks import ALONE, Alone, Place
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import setup_logging

@@ -7,12 +7,15 @@ flushed to disk, read back and compared with its checksums, and only then rename
 replace older ones.
 """
 
+import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,13 +23,12 @@ from torch import Tensor
 
 from pi0.checkpoint import save_policy
 from pi0.policy import Pi0Policy
-from pi0.ript.engine.alone import ALONE
-from pi0.ript.engine.pieces import StoredPieces, is_spread, write_pieces
-from pi0.ript.engine.roll_call import RankLostError
+from pi0.ript.engine.liveness import RankLostError
+from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.sharded_tensors import StoredPieces, is_spread, write_pieces
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checksums import find_difference, flush, write_checksums
-from pi0.ript.train.stored_state import StoredNumbers
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,60 @@ _OPTIMIZER_PIECES = f"{STATE_FOLDER}/optimizer"
 _OBJECTIVE_FILE = f"{STATE_FOLDER}/objective.safetensors"
 _ACTING_FILE = f"{STATE_FOLDER}/acting.safetensors"
 _REQUIRED = (_STATE_FILE, _OBJECTIVE_FILE, _ACTING_FILE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNumbers:
+    """What ``training_state/state.json`` holds.
+
+    Attributes:
+        step: RIPT steps finished.
+        num_optimizer_steps: Optimizer steps taken.
+        sampler_position: Initial states dealt.
+        counters: Running totals by name, finite.
+        config_hash: Identifies the settings of the run.
+    """
+
+    step: int
+    num_optimizer_steps: int
+    sampler_position: int
+    counters: Mapping[str, int | float]
+    config_hash: str
+
+    def write(self, path: Path) -> None:
+        """Write the numbers."""
+        path.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return what ``write`` wrote.
+
+        Raises:
+            ValueError: The file holds something else; names the field.
+        """
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no JSON ({error}); use another checkpoint") from None
+        if not isinstance(content, dict) or content.keys() != cls.__dataclass_fields__.keys():
+            raise ValueError(f"{path} must hold {', '.join(cls.__dataclass_fields__)}")
+        for name in ("step", "num_optimizer_steps", "sampler_position"):
+            if type(content[name]) is not int or content[name] < 0:
+                raise ValueError(f"{path}: {name} must be a number >= 0, got {content[name]!r:.80}")
+        if type(content["config_hash"]) is not str:
+            raise ValueError(
+                f"{path}: config_hash must be text, got {content['config_hash']!r:.80}"
+            )
+        _require_counters(path, content["counters"])
+        return cls(**content)
+
+
+def _require_counters(path: Path, counters: object) -> None:
+    if not isinstance(counters, dict):
+        raise ValueError(f"{path}: counters must be names with numbers, got {counters!r:.80}")
+    for name, value in counters.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{path}: counter {name} must be a finite number, got {value!r:.80}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0.ript.config.auto import Auto
+from pi0.ript.config.base import Auto
 from pi0.ript.env.resources import read_machine
 
 logger = logging.getLogger(__name__)

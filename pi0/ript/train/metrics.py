@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from pi0.ript.report.episode_log import EpisodeRow
-from pi0.ript.train.collection import Collection
-from pi0.ript.train.practice import Practised
+from pi0.ript.train.collect import Collection
+from pi0.ript.train.collector import Practised
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.types import UpdateStats
 

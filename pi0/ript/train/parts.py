@@ -1,21 +1,26 @@
-"""What a trainer is made of."""
+"""What a trainer is made of, and where it starts: at the beginning of a run, or where a checkpoint left it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Progress, Ranks, Reporter
+from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import FilmWriter
+from pi0.ript.train.checkpoint import TrainingState
+from pi0.ript.train.collector import Collect, Practice
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.memory_watch import MemoryWatch
-from pi0.ript.train.practice import Collect, Practice
+from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.regression_guard import RegressionGuard
-from pi0.ript.train.update import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +44,50 @@ class TrainerParts:
     progress: Progress
     run_dir: Path
     config_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a trainer goes on with besides policy, optimizer and objective.
+
+    Attributes:
+        mastered: Initial states that need no practice for now.
+        guard: Success rates so far.
+        progression: Counters of the run.
+        stopwatch: Seconds of the run by stage.
+        position: Initial states taken so far.
+        acting: Earlier weights that act in the next step; empty where the policy's own do.
+    """
+
+    mastered: MasteredStates
+    guard: RegressionGuard
+    progression: Progression
+    stopwatch: Stopwatch
+    position: int = 0
+    acting: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @classmethod
+    def of_new_run(cls, config: TrainConfig) -> "Start":
+        """Return the start of a run that has done nothing yet."""
+        return cls(
+            mastered=MasteredStates(config.algo.rollout_skip_threshold),
+            guard=RegressionGuard(config.training.regression_guard),
+            progression=Progression(),
+            stopwatch=Stopwatch(),
+        )
+
+    @classmethod
+    def restored(cls, config: TrainConfig, state: TrainingState) -> "Start":
+        """Return the start stored in a checkpoint.
+
+        Raises:
+            ValueError: A counter is missing or makes no sense.
+        """
+        return cls(
+            mastered=MasteredStates.restored(config.algo.rollout_skip_threshold, state.counters),
+            guard=RegressionGuard.restored(config.training.regression_guard, state.counters),
+            progression=Progression.restored(state.step, state.counters),
+            stopwatch=Stopwatch.restored(state.counters),
+            position=state.sampler_position,
+            acting=state.acting,
+        )

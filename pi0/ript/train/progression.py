@@ -1,15 +1,39 @@
-"""Where a run stands: all of its state outside simulators, policy and optimizer."""
+"""Where a run stands: its counters and clocks outside simulators, policy and optimizer, and how long it still takes."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-from pi0.ript.config.schema import TrainingConfig
-from pi0.ript.train.collection import Collection
+from pi0.ript.config.schema import TrainConfig, TrainingConfig
+from pi0.ript.interfaces import Progress
+from pi0.ript.train.collect import Collection
+from pi0.ript.types import Episode
+
+STEP_STAGES = ("collect", "update", "checkpoint")
 
 TARGET_WINDOW = 3
 SECONDS = "seconds_"
+
+
+def seconds_left(
+    seconds: Mapping[str, float], *, step: int, num_steps: int, evaluates_every: int
+) -> float | None:
+    """Return the seconds that a run still takes if nothing ends it early; None before its first step.
+
+    Args:
+        seconds: Spent so far by stage.
+        step: Finished steps.
+        num_steps: Steps of the whole run.
+        evaluates_every: Steps between evaluations; the first and the last policy are always evaluated.
+    """
+    if step == 0:
+        return None
+    per_step = sum(seconds.get(stage, 0.0) for stage in STEP_STAGES) / step
+    evaluated = {0, num_steps, *range(0, num_steps, evaluates_every or num_steps)}
+    num_done = sum(n < step for n in evaluated)
+    per_evaluation = seconds.get("evaluate", 0.0) / num_done
+    return (num_steps - step) * per_step + (len(evaluated) - num_done) * per_evaluation
 
 
 @dataclass(slots=True)
@@ -105,3 +129,46 @@ class Position:
     step: int
     sampler_position: int
     counters: Mapping[str, int | float]
+
+
+class Stages:
+    """Opens the stages of one run.
+
+    Args:
+        config: How many steps there will be and how often they are evaluated.
+        progress: Shows the stages.
+        stopwatch: What the finished steps took.
+        num_finished: Returns how many steps are finished.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        progress: Progress,
+        stopwatch: Stopwatch,
+        num_finished: Callable[[], int],
+    ) -> None:
+        self._num_steps = config.training.num_train_steps
+        self._evaluates_every = config.evaluation.every
+        self._progress = progress
+        self._stopwatch = stopwatch
+        self._num_finished = num_finished
+
+    def of_step(
+        self, step: int, name: str, num_episodes: int = 0
+    ) -> AbstractContextManager[Callable[[Episode], None]]:
+        """Open a stage of a step; call the result with every finished episode."""
+        left = seconds_left(
+            self._stopwatch.seconds,
+            step=self._num_finished(),
+            num_steps=self._num_steps,
+            evaluates_every=self._evaluates_every,
+        )
+        name = f"step {step}/{self._num_steps} {name}"
+        return self._progress.stage(name, num_episodes, left)
+
+    def of_evaluation(
+        self, step: int, num_episodes: int
+    ) -> AbstractContextManager[Callable[[Episode], None]]:
+        """Open the evaluation of the policy of a step; call the result with every finished episode."""
+        return self._progress.stage(f"evaluate after step {step}", num_episodes)

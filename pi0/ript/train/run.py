@@ -7,23 +7,39 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from pi0.ript.report.page.render import write_report
-from pi0.ript.report.summary import TaskOutcomes, write_summary
-from pi0.ript.train.evaluate import EpisodeRecord, success_by_task
-from pi0.ript.train.evaluations import (
+from pi0.ript.evaluation.episodes import (
+    EpisodeRecord,
     evaluation_path,
     read_evaluation,
     set_aside,
+    success_by_task,
     write_evaluation,
 )
-from pi0.ript.train.finite import StepNotFiniteError
-from pi0.ript.train.rank_zero import agree, first_said, is_writer
-from pi0.ript.train.stopping import Interruption
+from pi0.ript.interfaces import Ranks
+from pi0.ript.report.page.render import write_report
+from pi0.ript.report.summary import TaskOutcomes, write_summary
+from pi0.ript.train.nan_guard import StepNotFiniteError
+from pi0.ript.train.signals import Interruption
 from pi0.ript.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 TRAIN_PROGRAM = "python pi0/ript/scripts/train_ript_pi0.py"
+
+
+def is_writer(ranks: Ranks) -> bool:
+    """Return whether this rank writes the run directory."""
+    return ranks.rank == 0
+
+
+def first_said(ranks: Ranks, text: str) -> str:
+    """Return the text of rank 0; all ranks meet here."""
+    return ranks.gather_text(text)[0]
+
+
+def agree(ranks: Ranks, *, is_so: bool) -> bool:
+    """Return what rank 0 says; all ranks meet here."""
+    return first_said(ranks, str(is_so)) == str(True)
 
 
 def train_run(trainer: Trainer, run_dir: Path) -> None:

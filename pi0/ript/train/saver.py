@@ -2,12 +2,12 @@
 
 from itertools import chain
 
-from pi0.ript.engine.pieces import is_spread
+from pi0.ript.engine.sharded_tensors import is_spread
 from pi0.ript.engine.single import EngineState
 from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
-from pi0.ript.train.finite import require_finite_tensors, trained_weights
+from pi0.ript.train.collector import Practice
+from pi0.ript.train.nan_guard import require_finite_tensors, trained_weights
 from pi0.ript.train.parts import TrainerParts
-from pi0.ript.train.practice import Practice
 from pi0.ript.train.progression import Position, Progression, Stopwatch
 
 

@@ -8,26 +8,22 @@ from dataclasses import replace
 from torch import Tensor
 
 from pi0.description import describe_policy
-from pi0.ript.config.safety import Measure
-from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.schema import Measure, TrainConfig
+from pi0.ript.evaluation.episodes import EpisodeRecord
 from pi0.ript.interfaces import Ranks
+from pi0.ript.learner.batch import idle_batch, make_batch
+from pi0.ript.learner.update import update
 from pi0.ript.seeding import derive_seed
-from pi0.ript.train.batch import idle_batch, make_batch
-from pi0.ript.train.collection import Collection
-from pi0.ript.train.evaluate import EpisodeRecord
-from pi0.ript.train.film_cost import announce_practice
-from pi0.ript.train.finite import require_finite_metrics
-from pi0.ript.train.inspection import inspectable
+from pi0.ript.train.collect import Collection
+from pi0.ript.train.collector import Practised
 from pi0.ript.train.metrics import step_metrics
+from pi0.ript.train.nan_guard import inspectable, require_finite_metrics
 from pi0.ript.train.parts import TrainerParts
-from pi0.ript.train.practice import Practised
-from pi0.ript.train.progression import Progression, Stopwatch
-from pi0.ript.train.rollback import roll_back
-from pi0.ript.train.rollouts import Rollouts
+from pi0.ript.train.progression import Progression, Stages, Stopwatch
+from pi0.ript.train.regression_guard import roll_back
+from pi0.ript.train.rollouts import Rollouts, announce_practice
 from pi0.ript.train.saver import Saver
-from pi0.ript.train.stages import Stages
-from pi0.ript.train.stopping import raise_if_stopped
-from pi0.ript.train.update import update
+from pi0.ript.train.signals import raise_if_stopped
 from pi0.ript.types import Batch, UpdateStats
 
 logger = logging.getLogger(__name__)

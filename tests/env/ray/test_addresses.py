@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.config.env import RayConfig
 from pi0.ript.env.ray.cluster import RayUnavailableError
 from pi0.ript.env.ray.pool import RayPool
 from tests.env.toys import SPEC

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.config.env import RayConfig
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.ray.cluster import RayUnavailableError

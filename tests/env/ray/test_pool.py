@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.config.env import RayConfig
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner

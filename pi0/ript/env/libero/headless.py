@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pi0.ript.config.auto import Auto
+from pi0.ript.config.base import Auto
 
 if TYPE_CHECKING:
     from pi0.ript.env.libero.scene import Scene

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from pi0.records import ObservationSpec
-from pi0.ript.config.ray_simulators import RayConfig
+from pi0.ript.config.env import RayConfig
 from pi0.ript.env.checks import check_spec
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool.deadlines import TimeLimits

@@ -1,0 +1,149 @@
+"""What a run will need in memory, known before anything is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import PI0Config
+
+from pi0.architecture import vlm_sizes
+from pi0.config import PolicyCard
+from pi0.memory import NetworkMemory, TrainedPart, predict_network
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.env.resources import Sizing, predict_memory
+from pi0.ript.learner.update import PREFIX_BUDGET
+
+Place = Literal["device", "host"]
+GIB = 2**30
+
+# Memory of a card as its maker states it, in GB counted in powers of two.
+GPU_GIB: Mapping[str, int] = {
+    "t4": 16,
+    "rtx3090": 24,
+    "rtx4090": 24,
+    "l4": 24,
+    "a10": 24,
+    "v100": 32,
+    "l40s": 48,
+    "a6000": 48,
+    "a100": 80,
+    "h100": 80,
+    "h200": 141,
+    "b200": 180,
+}
+# Interpreter, torch and transformers, resident before a policy is loaded.
+PROCESS_BYTES = 600 * 10**6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One line of a plan: what it is, its bytes, and where they lie."""
+
+    name: str
+    num_bytes: int
+    place: Place
+
+
+def expected_rows(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
+    """Return how many decisions a full collection has if every episode runs to its limit."""
+    per_episode = -(-max_steps // card.execute_steps)
+    return algo.demo_batch_size * algo.rloo_batch_size * per_episode
+
+
+def decision_bytes(card: PolicyCard, num_steps: int) -> int:
+    """Return what one stored decision takes: its look, its chain and the actions executed."""
+    pictures = len(card.cameras) * card.render_size**2 * 3
+    chain = (num_steps + 1) * card.horizon * card.action_dim * 4
+    return pictures + 9 * 8 + chain + card.execute_steps * 7 * 4
+
+
+def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
+    """Return what one row takes again while an update works on it."""
+    pictures = len(card.cameras) * card.image_size**2 * 3
+    return pictures + (num_steps + 1) * card.horizon * card.action_dim * 4
+
+
+def make_plan(
+    config: TrainConfig,
+    card: PolicyCard,
+    network: PI0Config,
+    simulators: Sizing,
+    max_steps: int,
+) -> list[Item]:
+    """Return everything that takes memory at the worst moment of a run.
+
+    Args:
+        config: Of the run.
+        card: Of the policy.
+        network: Sizes of the network.
+        simulators: How they will be spread.
+        max_steps: Control steps of the longest episodes.
+    """
+    policy, num_steps = config.policy, config.policy.denoise_steps
+    rows = expected_rows(config.algo, card, max_steps)
+    patches = vlm_sizes(network).vision_config
+    tokens = len(card.cameras) * (patches.image_size // patches.patch_size) ** 2
+    memory = predict_network(
+        network,
+        dtype=getattr(torch, card.dtype),
+        trained=TrainedPart(
+            has_frozen_prefix=policy.has_frozen_prefix,
+            lora_rank=policy.lora.rank,
+            lora_targets=policy.lora.targets,
+            checkpoints_layers=policy.gradient_checkpointing,
+        ),
+        rows=min(config.algo.micro_batch_size, rows),
+        num_steps=num_steps,
+        prefix_tokens=tokens + card.max_prompt_tokens,
+    )
+    is_kept = policy.has_frozen_prefix and rows * memory.prefix_per_row <= PREFIX_BUDGET
+    kept_rows = rows if is_kept else min(config.algo.micro_batch_size, rows)
+    return [
+        Item(name="weights", num_bytes=memory.weights, place="device"),
+        Item(name="gradients", num_bytes=memory.gradients, place="device"),
+        Item(name="optimizer", num_bytes=memory.optimizer, place="device"),
+        *([] if not config.training.overlap else [_older_weights(config, memory)]),
+        Item(name="activations", num_bytes=memory.activations, place="device"),
+        Item(name="prefix cache", num_bytes=kept_rows * memory.prefix_per_row, place="device"),
+        Item(
+            name="rollout store",
+            num_bytes=rows * (decision_bytes(card, num_steps) + encoded_bytes(card, num_steps)),
+            place="host",
+        ),
+        Item(
+            name="simulators",
+            num_bytes=predict_memory(
+                simulators.num_workers,
+                simulators.num_slots,
+                simulators.scenes_per_worker,
+                card.spec,
+            ),
+            place="host",
+        ),
+        Item(name="Python and torch", num_bytes=PROCESS_BYTES, place="host"),
+    ]
+
+
+def _older_weights(config: TrainConfig, memory: NetworkMemory) -> Item:
+    """Return what acting during an update takes: trained weights twice, and the prefixes of a call."""
+    # a gradient is as large as what is trained
+    acting = config.policy.batch_size * memory.prefix_per_row
+    return Item(name="older weights", num_bytes=2 * memory.gradients + acting, place="device")
+
+
+def advice(items: list[Item], config: TrainConfig) -> str:
+    """Return what to change first, if ``items`` (of one place) do not fit: a remedy for the largest."""
+    largest = max(items, key=lambda item: item.num_bytes).name
+    half_rows = max(1, config.algo.micro_batch_size // 2)
+    remedies = {
+        "weights": "use a checkpoint in bfloat16: --policy.overrides.dtype bfloat16",
+        "gradients": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
+        "optimizer": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
+        "older weights": "--training.overlap false",
+        "activations": f"--algo.micro_batch_size {half_rows} or --policy.gradient_checkpointing true",
+        "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
+        "rollout store": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
+        "simulators": "lower --env.num_workers, --env.max_scenes or --task.num_parallel_envs",
+    }
+    return remedies.get(largest, "use a machine with more memory")

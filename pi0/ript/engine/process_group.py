@@ -1,0 +1,247 @@
+"""Ranks that torchrun started: how they find each other, meet, and end when one has died.
+
+Ranks exchange numbers only. What they exchange is gathered, never reduced, so every rank adds up the same
+numbers in the same order. Between meetings they share a key-value store that nobody waits at.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from copy import copy
+from datetime import timedelta
+from itertools import zip_longest
+from typing import Self, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.liveness import RankLostError, RollCall, StoreTally
+from pi0.ript.engine.ranks import ALONE, Alone, Place
+
+PACKAGE = "pi0-ript"
+
+JOIN_S = 60.0
+FAILED = 2  # exit status
+
+Result = TypeVar("Result")
+Number = TypeVar("Number", np.float64, np.uint8)
+
+
+class Team:
+    """The ranks of a job; see ``pi0.ript.interfaces.Ranks``. Use it as a context manager.
+
+    Inside the block a rank that fails leaves its reason for rank 0, which alone speaks of it, and every
+    other rank ends without a word. A rank that was killed leaves nothing: that it has died is seen from the
+    other ranks of its host, and the first of those that live speaks of it. ``connect`` comes before the
+    first meeting.
+
+    Args:
+        place: Where this process is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._root_store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_S)))
+        self._store = PrefixStore("pi0-ript", self._root_store)
+        self._roll_call = RollCall(self._store, place)
+        self._group: dist.ProcessGroup | None = None
+        self._aside: dist.ProcessGroup | None = None
+
+    def connect(self, timeout_s: float) -> None:
+        """Connect the ranks and take a GPU of this host, if there are any.
+
+        Args:
+            timeout_s: Seconds after which a meeting counts as failed.
+        """
+        self.meet(self._roll_call.sign_in)
+        has_gpu, timeout = torch.cuda.is_available(), timedelta(seconds=timeout_s)
+        if has_gpu:
+            torch.cuda.set_device(self.place.local_rank % torch.cuda.device_count())
+        self.meet(
+            lambda: dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if has_gpu else "gloo",
+                store=PrefixStore("meetings", self._root_store),
+                rank=self.rank,
+                world_size=self.world_size,
+                timeout=timeout,
+            )
+        )
+
+        aside = self.meet(lambda: dist.new_group(backend="gloo", timeout=timeout))
+        assert isinstance(aside, dist.ProcessGroup), "every rank belongs to the group"
+        self._aside = aside
+
+    def aside(self) -> "Team":
+        """Return the same ranks for another thread, whose meetings do not get in the way of ours."""
+        other = copy(self)
+        other._group = self._aside  # noqa: SLF001 - of its own class
+        return other
+
+    @property
+    def cpu_group(self) -> dist.ProcessGroup:
+        """Return the ranks as torch knows them, for what is on the CPU; the meetings of ``aside``."""
+        assert self._aside is not None, "connect comes first"
+        return self._aside
+
+    @property
+    def rank(self) -> int:
+        """Return which of the processes this is."""
+        return self.place.rank
+
+    @property
+    def world_size(self) -> int:
+        """Return how many processes there are."""
+        return self.place.world_size
+
+    def gather(self, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the rows of every rank in rank order; all ranks meet here."""
+        return self._gather(np.ascontiguousarray(rows, dtype=np.float64))
+
+    def gather_text(self, text: str) -> list[str]:
+        """Return the text of every rank; all ranks meet here."""
+        codes = np.frombuffer(text.encode(), np.uint8).copy()
+        return [bytes(part).decode() for part in self._gather(codes)]
+
+    def require_same(self, what: str, mine: str, remedy: str) -> None:
+        """Refuse to go on unless every rank says the same.
+
+        Raises:
+            ValueError: On rank 0, one line that names a rank that differs.
+            SystemExit: On every other rank, with status 2 and without a word.
+        """
+        all_said = self.gather_text(mine)
+        others = [n for n, said in enumerate(all_said) if said != all_said[0]]
+        if not others:
+            return
+        if self.rank != 0:
+            raise SystemExit(FAILED)
+        expected, found = _first_difference(all_said[0], all_said[others[0]])
+        raise ValueError(
+            f"rank {others[0]} differs from rank 0 in {what}: "
+            f"{found!r} instead of {expected!r}; {remedy}"
+        )
+
+    def sum_in_place(self, tensor: torch.Tensor) -> None:
+        """Add up a tensor over ranks; every rank ends with the same bits."""
+        self.meet(lambda: dist.all_reduce(tensor))
+
+    def tally(self, name: str) -> StoreTally:
+        """Return the tally of a collection, counted in the store."""
+        return StoreTally(name, self.count, self.raise_if_lost)
+
+    def count(self, name: str, amount: int) -> int:
+        """Add to a number in the store and return it; 0 only reads. Nobody waits.
+
+        Raises:
+            RankLostError: The store is gone or a rank has left a reason for its end.
+        """
+        return self.meet(lambda: self._store.add(name, amount))
+
+    def raise_if_lost(self) -> None:
+        """Raise RankLostError if a rank has left a reason for its end."""
+        if reason := self._roll_call.left_reason():
+            raise RankLostError(reason)
+
+    def meet(self, action: Callable[[], Result]) -> Result:
+        """Do something that needs the other ranks.
+
+        Raises:
+            RankLostError: They do not answer; with the reason that one of them left.
+        """
+        try:
+            return action()
+        except RuntimeError as error:
+            self.blame_lost(error)
+            found = [*str(error).splitlines(), type(error).__name__][0]
+            raise RankLostError(f"another rank has gone without a word: {found}") from error
+
+    def blame_lost(self, error: RuntimeError) -> None:
+        """Raise RankLostError if another rank has ended, from which the error will have come."""
+        if reason := self._roll_call.awaited_reason():
+            raise RankLostError(reason) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._roll_call.sign_out()
+            dist.destroy_process_group()
+            return
+        # The process group stays as it is: the others notice when this process has ended.
+        if not isinstance(error, SystemExit | KeyboardInterrupt | RankLostError):
+            self._leave(error)
+            return
+        reason, is_first = self._roll_call.reason(), self._roll_call.is_first_alive()
+        self._roll_call.sign_out()
+        if not is_first:
+            raise SystemExit(FAILED) from None
+        if reason:  # the launcher ends us because of it
+            is_told = self.rank == 0 and isinstance(error, KeyboardInterrupt) and str(error)
+            raise RankLostError(f"{reason}; {error}" if is_told else reason) from None
+
+    def _leave(self, error: BaseException) -> None:
+        """Tell rank 0 why this rank ends, and end without a word where that is all there is to say."""
+        reason = f"rank {self.rank}: {_one_line(error)}"
+        if self.rank == 0 or not self._roll_call.leave_reason(reason):
+            return
+        if isinstance(error, ValueError | OSError):
+            raise SystemExit(FAILED) from None
+
+    def _gather(self, array: NDArray[Number]) -> list[NDArray[Number]]:
+        """Return the arrays of every rank, which may differ in length."""
+        mine = torch.from_numpy(array)
+        sizes = [int(size) for size in self._all_gather(torch.tensor([len(mine)]))]
+        padded = mine.new_zeros((max(sizes), *mine.shape[1:]))
+        padded[: len(mine)] = mine
+        parts = self._all_gather(padded)
+        return [part[:size].numpy() for part, size in zip(parts, sizes, strict=True)]
+
+    def _all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        self.meet(lambda: dist.all_gather(parts, tensor, group=self._group))
+        return parts
+
+
+def join(place: Place) -> Alone | Team:
+    """Return the ranks that torchrun started, or the one that nobody started."""
+    return Team(place) if place.world_size > 1 else ALONE
+
+
+def require_agreement(ranks: Alone | Team, config: TrainConfig, settings: str) -> None:
+    """Refuse to train with ranks that differ, or that cannot share the groups of a step evenly.
+
+    Args:
+        ranks: The processes; they meet here.
+        config: Of this rank.
+        settings: Every setting as text.
+
+    Raises:
+        ValueError: On rank 0; one line that names the difference.
+        SystemExit: On every other rank, without a word.
+    """
+    versions = f"{PACKAGE} {importlib.metadata.version(PACKAGE)}, torch {torch.__version__}"
+    ranks.require_same("versions", versions, "install the same versions on every host")
+    ranks.require_same("settings", settings, "start every rank with the same configuration")
+    groups, world_size = config.algo.demo_batch_size, ranks.world_size
+    if groups % world_size:
+        fitting = [n for n in range(1, groups + 1) if groups % n == 0]
+        raise ValueError(
+            f"{world_size} ranks cannot share algo.demo_batch_size {groups} evenly; "
+            f"start {' or '.join(map(str, fitting))}, "
+            f"or set it to {-(-groups // world_size) * world_size}"
+        )
+
+
+def _first_difference(one: str, other: str) -> tuple[str, str]:
+    """Return the first lines that differ, without their indentation."""
+    lines = zip_longest(one.splitlines(), other.splitlines(), fillvalue="")
+    return next((a.strip(), b.strip()) for a, b in lines if a != b)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

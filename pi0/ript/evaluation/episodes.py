@@ -1,0 +1,246 @@
+"""Measure a policy on initial states it never practised on, deterministically (ODE).
+
+``evaluations/step_<n>.json`` holds the held-out episodes of a run, with a checksum of their own.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pi0.ript.atomic import write_atomically
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.ranks import ALONE
+from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
+from pi0.ript.film_strip import FilmRate
+from pi0.ript.interfaces import Ranks, StepProtocol
+from pi0.ript.seeding import derive_seed
+from pi0.ript.types import Episode, EpisodeRequest
+
+Source = Callable[[], EpisodeRequest | None]
+EpisodeKey = tuple[str, int, int, int]
+"""Suite, task number, initial state and seed: what two policies' episodes are paired by."""
+
+_REMEDY = "put back the file as the run wrote it, or start a new run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeRecord:
+    """One evaluated episode, in plain values, so that two policies can be compared episode by episode.
+
+    Attributes:
+        suite: LIBERO suite.
+        task_id: Task number within the suite.
+        task: The instruction given to the policy.
+        state_index: Which of the task's initial states.
+        seed: Of every random draw of the episode.
+        outcome: ``success``, ``failure`` or ``crashed``, which is no failure.
+        num_steps: Control steps executed.
+        num_decisions: Looks the policy took.
+        error: The reason of a crash, else empty.
+        seconds: Wall time; differs every time, so records are equal without it.
+    """
+
+    suite: str
+    task_id: int
+    task: str
+    state_index: int
+    seed: int
+    outcome: str
+    num_steps: int
+    num_decisions: int
+    error: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def key(self) -> EpisodeKey:
+        """Return what identifies the episode among those of any policy."""
+        return self.suite, self.task_id, self.state_index, self.seed
+
+    @property
+    def task_label(self) -> str:
+        """Return e.g. ``libero_goal/7 turn on the stove``."""
+        return f"{self.suite}/{self.task_id} {self.task}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the simulator lasted to the end of the episode."""
+        return self.outcome != "crashed"
+
+    @property
+    def is_success(self) -> bool:
+        """Return whether the task was solved."""
+        return self.outcome == "success"
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Return a JSON-ready view."""
+        return asdict(self)
+
+    def repeatable(self) -> dict[str, str | int | float]:
+        """Return a JSON-ready view without what differs every time."""
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
+
+
+def evaluation_requests(
+    tasks: Sequence[tuple[str, int]],
+    *,
+    episodes_per_task: int,
+    held_out: int,
+    fixture_seed: int,
+    seed: int,
+    max_episode_length: int | None,
+    protocol: StepProtocol,
+    num_filmed: int = 0,
+    film_rate: FilmRate = "decisions",
+) -> list[EpisodeRequest]:
+    """Return the fixed list of episodes: it depends on nothing but these arguments.
+
+    Args:
+        tasks: (suite, task number) of every task; their order changes no episode.
+        episodes_per_task: Episodes of each; they walk through the initial states in order.
+        held_out: The last n of LIBERO's 50 initial states are used; 50 means all of them.
+        fixture_seed: Seeds the poses of fixtures.
+        seed: Every random draw of an episode derives from it and the episode's own name.
+        max_episode_length: Control steps per episode; None takes the suite's limit in the protocol.
+        protocol: Of the policy.
+        num_filmed: Episodes per task that are made into films, the first ones.
+        film_rate: Which pictures the films have.
+    """
+    _, indices = split(held_out)
+    return [
+        EpisodeRequest(
+            initial_state=make_initial_state(
+                suite, task_id, indices[n % len(indices)], fixture_seed
+            ),
+            seed=derive_seed(seed, "evaluation", suite, task_id, n),
+            max_steps=step_limit(suite, protocol, max_episode_length),
+            group=task_position,
+            rollout=n,
+            is_filmed=n < num_filmed,
+            film_rate=film_rate,
+        )
+        for task_position, (suite, task_id) in enumerate(tasks)
+        for n in range(episodes_per_task)
+    ]
+
+
+def requests_of_run(
+    config: TrainConfig, tasks: Sequence[tuple[str, int]], protocol: StepProtocol
+) -> list[EpisodeRequest]:
+    """Return the held-out episodes of a training run, the same ones at every step."""
+    return evaluation_requests(
+        tasks,
+        episodes_per_task=config.evaluation.rollouts_per_task,
+        held_out=config.task.num_held_out_states,
+        fixture_seed=config.task.fixture_seed,
+        seed=config.training.seed,
+        max_episode_length=config.task.max_episode_length,
+        protocol=protocol,
+        num_filmed=config.evaluation.save_videos,
+        film_rate=config.video.rate,
+    )
+
+
+def evaluate(
+    run: Callable[[Source], Generator[Episode, None, None]],
+    requests: Sequence[EpisodeRequest],
+    on_episode: Callable[[Episode], None],
+    ranks: Ranks = ALONE,
+) -> list[EpisodeRecord]:
+    """Run every requested episode and return the records in request order.
+
+    Every rank runs its share of the episodes and returns the records of all; they meet at the end.
+    An episode that could not be completed is recorded as ``crashed``, which is no failure.
+    """
+    own = iter(requests[ranks.rank :: ranks.world_size])
+    records: list[dict[str, str | int | float]] = []
+    with closing(run(lambda: next(own, None))) as episodes:
+        for episode in episodes:
+            records.append(record_of(episode).to_dict())
+            on_episode(episode)
+    told = [json.loads(text) for text in ranks.gather_text(json.dumps(records))]
+    found = {record.key: record for one in told for record in (EpisodeRecord(**r) for r in one)}
+    return [found[request_key(request)] for request in requests]
+
+
+def request_key(request: EpisodeRequest) -> EpisodeKey:
+    """Return the key that the record of this episode will have."""
+    state = request.initial_state
+    return state.suite, state.task_id, state.index, request.seed
+
+
+def success_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[bool]]:
+    """Return the outcomes per task, without the crashed episodes.
+
+    Raises:
+        RuntimeError: No episode of a task could be completed.
+    """
+    outcomes: dict[str, list[bool]] = {record.task_label: [] for record in records}
+    for record in records:
+        if record.is_complete:
+            outcomes[record.task_label].append(record.is_success)
+    for task, results in outcomes.items():
+        if not results:
+            raise RuntimeError(f"no episode of {task} could be completed; see the warnings above")
+    return outcomes
+
+
+def record_of(episode: Episode) -> EpisodeRecord:
+    """Return what is kept of an evaluated episode."""
+    state = episode.request.initial_state
+    return EpisodeRecord(
+        suite=state.suite,
+        task_id=state.task_id,
+        task=task_language(state.suite, state.task_id),
+        state_index=state.index,
+        seed=episode.request.seed,
+        outcome=episode.outcome,
+        num_steps=episode.num_steps,
+        num_decisions=len(episode.decisions),
+        error=" ".join(episode.error.split()),
+        seconds=episode.seconds,
+    )
+
+
+def evaluation_path(run_dir: Path, step: int) -> Path:
+    """Return where the evaluation after ``step`` is kept."""
+    return run_dir / "evaluations" / f"step_{step}.json"
+
+
+def write_evaluation(
+    path: Path, policy: Mapping[str, object], records: Sequence[EpisodeRecord]
+) -> None:
+    """Write the records and the card of the policy that they depend on."""
+    path.parent.mkdir(exist_ok=True)
+    content = {"policy": dict(policy), "episodes": [record.repeatable() for record in records]}
+    text = json.dumps(content | {"sha256": _digest(content)}, indent=1)
+    write_atomically(path, text + "\n")
+
+
+def read_evaluation(path: Path) -> list[EpisodeRecord]:
+    """Return the records as they were written.
+
+    Raises:
+        ValueError: The file holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text())
+        digest = content.pop("sha256")
+        records = [EpisodeRecord(**record) for record in content["episodes"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is no evaluation of a run ({reason}); {_REMEDY}") from None
+    if digest != _digest(content):
+        raise ValueError(f"{path} does not hold what was written; {_REMEDY}")
+    return records
+
+
+def set_aside(path: Path) -> None:
+    """Keep an evaluation of a policy that the run does not keep, beside those of the run."""
+    path.replace(path.with_name(f"regressed_{path.name}"))
+
+
+def _digest(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

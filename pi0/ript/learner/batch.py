@@ -1,0 +1,186 @@
+"""From groups of episodes to the flat rows an update works on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pi0.config import PolicyCard
+from pi0.records import Chunk, Observation
+from pi0.ript.algo.advantages import above_mean, leave_one_out
+from pi0.ript.config.algo import CfgConfig
+from pi0.ript.seeding import derive_seed, noise_seed
+from pi0.ript.types import Batch, Episode, EpisodeGroup
+
+Aggregation = Literal["trajectory", "token"]
+EVERY_DECISION = CfgConfig()
+
+
+def window_indices(length: int, windows: CfgConfig, seed: int) -> NDArray[np.int64]:
+    """Return decision numbers in rising order.
+
+    Args:
+        length: Executed decisions of the episode.
+        windows: ``windowing_mode`` and its limits.
+        seed: Of the episode; chooses under ``random``.
+    """
+    everything = np.arange(length)
+    match windows.windowing_mode:
+        case "all":
+            return everything
+        case "last":
+            return everything[-1:]
+        case "slide":
+            return everything[:: windows.window_stride][: windows.max_windows_per_episode]
+        case "random":
+            rng = np.random.default_rng(derive_seed(seed, "windows"))
+            count = min(length, windows.max_windows_per_episode)
+            return np.sort(rng.choice(length, count, replace=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the accepted groups of all ranks come to; a row's share of the loss depends on it.
+
+    Attributes:
+        num_episodes: Episodes.
+        num_successes: Successful ones.
+        num_taught: Episodes with at least one row.
+        num_rows: Rows.
+    """
+
+    num_episodes: int
+    num_successes: int
+    num_taught: int
+    num_rows: int
+
+
+def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_DECISION) -> Totals:
+    """Return what groups come to."""
+    episodes = [episode for group in groups for episode in group.episodes]
+    lengths = [len(_executed(episode, windows)) for episode in episodes]
+    return Totals(
+        num_episodes=len(episodes),
+        num_successes=sum(episode.outcome == "success" for episode in episodes),
+        num_taught=sum(length > 0 for length in lengths),
+        num_rows=sum(lengths),
+    )
+
+
+def make_batch(
+    groups: Sequence[EpisodeGroup],
+    aggregation: Aggregation,
+    windows: CfgConfig = EVERY_DECISION,
+    totals: Totals | None = None,
+) -> Batch:
+    """Return one row per executed decision, with its episode's advantage and its share of the loss.
+
+    Args:
+        groups: Accepted groups; a group with a crashed rollout must have been dropped before.
+        aggregation: ``trajectory`` gives every episode the same total weight, ``token`` every
+            decision. Failures run to the step limit and so have more decisions: under ``token``
+            they dominate.
+        windows: Which decisions of an episode become rows.
+        totals: Of the groups of all ranks; None if these are all.
+
+    Returns:
+        The batch; rows are in group, rollout, decision order and weights of all ranks sum to 1.
+
+    Raises:
+        ValueError: If there is no executed decision, a group holds a crashed rollout or a chunk was drawn
+            without noise and so has no likelihood.
+    """
+    episodes = [episode for group in groups for episode in group.episodes]
+    _check(episodes)
+    numbers = [_executed(episode, windows) for episode in episodes]
+    lengths = np.array([len(chosen) for chosen in numbers])
+    if lengths.sum() == 0:
+        raise ValueError(
+            "no executed decision in any group: nothing to learn from; skip the update"
+        )
+    places = [(e, number) for e, chosen in zip(episodes, numbers, strict=True) for number in chosen]
+    rows = [episode.decisions[number] for episode, number in places]
+    totals = totals or count(groups, windows)
+    return Batch(
+        observations=tuple(row.observation for row in rows),
+        tasks=tuple(episode.task for episode, _ in places),
+        chains=np.stack([row.chunk.chain for row in rows]),
+        advantages=np.repeat(_advantages(groups, totals), lengths).astype(np.float32),
+        weights=_weights(lengths, aggregation, totals),
+        is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
+        is_scored=np.stack([scored_steps(row.chunk) for row in rows]),
+        groups=np.repeat([episode.request.group for episode in episodes], lengths),
+        seeds=np.array([noise_seed(episode.request.seed, number) for episode, number in places]),
+    )
+
+
+def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
+    """Return one row without weight, for a rank without groups that takes part in an update.
+
+    Args:
+        card: Of the policy.
+        num_steps: S.
+    """
+    pictures = np.zeros((len(card.cameras), card.render_size, card.render_size, 3), np.uint8)
+    upright = np.array(
+        [0, 0, 0, 0, 0, 0, 1, 0, 0], np.float64
+    )  # quaternion x, y, z, w in the middle
+    chain_shape = (1, num_steps + 1, card.horizon, card.action_dim)
+    return Batch(
+        observations=(Observation(images=pictures, proprio=upright),),
+        tasks=("",),
+        chains=np.zeros(chain_shape, np.float32),
+        advantages=np.zeros(1, np.float32),
+        weights=np.zeros(1, np.float32),
+        is_success=np.zeros(1, np.bool_),
+        is_scored=np.ones((1, num_steps), np.bool_),
+        groups=np.zeros(1, np.int64),
+        seeds=np.zeros(1, np.int64),
+    )
+
+
+def scored_steps(chunk: Chunk) -> NDArray[np.bool_]:
+    """Return which transitions of a chunk were drawn with noise, bool [S]."""
+    steps = np.arange(len(chunk.chain) - 1)
+    is_noisy = steps == chunk.noisy_step if chunk.noisy_step is not None else steps >= 0
+    return is_noisy & chunk.is_stochastic
+
+
+def _advantages(groups: Sequence[EpisodeGroup], totals: Totals) -> NDArray[np.float64]:
+    """Return the advantages of all episodes in group, rollout order."""
+    if all(len(group.episodes) == 1 for group in groups):
+        rewards = torch.from_numpy(np.stack([group.rewards for group in groups]))
+        mean = totals.num_successes / totals.num_episodes
+        return above_mean(rewards, mean)[:, 0].numpy()
+    return np.concatenate(
+        [leave_one_out(torch.from_numpy(group.rewards)[None])[0].numpy() for group in groups]
+    )
+
+
+def _executed(episode: Episode, windows: CfgConfig) -> list[int]:
+    """Return which decisions of an episode become rows."""
+    executed = [n for n, decision in enumerate(episode.decisions) if decision.num_executed > 0]
+    chosen = window_indices(len(executed), windows, episode.request.seed)
+    return [executed[place] for place in chosen]
+
+
+def _weights(
+    lengths: NDArray[np.int64], aggregation: Aggregation, totals: Totals
+) -> NDArray[np.float32]:
+    if aggregation == "token":
+        share = np.full(len(lengths), 1.0 / totals.num_rows)
+    else:
+        share = 1.0 / (totals.num_taught * np.maximum(lengths, 1))
+    return np.repeat(share, lengths).astype(np.float32)
+
+
+def _check(episodes: Sequence[Episode]) -> None:
+    for episode in episodes:
+        where = f"group {episode.request.group}, rollout {episode.request.rollout}"
+        if episode.outcome == "crashed":
+            raise ValueError(f"{where} crashed ({episode.error}): drop its group before batching")
+        if any(not decision.chunk.is_stochastic for decision in episode.decisions):
+            raise ValueError(f"{where} was drawn without noise: practise with algo.noise.scale > 0")

@@ -1,0 +1,66 @@
+"""A real LIBERO frame is drawn, or the reason says why not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pi0.ript.diagnose.simulator import check_assets, check_rendering, egl_devices
+from tests.diagnose.damage import findings_of
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_a_frame_of_both_cameras_is_written_upright(tmp_path: Path):
+    rendering, devices = check_rendering(tmp_path / "frame.png")
+
+    assert (rendering.status, devices.status) == ("ok", "ok")
+    assert str(tmp_path / "frame.png") in rendering.text
+    picture = np.asarray(Image.open(tmp_path / "frame.png"))
+    assert picture.shape == (256, 512, 3)
+    # In the left half, agentview, the dark robot stands above the wooden table.
+    assert picture[:64, 64:192].mean() < picture[192:, 64:192].mean()
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "fix"),
+    [
+        ({"MUJOCO_EGL_DEVICE_ID": "99"}, "unset MUJOCO_EGL_DEVICE_ID (it is 99)"),
+        ({"__EGL_VENDOR_LIBRARY_FILENAMES": "/no/driver.json"}, "make setup"),
+    ],
+)
+def test_missing_gl_is_found_and_no_picture_is_left(tmp_path: Path, environment, fix):
+    picture = tmp_path / "frame.png"
+
+    (finding,) = findings_of(f"simulator.check_rendering(Path('{picture}'))", **environment)
+
+    assert (finding["name"], finding["status"]) == ("rendering", "error")
+    assert "found no working driver" in finding["text"]
+    assert finding["fix"].startswith(fix)
+    assert not picture.exists()
+
+
+def test_every_task_has_its_files():
+    assert check_assets().status == "ok"
+
+
+def test_missing_task_files_are_found(tmp_path: Path):
+    # LIBERO looks for its files where this says.
+    (tmp_path / "config.yaml").write_text(f"bddl_files: {tmp_path}\n")
+
+    (finding,) = findings_of("[simulator.check_assets()]", LIBERO_CONFIG_PATH=str(tmp_path))
+
+    assert finding["status"] == "error"
+    assert "290 of 290 tasks lack files" in finding["text"]
+    assert finding["fix"].startswith("pip install --force-reinstall")
+
+
+def test_drawing_in_software_beside_a_gpu_is_a_warning():
+    assert egl_devices([0, None], "NVIDIA H200", 0).status == "ok"
+    assert egl_devices([None], "llvmpipe (LLVM 15)", None).status == "ok"
+    finding = egl_devices([0, None], "llvmpipe (LLVM 15)", 0)
+    assert finding.status == "warning"
+    assert "0 = CUDA 0, 1 = software" in finding.text

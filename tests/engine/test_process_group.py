@@ -1,0 +1,71 @@
+"""Ranks that differ are refused before anything is loaded, and rank 0 alone says why."""
+
+import importlib.metadata
+import time
+
+import pytest
+
+from pi0.ript.config.load import to_yaml
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.engine.process_group import Team, require_agreement
+from tests.ranks import outcomes
+
+
+def agree(team: Team, lr_of_rank_1: float, groups: int, version_of_rank_1: str) -> str:
+    algo = AlgoConfig(lr=lr_of_rank_1 if team.rank else 3e-5, demo_batch_size=groups)
+    config = TrainConfig(algo=algo)
+    if team.rank:
+        importlib.metadata.version = lambda _: version_of_rank_1
+    require_agreement(team, config, to_yaml(config))
+    return "agreed"
+
+
+VERSION = importlib.metadata.version("pi0-ript")
+
+
+def test_ranks_that_agree_go_on():
+    assert outcomes(2, agree, 3e-5, 4, VERSION) == [(True, "agreed")] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ((1e-5, 4, VERSION), ("rank 1 differs", "settings", "lr: 1.0e-05", "lr: 3.0e-05")),
+        ((3e-5, 4, "9.9.9"), ("rank 1 differs", "versions", "pi0-ript 9.9.9", VERSION)),
+    ],
+)
+def test_a_difference_is_named_once_by_rank_0(
+    arguments: tuple[float, int, str], parts: tuple[str, ...]
+):
+    (is_done, text), (_, other) = outcomes(2, agree, *arguments, may_fail=True)
+
+    assert not is_done
+    assert all(part in text for part in parts), text
+    assert "\n" not in text
+    assert other == "SystemExit: 2"
+
+
+def test_groups_that_cannot_be_shared_evenly_are_refused():
+    (_, text), (_, other) = outcomes(2, agree, 3e-5, 3, VERSION, may_fail=True)
+
+    assert "2 ranks cannot share algo.demo_batch_size 3 evenly" in text
+    assert "start 1 or 3, or set it to 4" in text
+    assert other.startswith(("SystemExit", "ValueError"))
+
+
+def die(team: Team) -> str:
+    if team.rank == 1:
+        raise ValueError("the GPU of this rank is on fire")
+    team.gather_text("meet")
+    return "met"
+
+
+def test_rank_0_says_why_another_rank_has_ended():
+    start = time.monotonic()
+
+    (is_done, text), (_, other) = outcomes(2, die, may_fail=True)
+
+    assert not is_done
+    assert text == "RankLostError: rank 1: the GPU of this rank is on fire"
+    assert other == "SystemExit: 2"
+    assert time.monotonic() - start < 60

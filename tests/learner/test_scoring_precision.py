@@ -1,0 +1,66 @@
+"""Scoring at unchanged weights: exactly ratio 1 in the same call, close to it in any other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pi0.ript.algo.flow_sde import log_ratio
+from tests.learner.rows import SAMPLING, draw_batch
+from tests.learner.updates import ALGO, record
+from tests.policy_parts import TASKS, looks, small_policy
+
+ROWS = 32
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+
+
+@torch.no_grad()
+def means_in_pieces(policy, chains, size):
+    """Score as an update does: prefixes are read once, rows come in micro-batches of any size."""
+    inputs = policy.encode(looks(ROWS), [TASKS[row % 4] for row in range(ROWS)])
+    prefix = policy.prefix(inputs)
+    pieces = [slice(start, start + size) for start in range(0, ROWS, size)]
+    return torch.cat(
+        [
+            policy.transition_means(prefix.rows(rows), inputs.rows(rows), chains[rows], SAMPLING)
+            for rows in pieces
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)], ids=["fp32", "bf16"]
+)
+def test_other_micro_batches_hardly_change_the_ratio(dtype, bound):
+    policy = small_policy(batch_size=4)
+    policy.network.cast_backbone(dtype)
+    tasks = [TASKS[row % 4] for row in range(ROWS)]
+    chunks = policy.act(looks(ROWS), tasks, range(ROWS), SAMPLING)
+    chains = torch.from_numpy(np.stack([chunk.chain for chunk in chunks]))
+    old, same, other = (means_in_pieces(policy, chains, size) for size in (32, 32, 1))
+    stds, x_next = policy.scored_stds(SAMPLING), chains[:, 1:, :4, :7]
+    assert torch.equal(log_ratio(same, old, x_next, stds), torch.zeros(ROWS, 4))
+    assert float(log_ratio(other, old, x_next, stds).std()) < bound
+
+
+@DTYPES
+def test_the_trainer_scores_what_the_policy_drew_as_the_policy_did(dtype):
+    rollout_and_trainer_agree(small_policy(batch_size=4), dtype)
+
+
+@pytest.mark.gpu
+@DTYPES
+def test_the_trainer_scores_on_a_gpu_what_the_policy_drew_there(dtype):
+    policy = small_policy(batch_size=4)
+    policy.device = torch.device("cuda")
+    policy.network.to(policy.device)
+    rollout_and_trainer_agree(policy, dtype)
+
+
+def rollout_and_trainer_agree(policy, dtype):
+    """Compare, per denoise step, the policy that acts four rows at a time with updates of 32 rows."""
+    policy.network.cast_backbone(dtype)
+    stats, _ = record(policy, draw_batch(policy, ROWS), replace(ALGO, micro_batch_size=ROWS))
+    assert abs(stats.rollout_log_ratio_mean) < 0.01
+    assert stats.rollout_log_ratio_std < 0.05

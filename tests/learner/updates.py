@@ -1,0 +1,103 @@
+"""Updates of a small pi0, with gradients recorded or weights moved."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from pi0.policy import Pi0Policy
+from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.engine.single import SingleEngine
+from pi0.ript.learner.update import update
+from pi0.ript.types import Batch, UpdateStats
+from tests.learner.rows import SAMPLING
+
+ALGO = AlgoConfig(num_epochs=1, num_minibatches=1, micro_batch_size=8, warmup_steps=0)
+NUM_ROWS = 7
+
+
+class Recorder:
+    """An engine that keeps the gradient of every step and never moves a weight."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.gradients: list[Tensor] = []
+
+    needs_equal_passes = False
+
+    def learning(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def exchange(self, figures: Sequence[float]) -> list[float]:
+        return list(figures)
+
+    def step(self) -> float:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.gradients.append(torch.cat([gradient.flatten() for gradient in gradients]))
+        self.discard()
+        return float(self.gradients[-1].norm())
+
+    def discard(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def record(
+    policy: Pi0Policy,
+    batch: Batch,
+    algo: AlgoConfig,
+    *,
+    expert_only: bool = True,
+    budget: int = 2**30,
+) -> tuple[UpdateStats, list[Tensor]]:
+    recorder = Recorder(policy.trainable_parameters(expert_only=expert_only))
+    stats = update(
+        policy,
+        recorder,
+        batch,
+        FlowSde(algo),
+        algo,
+        SAMPLING,
+        seed=3,
+        has_frozen_prefix=expert_only,
+        prefix_budget=budget,
+    )
+    return stats, recorder.gradients
+
+
+def practise(
+    policy: Pi0Policy,
+    batch: Batch,
+    algo: AlgoConfig,
+    *,
+    seed: int = 3,
+    expert_only: bool = True,
+    acted_with: list[Tensor] | None = None,
+) -> UpdateStats:
+    engine = SingleEngine(
+        policy.trainable_parameters(expert_only=expert_only),
+        OptimizerConfig(),
+        algo.lr,
+        algo.warmup_steps,
+        algo.grad_norm_clip,
+    )
+    return update(
+        policy,
+        engine,
+        batch,
+        FlowSde(algo),
+        algo,
+        SAMPLING,
+        seed,
+        has_frozen_prefix=expert_only,
+        acted_with=acted_with,
+    )
+
+
+def clones_of(policy: Pi0Policy) -> list[Tensor]:
+    return [p.detach().clone() for p in policy.trainable_parameters(expert_only=True)]
