@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PI0Config, PI0ForConditionalGeneration
 
-from pi0.architecture import dead_tensor_names, vlm_sizes
-from pi0.network import Pi0Network
+from pi0.model.architecture import dead_tensor_names, vlm_sizes
+from pi0.model.network import Pi0Network
 
 Size = Literal["tiny", "middle", "full"]
 NUM_CAMERAS = 2

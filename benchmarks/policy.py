@@ -36,7 +36,7 @@ from benchmarks.measure import (
 from benchmarks.models import Looks, Size, make_looks, our_network, reference_model
 from benchmarks.policy_memory import measure_apart
 from benchmarks.policy_precision import measure_precision
-from pi0.network import Pi0Network
+from pi0.model.network import Pi0Network
 
 STEPS = 10  # of transformers' and openpi's default sampling
 PACKED = (1, 4, 10)

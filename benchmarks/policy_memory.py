@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from benchmarks.models import Looks, Size, make_looks, model_config
-from pi0.memory import TrainedPart, predict_network
-from pi0.network import Pi0Network
+from pi0.model.memory import TrainedPart, predict_network
+from pi0.model.network import Pi0Network
 from pi0.ript.config.schema import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 

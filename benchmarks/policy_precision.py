@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import Looks, Size, make_looks, our_network, reference_model
-from pi0.cache import PrefixCache
-from pi0.network import Pi0Network
+from pi0.model.cache import PrefixCache
+from pi0.model.network import Pi0Network
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:

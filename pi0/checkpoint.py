@@ -24,11 +24,11 @@ from torch import nn
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
-from pi0.config import PolicyCard, Protocol
+from pi0.card import PolicyCard, Protocol
 from pi0.formats.folder import Choices, read_folder
 from pi0.formats.weight_files import WEIGHTS, StoredTensor
-from pi0.lora import merged_tensors
-from pi0.network import Pi0Network
+from pi0.model.lora import merged_tensors
+from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
 

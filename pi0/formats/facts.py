@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pi0.config import Layout, read_json
+from pi0.card import Layout, read_json
 from pi0.formats.layouts import EMBEDDING
 from pi0.formats.stats_files import PREPROCESSOR, normaliser_step
 from pi0.formats.weight_files import StoredTensor

@@ -9,9 +9,16 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PI0Config
 
-from pi0.architecture import dead_tensor_names, vlm_sizes
+from pi0.card import (
+    PROTOCOL_OF_LAYOUT,
+    PROTOCOLS,
+    SHARED,
+    Layout,
+    PolicyCard,
+    Protocol,
+    read_policy_card,
+)
 from pi0.codec import DELTA_DIMS
-from pi0.config import Layout, PolicyCard, Protocol, read_policy_card
 from pi0.formats.facts import (
     CONFIG,
     card_facts,
@@ -24,8 +31,8 @@ from pi0.formats.sizes import image_size, read_sizes, tensor_shapes, with_card
 from pi0.formats.stats_files import find_norm_stats
 from pi0.formats.tokenizer_files import find_tokenizer
 from pi0.formats.weight_files import StoredTensor, open_weights
+from pi0.model.architecture import dead_tensor_names, vlm_sizes
 from pi0.norm_stats import NormStats, read_norm_stats
-from pi0.protocols import PROTOCOL_OF_LAYOUT, PROTOCOLS, SHARED
 
 CARD_KEYS = tuple(each.name for each in fields(PolicyCard))
 POLICY_CARD = "policy.json"

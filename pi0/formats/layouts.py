@@ -7,7 +7,7 @@ is transposed, split or scaled by any layout.
 from collections.abc import Mapping
 from pathlib import Path
 
-from pi0.config import Layout
+from pi0.card import Layout
 from pi0.formats.weight_files import StoredTensor, WeightFiles
 
 Renaming = tuple[tuple[str, str], ...]
@@ -18,6 +18,13 @@ FINAL_NORM = "model.vlm.language_model.norm.weight"
 _PROJECTIONS = ("state_proj", "action_in_proj", "action_time_mlp_in", "action_time_mlp_out")
 _VLM = "paligemma_with_expert.paligemma."
 _EXPERT = "paligemma_with_expert.gemma_expert."
+
+_SAME: Renaming = tuple(
+    (name, name) for name in ("model.vlm.", "model.dit.", "embed_action_time.", "action_out_proj.")
+)
+
+# LeRobot before 0.4 kept its statistics beside the weights.
+STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 
 def _openpi_like(*, vision: str, language: str, prefix: str = "") -> Renaming:
@@ -37,9 +44,6 @@ def _openpi_like(*, vision: str, language: str, prefix: str = "") -> Renaming:
 
 
 _OPENPI = _openpi_like(vision="vision_model.", language="")
-_SAME: Renaming = tuple(
-    (name, name) for name in ("model.vlm.", "model.dit.", "embed_action_time.", "action_out_proj.")
-)
 RENAMINGS: Mapping[Layout, Renaming] = {
     "native": _SAME,
     "transformers": _SAME,
@@ -48,8 +52,6 @@ RENAMINGS: Mapping[Layout, Renaming] = {
     "rlinf": _OPENPI,
     "lerobot": _openpi_like(vision="vision_model.", language="", prefix="model."),
 }
-# LeRobot before 0.4 kept its statistics beside the weights.
-STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 
 def detect_layout(weights: WeightFiles) -> Layout:

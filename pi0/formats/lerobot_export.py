@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.config import ENV_ACTION_DIM, PolicyCard
+from pi0.card import ENV_ACTION_DIM, PolicyCard
 from pi0.formats.facts import CAMERAS, NORM_MODES
 from pi0.norm_stats import LEROBOT_EPSILON, NormStats
 

@@ -10,8 +10,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PI0Config, PI0ForConditionalGeneration
 from transformers.initialization import no_init_weights
 
-from pi0.architecture import dit_sizes, vlm_sizes
-from pi0.config import PolicyCard
+from pi0.card import PolicyCard
+from pi0.model.architecture import dit_sizes, vlm_sizes
 
 VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
 _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from pi0.config import PolicyCard, read_json
+from pi0.card import PolicyCard, read_json
 from pi0.formats.weight_files import WeightFiles
 from pi0.norm_stats import FIGURE_NAMES, NormStats, check_norm_stats
 

@@ -40,8 +40,7 @@ from pi0.ript.learner.update import Engine
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.episode_log import EPISODES_NAME, EpisodeLog
 from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
-from pi0.ript.report.reporters import LineReporter, Reporters
-from pi0.ript.report.tensorboard import TensorBoardReporter
+from pi0.ript.report.reporters import LineReporter, Reporters, TensorBoardReporter
 from pi0.ript.report.video import FilmWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.async_collector import OneAhead

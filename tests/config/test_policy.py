@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from pi0.config import PolicyCard
+from pi0.card import PolicyCard
 from pi0.ript.config.policy import PolicyOverrides
 
 

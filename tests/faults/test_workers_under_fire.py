@@ -18,8 +18,7 @@ from pi0.ript.env.rollout.retries import RestartLimitError
 from pi0.ript.env.rollout.scheduler import rollout
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state
-from pi0.ript.faults.inject import inject
-from pi0.ript.faults.plan import PlannedFault
+from pi0.ript.faults.inject import PlannedFault, inject
 from pi0.ript.faults.processes import (
     MARK_VARIABLE,
     left_segments,

@@ -11,7 +11,7 @@ from transformers import PI0ForConditionalGeneration
 from pi0.checkpoint import load_policy, save_policy
 from pi0.formats.export import export_folder, not_stored
 from pi0.formats.folder import Choices, read_folder
-from pi0.formats.weight_writer import TensorSource, write_safetensors
+from pi0.formats.weight_files import TensorSource, write_safetensors
 from tests.formats.checkpoints import (
     STATS,
     WRITERS,

@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pi0.ript.report.evaluation_page import evaluation_page
 from pi0.ript.report.evaluation_report import (
     ChangeRow,
     Comparison,
     EvaluationReport,
     RateRow,
     episodes_csv,
+    evaluation_page,
     markdown,
     results_json,
     text_lines,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0.config import PolicyCard
+from pi0.card import PolicyCard
 from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
 from pi0.ript.diagnose.memory_plan import Item, advice, decision_bytes, expected_rows, make_plan

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pi0.checkpoint import load_policy
-from pi0.network import Pi0Network
+from pi0.model.network import Pi0Network
 from pi0.records import Sampling
 from pi0.ript.config.load import read_config
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner

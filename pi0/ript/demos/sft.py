@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pi0.card import PolicyCard
 from pi0.codec import raw_state
-from pi0.config import PolicyCard
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
 from pi0.records import Observation

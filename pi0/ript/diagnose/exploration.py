@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pi0.config import ENV_ACTION_DIM
+from pi0.card import ENV_ACTION_DIM
 from pi0.policy import Pi0Policy
 from pi0.records import Observation, Sampling
 from pi0.ript.seeding import derive_seed

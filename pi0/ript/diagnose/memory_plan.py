@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from transformers import PI0Config
 
-from pi0.architecture import vlm_sizes
-from pi0.config import PolicyCard
-from pi0.memory import NetworkMemory, TrainedPart, predict_network
+from pi0.card import PolicyCard
+from pi0.model.architecture import vlm_sizes
+from pi0.model.memory import NetworkMemory, TrainedPart, predict_network
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
 from pi0.ript.learner.update import PREFIX_BUDGET

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-from pi0.network import Pi0Network
+from pi0.model.network import Pi0Network
 from pi0.ript.engine.process_group import Team
 from pi0.ript.engine.single import EngineState, SingleEngine
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0.ript.faults.compare import Comparison, compare_runs, read_steps
-from pi0.ript.faults.inject import inject
-from pi0.ript.faults.plan import PlannedFault
+from pi0.ript.faults.inject import PlannedFault, inject
 from pi0.ript.faults.training import TrainingRun
 from pi0.ript.report.jsonl import METRICS_NAME
 

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pi0.config import ENV_ACTION_DIM
+from pi0.card import ENV_ACTION_DIM
 from pi0.ript.algo.flow_sde import log_ratio
 from pi0.sampler import Schedule, transition_means
 

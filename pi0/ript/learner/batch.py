@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pi0.config import PolicyCard
+from pi0.card import PolicyCard
 from pi0.records import Chunk, Observation
 from pi0.ript.algo.advantages import above_mean, leave_one_out
 from pi0.ript.config.algo import CfgConfig

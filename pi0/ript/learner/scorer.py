@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pi0.cache import PrefixCache, join_caches
-from pi0.config import ENV_ACTION_DIM
+from pi0.card import ENV_ACTION_DIM
+from pi0.model.cache import PrefixCache, join_caches
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.objective import Rows

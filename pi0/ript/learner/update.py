@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pi0.noise import draw_noise
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.objective import Objective, Rows, Targets, require_finite
@@ -30,7 +29,7 @@ from pi0.ript.learner.scorer import Scorer
 from pi0.ript.learner.stats import Figures
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Batch, UpdateStats
-from pi0.sampler import make_schedule
+from pi0.sampler import draw_noise, make_schedule
 
 IDLE_ROW: Rows = np.zeros(1, dtype=np.int64)
 

@@ -1,7 +1,10 @@
-"""Several reporters as one, and the one line of a step that a human reads."""
+"""Several reporters as one: the one line of a step that a human reads, and TensorBoard."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
 
 from pi0.ript.interfaces import Reporter
 
@@ -18,6 +21,27 @@ _SHOWN = (
     ("collect {:.1f} s", ("time/collect_s",)),
     ("update {:.1f} s", ("time/update_s",)),
 )
+
+
+class TensorBoardReporter:
+    """Writes numbers as scalars and words as text."""
+
+    def __init__(self, folder: Path, *, last_step: int = 0) -> None:
+        """Open ``folder``; viewers hide what an earlier run logged after ``last_step``."""
+        self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
+
+    def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
+        """Write the figures of a step."""
+        for name, value in metrics.items():
+            if isinstance(value, str):
+                self._writer.add_text(name, value, step)
+            else:
+                self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()
 
 
 class LineReporter:

@@ -21,15 +21,15 @@ from pi0.ript.evaluation.log import read_log
 from pi0.ript.evaluation.results import compare, find_results, make_report
 from pi0.ript.film_strip import FilmRate
 from pi0.ript.report.console import setup_logging
-from pi0.ript.report.evaluation_page import evaluation_page
 from pi0.ript.report.evaluation_report import (
     RESULTS_NAME,
     Comparison,
     crash_line,
+    evaluation_page,
     text_lines,
     write_report,
 )
-from pi0.ript.scripts.evaluation import Evaluation, evaluate_policy
+from pi0.ript.scripts.evaluate_policy import Evaluation, evaluate_policy
 from pi0.ript.scripts.flags import Parser, add_policy_flags, require_number
 
 logger = logging.getLogger(__name__)

@@ -11,13 +11,24 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NoReturn
 
-from pi0.ript.scripts.openmp import sleep_while_waiting
 from pi0.ript.train.signals import Interruption, stop_signals
+
+VARIABLE = "OMP_WAIT_POLICY"
 
 USER_ERROR = 2
 TRACEBACK_VARIABLE = "RIPT_TRACEBACK"
 
 Main = Callable[[Sequence[str]], int | None]
+
+
+def sleep_while_waiting() -> None:
+    """Let OpenMP's threads sleep while they wait, unless the environment says how they should.
+
+    By default they spin. Where other programs use the same cores, a thread that spins takes the time of
+    the one it waits for, and an update lasts many times longer. The library reads the variable once, when it
+    is loaded.
+    """
+    os.environ.setdefault(VARIABLE, "passive")
 
 
 def run_main(main: Main, argv: Sequence[str] | None = None) -> NoReturn:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from pi0.card import PolicyCard
 from pi0.checkpoint import find_folder
-from pi0.config import PolicyCard
 from pi0.formats.folder import Choices, Contents, read_folder
 from pi0.ript import build
 from pi0.ript.config.environment import choose_runner

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pi0.ript.config
 from pi0.ript.atomic import write_atomically
-from pi0.ript.faults.plan import FaultKind, plan_faults
+from pi0.ript.faults.inject import FaultKind, plan_faults
 from pi0.ript.faults.soak import SoakResult, soak
 from pi0.ript.scripts.flags import Parser, require_number
 

@@ -18,12 +18,12 @@ from threading import Event
 import torch
 from torch import Tensor
 
+from pi0.frozen_copy import copy_weights, make_twin, trained_weights
 from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.interfaces import Policy
 from pi0.ript.train.collector import Collect, Order, Place, Practised, practise
-from pi0.twin import copy_weights, make_twin, trained_weights
 
 
 class OneAhead:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from pi0.ript.report.evaluation_page import evaluation_page
-from pi0.ript.report.evaluation_report import EvaluationReport, RateRow
+from pi0.ript.report.evaluation_report import EvaluationReport, RateRow, evaluation_page
 from pi0.ript.report.intervals import success_rate
 
 SETTINGS = {

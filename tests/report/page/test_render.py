@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
-from pi0.ript.report.page.facts import Setting, chosen_settings, plain
 from pi0.ript.report.page.films import film_pairs, film_strip
+from pi0.ript.report.page.headline import Setting, chosen_settings, plain
 from pi0.ript.report.page.render import render_page, write_report
 from pi0.ript.report.page.run_files import read_run
 from tests.report.page.runs import Made, make_run

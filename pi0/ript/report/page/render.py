@@ -13,10 +13,17 @@ from plotly.offline import get_plotlyjs
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.report.page.charts import SECTIONS
-from pi0.ript.report.page.facts import Setting, card_lines, chosen_settings, plain
 from pi0.ript.report.page.figures import RunFigures
 from pi0.ript.report.page.films import FilmPair, film_pairs
-from pi0.ript.report.page.headline import Result, results, success_by_task
+from pi0.ript.report.page.headline import (
+    Result,
+    Setting,
+    card_lines,
+    chosen_settings,
+    plain,
+    results,
+    success_by_task,
+)
 from pi0.ript.report.page.run_files import Evaluation, RunFiles, read_run
 
 REPORT_NAME = "report.html"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pi0.network import Pi0Network
+from pi0.model.network import Pi0Network
 
 LoraTargets = Literal["vlm", "expert", "both"]
 

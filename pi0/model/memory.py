@@ -11,9 +11,9 @@ import torch
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
-from pi0.architecture import dit_sizes, vlm_sizes
-from pi0.lora import LoraTargets, adapted_shapes
-from pi0.network import Pi0Network
+from pi0.model.architecture import dit_sizes, vlm_sizes
+from pi0.model.lora import LoraTargets, adapted_shapes
+from pi0.model.network import Pi0Network
 
 FLOAT = 4  # bytes
 ADAM_MOMENTS = 2

@@ -2,7 +2,7 @@
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pi0.ript.report.tensorboard import TensorBoardReporter
+from pi0.ript.report.reporters import TensorBoardReporter
 
 
 def read(folder):

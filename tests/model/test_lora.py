@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pi0.checkpoint import load_policy, save_policy
-from pi0.lora import merged_tensors
+from pi0.model.lora import merged_tensors
 from pi0.policy import Pi0Policy
 from tests.policy_parts import TASKS, looks, small_policy
 from tests.test_policy import PRACTICE, score

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from pi0.activations import gated_gelu, gelu, silu
+from pi0.model.gemma import gated_gelu, gelu, silu
 
 
 def torch_gelu(x):

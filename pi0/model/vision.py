@@ -1,8 +1,4 @@
-"""Pictures, words, state, noisy actions and denoise times -> tokens.
-
-Shape legend: B rows, N cameras, L prefix tokens, S denoise steps, H actions per chunk, A action dims,
-W expert width.
-"""
+"""SigLIP's forward pass on transformers' modules and weights, and how pictures, words, state and actions become tokens."""
 
 from typing import Any
 
@@ -10,9 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
-from pi0.activations import silu
-from pi0.gemma import project
-from pi0.vision import see
+from pi0.model.gemma import gelu, project, silu
 
 
 def embed_prefix(
@@ -57,3 +51,46 @@ def embed_times(core: Any, times: Tensor) -> Tensor:
     waves = embed.sinusoid_embeds(times.flatten().float()).view(*times.shape, -1)
     mixer = embed.action_time_mlp_in
     return F.linear(waves, mixer.weight[:, waves.shape[-1] :], mixer.bias)
+
+
+def see(tower: Any, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return SigLIP's features.
+
+    Args:
+        tower: transformers' SigLIP model.
+        images: Float32 [n, 3, size, size] in [-1, 1].
+        dtype: Precision of the projections; the residual stream is float32.
+
+    Returns:
+        Float32 [n, patches, width].
+    """
+    hidden = _embed_patches(tower.embeddings.patch_embedding, images)
+    hidden = hidden + tower.embeddings.position_embedding.weight
+    for layer in tower.encoder.layers:
+        hidden = hidden + _attention(layer.self_attn, _norm(layer.layer_norm1, hidden, dtype))
+        widened = project(layer.mlp.fc1, _norm(layer.layer_norm2, hidden, dtype))
+        hidden = hidden + project(layer.mlp.fc2, gelu(widened))
+    return _norm(tower.post_layernorm, hidden, torch.float32)
+
+
+def _attention(attention: Any, normed: Tensor) -> Tensor:
+    query, key, value = (
+        project(linear, normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    seen = F.scaled_dot_product_attention(query, key, value)
+    return project(attention.out_proj, seen.transpose(1, 2).flatten(2))
+
+
+def _norm(norm: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
+    weight, bias = norm.weight.float(), norm.bias.float()
+    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).to(dtype)
+
+
+def _embed_patches(convolution: Any, images: Tensor) -> Tensor:
+    """Return the patch convolution as one matrix product, which treats every patch alike."""
+    size = convolution.kernel_size[0]
+    patches = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+    patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    weight, bias = convolution.weight.flatten(1).float(), convolution.bias.float()
+    return F.linear(patches, weight, bias)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from pi0.frozen_copy import copy_weights, make_twin, trained_weights
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.twin import copy_weights, make_twin, trained_weights
 from tests.policy_parts import TASKS, looks, small_policy
 
 SAMPLING = Sampling(num_steps=3, noise_scale=0.5)

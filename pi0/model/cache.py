@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
-from pi0.gemma import Angles, attend
+from pi0.model.gemma import Angles, attend
 
 # On a CPU the prefix is read in passes of about this many tokens: what a layer computes on the way stays
 # in the processor's cache, and no allocation is large enough to be returned to the system after use.

@@ -1,10 +1,15 @@
-"""The policy card: what the weights of a pi0 policy do not say about themselves.
+"""What a policy must be fed and what its answers mean: the policy card, and the two published ways as presets of it.
 
-It is stored as ``policy.json`` beside the weights; the sizes of the network are transformers'
-``config.json``.
+openpi:   examples/libero/main.py, libero_policy.py and the training configuration pi0_libero.
+lerobot:  envs/libero.py, env_processor.py and processor_pi0.py, evaluated as its documentation says.
+
+Both rotate both pictures by 180 degrees, give the 8-d state (position, unwrapped axis-angle, two finger
+positions), take 7-d actions whose last number opens the gripper at -1 and closes it at +1, and never show
+the third camera of pi0: the network gives the same answer without its masked place.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -23,6 +28,48 @@ PromptFormat = Literal["openpi", "lerobot"]
 ENV_ACTION_DIM = 7
 STATE_DIMS: dict[StateEncoding, int] = {"axis_angle": 8, "rotation6d": 11}
 
+SHARED: Mapping[str, Any] = {
+    "horizon": 50,
+    "action_dim": 32,
+    "state_dim": 32,
+    "cameras": ("agentview", "robot0_eye_in_hand"),
+    "render_quality": "exact",
+    "state_encoding": "axis_angle",
+    "max_prompt_tokens": 48,
+    "denoise_steps": 10,
+}
+PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = {
+    "openpi": {
+        "execute_steps": 5,
+        "render_size": 256,
+        "rotate_180": True,
+        "resize": "openpi",
+        "extra_delta": True,
+        "norm_mode": "z_score",
+        "norm_formula": "openpi",
+        "prompt_format": "openpi",
+    },
+    "lerobot": {
+        "execute_steps": 10,
+        "render_size": 360,
+        "rotate_180": True,
+        "resize": "lerobot",
+        "extra_delta": False,
+        "norm_mode": "z_score",
+        "norm_formula": "lerobot",
+        "prompt_format": "lerobot",
+    },
+}
+# transformers' weights on the Hub are LeRobot's.
+PROTOCOL_OF_LAYOUT: Mapping[Layout, Protocol] = {
+    "native": "openpi",
+    "openpi": "openpi",
+    "rlinf": "openpi",
+    "lerobot": "lerobot",
+    "transformers": "lerobot",
+    "transformers_saved": "lerobot",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyCard:
@@ -30,7 +77,7 @@ class PolicyCard:
 
     Attributes:
         layout: The kind of folder in which the weights first arrived.
-        protocol: The preset that the keys below started from (``pi0.protocols``).
+        protocol: The preset that the keys below started from (``pi0.card``).
         horizon: H, actions per chunk.
         execute_steps: h, actions executed before the policy looks again; at most ``horizon``.
         action_dim: A, action width of the network; 7 real dims, the rest is padding.
@@ -127,7 +174,7 @@ def read_policy_card(path: Path) -> PolicyCard:
     for key in sorted(raw.keys() - known):
         raise ValueError(f"{path}: unknown key {key!r}; allowed keys: {', '.join(sorted(known))}")
     for key in sorted(known - raw.keys()):
-        raise ValueError(f"{path}: key {key!r} is missing; add it (see pi0/config.py)")
+        raise ValueError(f"{path}: key {key!r} is missing; add it (see pi0/card.py)")
     if isinstance(raw["cameras"], list):
         raw["cameras"] = tuple(raw["cameras"])
     try:

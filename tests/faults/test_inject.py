@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from pi0.ript.faults.plan import plan_faults
+from pi0.ript.faults.inject import plan_faults
 
 COUNTS = {"kill": 5, "stop": 3, "corrupt": 2, "trainer_kill": 1}
 

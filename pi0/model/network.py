@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PI0Config, PI0ForConditionalGeneration
 
-from pi0.architecture import check_sizes, dit_sizes, drop_dead_modules, vlm_sizes
-from pi0.cache import (
+from pi0.model.architecture import check_sizes, dit_sizes, drop_dead_modules, vlm_sizes
+from pi0.model.cache import (
     PrefixCache,
     SuffixLayout,
     attend_suffix,
@@ -35,8 +35,7 @@ from pi0.cache import (
     trimmed_length,
     visibility,
 )
-from pi0.embedding import embed_prefix, embed_suffix, embed_times
-from pi0.gemma import (
+from pi0.model.gemma import (
     Angles,
     attend,
     finish_layer,
@@ -45,6 +44,7 @@ from pi0.gemma import (
     rms_norm,
     rotary_angles,
 )
+from pi0.model.vision import embed_prefix, embed_suffix, embed_times
 
 
 class Pi0Network(nn.Module):

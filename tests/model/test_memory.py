@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pi0.memory import TrainedPart, predict_network
+from pi0.model.memory import TrainedPart, predict_network
 from tests.policy_parts import TASKS, looks, small_policy
 
 ROWS, STEPS = 3, 4

@@ -7,7 +7,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from pi0.network import Pi0Network
+from pi0.model.network import Pi0Network
 from pi0.policy import Pi0Policy
 
 

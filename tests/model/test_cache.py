@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pi0.cache import PrefixCache, join_caches, row_passes, trimmed_length
+from pi0.model.cache import PrefixCache, join_caches, row_passes, trimmed_length
 
 
 def valid(rows, length, lengths=None):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import PI0ForConditionalGeneration
 
-from pi0.architecture import dead_tensor_names
-from pi0.network import Pi0Network
+from pi0.model.architecture import dead_tensor_names
+from pi0.model.network import Pi0Network
 from tests.policy_parts import IMAGE_TOKEN, SIZE, small_card, small_config
 
 ROWS, CAMERAS, PATCHES, STEPS = 8, 2, 4, 5
