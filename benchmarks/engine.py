@@ -69,7 +69,7 @@ def measure_steps(suite: str, task_id: int, rounds: int) -> dict[str, float]:
 
     def engine_sample() -> float:
         chunk = next(chunks["engine"])
-        return seconds(lambda: scene.execute(0, chunk, look=False)) / CHUNK
+        return seconds(lambda: scene.execute(0, chunk, observe=False)) / CHUNK
 
     samples = interleaved({"robosuite": robosuite_sample, "engine": engine_sample}, rounds)
     data = env.sim.data

@@ -60,14 +60,16 @@ def report(verdicts: list[Verdict]) -> None:
     header = ("task", "steps", "looks", "successes", "burner", "states differ", "proprio",
               "pictures", "success", "after 50 restores")  # fmt: skip
     rows = [
-        [f"{v.suite} {v.task_id}", v.num_steps, v.num_looks, v.num_successes,
+        [f"{v.suite} {v.task_id}", v.num_steps, v.num_observations, v.num_successes,
          "lit" if v.is_burner_lit else "", v.states, v.proprio, v.pictures, v.flags, v.repeated]
         for v in verdicts
     ]  # fmt: skip
     print(table(header, rows))
     steps = sum(v.num_steps for v in verdicts)
-    looks = sum(v.num_looks for v in verdicts)
-    print(f"\n{len(verdicts)} tasks, {steps} control steps, {looks} looks of two {SIZE} px cameras")
+    observations = sum(v.num_observations for v in verdicts)
+    print(
+        f"\n{len(verdicts)} tasks, {steps} control steps, {observations} looks of two {SIZE} px cameras"
+    )
 
 
 def main() -> int:

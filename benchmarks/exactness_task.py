@@ -32,7 +32,7 @@ class Verdict:
         suite: LIBERO suite.
         task_id: Task number within the suite.
         num_steps: Control steps compared.
-        num_looks: Looks compared, each with two pictures.
+        num_observations: Looks compared, each with two pictures.
         num_successes: Episodes that ended in success on both sides.
         is_burner_lit: Whether a stove was burning in some look.
         states: Commands after which time, qpos or qvel differed.
@@ -45,7 +45,7 @@ class Verdict:
     suite: str
     task_id: int
     num_steps: int = 0
-    num_looks: int = 0
+    num_observations: int = 0
     num_successes: int = 0
     is_burner_lit: bool = False
     states: int = 0
@@ -74,7 +74,7 @@ class Trace:
     """An episode on the engine: its first look, then commands."""
 
     start: InitialState
-    look: Observation
+    observation: Observation
     state: NDArray[np.float64]
     commands: list[Command]
 
@@ -100,14 +100,14 @@ def run_interleaved(scene: Scene, starts: list[InitialState], num_steps: int) ->
     """Run one episode per slot, with the next slot drawn at random after every command."""
     rng = np.random.Generator(np.random.Philox(scene.task_id))
     traces = [
-        Trace(start=s, look=scene.restore(n, s), state=scene.physics_state(n), commands=[])
+        Trace(start=s, observation=scene.restore(n, s), state=scene.physics_state(n), commands=[])
         for n, s in enumerate(starts)
     ]
     plans = {n: _plan(scene, n, num_steps) for n in range(len(starts))}
     while plans:
         slot = int(rng.choice(list(plans)))
-        actions, look = next(plans[slot])
-        command = _execute(scene, slot, actions, look=look)
+        actions, observe = next(plans[slot])
+        command = _execute(scene, slot, actions, observe=observe)
         traces[slot].commands.append(command)
         steps = sum(c.result.num_steps for c in traces[slot].commands)
         if command.result.is_success or steps >= num_steps:
@@ -115,8 +115,8 @@ def run_interleaved(scene: Scene, starts: list[InitialState], num_steps: int) ->
     return traces
 
 
-def _execute(scene: Scene, slot: int, actions: NDArray[np.float32], *, look: bool) -> Command:
-    result = scene.execute(slot, actions, look=look)
+def _execute(scene: Scene, slot: int, actions: NDArray[np.float32], *, observe: bool) -> Command:
+    result = scene.execute(slot, actions, observe=observe)
     return Command(actions=actions, result=result, state=scene.physics_state(slot))
 
 
@@ -164,25 +164,25 @@ def _repeat(scene: Scene, starts: list[InitialState], trace: Trace, slot: int = 
     """Restore one slot many times, repeat an episode in it and count commands that differ."""
     for number in range(NUM_RESTORES):
         scene.restore(slot, starts[number % len(starts)])
-    differences = int(not _same_look(scene.restore(slot, trace.start), trace.look))
+    differences = int(not _same_observation(scene.restore(slot, trace.start), trace.observation))
     for was in trace.commands:
-        again = _execute(scene, slot, was.actions, look=was.result.observation is not None)
+        again = _execute(scene, slot, was.actions, observe=was.result.observation is not None)
         equal = np.array_equal(again.state, was.state)
         equal &= again.result.is_success == was.result.is_success
         if again.result.observation is not None and was.result.observation is not None:
-            equal &= _same_look(again.result.observation, was.result.observation)
+            equal &= _same_observation(again.result.observation, was.result.observation)
         differences += not equal
     return differences
 
 
-def _same_look(mine: Observation, theirs: Observation) -> bool:
+def _same_observation(mine: Observation, theirs: Observation) -> bool:
     pairs = ((mine.images, theirs.images), (mine.proprio, theirs.proprio))
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def follow(peer: LiberoPeer, trace: Trace, verdict: Verdict) -> Verdict:
     """Take the same actions in LIBERO's environment and add what differs to the verdict."""
-    verdict = _compare_look(verdict, trace.look, peer.start(trace.start))
+    verdict = _compare_observation(verdict, trace.observation, peer.start(trace.start))
     verdict = _compare_state(verdict, trace.state, peer)
     for command in trace.commands:
         result = command.result
@@ -195,7 +195,7 @@ def follow(peer: LiberoPeer, trace: Trace, verdict: Verdict) -> Verdict:
             verdict = replace(verdict, num_steps=verdict.num_steps + 1, flags=verdict.flags + wrong)
         verdict = _compare_state(verdict, command.state, peer)
         if wanted is not None and seen is not None:
-            verdict = _compare_look(verdict, wanted, seen)
+            verdict = _compare_observation(verdict, wanted, seen)
         verdict = replace(verdict, is_burner_lit=verdict.is_burner_lit or peer.is_burner_lit())
     ended = trace.commands[-1].result.is_success
     return replace(verdict, num_successes=verdict.num_successes + ended)
@@ -206,10 +206,10 @@ def _compare_state(verdict: Verdict, state: NDArray[np.float64], peer: LiberoPee
     return replace(verdict, states=verdict.states + wrong)
 
 
-def _compare_look(verdict: Verdict, mine: Observation, theirs: Observation) -> Verdict:
+def _compare_observation(verdict: Verdict, mine: Observation, theirs: Observation) -> Verdict:
     return replace(
         verdict,
-        num_looks=verdict.num_looks + 1,
+        num_observations=verdict.num_observations + 1,
         proprio=verdict.proprio + (not np.array_equal(mine.proprio, theirs.proprio)),
         pictures=verdict.pictures + (not np.array_equal(mine.images, theirs.images)),
     )

@@ -151,10 +151,10 @@ class FirstCameraPolicy:
         return self._policy.act(seen, [INSTRUCTION] * len(seen), seeds, sampling)
 
 
-def decision_digest(look: Observation, chunk: Chunk) -> str:
+def decision_digest(observation: Observation, chunk: Chunk) -> str:
     """Return a hash of every bit that was seen and answered."""
-    digest = hashlib.sha256(look.images.tobytes())
-    digest.update(look.proprio.tobytes())
+    digest = hashlib.sha256(observation.images.tobytes())
+    digest.update(observation.proprio.tobytes())
     digest.update(chunk.actions.tobytes())
     return digest.hexdigest()[:16]
 

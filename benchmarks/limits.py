@@ -46,11 +46,11 @@ def measure_limits(job: Job, specs: Mapping[str, ObservationSpec], rounds: int) 
     policy = FirstCameraPolicy(job.spec)
     peer = LiberoPeer(job.suite, job.task_id, job.size)
     runs = [_episode(peer, policy, request) for request in job.requests()[:NUM_EPISODES]]
-    states, look = runs[0]
+    states, observation = runs[0]
     model = peer.model
     visited = [state for some_states, _ in runs for state in some_states]
     physics = [_physics_seconds(model, visited) for _ in range(rounds)]
-    act = [seconds(lambda: _act(policy, [look] * BATCH_SIZE)) for _ in range(3 * rounds)]
+    act = [seconds(lambda: _act(policy, [observation] * BATCH_SIZE)) for _ in range(3 * rounds)]
     check = [seconds(peer.check_success) for _ in range(20 * rounds)]
     render = {name: _render_seconds(model, spec, states, rounds) for name, spec in specs.items()}
     peer.close()
@@ -63,8 +63,12 @@ def measure_limits(job: Job, specs: Mapping[str, ObservationSpec], rounds: int) 
     }
 
 
-def _act(policy: FirstCameraPolicy, looks: list[Observation], seed: int = 0) -> NDArray[np.float32]:
-    chunks = policy.act(looks, [""] * len(looks), [seed] * len(looks), SAMPLING)
+def _act(
+    policy: FirstCameraPolicy, observations: list[Observation], seed: int = 0
+) -> NDArray[np.float32]:
+    chunks = policy.act(
+        observations, [""] * len(observations), [seed] * len(observations), SAMPLING
+    )
     return chunks[0].actions
 
 
@@ -72,14 +76,14 @@ def _episode(
     peer: LiberoPeer, policy: FirstCameraPolicy, request: EpisodeRequest
 ) -> tuple[list[NDArray[np.float64]], Observation]:
     """Run a request and return the full physics state after every control step."""
-    look, states = peer.start(request.initial_state), []
+    observation, states = peer.start(request.initial_state), []
     while len(states) < request.max_steps:
         seed = derive_seed(request.seed, len(states) // RENDER_EVERY)
-        for index, action in enumerate(_act(policy, [look], seed)):
+        for index, action in enumerate(_act(policy, [observation], seed)):
             peer.is_drawing = index == RENDER_EVERY - 1
-            look, _ = peer.step(action)
+            observation, _ = peer.step(action)
             states.append(peer.integration_state())
-    return states, look
+    return states, observation
 
 
 def _physics_seconds(model: Any, states: list[NDArray[np.float64]]) -> float:
@@ -101,11 +105,13 @@ def _render_seconds(
     plain = PlainRenderer(model, spec)
     poses = [_posed(model, state) for state in states[RENDER_EVERY - 1 :: 2 * RENDER_EVERY]]
     for data in poses:
-        engine.look(data, cull=True)
+        engine.update_scene(data, cull=True)
         np.testing.assert_array_equal(engine.render(), plain.render(data))
 
     def engine_sample() -> float:
-        return seconds(lambda: [(engine.look(data, cull=True), engine.render()) for data in poses])
+        return seconds(
+            lambda: [(engine.update_scene(data, cull=True), engine.render()) for data in poses]
+        )
 
     def plain_sample() -> float:
         return seconds(lambda: [plain.render(data) for data in poses])

@@ -30,7 +30,7 @@ _PICTURES = {"tiny": (96, 16), "middle": (224, 14), "full": (224, 14)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looks:
+class Observations:
     """B encoded looks and what sampling starts from.
 
     Attributes:
@@ -47,9 +47,9 @@ class Looks:
     state: Tensor
     noise: Tensor
 
-    def to(self, device: torch.device) -> "Looks":
+    def to(self, device: torch.device) -> "Observations":
         """Return the looks on a device."""
-        return Looks(
+        return Observations(
             pixels=self.pixels.to(device),
             token_ids=self.token_ids.to(device),
             is_valid=self.is_valid.to(device),
@@ -57,13 +57,13 @@ class Looks:
             noise=self.noise.to(device),
         )
 
-    def with_masked_camera(self) -> tuple["Looks", Tensor]:
+    def with_masked_camera(self) -> tuple["Observations", Tensor]:
         """Return the looks with a third, masked camera, as pi0 is served with, and bool [B, N + 1]."""
         rows, cameras, *_ = self.pixels.shape
         per_camera = (self.token_ids[0] == self.token_ids[0, 0]).sum().item() // cameras
         at = per_camera * cameras
         extra = self.token_ids[:, :per_camera]
-        looks = Looks(
+        observations = Observations(
             pixels=torch.cat([self.pixels, torch.full_like(self.pixels[:, :1], -1.0)], 1),
             token_ids=torch.cat([self.token_ids[:, :at], extra, self.token_ids[:, at:]], 1),
             is_valid=torch.cat(
@@ -73,7 +73,7 @@ class Looks:
             noise=self.noise,
         )
         is_real = torch.tensor([True] * cameras + [False], device=self.state.device)
-        return looks, is_real.expand(rows, -1)
+        return observations, is_real.expand(rows, -1)
 
 
 def model_config(size: Size) -> PI0Config:
@@ -135,7 +135,7 @@ def our_network(reference: PI0ForConditionalGeneration, size: Size) -> Pi0Networ
     return network
 
 
-def make_looks(config: PI0Config, rows: int, seed: int = 0) -> Looks:
+def make_observations(config: PI0Config, rows: int, seed: int = 0) -> Observations:
     """Return looks of two cameras with prompts of 8 to 23 tokens, padded to 48."""
     generator = torch.Generator().manual_seed(seed)
     vision = vlm_sizes(config).vision_config
@@ -146,7 +146,7 @@ def make_looks(config: PI0Config, rows: int, seed: int = 0) -> Looks:
     token_ids = torch.randint(5, 900, (rows, length), generator=generator) * is_valid
     token_ids[:, :num_pictures] = vlm_sizes(config).image_token_id
     size = (rows, NUM_CAMERAS, 3, vision.image_size, vision.image_size)
-    return Looks(
+    return Observations(
         pixels=torch.rand(size, generator=generator) * 2 - 1,
         token_ids=token_ids,
         is_valid=is_valid,

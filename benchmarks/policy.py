@@ -33,7 +33,7 @@ from benchmarks.measure import (
     table,
     write_json,
 )
-from benchmarks.models import Looks, Size, make_looks, our_network, reference_model
+from benchmarks.models import Observations, Size, make_observations, our_network, reference_model
 from benchmarks.policy_memory import measure_apart
 from benchmarks.policy_precision import measure_precision
 from pi0.model.network import Pi0Network
@@ -46,27 +46,32 @@ GPU_BATCHES = (1, 8, 32, 64)
 
 
 @torch.inference_mode()
-def sample_ours(network: Pi0Network, looks: Looks) -> Tensor:
+def sample_ours(network: Pi0Network, observations: Observations) -> Tensor:
     """Return chunks [B, H, A] as ``Pi0Policy`` draws them without noise."""
-    cache = network.prefix(looks.pixels, looks.token_ids, looks.is_valid)
+    cache = network.prefix(observations.pixels, observations.token_ids, observations.is_valid)
     layout = network.layout(cache, 1, is_static=True)
-    clocks = network.clocks(torch.linspace(1.0, 1.0 / STEPS, STEPS, device=looks.state.device))
-    x = looks.noise
+    clocks = network.clocks(
+        torch.linspace(1.0, 1.0 / STEPS, STEPS, device=observations.state.device)
+    )
+    x = observations.noise
     for step in range(STEPS):
-        x = x - network.denoise(cache, looks.state, x, clocks[step], layout).float() / STEPS
+        x = x - network.denoise(cache, observations.state, x, clocks[step], layout).float() / STEPS
     return x
 
 
 def sample_theirs(
-    model: PI0ForConditionalGeneration, looks: Looks, is_real: Tensor, dtype: torch.dtype
+    model: PI0ForConditionalGeneration,
+    observations: Observations,
+    is_real: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Return chunks of transformers' ``sample_actions``."""
     return model.sample_actions(
-        state=looks.state.to(dtype),
-        input_ids=looks.token_ids,
-        pixel_values=looks.pixels.to(dtype),
-        noise=looks.noise.to(dtype),
-        attention_mask=looks.is_valid.long(),
+        state=observations.state.to(dtype),
+        input_ids=observations.token_ids,
+        pixel_values=observations.pixels.to(dtype),
+        noise=observations.noise.to(dtype),
+        attention_mask=observations.is_valid.long(),
         pixel_attention_mask=is_real,
         num_steps=STEPS,
     )
@@ -88,20 +93,23 @@ def timed(action: Callable[[], object], device: torch.device) -> float:
 
 
 def measure_sampling(
-    reference: PI0ForConditionalGeneration, network: Pi0Network, looks: Looks, rounds: int
+    reference: PI0ForConditionalGeneration,
+    network: Pi0Network,
+    observations: Observations,
+    rounds: int,
 ) -> dict[str, Any]:
     """Return decisions per second of both and the largest difference between their chunks."""
-    device, dtype = looks.state.device, network.compute_dtype
-    two = torch.ones(looks.pixels.shape[:2], dtype=torch.bool, device=device)
-    wide, is_real = looks.with_masked_camera()
+    device, dtype = observations.state.device, network.compute_dtype
+    two = torch.ones(observations.pixels.shape[:2], dtype=torch.bool, device=device)
+    wide, is_real = observations.with_masked_camera()
     sides = {
-        "theirs": partial(sample_theirs, reference, looks, two, dtype),
+        "theirs": partial(sample_theirs, reference, observations, two, dtype),
         "theirs_masked": partial(sample_theirs, reference, wide, is_real, dtype),
-        "ours": partial(sample_ours, network, looks),
+        "ours": partial(sample_ours, network, observations),
     }
     answers = {name: side() for name, side in sides.items()}  # and a first call that is not timed
     times = interleaved({n: partial(timed, s, device) for n, s in sides.items()}, rounds)
-    rows = len(looks.state)
+    rows = len(observations.state)
     return {
         "rows": rows,
         **{f"{n}_decisions_per_s": rows / statistics.median(t) for n, t in times.items()},
@@ -114,27 +122,29 @@ def measure_sampling(
     }
 
 
-def score(network: Pi0Network, looks: Looks, num_steps: int) -> None:
+def score(network: Pi0Network, observations: Observations, num_steps: int) -> None:
     """Read prefixes without and score S steps with gradients, then go back."""
     with torch.no_grad():
-        cache = network.prefix(looks.pixels, looks.token_ids, looks.is_valid)
-    x = looks.noise[:, None].expand(-1, num_steps, -1, -1)
-    times = torch.linspace(1.0, 1.0 / num_steps, num_steps, device=looks.state.device)
-    network.velocity(cache, looks.state, x, times).square().mean().backward()
+        cache = network.prefix(observations.pixels, observations.token_ids, observations.is_valid)
+    x = observations.noise[:, None].expand(-1, num_steps, -1, -1)
+    times = torch.linspace(1.0, 1.0 / num_steps, num_steps, device=observations.state.device)
+    network.velocity(cache, observations.state, x, times).square().mean().backward()
     network.zero_grad(set_to_none=True)
 
 
-def measure_scoring(network: Pi0Network, looks: Looks, rounds: int) -> dict[str, Any]:
+def measure_scoring(network: Pi0Network, observations: Observations, rounds: int) -> dict[str, Any]:
     """Return scorings per second of S packed steps and their cost relative to one step."""
     network.requires_grad_(requires_grad=False)
     for parameter in network.expert_parameters():
         parameter.requires_grad = True
-    device = looks.state.device
-    sides = {f"s{s}": partial(timed, partial(score, network, looks, s), device) for s in PACKED}
+    device = observations.state.device
+    sides = {
+        f"s{s}": partial(timed, partial(score, network, observations, s), device) for s in PACKED
+    }
     for side in sides.values():
         side()
     times = interleaved(sides, rounds)
-    rows = len(looks.state)
+    rows = len(observations.state)
     return {
         "rows": rows,
         **{f"scorings_per_s_{n}": rows / statistics.median(t) for n, t in times.items()},
@@ -153,9 +163,9 @@ def measure_size(size: Size, device: torch.device, rounds: int) -> list[dict[str
     batches = GPU_BATCHES if device.type == "cuda" else (BATCH[size],)
     figures = []
     for rows in batches:
-        looks = make_looks(network.config, rows).to(device)
-        figures.append({"size": size, **measure_sampling(reference, network, looks, rounds)})
-    scored = make_looks(network.config, SCORED_ROWS[size]).to(device)
+        observations = make_observations(network.config, rows).to(device)
+        figures.append({"size": size, **measure_sampling(reference, network, observations, rounds)})
+    scored = make_observations(network.config, SCORED_ROWS[size]).to(device)
     figures[-1]["scoring"] = measure_scoring(network, scored, rounds)
     return figures
 

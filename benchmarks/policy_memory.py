@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.models import Looks, Size, make_looks, model_config
+from benchmarks.models import Observations, Size, make_observations, model_config
 from pi0.model.memory import TrainedPart, predict_network
 from pi0.model.network import Pi0Network
 from pi0.ript.config.schema import OptimizerConfig
@@ -52,7 +52,7 @@ def resident_bytes() -> int:
 class _Learner:
     network: Pi0Network
     engine: SingleEngine
-    looks: Looks
+    observations: Observations
     num_steps: int
 
     @classmethod
@@ -67,19 +67,21 @@ class _Learner:
         return cls(
             network=network,
             engine=SingleEngine(trained, OptimizerConfig(), 1e-5, 0, 1.0),
-            looks=make_looks(config, rows),
+            observations=make_observations(config, rows),
             num_steps=num_steps,
         )
 
 
 def _step(learner: _Learner) -> None:
     """Read the prefixes, score all steps packed, go back, step."""
-    looks, num_steps = learner.looks, learner.num_steps
+    observations, num_steps = learner.observations, learner.num_steps
     with torch.no_grad():
-        cache = learner.network.prefix(looks.pixels, looks.token_ids, looks.is_valid)
-    x = torch.randn(len(looks.state), num_steps, *looks.noise.shape[1:])
+        cache = learner.network.prefix(
+            observations.pixels, observations.token_ids, observations.is_valid
+        )
+    x = torch.randn(len(observations.state), num_steps, *observations.noise.shape[1:])
     times = torch.linspace(1.0, 1.0 / num_steps, num_steps)
-    velocity = learner.network.velocity(cache, looks.state, x, times)
+    velocity = learner.network.velocity(cache, observations.state, x, times)
     learner.engine.backward(velocity.square().mean())
     learner.engine.step()
 
@@ -93,14 +95,14 @@ def measure_step(size: Size, rows: int, num_steps: int, *, checkpoints: bool) ->
         learner = _Learner.of(size, rows=rows, num_steps=num_steps, checkpoints=checkpoints)
         for _ in range(2):  # the optimizer's moments exist from the first step on
             _step(learner)
-    config, looks = learner.network.config, learner.looks
+    config, observations = learner.network.config, learner.observations
     predicted = predict_network(
         config,
         dtype=torch.float32,
         trained=TrainedPart(checkpoints_layers=checkpoints),
         rows=rows,
         num_steps=num_steps,
-        prefix_tokens=looks.is_valid.shape[1],
+        prefix_tokens=observations.is_valid.shape[1],
     )
     parts = predicted.weights + predicted.gradients + predicted.optimizer + predicted.activations
     total = before + parts + rows * predicted.prefix_per_row

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.models import Looks, Size, make_looks, our_network, reference_model
+from benchmarks.models import Observations, Size, make_observations, our_network, reference_model
 from pi0.model.cache import PrefixCache
 from pi0.model.network import Pi0Network
 
@@ -18,21 +18,21 @@ def _relative(found: Tensor, expected: Tensor) -> float:
 
 
 @torch.inference_mode()
-def _passes(network: Pi0Network, looks: Looks) -> tuple[PrefixCache, Tensor]:
-    cache = network.prefix(looks.pixels, looks.token_ids, looks.is_valid)
+def _passes(network: Pi0Network, observations: Observations) -> tuple[PrefixCache, Tensor]:
+    cache = network.prefix(observations.pixels, observations.token_ids, observations.is_valid)
     times = torch.tensor([1.0, 0.75, 0.5, 0.25])
-    x = looks.noise[:, None].expand(-1, 4, -1, -1)
-    return cache, network.velocity(cache, looks.state, x, times)
+    x = observations.noise[:, None].expand(-1, 4, -1, -1)
+    return cache, network.velocity(cache, observations.state, x, times)
 
 
 def measure_precision(size: Size, rows: int) -> dict[str, Any]:
     """Return relative differences of every layer's keys and values and of the velocity."""
     reference = reference_model(size)
-    looks = make_looks(reference.config, rows)
-    exact, exact_velocity = _passes(our_network(reference, size), looks)
+    observations = make_observations(reference.config, rows)
+    exact, exact_velocity = _passes(our_network(reference, size), observations)
     half = our_network(reference, size)
     half.cast_backbone(torch.bfloat16)
-    rough, rough_velocity = _passes(half, looks)
+    rough, rough_velocity = _passes(half, observations)
     layers: list[tuple[str, float]] = []
     for number, pairs in enumerate(
         zip(rough.keys, exact.keys, rough.values, exact.values, strict=True)

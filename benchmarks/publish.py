@@ -51,9 +51,11 @@ def machine(found: dict[str, Any]) -> list[str]:
 def exactness(found: dict[str, Any]) -> list[str]:
     """Say how much was compared and what differed."""
     tasks = found["tasks"]
-    steps, looks = (sum(task[key] for task in tasks) for key in ("num_steps", "num_looks"))
+    steps, observations = (
+        sum(task[key] for task in tasks) for key in ("num_steps", "num_observations")
+    )
     return [
-        f"`benchmarks/exactness.py`{'' if found['is_quick'] else ' in full'}: {len(tasks)} tasks, {steps} control steps, {looks} looks of two "
+        f"`benchmarks/exactness.py`{'' if found['is_quick'] else ' in full'}: {len(tasks)} tasks, {steps} control steps, {observations} looks of two "
         f"cameras, differences: {found['num_differences']}.",
         "",
     ]

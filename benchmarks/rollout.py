@@ -109,8 +109,8 @@ def _measured(job: Job, result: dict[str, Any], tried: dict[Threads, float]) -> 
 
 def limit_rate(job: Job, limits: dict[str, Any], name: str, pictures: str = "render_s") -> float:
     """Return the episodes per minute at which every core does only what cannot be left out."""
-    looking = limits[pictures][name] + limits["policy_s"]
-    episode_s = job.max_steps * limits["physics_s"] + job.max_steps / CHUNK * looking
+    observing = limits[pictures][name] + limits["policy_s"]
+    episode_s = job.max_steps * limits["physics_s"] + job.max_steps / CHUNK * observing
     return 60.0 * min(len(os.sched_getaffinity(0)), job.num_workers) / episode_s
 
 

@@ -26,7 +26,7 @@ def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
     job, result = side.job, side.result
     stages, cpu_s = result["stages"], result["cpu_s"]
     steps = sum(episode["num_steps"] for episode in result["episodes"])
-    looks = sum(len(episode["decisions"]) for episode in result["episodes"])
+    observations = sum(len(episode["decisions"]) for episode in result["episodes"])
     by_clock = {
         n: s for n, s in stages.items() if n.startswith("time/worker_") and n.endswith("_s")
     }
@@ -34,8 +34,8 @@ def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
     render, restore = (scale * stages[f"time/worker_{n}_s"] for n in ("render", "restore"))
     bound = {
         "physics (bound)": steps * limits["physics_s"],
-        "pictures (bound)": looks * limits["render_s"][name],
-        "policy (bound)": looks * limits["policy_s"],
+        "pictures (bound)": observations * limits["render_s"][name],
+        "policy (bound)": observations * limits["policy_s"],
     }
     check = steps * limits["check_s"]
     stepping = cpu_s["workers"] - render - restore - check - bound["physics (bound)"]

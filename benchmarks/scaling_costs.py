@@ -33,21 +33,21 @@ class CommandTimes(RolloutStats):
     Attributes:
         restores: Seconds of every restore.
         executions: (control steps, physics seconds, rendering seconds) of every chunk.
-        looks: The last look of every slot.
+        observations: The last look of every slot.
     """
 
     restores: list[float] = field(default_factory=list[float])
     executions: list[tuple[int, float, float]] = field(
         default_factory=list[tuple[int, float, float]]
     )
-    looks: dict[int, Observation] = field(default_factory=dict[int, Observation])
+    observations: dict[int, Observation] = field(default_factory=dict[int, Observation])
 
     def add_reply(self, reply: Reply, worker: int) -> None:
         """Take a reply."""
         RolloutStats.add_reply(self, reply, worker)
         timings = reply.timings
         if reply.observation is not None:
-            self.looks[reply.slot] = reply.observation
+            self.observations[reply.slot] = reply.observation
         if reply.num_steps:
             physics, render = timings["physics_s"], timings.get("render_s", 0.0)
             self.executions.append((reply.num_steps, physics, render))
@@ -142,7 +142,7 @@ def measure_costs(job: Job, policy: Policy, num_episodes: int) -> Costs:
     """Measure every cost; takes about a minute."""
     both, _, recorded = _simulators(job, 2, 2 * num_episodes, policy)
     alone, scheduler_s, _ = _simulators(job, 1, num_episodes, recorded)
-    inference = _inference(policy, alone.looks[0])
+    inference = _inference(policy, alone.observations[0])
     step_s, render_s = _step(alone), _render(alone)
     command_s = scheduler_s["waiting_s"]
     busy = CHUNK * _step(both) + _render(both)
@@ -153,7 +153,7 @@ def measure_costs(job: Job, policy: Policy, num_episodes: int) -> Costs:
         command_s=command_s,
         inference_s=statistics.mean(inference),
         reply_s=scheduler_s["reply_s"],
-        look_bytes=_look_bytes(job.spec),
+        observation_bytes=_observation_bytes(job.spec),
         slowdown=max(0.0, 1.0 - (CHUNK * step_s + render_s) / busy),
         spread=_spread(alone),
     )
@@ -183,13 +183,13 @@ def _simulators(
     return stats, scheduler_s, recorded
 
 
-def _inference(policy: Policy, look: Observation) -> list[float]:
+def _inference(policy: Policy, observation: Observation) -> list[float]:
     """Return the seconds of full policy calls."""
     samples: list[float] = []
     for call in range(POLICY_CALLS + 5):
         started = time.perf_counter()
         seeds = [derive_seed("call", call, row) for row in range(BATCH_SIZE)]
-        policy.act([look] * BATCH_SIZE, [INSTRUCTION] * BATCH_SIZE, seeds, SAMPLING)
+        policy.act([observation] * BATCH_SIZE, [INSTRUCTION] * BATCH_SIZE, seeds, SAMPLING)
         samples.append(time.perf_counter() - started)
     return samples[5:]
 
@@ -211,5 +211,5 @@ def _spread(times: CommandTimes) -> float:
     return statistics.stdev(whole) / statistics.mean(whole)
 
 
-def _look_bytes(spec: ObservationSpec) -> int:
+def _observation_bytes(spec: ObservationSpec) -> int:
     return len(spec.cameras) * spec.height * spec.width * 3 + 9 * 8

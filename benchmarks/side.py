@@ -147,30 +147,30 @@ class LockstepRound:
     def run(self) -> list[dict[str, Any]]:
         """Return what happened in every environment."""
         states = [request.initial_state for request in self._requests]
-        looks = self._watch.time("restore_s", lambda: self._peer.start(states))
+        observations = self._watch.time("restore_s", lambda: self._peer.start(states))
         step = 0
         while step < self._job.max_steps and not all(r["is_success"] for r in self._records):
-            looks, step = self._chunk(looks, step)
+            observations, step = self._chunk(observations, step)
         return self._records
 
-    def _chunk(self, looks: list[Observation], step: int) -> tuple[list[Observation], int]:
-        chunks: list[Chunk] = self._watch.time("policy_s", lambda: self._decide(looks))
-        for record, look, chunk in zip(self._records, looks, chunks, strict=True):
+    def _chunk(self, observations: list[Observation], step: int) -> tuple[list[Observation], int]:
+        chunks: list[Chunk] = self._watch.time("policy_s", lambda: self._decide(observations))
+        for record, observation, chunk in zip(self._records, observations, chunks, strict=True):
             if not record["is_success"]:
-                record["decisions"].append(decision_digest(look, chunk))
+                record["decisions"].append(decision_digest(observation, chunk))
         length = min(len(chunks[0].actions), self._job.max_steps - step)
         for index in range(length):
             actions = np.stack([chunk.actions[index] for chunk in chunks])
-            looks, dones = self._watch.time("step_s", lambda a=actions: self._peer.step(a))
+            observations, dones = self._watch.time("step_s", lambda a=actions: self._peer.step(a))
             self._note(dones)
-        return looks, step + length
+        return observations, step + length
 
-    def _decide(self, looks: list[Observation]) -> list[Chunk]:
+    def _decide(self, observations: list[Observation]) -> list[Chunk]:
         seeds = [
             derive_seed(request.seed, len(record["decisions"]))
             for request, record in zip(self._requests, self._records, strict=True)
         ]
-        return self._policy.act(looks, self._tasks, seeds, SAMPLING)
+        return self._policy.act(observations, self._tasks, seeds, SAMPLING)
 
     def _note(self, dones: np.ndarray) -> None:
         for record, done in zip(self._records, dones, strict=True):

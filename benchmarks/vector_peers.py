@@ -153,8 +153,8 @@ class AsyncPeer:
         self._envs.close()
 
 
-def _as_dict(look: Observation) -> dict[str, Any]:
-    return {"images": look.images, "proprio": look.proprio}
+def _as_dict(observation: Observation) -> dict[str, Any]:
+    return {"images": observation.images, "proprio": observation.proprio}
 
 
 def _rows(seen: dict[str, Any]) -> list[Observation]:

@@ -48,7 +48,7 @@ class GymPool(SlotLedger):
         self._commands.append(lambda: self._reset(slot, initial_state.state))
 
     def execute(
-        self, slot: int, actions: NDArray[np.float32], *, look: bool = True, film: bool = False
+        self, slot: int, actions: NDArray[np.float32], *, observe: bool = True, film: bool = False
     ) -> None:
         """Take up to h control steps, float32 [h, 7]; stop at success."""
         check_actions(actions)
@@ -75,5 +75,5 @@ class GymPool(SlotLedger):
         while num_steps < len(actions) and not is_success:
             seen, _, _, _, info = self._envs[slot].step(actions[num_steps])
             num_steps, is_success = num_steps + 1, bool(info["is_success"])
-        look = self._observe(seen)
-        return Reply(slot=slot, observation=look, is_success=is_success, num_steps=num_steps)
+        observe = self._observe(seen)
+        return Reply(slot=slot, observation=observe, is_success=is_success, num_steps=num_steps)

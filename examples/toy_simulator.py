@@ -51,7 +51,7 @@ class ToyPool(SlotLedger):
         slot: int,
         actions: NDArray[np.float32],
         *,
-        look: bool = True,
+        observe: bool = True,
         film: bool = False,
     ) -> None:
         """Move by up to h actions, float32 [h, 7], of which the first two count; stop at the goal."""
@@ -79,14 +79,14 @@ class ToyPool(SlotLedger):
         return bool(np.linalg.norm(self._points[slot] - GOAL) < REACHED)
 
     def _reply(self, slot: int, num_steps: int) -> None:
-        seen = _look(self._points[slot])
+        seen = _observe(self._points[slot])
         reached = self._is_reached(slot)
         self._replies.append(
             Reply(slot=slot, observation=seen, is_success=reached, num_steps=num_steps)
         )
 
 
-def _look(point: NDArray[np.float64]) -> Observation:
+def _observe(point: NDArray[np.float64]) -> Observation:
     """Return a picture with a white pixel at the point, and the point where a robot's hand would be."""
     image = np.zeros((1, SPEC.height, SPEC.width, 3), np.uint8)
     row, column = np.clip((point + 2) / 4 * SPEC.height, 0, SPEC.height - 1).astype(int)

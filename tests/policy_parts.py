@@ -110,16 +110,18 @@ def small_policy(batch_size: int = 4, seed: int = 0, **changes: Any) -> Pi0Polic
     )
 
 
-def look(rng: np.random.Generator, num_cameras: int = 2, size: int = SIZE) -> Observation:
+def make_observation(
+    rng: np.random.Generator, num_cameras: int = 2, size: int = SIZE
+) -> Observation:
     quaternion = rng.normal(size=4)
     pose = [rng.normal(size=3), quaternion / np.linalg.norm(quaternion), rng.normal(size=2)]
     images = rng.integers(0, 256, (num_cameras, size, size, 3), dtype=np.uint8)
     return Observation(images=images, proprio=np.concatenate(pose))
 
 
-def looks(count: int, seed: int = 0) -> list[Observation]:
+def make_observations(count: int, seed: int = 0) -> list[Observation]:
     rng = np.random.default_rng(seed)
-    return [look(rng) for _ in range(count)]
+    return [make_observation(rng) for _ in range(count)]
 
 
 def raises_one_line(error: BaseException, *parts: str) -> bool:

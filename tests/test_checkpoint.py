@@ -11,7 +11,7 @@ from transformers import PI0ForConditionalGeneration
 from pi0.checkpoint import load_policy, save_policy
 from pi0.model.architecture import dead_tensor_names
 from pi0.records import Sampling
-from tests.policy_parts import TASKS, looks, small_config, small_policy
+from tests.policy_parts import TASKS, make_observations, small_config, small_policy
 
 FILES = {"config.json", "policy.json", "model.safetensors", "norm_stats.json", "tokenizer.json"}
 SAMPLING = Sampling(num_steps=3, noise_scale=0.5)
@@ -30,7 +30,9 @@ def folder(policy, tmp_path):
 
 
 def answer(policy):
-    return np.stack([c.chain for c in policy.act(looks(3), TASKS[:3], [1, 2, 3], SAMPLING)])
+    return np.stack(
+        [c.chain for c in policy.act(make_observations(3), TASKS[:3], [1, 2, 3], SAMPLING)]
+    )
 
 
 def edit_weights(folder, change):

@@ -9,7 +9,7 @@ import pytest
 from pi0.codec import Codec, raw_state, resize_with_pad
 from pi0.norm_stats import read_norm_stats
 from pi0.records import Observation
-from tests.policy_parts import look, small_card, small_stats
+from tests.policy_parts import make_observation, small_card, small_stats
 
 
 def codec(**changes) -> Codec:
@@ -32,7 +32,7 @@ def test_pictures_turn_by_180_degrees_and_are_not_mirrored():
 
 
 def test_pictures_stay_as_they_are_without_rotation():
-    observation = look(np.random.default_rng(0))
+    observation = make_observation(np.random.default_rng(0))
     seen = codec(rotate_180=False).encode_images([observation])
     assert np.array_equal(seen[0], observation.images)
 
@@ -48,7 +48,7 @@ def test_other_sizes_are_fitted_with_black_bars():
 
 def test_missing_camera_is_refused():
     with pytest.raises(ValueError, match="2 cameras"):
-        codec().encode_images([look(np.random.default_rng(0), num_cameras=1)])
+        codec().encode_images([make_observation(np.random.default_rng(0), num_cameras=1)])
 
 
 def test_axis_angle_of_a_quarter_turn():
@@ -120,7 +120,7 @@ def test_actions_are_clipped_at_the_very_end():
 @pytest.mark.parametrize("extra_delta", [True, False])
 def test_decoding_undoes_encoding(extra_delta):
     rng = np.random.default_rng(0)
-    proprio = np.stack([look(rng).proprio for _ in range(5)])
+    proprio = np.stack([make_observation(rng).proprio for _ in range(5)])
     actions = rng.uniform(-1, 1, (5, 6, 7)).astype(np.float32)
     some = codec(extra_delta=extra_delta)
     chunks = some.encode_actions(actions, proprio)

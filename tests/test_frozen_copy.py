@@ -7,13 +7,13 @@ import torch
 from pi0.frozen_copy import copy_weights, make_twin, trained_weights
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from tests.policy_parts import TASKS, looks, small_policy
+from tests.policy_parts import TASKS, make_observations, small_policy
 
 SAMPLING = Sampling(num_steps=3, noise_scale=0.5)
 
 
 def answers(policy: Pi0Policy) -> np.ndarray:
-    chunks = policy.act(looks(4), TASKS, [1, 2, 3, 4], SAMPLING)
+    chunks = policy.act(make_observations(4), TASKS, [1, 2, 3, 4], SAMPLING)
     return np.stack([chunk.chain for chunk in chunks])
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pi0.records import Sampling
-from tests.policy_parts import TASKS, look, looks, small_policy
+from tests.policy_parts import TASKS, make_observation, make_observations, small_policy
 
 PRACTICE = Sampling(num_steps=4, noise_scale=0.5)
 EVALUATION = Sampling(num_steps=4)
@@ -25,7 +25,7 @@ def same(first, second) -> bool:
 
 
 def test_chunk_has_the_promised_shapes(policy):
-    (chunk,) = policy.act(looks(1), TASKS[:1], [7], PRACTICE)
+    (chunk,) = policy.act(make_observations(1), TASKS[:1], [7], PRACTICE)
     assert chunk.actions.shape == (4, 7)
     assert chunk.chain.shape == (5, 6, 9)
     assert (chunk.actions.dtype, chunk.chain.dtype) == (np.float32, np.float32)
@@ -34,7 +34,7 @@ def test_chunk_has_the_promised_shapes(policy):
 
 
 def test_actions_are_the_decoded_end_of_the_chain(policy):
-    observations = looks(1)
+    observations = make_observations(1)
     (chunk,) = policy.act(observations, TASKS[:1], [7], EVALUATION)
     decoded = policy.codec.decode_actions(chunk.chain[None, -1], observations[0].proprio[None])
     assert np.array_equal(chunk.actions, decoded[0, :4])
@@ -42,10 +42,10 @@ def test_actions_are_the_decoded_end_of_the_chain(policy):
 
 
 def test_noise_comes_from_the_seed_alone(policy):
-    (chunk,) = policy.act(looks(1), TASKS[:1], [7], PRACTICE)
+    (chunk,) = policy.act(make_observations(1), TASKS[:1], [7], PRACTICE)
     expected = np.random.Generator(np.random.Philox(7)).standard_normal((5, 6, 9), np.float32)
     assert np.array_equal(chunk.chain[0], expected[0])
-    (other,) = policy.act(looks(1), TASKS[:1], [8], PRACTICE)
+    (other,) = policy.act(make_observations(1), TASKS[:1], [8], PRACTICE)
     assert not np.array_equal(other.chain, chunk.chain)
 
 
@@ -61,7 +61,7 @@ def num_threads(request):
 @pytest.mark.parametrize("batch_size", [3, 4, 8])
 def test_a_row_never_depends_on_its_company(batch_size, num_threads):
     policy = small_policy(batch_size=batch_size)
-    observations, tasks = looks(9), [TASKS[i % 4] for i in range(9)]
+    observations, tasks = make_observations(9), [TASKS[i % 4] for i in range(9)]
     together = policy.act(observations, tasks, range(9), PRACTICE)
     order = np.random.default_rng(0).permutation(9)
     shuffled = policy.act(
@@ -81,12 +81,12 @@ def test_a_row_never_depends_on_its_company(batch_size, num_threads):
 def test_acting_leaves_global_generators_alone(policy):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    policy.act(looks(1), TASKS[:1], [7], PRACTICE)
+    policy.act(make_observations(1), TASKS[:1], [7], PRACTICE)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def score(policy, sampling=PRACTICE, rows=16):
-    observations, tasks = looks(rows), [TASKS[i % 4] for i in range(rows)]
+    observations, tasks = make_observations(rows), [TASKS[i % 4] for i in range(rows)]
     chunks = policy.act(observations, tasks, range(rows), sampling)
     chains = torch.from_numpy(np.stack([chunk.chain for chunk in chunks]))
     inputs = policy.encode(observations, tasks)
@@ -111,7 +111,7 @@ def test_without_noise_the_means_are_the_chain(policy):
 @torch.no_grad()
 def test_padded_dims_and_unexecuted_steps_take_the_ode_step(policy):
     chains, _ = score(policy, rows=4)
-    inputs = policy.encode(looks(4), TASKS)
+    inputs = policy.encode(make_observations(4), TASKS)
     times = torch.tensor([1.0, 0.75, 0.5, 0.25])
     velocity = policy.network.velocity(policy.prefix(inputs), inputs.state, chains[:, :-1], times)
     off = (chains[:, 1:] - (chains[:, :-1] - velocity / 4)).abs()
@@ -130,7 +130,7 @@ def test_scoring_again_is_bit_equal_with_and_without_gradients(policy):
 
 def test_expert_only_training_builds_no_graph_through_the_prefix(policy):
     policy.trainable_parameters(expert_only=True)
-    inputs = policy.encode(looks(2), TASKS[:2])
+    inputs = policy.encode(make_observations(2), TASKS[:2])
     assert not policy.prefix(inputs).keys[0].requires_grad
     policy.trainable_parameters(expert_only=False)
     assert policy.prefix(inputs).keys[0].requires_grad
@@ -138,7 +138,7 @@ def test_expert_only_training_builds_no_graph_through_the_prefix(policy):
 
 @torch.no_grad()
 def test_flow_matching_loss_packs_draws_without_mixing_them(policy):
-    inputs = policy.encode(looks(3), TASKS[:3])
+    inputs = policy.encode(make_observations(3), TASKS[:3])
     generator = torch.Generator().manual_seed(0)
     actions = torch.randn(3, 6, 9, generator=generator)
     noise = torch.randn(3, 5, 6, 9, generator=generator)
@@ -155,7 +155,7 @@ def test_flow_matching_loss_packs_draws_without_mixing_them(policy):
 def test_a_few_supervised_steps_learn_one_chunk():
     policy = small_policy()
     optimizer = torch.optim.Adam(policy.trainable_parameters(expert_only=False), lr=3e-3)
-    inputs = policy.encode(looks(2), TASKS[:2])
+    inputs = policy.encode(make_observations(2), TASKS[:2])
     generator = torch.Generator().manual_seed(0)
     actions = torch.rand(2, 6, 9, generator=generator) * 2 - 1
 
@@ -182,7 +182,7 @@ def test_spec_asks_for_the_pictures_of_the_card(policy):
 
 def test_the_picture_reaches_the_network_upright():
     turned, plain = small_policy(rotate_180=True), small_policy(rotate_180=False)
-    observation = look(np.random.default_rng(0))
+    observation = make_observation(np.random.default_rng(0))
     upright = dataclasses.replace(observation, images=observation.images[:, ::-1, ::-1].copy())
     first = turned.act([observation], TASKS[:1], [0], EVALUATION)[0]
     second = plain.act([upright], TASKS[:1], [0], EVALUATION)[0]
@@ -191,7 +191,7 @@ def test_the_picture_reaches_the_network_upright():
 
 def test_rows_must_agree(policy):
     with pytest.raises(ValueError, match="2 looks, 1 tasks, 2 seeds"):
-        policy.act(looks(2), TASKS[:1], [0, 1], PRACTICE)
+        policy.act(make_observations(2), TASKS[:1], [0, 1], PRACTICE)
 
 
 def test_no_rows_give_no_chunks(policy):

@@ -20,7 +20,7 @@ class Costs:
         command_s: What a command takes a worker besides.
         inference_s: One policy call of ``batch_size`` rows.
         reply_s: What a reply takes the scheduler's thread.
-        look_bytes: Bytes of a look on the network.
+        observation_bytes: Bytes of a look on the network.
         slowdown: Share of its speed that a core loses while all cores of its host are busy.
         spread: Standard deviation of every duration as a share of its mean.
     """
@@ -31,7 +31,7 @@ class Costs:
     command_s: float
     inference_s: float
     reply_s: float
-    look_bytes: int
+    observation_bytes: int
     slowdown: float = 0.0
     spread: float = 0.0
 

@@ -24,7 +24,7 @@ class Rank:
         self._clock = Clock()
         self.workers = Workers(
             self._clock, layout,
-            slowdown=costs.slowdown, look_bytes=costs.look_bytes, then=self._arrive,
+            slowdown=costs.slowdown, observation_bytes=costs.observation_bytes, then=self._arrive,
         )  # fmt: skip
         self._under_way = [0] * len(self.workers)  # commands whose reply has not been taken
         self._ready: deque[int] = deque()

@@ -22,7 +22,7 @@ class Workers:
         layout: Layout,
         *,
         slowdown: float,
-        look_bytes: int,
+        observation_bytes: int,
         then: Callable[[int], None],
     ) -> None:
         """Begin idle.
@@ -31,12 +31,12 @@ class Workers:
             clock: Shared with whoever commands them.
             layout: How many, where, and how far away.
             slowdown: As in ``Costs``.
-            look_bytes: As in ``Costs``.
+            observation_bytes: As in ``Costs``.
             then: Called with the slot of every reply when it has arrived.
         """
         self._clock, self._then = clock, then
         self._latency_s = layout.latency_s
-        self._sending_s = look_bytes / layout.network_bytes_per_s
+        self._sending_s = observation_bytes / layout.network_bytes_per_s
         self._hosts = [
             Processor(layout.cores_of_rank, slowdown) for _ in range(layout.hosts_of_rank)
         ]

@@ -111,12 +111,12 @@ class EnvPool(Protocol):
         slot: int,
         actions: NDArray[np.float32],
         *,
-        look: bool = True,
+        observe: bool = True,
         film: bool = False,
     ) -> None:
         """Start up to h control steps, float32 [h, 7]; stops at success; the reply arrives through ``wait``.
 
-        The reply may lack a look if ``look`` is False or the task is solved: nobody acts on it. With
+        The reply may lack a look if ``observe`` is False or the task is solved: nobody acts on it. With
         ``film`` it brings a strip, unless this simulator draws none, and is the same otherwise.
         """
         ...

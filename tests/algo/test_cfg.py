@@ -7,7 +7,7 @@ import torch
 from pi0.ript.algo.cfg import cfg_loss
 from pi0.sampler import guided
 from tests.learner.rows import SAMPLING
-from tests.policy_parts import TASKS, looks, small_policy
+from tests.policy_parts import TASKS, make_observations, small_policy
 
 
 def test_only_good_rollouts_teach_the_conditional_branch():
@@ -48,11 +48,11 @@ class TestNetwork:
     def test_an_untouched_checkpoint_acts_the_same_under_every_guidance(self, guidance: float):
         # The unconditional branch begins equal to the network: v + w * (v - v) = v.
         policy = small_policy()
-        plain = policy.act(looks(3), TASKS[:3], [1, 2, 3], SAMPLING)
+        plain = policy.act(make_observations(3), TASKS[:3], [1, 2, 3], SAMPLING)
         policy.network.add_unconditional()
 
         sampling = type(SAMPLING)(num_steps=4, noise_scale=0.5, guidance=guidance)
-        guided_chunks = policy.act(looks(3), TASKS[:3], [1, 2, 3], sampling)
+        guided_chunks = policy.act(make_observations(3), TASKS[:3], [1, 2, 3], sampling)
 
         for one, other in zip(plain, guided_chunks, strict=True):
             np.testing.assert_array_equal(one.chain, other.chain)
@@ -61,7 +61,7 @@ class TestNetwork:
     def test_guidance_mixes_the_branches_of_a_trained_network(self):
         policy = small_policy()
         policy.network.add_unconditional().normal_(generator=torch.Generator().manual_seed(0))
-        inputs = policy.encode(looks(2), TASKS[:2])
+        inputs = policy.encode(make_observations(2), TASKS[:2])
         prefix = policy.prefix(inputs)
         x = torch.randn(2, 3, 6, 9, generator=torch.Generator().manual_seed(1))
         times = torch.tensor([1.0, 0.5, 0.25])
@@ -78,10 +78,10 @@ class TestNetwork:
 
     def test_the_conditional_branch_is_the_network_as_it_is(self):
         policy = small_policy()
-        before = policy.act(looks(2), TASKS[:2], [1, 2], SAMPLING)
+        before = policy.act(make_observations(2), TASKS[:2], [1, 2], SAMPLING)
         policy.network.add_unconditional().data.normal_(generator=torch.Generator().manual_seed(0))
 
-        after = policy.act(looks(2), TASKS[:2], [1, 2], SAMPLING)
+        after = policy.act(make_observations(2), TASKS[:2], [1, 2], SAMPLING)
 
         for one, other in zip(before, after, strict=True):
             np.testing.assert_array_equal(one.chain, other.chain)

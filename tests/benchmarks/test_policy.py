@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.models import make_looks, model_config, our_network, reference_model
+from benchmarks.models import make_observations, model_config, our_network, reference_model
 from benchmarks.policy import sample_ours, sample_theirs
 
 
@@ -20,10 +20,10 @@ def test_middle_is_pi0_at_a_quarter_of_its_width():
 def test_both_sides_answer_alike_with_two_pictures_and_with_a_masked_third():
     reference = reference_model("tiny")
     network = our_network(reference, "tiny")
-    looks = make_looks(network.config, rows=2)
-    ours = sample_ours(network, looks)
+    observations = make_observations(network.config, rows=2)
+    ours = sample_ours(network, observations)
     two = torch.ones(2, 2, dtype=torch.bool)
-    wide, is_real = looks.with_masked_camera()
-    for some, mask in ((looks, two), (wide, is_real)):
+    wide, is_real = observations.with_masked_camera()
+    for some, mask in ((observations, two), (wide, is_real)):
         theirs = sample_theirs(reference, some, mask, torch.float32)
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

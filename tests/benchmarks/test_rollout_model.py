@@ -17,7 +17,7 @@ COSTS = Costs(
     command_s=0.0,
     inference_s=0.02,
     reply_s=0.0,
-    look_bytes=0,
+    observation_bytes=0,
 )
 SIMULATOR_S = 0.1 + 10 * 0.02 + 9 * 0.03
 ONE = Layout(num_slots=1, workers_per_host=1, cores_per_host=16, batch_size=4)
@@ -69,7 +69,12 @@ def test_a_saturated_link_gives_its_byte_rate():
     # 20 MB per look at 1 GB/s: 50 replies per second, 11 per episode; half of the workers are remote, on a
     # host of their own
     costs = replace(
-        COSTS, look_bytes=20_000_000, inference_s=0.0, step_s=0.0, render_s=0.0, restore_s=0.5
+        COSTS,
+        observation_bytes=20_000_000,
+        inference_s=0.0,
+        step_s=0.0,
+        render_s=0.0,
+        restore_s=0.5,
     )
     layout = Layout(
         num_hosts=2, num_slots=256, workers_per_host=64, cores_per_host=64, batch_size=256,

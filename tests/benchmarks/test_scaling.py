@@ -15,7 +15,7 @@ COSTS = Costs(
     command_s=0.0005,
     inference_s=0.05,
     reply_s=0.0003,
-    look_bytes=30_000,
+    observation_bytes=30_000,
     slowdown=0.1,
     spread=0.1,
 )

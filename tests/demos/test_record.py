@@ -11,10 +11,10 @@ from pi0.tiny import tiny_card
 
 
 def test_labels_are_the_next_actions_and_hold_the_last_one():
-    look = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.zeros(9))
+    observation = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.zeros(9))
     actions = np.repeat(np.arange(5, dtype=np.float32)[:, None], 7, axis=1)
     episode = ExpertEpisode(
-        frames=(look, look), frame_steps=(0, 3), actions=actions, is_success=True
+        frames=(observation, observation), frame_steps=(0, 3), actions=actions, is_success=True
     )
 
     labels = chunk_labels(episode, horizon=4)

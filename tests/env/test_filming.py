@@ -40,7 +40,7 @@ def run(runner):
     return filmed, plain
 
 
-def looks(episode):
+def observations(episode):
     return [decision.observation.images for decision in episode.decisions]
 
 
@@ -70,8 +70,8 @@ def test_filmed_episodes_equal_plain_ones_bit_for_bit(backend):
         # One strip per decision, one picture per step; the last of a strip is what the policy saw next.
         assert [len(strip) for strip in episode.strips] == [4, 4, 2]
         assert episode.strips[0].shape[1:] == (len(SPEC.cameras), SPEC.height, SPEC.width, 3)
-        for strip, look in zip(episode.strips, looks(twin)[1:], strict=False):
-            np.testing.assert_array_equal(strip.unpack()[-1], look)
+        for strip, observation in zip(episode.strips, observations(twin)[1:], strict=False):
+            np.testing.assert_array_equal(strip.unpack()[-1], observation)
         pictures = np.concatenate([strip.unpack() for strip in episode.strips])
         assert all((a != b).any() for a, b in pairwise(pictures))
     assert all(twin.strips == () for twin in plain.values())

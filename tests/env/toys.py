@@ -50,7 +50,7 @@ class ToyPool(SlotLedger):
         super().__init__(num_slots, num_workers or num_slots, max_scenes)
         self.num_commands = 0
         self.restored = []
-        self.looks = []
+        self.observations = []
         self.films = []
         self.built = []
         self.max_under_way = 0
@@ -79,13 +79,13 @@ class ToyPool(SlotLedger):
             loaded.remove(next(key for key in loaded if key not in ledger.held))
         ledger.loaded = (*loaded, scene)
 
-    def execute(self, slot, actions, *, look=True, film=False):
+    def execute(self, slot, actions, *, observe=True, film=False):
         check_actions(actions)
         self._begin(slot)
         num_steps = min(len(actions), self._left[slot])
         self._left[slot] -= num_steps
         self._sums[slot] += float(actions[:num_steps].sum())
-        self.looks.append(look)
+        self.observations.append(observe)
         self.films.append(film)
         self._answer(slot, num_steps, film=film)
 
@@ -101,12 +101,12 @@ class ToyPool(SlotLedger):
     def _answer(self, slot, num_steps, *, film=False):
         error = self._crashes.get(self.num_commands, "")
         self.num_commands += 1
-        look = Observation(
+        observe = Observation(
             images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.full(9, self._sums[slot])
         )
         self._replies[slot] = Reply(
             slot=slot,
-            observation=None if error else look,
+            observation=None if error else observe,
             is_success=self._left[slot] == 0,
             num_steps=0 if error else num_steps,
             error=error,

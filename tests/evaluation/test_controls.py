@@ -30,16 +30,16 @@ class Recorder:
         return []
 
 
-LOOK = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.arange(9.0))
+OBSERVATION = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.arange(9.0))
 
 
 def test_a_blind_policy_gets_grey_pictures_and_everything_else():
     policy = Recorder()
 
-    BlindPolicy(policy).act([LOOK], ["open"], [5], Sampling(num_steps=4))
+    BlindPolicy(policy).act([OBSERVATION], ["open"], [5], Sampling(num_steps=4))
 
     assert (policy.observations[0].images == GREY).all()
-    np.testing.assert_array_equal(policy.observations[0].proprio, LOOK.proprio)
+    np.testing.assert_array_equal(policy.observations[0].proprio, OBSERVATION.proprio)
     assert (policy.tasks, policy.seeds) == (["open"], [5])
 
 
@@ -47,10 +47,10 @@ def test_a_mute_policy_gets_the_wrong_instruction_and_everything_else():
     policy = Recorder()
     told = next_instruction(["open", "close", "push"])
 
-    MutePolicy(policy, told).act([LOOK] * 2, ["open", "push"], [5, 6], Sampling(num_steps=4))
+    MutePolicy(policy, told).act([OBSERVATION] * 2, ["open", "push"], [5, 6], Sampling(num_steps=4))
 
     assert policy.tasks == ["close", "open"]
-    assert policy.observations[0] is LOOK
+    assert policy.observations[0] is OBSERVATION
 
 
 def test_one_task_has_no_wrong_instruction():

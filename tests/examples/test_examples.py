@@ -12,7 +12,7 @@ from examples.custom_objective import MAX_WEIGHT, AdvantageWeighted
 from examples.custom_policy import SteeringPolicy, run
 from examples.custom_reward import TimedRunner, timed
 from examples.custom_simulator import GymPool
-from examples.toy_simulator import GOAL, REACHED, STEP, ToyPool, _look, instruct, toy_request
+from examples.toy_simulator import GOAL, REACHED, STEP, ToyPool, _observe, instruct, toy_request
 from pi0.records import Sampling
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
@@ -84,7 +84,7 @@ def test_number_of_slots_changes_no_episode():
 
 
 def test_gymnasium_style_simulator_gives_the_episodes_of_the_toy():
-    assert episodes_of(GymPool(PointEnv, _look, num_slots=3)) == episodes_of(ToyPool(3))
+    assert episodes_of(GymPool(PointEnv, _observe, num_slots=3)) == episodes_of(ToyPool(3))
 
 
 def finished(outcome, num_steps):

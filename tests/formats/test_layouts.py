@@ -22,7 +22,7 @@ from tests.formats.checkpoints import (
     reference_model,
     write_openpi,
 )
-from tests.policy_parts import look
+from tests.policy_parts import make_observation
 
 TASKS = ("open the drawer", "put the bowl on the plate", "open")
 SEEDS = (1, 2, 3)
@@ -49,13 +49,13 @@ def policies(folders):
     }
 
 
-def looks():
+def make_observations():
     rng = np.random.default_rng(0)
-    return [look(rng, size=40) for _ in TASKS]
+    return [make_observation(rng, size=40) for _ in TASKS]
 
 
 def chains(policy):
-    chunks = policy.act(looks(), TASKS, SEEDS, Sampling(num_steps=STEPS))
+    chunks = policy.act(make_observations(), TASKS, SEEDS, Sampling(num_steps=STEPS))
     return np.stack([chunk.chain for chunk in chunks])
 
 
@@ -73,7 +73,7 @@ def test_every_layout_gives_the_same_chunks(policies, layout):
 def test_chunks_equal_those_of_transformers_itself(model, policies, folders, layout):
     theirs = PI0ForConditionalGeneration.from_pretrained(folders[layout], config=model.config)
     policy = policies[layout]
-    inputs = policy.encode(looks(), TASKS)
+    inputs = policy.encode(make_observations(), TASKS)
     chain = chains(policy)
     expected = theirs.eval().sample_actions(
         state=inputs.state,

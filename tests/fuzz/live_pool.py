@@ -107,8 +107,8 @@ def take_damaged(pool: LivePool, edits: list[tuple[str, float, bytes]]) -> bool:
 
 def require_same(sent: WireReply, reply: Reply) -> None:
     """Raise ``FindingError`` if a reply says something else than what the worker sent."""
-    look = reply.observation
-    _require(look is not None and np.array_equal(look.proprio, sent.proprio), "another place")
+    observe = reply.observation
+    _require(observe is not None and np.array_equal(observe.proprio, sent.proprio), "another place")
     _require((reply.num_steps, reply.is_success) == (3, False), "another outcome")
     _require(dict(reply.timings) == dict(sent.timings), "other seconds")
 
@@ -122,11 +122,11 @@ def take_forged(pool: LivePool, change: Change) -> bool:
         _require(reply.observation is None or bool(reply.error), "a fault without a reason")
         return False
     _require(reply.num_steps == 3 or (reply.is_success and 0 <= reply.num_steps < 3), "steps")
-    look = reply.observation
-    _require(look is not None or reply.is_success, "nothing to see")
-    if look is not None:
-        _require(bool(np.isfinite(look.proprio).all()), "a place that is none")
-        _require(len(np.unique(look.images)) == 1, "a picture that the worker did not draw")
+    observe = reply.observation
+    _require(observe is not None or reply.is_success, "nothing to see")
+    if observe is not None:
+        _require(bool(np.isfinite(observe.proprio).all()), "a place that is none")
+        _require(len(np.unique(observe.images)) == 1, "a picture that the worker did not draw")
     return True
 
 

@@ -7,7 +7,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.learner.batch import scored_steps
 from pi0.ript.types import Batch
-from tests.policy_parts import TASKS, looks
+from tests.policy_parts import TASKS, make_observations
 
 SAMPLING = Sampling(num_steps=4, noise_scale=0.5)
 
@@ -15,7 +15,7 @@ SAMPLING = Sampling(num_steps=4, noise_scale=0.5)
 def draw_batch(policy: Pi0Policy, rows: int, seed: int = 0, sampling: Sampling = SAMPLING) -> Batch:
     """Return rows that the policy drew itself, with random advantages and weights."""
     rng = np.random.default_rng(seed)
-    observations = looks(rows, seed)
+    observations = make_observations(rows, seed)
     tasks = [TASKS[row % len(TASKS)] for row in range(rows)]
     chunks = policy.act(observations, tasks, list(range(rows)), sampling)
     weights = rng.uniform(0.5, 1.5, rows)

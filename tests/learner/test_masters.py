@@ -22,7 +22,7 @@ from pi0.ript.config.schema import (
 )
 from pi0.ript.learner.update import update
 from tests.learner.rows import SAMPLING, draw_batch, weights_of
-from tests.policy_parts import TASKS, looks, small_policy
+from tests.policy_parts import TASKS, make_observations, small_policy
 
 LR = 1e-6
 CONFIG = TrainConfig(
@@ -98,7 +98,9 @@ def test_the_trained_policy_answers_alike_in_practice_and_evaluation(folder: Pat
 
 
 def answer(policy: Pi0Policy) -> NDArray[np.float32]:
-    return np.stack([chunk.chain for chunk in policy.act(looks(4), TASKS, range(4), SAMPLING)])
+    return np.stack(
+        [chunk.chain for chunk in policy.act(make_observations(4), TASKS, range(4), SAMPLING)]
+    )
 
 
 def practise(policy: Pi0Policy, num_updates: int) -> dict[str, torch.Tensor]:

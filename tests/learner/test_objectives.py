@@ -16,7 +16,7 @@ from pi0.ript.diagnose.exploration import NoiseGain, StepGain, measure_noise_gai
 from pi0.ript.learner.update import update
 from pi0.ript.types import Batch, UpdateStats
 from tests.learner.rows import SAMPLING, draw_batch, weights_of
-from tests.policy_parts import TASKS, looks, small_policy
+from tests.policy_parts import TASKS, make_observations, small_policy
 
 ALGO = AlgoConfig(num_epochs=2, num_minibatches=2, micro_batch_size=3, lr=1e-4, warmup_steps=0)
 ONE = replace(SAMPLING, scored_steps="one")
@@ -101,7 +101,7 @@ def test_failures_teach_the_unconditional_branch_alone():
 class TestOneScoredStep:
     def test_the_noisy_step_is_drawn_per_decision_from_its_seed(self):
         policy = small_policy()
-        observations, tasks = looks(12), [TASKS[row % 4] for row in range(12)]
+        observations, tasks = make_observations(12), [TASKS[row % 4] for row in range(12)]
 
         chunks = policy.act(observations, tasks, range(12), ONE)
         again = policy.act(observations[3:4], tasks[3:4], [3], ONE)
@@ -134,7 +134,9 @@ class TestOneScoredStep:
 class TestNoiseGain:
     def test_noise_of_the_last_step_reaches_the_action_whole(self):
         # Nothing follows the last step: its noise, 0.5 * 0.25 / sqrt(0.75) = 0.144, is the action's.
-        found = measure_noise_gain(small_policy(), looks(4), TASKS, SAMPLING, 64, seed=0)
+        found = measure_noise_gain(
+            small_policy(), make_observations(4), TASKS, SAMPLING, 64, seed=0
+        )
 
         assert found.steps[-1].injected == pytest.approx(0.144338, rel=1e-4)
         # 4 looks x 28 entries x 63 degrees of freedom: one percent is several standard errors.
@@ -144,11 +146,11 @@ class TestNoiseGain:
     @pytest.mark.parametrize("probed", [0.1, 0.5])
     def test_the_recommendation_leaves_published_exploration_in_the_action(self, probed: float):
         policy, sampling = small_policy(), Sampling(num_steps=4, noise_scale=probed)
-        found = measure_noise_gain(policy, looks(2), TASKS[:2], sampling, 32, seed=0)
+        found = measure_noise_gain(policy, make_observations(2), TASKS[:2], sampling, 32, seed=0)
         noise = NoiseConfig(final_std=found.recommended_final_std)
 
         followed = replace(sampling, noise_scale=noise.scale_at(1, 4))
-        after = measure_noise_gain(policy, looks(2), TASKS[:2], followed, 32, seed=1)
+        after = measure_noise_gain(policy, make_observations(2), TASKS[:2], followed, 32, seed=1)
 
         assert 0.08 <= after.all_steps <= 0.16
 

@@ -9,7 +9,7 @@ import torch
 from pi0.ript.algo.flow_sde import log_ratio
 from tests.learner.rows import SAMPLING, draw_batch
 from tests.learner.updates import ALGO, record
-from tests.policy_parts import TASKS, looks, small_policy
+from tests.policy_parts import TASKS, make_observations, small_policy
 
 ROWS = 32
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -18,7 +18,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 @torch.no_grad()
 def means_in_pieces(policy, chains, size):
     """Score as an update does: prefixes are read once, rows come in micro-batches of any size."""
-    inputs = policy.encode(looks(ROWS), [TASKS[row % 4] for row in range(ROWS)])
+    inputs = policy.encode(make_observations(ROWS), [TASKS[row % 4] for row in range(ROWS)])
     prefix = policy.prefix(inputs)
     pieces = [slice(start, start + size) for start in range(0, ROWS, size)]
     return torch.cat(
@@ -36,7 +36,7 @@ def test_other_micro_batches_hardly_change_the_ratio(dtype, bound):
     policy = small_policy(batch_size=4)
     policy.network.cast_backbone(dtype)
     tasks = [TASKS[row % 4] for row in range(ROWS)]
-    chunks = policy.act(looks(ROWS), tasks, range(ROWS), SAMPLING)
+    chunks = policy.act(make_observations(ROWS), tasks, range(ROWS), SAMPLING)
     chains = torch.from_numpy(np.stack([chunk.chain for chunk in chunks]))
     old, same, other = (means_in_pieces(policy, chains, size) for size in (32, 32, 1))
     stds, x_next = policy.scored_stds(SAMPLING), chains[:, 1:, :4, :7]

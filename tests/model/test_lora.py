@@ -8,7 +8,7 @@ import torch
 from pi0.checkpoint import load_policy, save_policy
 from pi0.model.lora import merged_tensors
 from pi0.policy import Pi0Policy
-from tests.policy_parts import TASKS, looks, small_policy
+from tests.policy_parts import TASKS, make_observations, small_policy
 from tests.test_policy import PRACTICE, score
 
 pytest.importorskip("peft", reason="peft is not installed; pip install 'pi0-ript[lora]'")
@@ -74,5 +74,5 @@ def test_half_precision_keeps_adapters_in_full_precision():
     adapters = policy.add_adapters(rank=2, targets="both", seed=1)
     practised(policy, adapters)
     assert {parameter.dtype for parameter in adapters} == {torch.float32}
-    (chunk,) = policy.act(looks(1), TASKS[:1], [0], PRACTICE)
+    (chunk,) = policy.act(make_observations(1), TASKS[:1], [0], PRACTICE)
     assert torch.isfinite(torch.from_numpy(chunk.chain)).all()

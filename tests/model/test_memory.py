@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pi0.model.memory import TrainedPart, predict_network
-from tests.policy_parts import TASKS, looks, small_policy
+from tests.policy_parts import TASKS, make_observations, small_policy
 
 ROWS, STEPS = 3, 4
 
@@ -51,13 +51,13 @@ def test_adapters_are_counted(targets):
 
 def test_the_prefix_cache_is_counted():
     policy = small_policy()
-    cache = policy.prefix(policy.encode(looks(ROWS), TASKS[:ROWS]))
+    cache = policy.prefix(policy.encode(make_observations(ROWS), TASKS[:ROWS]))
     assert predict(policy).prefix_per_row * ROWS == cache.num_bytes
 
 
 def kept_bytes(policy):
     """Return the bytes that a scoring pass keeps besides weights and the prefix cache."""
-    inputs = policy.encode(looks(ROWS), TASKS[:ROWS])
+    inputs = policy.encode(make_observations(ROWS), TASKS[:ROWS])
     with torch.no_grad():
         cache = policy.prefix(inputs)
     weights = {p.untyped_storage().data_ptr() for p in policy.network.parameters()}

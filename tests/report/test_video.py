@@ -56,8 +56,8 @@ def test_film_of_control_steps_shows_the_first_look_and_every_step():
 
 
 def test_frame_of_a_control_step_is_upright_too():
-    looks = [decision.observation.images for decision in make_episode().decisions]
-    strip = FilmStrip.pack(np.stack(looks[1:]))
+    observations = [decision.observation.images for decision in make_episode().decisions]
+    strip = FilmStrip.pack(np.stack(observations[1:]))
     episode = replace(make_episode(), strips=(strip,))
 
     np.testing.assert_array_equal(

@@ -39,9 +39,9 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
-def look_a_second_later(machine, watch):
+def sample_a_second_later(machine, watch):
     machine.seconds += 1.0
-    watch.look()
+    watch.sample()
 
 
 def test_resident_memory_of_every_process_is_a_figure(machine):
@@ -62,16 +62,16 @@ def test_resident_memory_of_every_process_is_a_figure(machine):
 
 def test_scenes_are_dropped_once_before_the_run_ends(machine, caplog):
     watch = machine.watch()
-    look_a_second_later(machine, watch)
+    sample_a_second_later(machine, watch)
     assert machine.num_dropped == 0
 
     machine.set(left_gb=0.4)
-    look_a_second_later(machine, watch)
+    sample_a_second_later(machine, watch)
     assert machine.num_dropped == 1
     assert [r.levelname for r in caplog.records] == ["WARNING"]
 
     with pytest.raises(MemoryLimitError) as caught:
-        look_a_second_later(machine, watch)
+        sample_a_second_later(machine, watch)
     assert raises_one_line(caught.value, "2 workers 2.0 GB", "0.4 GB left", "env.max_scenes")
 
 
@@ -79,7 +79,7 @@ def test_memory_that_came_back_lets_the_run_go_on(machine):
     watch = machine.watch()
     for left_gb in (0.9, 0.9, 5.0, 0.9):
         machine.set(left_gb)
-        look_a_second_later(machine, watch)
+        sample_a_second_later(machine, watch)
 
     assert machine.num_dropped == 2
 
@@ -91,9 +91,9 @@ def test_limit_of_ones_own_counts_trainer_and_workers(machine):
 
 def test_it_looks_once_a_second(machine):
     watch = machine.watch()
-    watch.look()
+    watch.sample()
     machine.set(left_gb=0.4)
     machine.seconds = 0.9
-    watch.look()
+    watch.sample()
 
     assert machine.num_dropped == 0

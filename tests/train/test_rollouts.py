@@ -54,7 +54,7 @@ def test_measured_pictures_are_told_in_seconds():
 def test_the_cost_of_an_evaluation_is_told_before_and_after(caplog):
     requests = [FILMED, FILMED, replace(FILMED, is_filmed=False)]
     there = runner()
-    there.stats.num_looks, there.stats.worker_seconds = 2, {"render_s": 0.2}
+    there.stats.num_observations, there.stats.worker_seconds = 2, {"render_s": 0.2}
 
     with caplog.at_level("INFO"), film_cost(requests, there):
         assert told(caplog)[0].endswith("up to about 60 s of simulator time (100 ms each)")
@@ -94,9 +94,9 @@ def test_a_look_tells_what_a_picture_takes_until_a_film_does():
     stats = RolloutStats()
     assert stats.seconds_per_picture is None
     for seconds in (0.1, 0.3):
-        look = {"physics_s": 1.0, "render_s": seconds}
+        observation = {"physics_s": 1.0, "render_s": seconds}
         stats.add_reply(
-            Reply(slot=0, observation=None, is_success=False, num_steps=5, timings=look), 0
+            Reply(slot=0, observation=None, is_success=False, num_steps=5, timings=observation), 0
         )
     assert stats.seconds_per_picture == pytest.approx(0.2)
 

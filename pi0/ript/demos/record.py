@@ -82,7 +82,7 @@ def run_expert(
         actions.append(action)
         executed = np.clip(action + noise_std * rng.standard_normal(7), -1, 1)
         is_frame = len(actions) % settings.frame_every == 0
-        result = scene.execute(0, executed[None].astype(np.float32), look=is_frame)
+        result = scene.execute(0, executed[None].astype(np.float32), observe=is_frame)
         is_success = result.is_success
         if is_success or len(actions) == settings.max_steps:
             break

@@ -17,7 +17,7 @@ from pi0.ript.engine.ranks import Place
 
 _REJECTED = 2**32  # finished groups are counted below, rejected ones above
 
-LOOK_EVERY_S = 0.02
+POLL_EVERY_S = 0.02
 FAREWELL_S = 2.0  # how long the reason of a rank that has ended may take to arrive
 _FAILURE = "failure"
 _PROCESS = (
@@ -53,7 +53,7 @@ class StoreTally:
     def pause(self) -> None:
         """Wait a moment; raise RankLostError if a rank has died meanwhile."""
         self._raise_if_lost()
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_EVERY_S)
 
 
 class RankLostError(OSError):
@@ -107,7 +107,7 @@ class RollCall:
         """Return the same, giving it a moment to arrive."""
         deadline = time.monotonic() + FAREWELL_S
         while not (reason := self.reason()) and time.monotonic() < deadline:
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_EVERY_S)
         return reason
 
     def is_first_alive(self) -> bool:

@@ -30,8 +30,8 @@ class BlindPolicy:
     ) -> list[Chunk]:
         """Answer without having looked."""
         grey = [
-            Observation(images=np.full_like(look.images, GREY), proprio=look.proprio)
-            for look in observations
+            Observation(images=np.full_like(observation.images, GREY), proprio=observation.proprio)
+            for observation in observations
         ]
         return self._policy.act(grey, tasks, seeds, sampling)
 

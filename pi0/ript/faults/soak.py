@@ -143,12 +143,12 @@ def _under_fire(
     run.start()
     for fault in plan:
         while time.monotonic() < began + fault.time_s or not _strike(run, fault):
-            unexpected += _look_after(run)
+            unexpected += _watch(run)
         done[fault.kind] += 1
         logger.info("%d of %d faults: %s", sum(done.values()), len(plan), fault.kind)
     first = run.step
     while time.monotonic() < until or run.step <= first:
-        unexpected += _look_after(run)
+        unexpected += _watch(run)
     status = run.stop()
     return done, unexpected + (status not in (0, INTERRUPTED))
 
@@ -170,7 +170,7 @@ def _strike(run: TrainingRun, fault: PlannedFault) -> bool:
     return True
 
 
-def _look_after(run: TrainingRun) -> int:
+def _watch(run: TrainingRun) -> int:
     """Wait a little; start the trainer again if it has ended and return how often that was so."""
     time.sleep(PAUSE_S)
     if not run.is_running:

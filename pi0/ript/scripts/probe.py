@@ -17,7 +17,7 @@ from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 
 logger = logging.getLogger(__name__)
 
-LOOKS_PER_EPISODE = 4
+OBSERVATIONS_PER_EPISODE = 4
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -62,18 +62,18 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
     )
 
 
-def collect_looks(
+def collect_observations(
     config: TrainConfig, policy: Pi0Policy, runner: EnvRunner, count: int
 ) -> tuple[list[Observation], list[str]]:
     """Return what the policy sees in the first decisions of episodes, the same in every probe."""
     tasks = build.resolve_tasks(config)
     requests = evaluation_requests(
         tasks,
-        episodes_per_task=-(-count // (LOOKS_PER_EPISODE * len(tasks))),
+        episodes_per_task=-(-count // (OBSERVATIONS_PER_EPISODE * len(tasks))),
         held_out=config.task.num_held_out_states,
         fixture_seed=config.task.fixture_seed,
         seed=config.training.seed,
-        max_episode_length=LOOKS_PER_EPISODE * policy.card.execute_steps,
+        max_episode_length=OBSERVATIONS_PER_EPISODE * policy.card.execute_steps,
         protocol=policy.protocol,
     )
     waiting = iter(requests)
@@ -82,8 +82,8 @@ def collect_looks(
     seen = [(d.observation, episode.task) for episode in episodes for d in episode.decisions]
     if not seen:
         raise ValueError(f"no simulator could show anything: {episodes[0].error}")
-    looks, instructions = zip(*seen[:count], strict=True)
-    return list(looks), list(instructions)
+    observations, instructions = zip(*seen[:count], strict=True)
+    return list(observations), list(instructions)
 
 
 def report(gain: NoiseGain) -> str:
@@ -116,8 +116,10 @@ def main(argv: Sequence[str]) -> None:
     config = to_config(arguments)
     policy = build.build_policy(config)
     with create_env_runner(config, policy) as runner:
-        looks, tasks = collect_looks(config, policy, runner, arguments.observations)
+        observations, tasks = collect_observations(config, policy, runner, arguments.observations)
     sampling = Sampling(num_steps=arguments.denoise_steps, noise_scale=arguments.noise_scale)
-    gain = measure_noise_gain(policy, looks, tasks, sampling, arguments.draws, arguments.seed)
-    logger.info("%d looks, %d draws each", len(looks), arguments.draws)
+    gain = measure_noise_gain(
+        policy, observations, tasks, sampling, arguments.draws, arguments.seed
+    )
+    logger.info("%d looks, %d draws each", len(observations), arguments.draws)
     print(report(gain))

@@ -16,7 +16,7 @@ GB = 10**9
 # Building a scene takes 0.55 GB for a moment; two of them may begin between two looks.
 DROP_BELOW = 1.0 * GB
 STOP_BELOW = 0.5 * GB
-LOOK_EVERY_S = 1.0
+SAMPLE_EVERY_S = 1.0
 
 
 class MemoryLimitError(ValueError):
@@ -70,7 +70,7 @@ class MemoryWatch:
         self._drop_scenes = drop_scenes
         self._root = root
         self._clock = clock
-        self._next_look = clock()
+        self._next_sample = clock()
         self._has_dropped = False
 
     def use(self) -> MemoryUse:
@@ -82,15 +82,15 @@ class MemoryWatch:
             left = min(left, int(self._limit_gb * GB) - trainer - sum(workers))
         return MemoryUse(trainer=trainer, workers=workers, left=left)
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """See whether enough is left, at most once a second.
 
         Raises:
             MemoryLimitError: Not even dropping scenes has helped.
         """
-        if self._clock() < self._next_look:
+        if self._clock() < self._next_sample:
             return
-        self._next_look = self._clock() + LOOK_EVERY_S
+        self._next_sample = self._clock() + SAMPLE_EVERY_S
         use = self.use()
         if use.left >= DROP_BELOW:
             self._has_dropped = False

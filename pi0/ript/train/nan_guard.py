@@ -142,12 +142,12 @@ def _arrays_of_batch(batch: Batch) -> dict[str, NDArray[Any]]:
         "weights": batch.weights,
         "is_success": batch.is_success,
         "is_scored": batch.is_scored,
-        "proprio": np.stack([look.proprio for look in batch.observations]),
-        "images": np.stack([look.images for look in batch.observations]),
+        "proprio": np.stack([observation.proprio for observation in batch.observations]),
+        "images": np.stack([observation.images for observation in batch.observations]),
     }
 
 
 def _arrays_of_decision(error: NotFiniteError) -> dict[str, NDArray[Any]]:
-    look, chunk = error.observation, error.chunk
+    observation, chunk = error.observation, error.chunk
     answer = {} if chunk is None else {"actions": chunk.actions, "chain": chunk.chain}
-    return {"proprio": look.proprio, "images": look.images, **answer}
+    return {"proprio": observation.proprio, "images": observation.images, **answer}

@@ -80,7 +80,7 @@ class Rollouts:
 
     def collect(self, step: int, policy: Policy) -> tuple[Collection, RolloutStats]:
         """Practise until there are enough groups for a step."""
-        self._parts.memory.look()
+        self._parts.memory.sample()
         algo, runner = self._config.algo, self._parts.runner
         collector = self._collector(step)
         sampling = algo.sampling(step, self._config.policy.denoise_steps)
@@ -128,7 +128,7 @@ class Rollouts:
 
     def _film(self, writer: FilmWriter, name: str, show: Callable[[Episode], None]) -> Film:
         def on_episode(episode: Episode) -> None:
-            self._parts.memory.look()
+            self._parts.memory.sample()
             show(episode)
 
         return Film(writer, self._folder(name), on_episode)

@@ -25,10 +25,10 @@ def test_pictures_without_hidden_shapes_are_the_same(
     rng = np.random.default_rng(0)
     counts = []
     for _ in range(8):
-        scene.execute(0, rng.uniform(-1, 1, (5, 7)).astype(np.float32), look=False)
+        scene.execute(0, rng.uniform(-1, 1, (5, 7)).astype(np.float32), observe=False)
         pictures = []
         for cull in (False, True):
-            renderer.look(data, cull=cull)
+            renderer.update_scene(data, cull=cull)
             counts.append(sum(shapes.ngeom for shapes in renderer._scenes))
             pictures.append(renderer.render())
         assert np.array_equal(*pictures)

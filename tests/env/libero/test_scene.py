@@ -121,7 +121,7 @@ def test_success_is_sticky(scene):
 
     assert (first.is_success, first.num_steps) == (True, 1)
     assert (again.is_success, again.num_steps) == (True, 0)
-    assert scene.execute(0, actions(1, 4), look_when_solved=False).observation is None
+    assert scene.execute(0, actions(1, 4), observe_when_solved=False).observation is None
 
 
 def test_slots_are_independent_of_their_neighbours(scene):
@@ -130,9 +130,9 @@ def test_slots_are_independent_of_their_neighbours(scene):
     plans = [[actions(10 * slot + n, 2) for n in range(3)] for slot in range(3)]
 
     def run_alone(slot):
-        looks = [scene.restore(0, starts[slot])]
-        looks += [scene.execute(0, chunk).observation for chunk in plans[slot]]
-        return looks, scene.physics_state(0)
+        observations = [scene.restore(0, starts[slot])]
+        observations += [scene.execute(0, chunk).observation for chunk in plans[slot]]
+        return observations, scene.physics_state(0)
 
     alone = [run_alone(slot) for slot in range(3)]
     together = [[scene.restore(slot, starts[slot])] for slot in range(3)]
@@ -141,9 +141,9 @@ def test_slots_are_independent_of_their_neighbours(scene):
         chunk = plans[slot][len(together[slot]) - 1]
         together[slot].append(scene.execute(slot, chunk).observation)
 
-    for slot, (looks, state) in enumerate(alone):
+    for slot, (observations, state) in enumerate(alone):
         np.testing.assert_array_equal(scene.physics_state(slot), state)
-        for mine, theirs in zip(together[slot], looks, strict=True):
+        for mine, theirs in zip(together[slot], observations, strict=True):
             np.testing.assert_array_equal(mine.images, theirs.images)
             np.testing.assert_array_equal(mine.proprio, theirs.proprio)
 
@@ -152,9 +152,9 @@ def test_a_remembered_restore_continues_like_the_first_one(scene):
     initial_state = make_initial_state(SUITE, TASK, 20, fixture_seed=3)
 
     def episode(slot):
-        look = scene.restore(slot, initial_state)
+        observe = scene.restore(slot, initial_state)
         result = scene.execute(slot, actions(4, 6))
-        return look.images, scene.physics_state(slot), result.observation.images
+        return observe.images, scene.physics_state(slot), result.observation.images
 
     first = episode(0)
     scene.restore(1, make_initial_state(SUITE, TASK, 21, fixture_seed=9))
@@ -188,15 +188,15 @@ def test_more_than_a_thousand_steps_raise_nothing(scene):
     scene.restore(0, make_initial_state(SUITE, TASK, 0, fixture_seed=0))
     still = np.tile(np.float32(SETTLE), (1010, 1))
 
-    assert scene.execute(0, still, look=False).num_steps == 1010
+    assert scene.execute(0, still, observe=False).num_steps == 1010
 
 
 def test_execute_without_look_changes_no_physics(scene):
     initial_state = make_initial_state(SUITE, TASK, 0, fixture_seed=0)
-    for slot, look in ((0, True), (1, False)):
+    for slot, observe in ((0, True), (1, False)):
         scene.restore(slot, initial_state)
-        result = scene.execute(slot, actions(3, 5), look=look)
-        assert (result.observation is not None) is look
+        result = scene.execute(slot, actions(3, 5), observe=observe)
+        assert (result.observation is not None) is observe
 
     np.testing.assert_array_equal(scene.physics_state(0), scene.physics_state(1))
 
@@ -245,21 +245,21 @@ def test_a_film_shows_what_libero_shows_after_every_step(scene, peer):
         np.testing.assert_array_equal(film, np.stack(seen))
 
 
-@pytest.mark.parametrize("look", [True, False])
-def test_filming_changes_nothing_else(scene, look):
+@pytest.mark.parametrize("observe", [True, False])
+def test_filming_changes_nothing_else(scene, observe):
     """Two neighbours start alike and do the same, one of them filmed, up to success and beyond."""
     initial_state = with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 0.45)
     for slot in (0, 1):
         scene.restore(slot, initial_state)
     for chunk in [actions(n, 1 + n) for n in range(4)]:
-        plain = scene.execute(0, chunk, look=look)
-        filmed = scene.execute(1, chunk, look=look, film=True)
+        plain = scene.execute(0, chunk, observe=observe)
+        filmed = scene.execute(1, chunk, observe=observe, film=True)
 
         np.testing.assert_array_equal(scene.physics_state(0), scene.physics_state(1))
         assert (plain.is_success, plain.num_steps) == (filmed.is_success, filmed.num_steps)
         assert len(filmed.frames) == filmed.num_steps
         assert plain.frames is None
-        if look:
+        if observe:
             np.testing.assert_array_equal(plain.observation.images, filmed.observation.images)
             np.testing.assert_array_equal(plain.observation.proprio, filmed.observation.proprio)
             np.testing.assert_array_equal(filmed.frames[-1], plain.observation.images)
@@ -268,7 +268,7 @@ def test_filming_changes_nothing_else(scene, look):
 def test_a_film_shows_the_step_that_solved_the_task_although_no_decision_follows(scene):
     scene.restore(0, with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 1.0))
 
-    solved = scene.execute(0, actions(0, 4), look_when_solved=False, film=True)
+    solved = scene.execute(0, actions(0, 4), observe_when_solved=False, film=True)
     again = scene.execute(0, actions(1, 4), film=True)
 
     assert solved.observation is None

@@ -15,7 +15,9 @@ def test_the_states_used_last_are_kept():
     from pi0.ript.env.libero.settled_states import SettledStates  # noqa: PLC0415 - as above
 
     scene = Scene("libero_goal", 7, SPEC, num_slots=1)
-    settled = SettledStates(scene._libero, scene._steps, scene._looks, num_steps_wait=0, max_kept=2)
+    settled = SettledStates(
+        scene._libero, scene._steps, scene._observer, num_steps_wait=0, max_kept=2
+    )
     first, second, third = (
         make_initial_state("libero_goal", 7, n, fixture_seed=0) for n in range(3)
     )

@@ -8,10 +8,10 @@ from pi0.records import Observation
 from pi0.ript.env.pool.wire import Answer, as_reply, blame_oldest, pack_reply, unpack_reply
 from pi0.ript.interfaces import Reply
 
-LOOK = Observation(images=np.full((1, 2, 2, 3), 7, np.uint8), proprio=np.arange(9.0))
+OBSERVATION = Observation(images=np.full((1, 2, 2, 3), 7, np.uint8), proprio=np.arange(9.0))
 REPLY = Reply(
     slot=1,
-    observation=LOOK,
+    observation=OBSERVATION,
     is_success=False,
     num_steps=3,
     timings={"physics_s": 0.25},
@@ -25,11 +25,11 @@ def answer(reply, images=None):
 
 
 def test_an_answer_becomes_the_workers_reply_in_the_pools_numbering():
-    reply = as_reply(answer(REPLY, LOOK.images), restart_s=None)
+    reply = as_reply(answer(REPLY, OBSERVATION.images), restart_s=None)
 
     assert replace(reply, observation=None) == replace(REPLY, slot=5, observation=None)
-    np.testing.assert_array_equal(reply.observation.images, LOOK.images)
-    np.testing.assert_array_equal(reply.observation.proprio, LOOK.proprio)
+    np.testing.assert_array_equal(reply.observation.images, OBSERVATION.images)
+    np.testing.assert_array_equal(reply.observation.proprio, OBSERVATION.proprio)
 
 
 def test_the_first_answer_after_a_restart_tells_how_long_it_took():

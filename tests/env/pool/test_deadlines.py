@@ -148,5 +148,5 @@ def test_commands_know_their_place_and_what_they_are_made_of():
     restore = restore_command(5, 2, may_build=True)
     assert (restore.place, restore.position, restore.work) == (2, 5, {"restore": 1, "build": 1})
     assert restore_command(5, 2, may_build=False).work == {"restore": 1}
-    chunk = chunk_command(5, 2, 4, look=False, film=True)
+    chunk = chunk_command(5, 2, 4, observe=False, film=True)
     assert (chunk.place, chunk.work, chunk.num_steps) == (2, {"step": 4, "frame": 4}, 4)

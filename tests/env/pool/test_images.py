@@ -106,22 +106,22 @@ def longest_film():
 
 def test_every_slot_keeps_its_look_and_its_longest_film(memory):
     _, worker, program = memory
-    looks = [noise(2, 31, 17, 3) + np.uint8(slot) for slot in range(NUM_SLOTS)]
+    observations = [noise(2, 31, 17, 3) + np.uint8(slot) for slot in range(NUM_SLOTS)]
     film = longest_film()
     assert len(film) > MAX_FILMED_STEPS * image_bytes(SPEC)  # grown, not shrunk
-    for slot, look in enumerate(looks):
-        worker.write_look(slot, look)
+    for slot, observe in enumerate(observations):
+        worker.write_images(slot, observe)
         worker.write_strip(slot, film + bytes([slot]))
 
-    for slot, look in enumerate(looks):
-        np.testing.assert_array_equal(program.read_look(slot), look)
+    for slot, observe in enumerate(observations):
+        np.testing.assert_array_equal(program.read_images(slot), observe)
         assert program.take_strip(slot, len(film) + 1) == film + bytes([slot])
 
 
 def test_a_film_takes_memory_only_until_it_is_taken(memory):
     number, worker, program = memory
     assert resident_bytes(number) == 0
-    worker.write_look(1, noise(2, 31, 17, 3))
+    worker.write_images(1, noise(2, 31, 17, 3))
     before = resident_bytes(number)
     film = longest_film()
 
@@ -130,7 +130,7 @@ def test_a_film_takes_memory_only_until_it_is_taken(memory):
     program.take_strip(1, len(film))
 
     assert resident_bytes(number) == before
-    np.testing.assert_array_equal(program.read_look(1), noise(2, 31, 17, 3))
+    np.testing.assert_array_equal(program.read_images(1), noise(2, 31, 17, 3))
 
 
 def test_a_film_longer_than_any_is_nonsense(memory):

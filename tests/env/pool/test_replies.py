@@ -18,10 +18,10 @@ from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
 
 SCENES = (("libero_goal", 7),)
-LOOK = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.arange(9.0))
+OBSERVATION = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.arange(9.0))
 REPLY = Reply(
     slot=1,
-    observation=LOOK,
+    observation=OBSERVATION,
     is_success=False,
     num_steps=3,
     timings={"physics_s": 0.25},
@@ -41,7 +41,7 @@ def test_a_reply_arrives_as_it_was_sent():
     CHUNK.check(wire)
     assert (wire.place, wire.num_steps, wire.loaded) == (1, 3, SCENES)
     assert (wire.timings, wire.counts) == (REPLY.timings, REPLY.counts)
-    np.testing.assert_array_equal(wire.proprio, LOOK.proprio)
+    np.testing.assert_array_equal(wire.proprio, OBSERVATION.proprio)
 
 
 def test_a_crash_arrives_with_its_reason():

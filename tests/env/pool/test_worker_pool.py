@@ -83,7 +83,7 @@ def faults(replies):
 
 def test_commands_reach_the_worker_of_their_slot_under_its_own_number():
     pool = restored()
-    pool.execute(3, STILL, look=False, film=True)  # slots 1 and 3 belong to the second worker
+    pool.execute(3, STILL, observe=False, film=True)  # slots 1 and 3 belong to the second worker
 
     restore, execute = pool.worker(3).messages[1:]
     assert restore == ("restore", 1, "libero_goal", 7, 0, 0, STATE.state.tobytes())

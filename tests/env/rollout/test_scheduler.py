@@ -69,7 +69,7 @@ def test_nobody_looks_after_the_last_step():
     # Chunks of 4: ten steps are chunks of 4, 4 and 2; eight steps are 4 and 4.
     pool = ToyPool(1)
     run(pool, [toy_request(0, max_steps=10), toy_request(1, max_steps=8)])
-    assert pool.looks == [True, True, False, True, False]
+    assert pool.observations == [True, True, False, True, False]
 
 
 def test_only_episodes_that_are_filmed_at_every_step_are_drawn_at_every_step():

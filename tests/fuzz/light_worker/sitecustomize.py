@@ -26,18 +26,18 @@ class LightScene:
 
     def restore(self, slot, initial_state):
         self._places[slot] = initial_state.state[:9]
-        return self._look(slot)
+        return self._observe(slot)
 
-    def execute(self, slot, actions, *, look, look_when_solved, film):
+    def execute(self, slot, actions, *, observe, observe_when_solved, film):
         self._places[slot, :7] += actions.sum(axis=0)
         return SimpleNamespace(
-            observation=self._look(slot), is_success=False, num_steps=len(actions), frames=None
+            observation=self._observe(slot), is_success=False, num_steps=len(actions), frames=None
         )
 
     def close(self):
         pass
 
-    def _look(self, slot):
+    def _observe(self, slot):
         place = self._places[slot].copy()
         spec = self._spec
         shape = (len(spec.cameras), spec.height, spec.width, 3)

@@ -20,7 +20,7 @@ from pi0.ript.env.libero.renderer import Renderer
 from pi0.ript.env.libero.slot import Slot
 
 
-class Looks:
+class Observer:
     """Takes the looks of a scene's slots and draws the last one taken.
 
     Attributes:
@@ -37,12 +37,12 @@ class Looks:
         self._gripper_qpos = list(robot._ref_gripper_joint_pos_indexes)
         self._eef_body = env.sim.model.body_name2id(robot.robot_model.eef_name)
 
-    def take(self, slot: Slot, *, look: bool, will_draw: bool) -> None:
+    def take(self, slot: Slot, *, observe: bool, will_draw: bool) -> None:
         """Note what observables would sample now.
 
         Args:
             slot: An activated slot.
-            look: False notes nothing for a picture.
+            observe: False notes nothing for a picture.
             will_draw: Whether this look is most likely the one that is drawn.
         """
         data = slot.data
@@ -53,8 +53,8 @@ class Looks:
                 data.qpos[self._gripper_qpos],
             ]
         )
-        if look:
-            self._renderer.look(data, cull=will_draw)
+        if observe:
+            self._renderer.update_scene(data, cull=will_draw)
 
     def draw(self, proprio: NDArray[np.float64]) -> Observation:
         """Return the last look that was taken, with the proprioception that belongs to it."""
@@ -63,10 +63,10 @@ class Looks:
         self.render_seconds += time.perf_counter() - started
         return Observation(images=images, proprio=proprio)
 
-    def film(self, slot: Slot, *, has_looked: bool) -> NDArray[np.uint8]:
+    def film(self, slot: Slot, *, has_observed: bool) -> NDArray[np.uint8]:
         """Draw the last look of this command; before there is one, env.step shows the look before it."""
         assert slot.observation is not None
-        if not has_looked:
+        if not has_observed:
             return slot.observation.images
         started = time.perf_counter()
         images = self._renderer.render()
@@ -77,9 +77,9 @@ class Looks:
 class ControlSteps:
     """Puts a slot under robosuite's objects, steps it as ``env.step`` would, and takes it out again."""
 
-    def __init__(self, libero: LiberoEnv, looks: Looks) -> None:
+    def __init__(self, libero: LiberoEnv, observations: Observer) -> None:
         """Read the periods of the environment."""
-        self._env, self._model, self._looks = libero.domain, libero.model, looks
+        self._env, self._model, self._observer = libero.domain, libero.model, observations
         self.timestep = self._env.model_timestep
         # Observables have a period of their own, which robosuite derives from the control rate.
         self._sampling_period = 1.0 / self._env.control_freq
@@ -94,17 +94,19 @@ class ControlSteps:
         """Keep what the slot has changed on the model that all slots share."""
         slot.model_state = model_state(self._model)
 
-    def run(self, slot: Slot, action: NDArray[np.floating], *, look: bool, will_draw: bool) -> bool:
+    def run(
+        self, slot: Slot, action: NDArray[np.floating], *, observe: bool, will_draw: bool
+    ) -> bool:
         """Run one control step and return whether observables sampled in it.
 
         Args:
             slot: An activated slot.
             action: Float [7].
-            look: False notes nothing for a picture.
+            observe: False notes nothing for a picture.
             will_draw: Whether this step's look is most likely the one that is drawn.
         """
         controller, data, model = slot.controller, slot.data, self._model
-        has_looked = False
+        has_observed = False
         for substep in range(self._substeps):
             mujoco.mj_step1(model, data)
             if substep == 0:
@@ -112,6 +114,6 @@ class ControlSteps:
             controller.command()
             mujoco.mj_step2(model, data)
             if slot.clock.tick(self.timestep, self._sampling_period):
-                self._looks.take(slot, look=look, will_draw=will_draw)
-                has_looked = True
-        return has_looked
+                self._observer.take(slot, observe=observe, will_draw=will_draw)
+                has_observed = True
+        return has_observed

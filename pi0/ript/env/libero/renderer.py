@@ -61,7 +61,7 @@ class Renderer:
         # A context that outlives the GL library's own exit handler would raise there.
         atexit.register(self.close)
 
-    def look(self, data: mujoco.MjData, *, cull: bool) -> None:
+    def update_scene(self, data: mujoco.MjData, *, cull: bool) -> None:
         """Note what every camera sees in ``data`` now.
 
         Args:
@@ -70,7 +70,7 @@ class Renderer:
         """
         for camera, scene in zip(self._cameras, self._scenes, strict=True):
             if cull and self._culling.is_possible:
-                self._look_culled(data, camera, scene)
+                self._update_culled(data, camera, scene)
             else:
                 self._update(data, camera, scene)
                 scene.flags[REFLECTION] = self._spec.quality == "exact"
@@ -85,7 +85,7 @@ class Renderer:
             mujoco.mjr_readPixels(image, None, self._view, self._context)
         return images
 
-    def _look_culled(
+    def _update_culled(
         self, data: mujoco.MjData, camera: mujoco.MjvCamera, scene: mujoco.MjvScene
     ) -> None:
         seen, is_mirror_seen = self._culling.seen(data, camera.fixedcamid, self._mirror)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions, check_state
-from pi0.ript.env.libero.control_steps import ControlSteps, Looks
+from pi0.ript.env.libero.control_steps import ControlSteps, Observer
 from pi0.ript.env.libero.controller import Panda, RobotController
 from pi0.ript.env.libero.libero_env import LiberoEnv
 from pi0.ript.env.libero.renderer import Renderer
@@ -66,12 +66,12 @@ class Scene:
         self._panda = Panda(self._env)
         self._slots = [self._make_slot() for _ in range(num_slots)]
         self._scratch = mujoco.MjData(self._model)
-        self._looks = Looks(self._env, self._panda, self._renderer)
-        self._steps = ControlSteps(self._libero, self._looks)
+        self._observer = Observer(self._env, self._panda, self._renderer)
+        self._steps = ControlSteps(self._libero, self._observer)
         self._settled = SettledStates(
             self._libero,
             self._steps,
-            self._looks,
+            self._observer,
             num_steps_wait=num_steps_wait,
             max_kept=CACHE_SIZE,
         )
@@ -84,12 +84,12 @@ class Scene:
     @property
     def render_seconds(self) -> float:
         """Return the time spent drawing what policies see."""
-        return self._looks.render_seconds
+        return self._observer.render_seconds
 
     @property
     def film_seconds(self) -> float:
         """Return the time spent drawing for films only."""
-        return self._looks.film_seconds
+        return self._observer.film_seconds
 
     def restore(self, slot: int, initial_state: InitialState) -> Observation:
         """Bring a slot to a settled initial state.
@@ -119,8 +119,8 @@ class Scene:
         slot: int,
         actions: NDArray[np.float32],
         *,
-        look: bool = True,
-        look_when_solved: bool = True,
+        observe: bool = True,
+        observe_when_solved: bool = True,
         film: bool = False,
     ) -> StepResult:
         """Run up to h control steps and stop at success.
@@ -128,8 +128,8 @@ class Scene:
         Args:
             slot: A slot that has been restored.
             actions: Float [h, 7]; LIBERO clips them to [-1, 1].
-            look: False draws nothing and reports no observation; the physics are the same.
-            look_when_solved: The same for a command that ends with the task solved.
+            observe: False draws nothing and reports no observation; the physics are the same.
+            observe_when_solved: The same for a command that ends with the task solved.
             film: Draw every step as well, for a film; all else is the same.
 
         Returns:
@@ -144,20 +144,24 @@ class Scene:
         if target.observation is None:
             raise ValueError(f"slot {slot} must be restored before it executes")
         self._steps.activate(target)
-        num_steps, has_looked, frames = self._run(target, actions, look=look or film, film=film)
+        num_steps, has_observed, frames = self._run(
+            target, actions, observe=observe or film, film=film
+        )
         self._steps.deactivate(target)
         if any(target.data.warning[kind].number for kind in DIVERGENCE):
             raise RuntimeError(f"the physics of {self.suite} task {self.task_id} diverged")
-        look = look and (look_when_solved or not target.is_success)
-        if has_looked and look:
-            target.observation = self._looks.draw(target.proprio)
+        observe = observe and (observe_when_solved or not target.is_success)
+        if has_observed and observe:
+            target.observation = self._observer.draw(target.proprio)
         if film and num_steps:
-            is_drawn = look or not has_looked
+            is_drawn = observe or not has_observed
             frames.append(
-                target.observation.images if is_drawn else self._looks.film(target, has_looked=True)
+                target.observation.images
+                if is_drawn
+                else self._observer.film(target, has_observed=True)
             )
         return StepResult(
-            observation=target.observation if look else None,
+            observation=target.observation if observe else None,
             is_success=target.is_success,
             num_steps=num_steps,
             frames=np.stack(frames) if frames else None,
@@ -191,26 +195,26 @@ class Scene:
         self._settled.clear()
 
     def _run(
-        self, target: Slot, actions: NDArray[np.float32], *, look: bool, film: bool
+        self, target: Slot, actions: NDArray[np.float32], *, observe: bool, film: bool
     ) -> tuple[int, bool, list[NDArray[np.uint8]]]:
         """Run control steps until the task is solved or all are done.
 
         Returns:
             How many were run, whether one was looked at, and for a film the pictures after all but the last.
         """
-        num_steps, has_looked = 0, False
+        num_steps, has_observed = 0, False
         frames: list[NDArray[np.uint8]] = []
         while num_steps < len(actions) and not target.is_success:
             if film and num_steps:
-                frames.append(self._looks.film(target, has_looked=has_looked))
+                frames.append(self._observer.film(target, has_observed=has_observed))
             is_last = num_steps == len(actions) - 1
-            has_looked |= self._steps.run(
-                target, actions[num_steps], look=look, will_draw=is_last or film
+            has_observed |= self._steps.run(
+                target, actions[num_steps], observe=observe, will_draw=is_last or film
             )
             target.is_success = bool(self._env._check_success())
             self._env._post_process()
             num_steps += 1
-        return num_steps, has_looked, frames
+        return num_steps, has_observed, frames
 
     def _make_slot(self) -> Slot:
         data = mujoco.MjData(self._model)

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.ript.env.libero.control_steps import ControlSteps, Looks
+from pi0.ript.env.libero.control_steps import ControlSteps, Observer
 from pi0.ript.env.libero.libero_env import LiberoEnv
 from pi0.ript.env.libero.slot import Clock, Settled, Slot
 from pi0.ript.types import InitialState
@@ -30,7 +30,7 @@ class SettledStates:
         self,
         libero: LiberoEnv,
         steps: ControlSteps,
-        looks: Looks,
+        observations: Observer,
         *,
         num_steps_wait: int,
         max_kept: int,
@@ -40,12 +40,12 @@ class SettledStates:
         Args:
             libero: The environment that all slots share.
             steps: Its control steps.
-            looks: Its looks.
+            observations: Its looks.
             num_steps_wait: Settling steps that follow every restore.
             max_kept: Most states that are kept.
         """
         self._libero, self._env, self._model = libero, libero.domain, libero.model
-        self._steps, self._looks = steps, looks
+        self._steps, self._observer = steps, observations
         self._num_steps_wait, self._max_kept = num_steps_wait, max_kept
         self._robot = self._env.robots[0]
         self._kept: OrderedDict[str, Settled] = OrderedDict()
@@ -79,10 +79,10 @@ class SettledStates:
         self._set_state(slot, initial_state.state)
         for step in range(self._num_steps_wait):
             is_last = step == self._num_steps_wait - 1
-            self._steps.run(slot, SETTLE_ACTION, look=True, will_draw=is_last)
+            self._steps.run(slot, SETTLE_ACTION, observe=True, will_draw=is_last)
             self._env._post_process()
         self._steps.deactivate(slot)
-        slot.observation = self._looks.draw(slot.proprio)
+        slot.observation = self._observer.draw(slot.proprio)
 
     def _set_state(self, slot: Slot, state: NDArray[np.float64]) -> None:
         sim = self._env.sim
@@ -91,7 +91,7 @@ class SettledStates:
         self._env._check_success()
         self._env._post_process()
         slot.clock.force(self._steps.timestep)
-        self._looks.take(slot, look=True, will_draw=self._num_steps_wait == 0)
+        self._observer.take(slot, observe=True, will_draw=self._num_steps_wait == 0)
 
     def _snapshot(self, slot: Slot) -> Settled:
         assert slot.observation is not None

@@ -89,12 +89,12 @@ class SharedPictures:
         """Take the memory, ``slot_bytes`` for every slot."""
         self._spec, self._memory = spec, memory
 
-    def write_look(self, slot: int, images: NDArray[np.uint8]) -> None:
+    def write_images(self, slot: int, images: NDArray[np.uint8]) -> None:
         """Put a slot's pictures, uint8 [N, height, width, 3], where the program reads them."""
         start = slot * slot_bytes(self._spec)
         self._memory[start : start + image_bytes(self._spec)] = images.tobytes()
 
-    def read_look(self, slot: int) -> NDArray[np.uint8]:
+    def read_images(self, slot: int) -> NDArray[np.uint8]:
         """Return a copy of a slot's pictures, uint8 [N, height, width, 3]."""
         spec, start = self._spec, slot * slot_bytes(self._spec)
         pixels = self._memory[start : start + image_bytes(spec)]

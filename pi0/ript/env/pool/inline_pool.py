@@ -67,13 +67,13 @@ class InlinePool(SlotLedger):
         slot: int,
         actions: NDArray[np.float32],
         *,
-        look: bool = True,
+        observe: bool = True,
         film: bool = False,
     ) -> None:
         """Queue up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
         check_actions(actions)
         self._begin(slot)
-        self._queue.append(partial(self._host.execute, slot, actions, look=look, film=film))
+        self._queue.append(partial(self._host.execute, slot, actions, observe=observe, film=film))
 
     def wait(self) -> list[Reply]:
         """Run all queued commands and return their replies.

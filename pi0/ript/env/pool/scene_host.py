@@ -84,7 +84,7 @@ class SceneHost:
         )
 
     def execute(
-        self, slot: int, actions: NDArray[np.float32], *, look: bool, film: bool = False
+        self, slot: int, actions: NDArray[np.float32], *, observe: bool, film: bool = False
     ) -> Reply:
         """Run up to h control steps in a slot; draws what a decision can follow, and for a film all."""
         timings: dict[str, float] = {}
@@ -93,7 +93,9 @@ class SceneHost:
         try:
             scene = self._scenes[self._key_of_slot[slot]]
             started, drawn, filmed = time.perf_counter(), scene.render_seconds, scene.film_seconds
-            result = scene.execute(slot, actions, look=look, look_when_solved=False, film=film)
+            result = scene.execute(
+                slot, actions, observe=observe, observe_when_solved=False, film=film
+            )
             filmed = scene.film_seconds - filmed
             _note(timings, "physics_s", started + filmed, scene.render_seconds - drawn)
             strip = _pack(timings, result.frames, filmed)

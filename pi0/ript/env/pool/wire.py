@@ -213,7 +213,7 @@ def restore_command(slot: int, num_workers: int, *, may_build: bool) -> Command:
 
 
 def chunk_command(
-    slot: int, num_workers: int, num_steps: int, *, look: bool, film: bool
+    slot: int, num_workers: int, num_steps: int, *, observe: bool, film: bool
 ) -> Command:
     """Return the request of up to ``num_steps`` control steps in a slot of the pool."""
     steps: dict[Work, int] = {"step": num_steps}
@@ -223,7 +223,7 @@ def chunk_command(
         position=slot,
         work=steps | pictures,
         num_steps=num_steps,
-        may_be_blind=not look,
+        may_be_blind=not observe,
         is_filmed=film,
     )
 

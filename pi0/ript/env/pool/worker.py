@@ -82,16 +82,16 @@ def _run(host: SceneHost, command: tuple) -> tuple[int, Reply]:
                 state=np.frombuffer(state, dtype=np.float64),
             )
             return position, host.restore(slot, initial_state)
-        case ("execute", slot, position, bytes() as actions, look, film):
+        case ("execute", slot, position, bytes() as actions, observe, film):
             chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-            return position, host.execute(slot, chunk, look=look, film=film)
+            return position, host.execute(slot, chunk, observe=observe, film=film)
         case _:
             raise MalformedMessageError(f"no command: {command!r:.80}")
 
 
 def _write_pictures(pictures: SharedPictures, position: int, reply: Reply) -> None:
     if reply.observation is not None:
-        pictures.write_look(position, reply.observation.images)
+        pictures.write_images(position, reply.observation.images)
     if reply.strip is not None:
         pictures.write_strip(position, reply.strip.packed)
 

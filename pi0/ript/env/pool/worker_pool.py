@@ -86,7 +86,7 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
         slot: int,
         actions: NDArray[np.float32],
         *,
-        look: bool = True,
+        observe: bool = True,
         film: bool = False,
     ) -> None:
         """Start up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
@@ -98,8 +98,8 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
             self._unheard.append(lost(slot, f"the simulation went down with its {self._kind}"))
             return
         chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
-        command = chunk_command(slot, self.num_workers, len(actions), look=look, film=film)
-        self._send(command, "execute", chunk, look, film)
+        command = chunk_command(slot, self.num_workers, len(actions), observe=observe, film=film)
+        self._send(command, "execute", chunk, observe, film)
 
     def wait(self) -> list[Reply]:
         """Block until a command has finished, or a worker has come that has room; return the replies.

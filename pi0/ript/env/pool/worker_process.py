@@ -108,9 +108,9 @@ class WorkerProcess:
             )  # fmt: skip
         self._lifeline.tie(self._process.pid)
         self.channel = Channel(ours)
-        looks = spec.cameras, spec.height, spec.width, spec.quality
+        observations = spec.cameras, spec.height, spec.width, spec.quality
         with contextlib.suppress(ConnectionError):  # an end this early is noticed when we listen
-            self.channel.send(("start", self.commands.began, *looks, num_slots, *settings))
+            self.channel.send(("start", self.commands.began, *observations, num_slots, *settings))
 
     @property
     def pid(self) -> int:
@@ -198,7 +198,7 @@ class WorkerProcess:
         strip = film_strip(wire, packed, self._spec)
         self._limits.learn_reply(wire.timings, wire.num_steps)
         self.commands.next()
-        images = None if wire.proprio is None else self._pictures.read_look(command.position)
+        images = None if wire.proprio is None else self._pictures.read_images(command.position)
         return Answer(slot=command.position, wire=wire, images=images, strip=strip)
 
     def _begin(self, message: tuple[Any, ...]) -> None:

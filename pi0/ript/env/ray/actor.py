@@ -45,10 +45,10 @@ class SimulatorActor:
         # Ray hides GPUs from those that reserve none, and robosuite stumbles over an empty list.
         os.environ.pop(CUDA_VARIABLE, None)
         cameras, height, width, quality = spec
-        looks = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
+        observations = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
         problem = ""
         try:
-            self._host = SceneHost(looks, num_slots, max_scenes, num_steps_wait)
+            self._host = SceneHost(observations, num_slots, max_scenes, num_steps_wait)
         except (ImportError, OSError) as error:
             problem = str(error)
         return platform.node(), os.getpid(), tuple(read_versions().items()), problem
@@ -70,12 +70,12 @@ class SimulatorActor:
         self,
         place: int,
         actions: bytes,
-        look: bool,  # noqa: FBT001 - a message
+        observe: bool,  # noqa: FBT001 - a message
         film: bool,  # noqa: FBT001 - a message
     ) -> tuple:
         """Run up to h control steps, float32 [h, 7] bytes, and return the reply."""
         chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-        return self._pack(self._host.execute(place, chunk, look=look, film=film))
+        return self._pack(self._host.execute(place, chunk, observe=observe, film=film))
 
     def release(self, place: int) -> None:
         """Let go of a slot's scene."""
@@ -86,7 +86,9 @@ class SimulatorActor:
         return tuple(sorted({name.partition(".")[0] for name in sys.modules}))
 
     def _pack(self, reply: Reply) -> tuple:
-        look = reply.observation
-        pictures = b"" if look is None else pack_pictures(look.images, compress=self._compress)
+        observe = reply.observation
+        pictures = (
+            b"" if observe is None else pack_pictures(observe.images, compress=self._compress)
+        )
         film = b"" if reply.strip is None else reply.strip.packed
         return pack_reply(reply, self._host.loaded), pictures, film

@@ -24,29 +24,36 @@ class NotFiniteError(ValueError):
     """
 
     def __init__(
-        self, what: str, request: EpisodeRequest, task: str, look: Observation, chunk: Chunk | None
+        self,
+        what: str,
+        request: EpisodeRequest,
+        task: str,
+        observation: Observation,
+        chunk: Chunk | None,
     ) -> None:
         """Take what is not finite and where it was met."""
         super().__init__(f"{what} not finite in {place_of(request)}, seed {request.seed}")
         self.request = request
         self.task = task
-        self.observation = look
+        self.observation = observation
         self.chunk = chunk
 
 
-def require_finite_look(request: EpisodeRequest, task: str, look: Observation) -> None:
+def require_finite_observation(
+    request: EpisodeRequest, task: str, observation: Observation
+) -> None:
     """Raise ``NotFiniteError`` for proprioception with NaN or infinity; pictures are whole numbers."""
-    if not np.isfinite(look.proprio).all():
-        raise NotFiniteError("proprioception", request, task, look, None)
+    if not np.isfinite(observation.proprio).all():
+        raise NotFiniteError("proprioception", request, task, observation, None)
 
 
 def require_finite_chunk(
-    request: EpisodeRequest, task: str, look: Observation, chunk: Chunk
+    request: EpisodeRequest, task: str, observation: Observation, chunk: Chunk
 ) -> None:
     """Raise ``NotFiniteError`` for actions or a denoising chain with NaN or infinity."""
     for name, values in (("actions", chunk.actions), ("denoising chain", chunk.chain)):
         if not np.isfinite(values).all():
-            raise NotFiniteError(name, request, task, look, chunk)
+            raise NotFiniteError(name, request, task, observation, chunk)
 
 
 class PolicyCall:
@@ -74,7 +81,7 @@ class PolicyCall:
             NotFiniteError: A look or an answer holds NaN or infinity.
         """
         for attempt in attempts:
-            require_finite_look(attempt.request, attempt.task, attempt.seen)
+            require_finite_observation(attempt.request, attempt.task, attempt.seen)
         started = perf_counter()
         chunks = self._policy.act(
             [attempt.seen for attempt in attempts],

@@ -9,7 +9,7 @@ from pi0.ript.interfaces import EnvPool
 from pi0.ript.types import EpisodeRequest
 
 RUNNING_DRY = 1  # a worker with fewer episodes than this under way has nothing to do
-LOOK_AHEAD = 64  # requests taken early, so that a slot can choose one whose scene is loaded
+FETCH_AHEAD = 64  # requests taken early, so that a slot can choose one whose scene is loaded
 
 Source = Callable[[], EpisodeRequest | None]
 """Gives the next episode to do; None means nothing for now, so it is asked again later."""
@@ -66,9 +66,9 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._attempts)
 
-    def look_ahead(self) -> None:
+    def fetch_ahead(self) -> None:
         """Take requests until there is a choice; an episode is the same wherever and whenever it runs."""
-        while len(self) < max(LOOK_AHEAD, self._pool.num_slots):
+        while len(self) < max(FETCH_AHEAD, self._pool.num_slots):
             request = self._source()
             if request is None:
                 return

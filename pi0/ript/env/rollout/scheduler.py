@@ -76,7 +76,7 @@ class Scheduler:
     def _fill(self) -> None:
         """Give free slots the episodes that suit them."""
         if self._free:
-            self._waiting.look_ahead()
+            self._waiting.fetch_ahead()
         for slot in list(self._free):
             if not self._waiting:
                 return
@@ -140,7 +140,7 @@ class Scheduler:
             self._pool.execute(
                 slot,
                 chunk.actions[: attempt.num_left],
-                look=len(chunk.actions) < attempt.num_left,
+                observe=len(chunk.actions) < attempt.num_left,
                 film=attempt.request.films_steps,
             )
             self._under_way[slot] = attempt

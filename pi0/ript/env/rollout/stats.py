@@ -17,7 +17,7 @@ class RolloutStats:
     Attributes:
         num_episodes: Episodes delivered, crashed ones included.
         num_env_steps: Control steps executed, those of abandoned attempts included.
-        num_looks: Pictures drawn for the policy.
+        num_observations: Pictures drawn for the policy.
         num_film_pictures: Pictures after control steps that came for films.
         num_retries: Attempts that were given up and started again, by whosever fault.
         restarts: Simulators replaced, by fault.
@@ -32,7 +32,7 @@ class RolloutStats:
 
     num_episodes: int = 0
     num_env_steps: int = 0
-    num_looks: int = 0
+    num_observations: int = 0
     num_film_pictures: int = 0
     num_retries: int = 0
     restarts: dict[Fault, int] = field(default_factory=dict[Fault, int])
@@ -59,12 +59,16 @@ class RolloutStats:
         """Return worker seconds that a picture for a film takes, else a look; None before both."""
         if self.num_film_pictures:
             return self.film_seconds / self.num_film_pictures
-        return self.worker_seconds["render_s"] / self.num_looks if self.num_looks else None
+        return (
+            self.worker_seconds["render_s"] / self.num_observations
+            if self.num_observations
+            else None
+        )
 
     def add_reply(self, reply: Reply, worker: int) -> None:
         """Count what a command did and took."""
         self.num_env_steps += reply.num_steps
-        self.num_looks += "render_s" in reply.timings
+        self.num_observations += "render_s" in reply.timings
         self.num_film_pictures += 0 if reply.strip is None else len(reply.strip)
         if reply.fault not in ("", "lost"):
             self.restarts[reply.fault] = self.restarts.get(reply.fault, 0) + 1
