@@ -24,6 +24,7 @@ if not __package__:  # started as a script, which sees its own folder only
 import mujoco
 import numpy as np
 
+from benchmarks.images import measure_parts
 from benchmarks.measure import (
     add_output_arguments,
     interleaved,
@@ -40,7 +41,6 @@ from benchmarks.peer import (
     make_blind_env,
     make_env,
 )
-from benchmarks.pictures import measure_parts
 from pi0.records import ObservationSpec, RenderQuality
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import make_initial_state
@@ -127,7 +127,7 @@ def measure_restores(suite: str, task_id: int, rounds: int) -> dict[str, float]:
     }
 
 
-def measure_pictures(rounds: int) -> dict[str, dict[str, float]]:
+def measure_images(rounds: int) -> dict[str, dict[str, float]]:
     """Return what MuJoCo's parts of one picture cost, by camera, size and quality."""
     suite, task_id = TASKS[0]
     peer = LiberoPeer(suite, task_id, SPEC.width)
@@ -205,7 +205,7 @@ def measure_speed(*, is_quick: bool) -> dict[str, Any]:
         "restore_speedup_cached": restore["speedup_cached"],
         "steps": steps,
         "restore": restore,
-        "pictures": measure_pictures(5 if is_quick else 20),
+        "pictures": measure_images(5 if is_quick else 20),
     }
 
 

@@ -61,7 +61,7 @@ def report(verdicts: list[Verdict]) -> None:
               "pictures", "success", "after 50 restores")  # fmt: skip
     rows = [
         [f"{v.suite} {v.task_id}", v.num_steps, v.num_observations, v.num_successes,
-         "lit" if v.is_burner_lit else "", v.states, v.proprio, v.pictures, v.flags, v.repeated]
+         "lit" if v.is_burner_lit else "", v.states, v.proprio, v.images, v.flags, v.repeated]
         for v in verdicts
     ]  # fmt: skip
     print(table(header, rows))

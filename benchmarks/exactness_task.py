@@ -37,7 +37,7 @@ class Verdict:
         is_burner_lit: Whether a stove was burning in some look.
         states: Commands after which time, qpos or qvel differed.
         proprio: Looks whose proprioception differed.
-        pictures: Looks whose pictures differed.
+        images: Looks whose pictures differed.
         flags: Control steps whose success differed.
         repeated: Commands that differed when an episode was repeated after 50 restores.
     """
@@ -50,14 +50,14 @@ class Verdict:
     is_burner_lit: bool = False
     states: int = 0
     proprio: int = 0
-    pictures: int = 0
+    images: int = 0
     flags: int = 0
     repeated: int = 0
 
     @property
     def num_differences(self) -> int:
         """Return the differences of all kinds."""
-        return self.states + self.proprio + self.pictures + self.flags + self.repeated
+        return self.states + self.proprio + self.images + self.flags + self.repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,5 +211,5 @@ def _compare_observation(verdict: Verdict, mine: Observation, theirs: Observatio
         verdict,
         num_observations=verdict.num_observations + 1,
         proprio=verdict.proprio + (not np.array_equal(mine.proprio, theirs.proprio)),
-        pictures=verdict.pictures + (not np.array_equal(mine.images, theirs.images)),
+        images=verdict.images + (not np.array_equal(mine.images, theirs.images)),
     )

@@ -3,7 +3,7 @@
     python benchmarks/filming.py [--quick] [--json FILE] [--slots 8]
 
 A film is made of the pictures that are drawn anyway, one per decision. ``rollout`` is the time until the last
-episode is delivered, ``films on disk`` the time until the last film is written.
+episode is delivered, ``videos on disk`` the time until the last film is written.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pi0.records import Sampling
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.suites import make_initial_state
-from pi0.ript.report.video import Film, FilmWriter
+from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 
@@ -35,7 +35,7 @@ MAX_STEPS = 100
 SAMPLING = Sampling(num_steps=4, noise_scale=0.5)
 
 
-def requests(num_episodes: int, *, is_filmed: bool) -> list[EpisodeRequest]:
+def requests(num_episodes: int, *, record_video: bool) -> list[EpisodeRequest]:
     """Return the fixed episodes of a rollout."""
     return [
         EpisodeRequest(
@@ -43,42 +43,44 @@ def requests(num_episodes: int, *, is_filmed: bool) -> list[EpisodeRequest]:
             seed=derive_seed("filming", n),
             max_steps=MAX_STEPS,
             rollout=n,
-            is_filmed=is_filmed,
+            record_video=record_video,
         )
         for n in range(num_episodes)
     ]
 
 
-def sample(runner: PI0LiberoRunner, num_episodes: int, *, is_filmed: bool) -> tuple[float, float]:
+def sample(
+    runner: PI0LiberoRunner, num_episodes: int, *, record_video: bool
+) -> tuple[float, float]:
     """Return seconds until the last episode was delivered and until the last film was on disk."""
-    waiting = iter(requests(num_episodes, is_filmed=is_filmed))
+    waiting = iter(requests(num_episodes, record_video=record_video))
     delivered: list[Episode] = []
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        with FilmWriter(max_films=num_episodes, max_megabytes=1000) as writer:
-            film = Film(writer, Path(folder), delivered.append)
+        with VideoWriter(max_films=num_episodes, max_megabytes=1000) as writer:
+            video = EpisodeVideos(writer, Path(folder), delivered.append)
             for episode in runner.run(lambda: next(waiting, None), SAMPLING):
-                film(episode)
+                video(episode)
             rollout_s = time.perf_counter() - started
         encoded_s = time.perf_counter() - started
-        num_films = len(list(Path(folder).glob("*.mp4")))
-    assert num_films == (num_episodes if is_filmed else 0), f"{num_films} films"
+        num_videos = len(list(Path(folder).glob("*.mp4")))
+    assert num_videos == (num_episodes if record_video else 0), f"{num_videos} films"
     return rollout_s, encoded_s
 
 
 def compare(runner: PI0LiberoRunner, num_episodes: int, num_rounds: int) -> dict[str, Any]:
     """Measure with films and without in turns, after one rollout that builds scenes."""
-    sample(runner, num_episodes, is_filmed=True)
-    plain, filmed, encoded = [], [], []
+    sample(runner, num_episodes, record_video=True)
+    plain, recorded, encoded = [], [], []
     for _ in range(num_rounds):
-        plain.append(sample(runner, num_episodes, is_filmed=False)[0])
-        rollout_s, encoded_s = sample(runner, num_episodes, is_filmed=True)
-        filmed.append(rollout_s)
+        plain.append(sample(runner, num_episodes, record_video=False)[0])
+        rollout_s, encoded_s = sample(runner, num_episodes, record_video=True)
+        recorded.append(rollout_s)
         encoded.append(encoded_s)
     return {
         "num_episodes": num_episodes,
-        "seconds": {"plain": plain, "filmed": filmed, "films on disk": encoded},
-        "filmed_over_plain": median_ratio(filmed, plain),
+        "seconds": {"plain": plain, "filmed": recorded, "films on disk": encoded},
+        "filmed_over_plain": median_ratio(recorded, plain),
         "films_on_disk_over_plain": median_ratio(encoded, plain),
     }
 

@@ -14,10 +14,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.images import PlainRenderer
 from benchmarks.job import BATCH_SIZE, SAMPLING, FirstCameraPolicy, Job
 from benchmarks.measure import interleaved, seconds
 from benchmarks.peer import LiberoPeer
-from benchmarks.pictures import PlainRenderer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.libero.renderer import Renderer
 from pi0.ript.seeding import derive_seed

@@ -26,7 +26,7 @@ _WIDTHS = {  # text width and MLP, expert width and MLP, vision width and MLP, h
 }
 _DEPTHS = {"tiny": (4, 3), "middle": (18, 27), "full": (18, 27)}
 _HEADS = {"tiny": (4, 4), "middle": (8, 4), "full": (8, 16)}
-_PICTURES = {"tiny": (96, 16), "middle": (224, 14), "full": (224, 14)}
+_IMAGES = {"tiny": (96, 16), "middle": (224, 14), "full": (224, 14)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def model_config(size: Size) -> PI0Config:
     text, text_mlp, expert, expert_mlp, vision, vision_mlp, head = _WIDTHS[size]
     layers, vision_layers = _DEPTHS[size]
     heads, vision_heads = _HEADS[size]
-    image, patch = _PICTURES[size]
+    image, patch = _IMAGES[size]
     gemma: dict[str, Any] = {
         "model_type": "gemma",
         "num_hidden_layers": layers,
@@ -139,12 +139,12 @@ def make_observations(config: PI0Config, rows: int, seed: int = 0) -> Observatio
     """Return looks of two cameras with prompts of 8 to 23 tokens, padded to 48."""
     generator = torch.Generator().manual_seed(seed)
     vision = vlm_sizes(config).vision_config
-    num_pictures = NUM_CAMERAS * (vision.image_size // vision.patch_size) ** 2
-    length = num_pictures + MAX_PROMPT_TOKENS
+    num_images = NUM_CAMERAS * (vision.image_size // vision.patch_size) ** 2
+    length = num_images + MAX_PROMPT_TOKENS
     prompts = torch.randint(8, 24, (rows, 1), generator=generator)
-    is_valid = torch.arange(length) < num_pictures + prompts
+    is_valid = torch.arange(length) < num_images + prompts
     token_ids = torch.randint(5, 900, (rows, length), generator=generator) * is_valid
-    token_ids[:, :num_pictures] = vlm_sizes(config).image_token_id
+    token_ids[:, :num_images] = vlm_sizes(config).image_token_id
     size = (rows, NUM_CAMERAS, 3, vision.image_size, vision.image_size)
     return Observations(
         pixels=torch.rand(size, generator=generator) * 2 - 1,

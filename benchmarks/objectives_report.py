@@ -19,7 +19,7 @@ from benchmarks.measure import describe_machine
 from pi0.ript.report.intervals import success_rate
 
 DOCUMENT = ROOT / "docs" / "objectives.md"
-PICTURE = ROOT / "docs" / "images" / "objectives.png"
+IMAGE = ROOT / "docs" / "images" / "objectives.png"
 SECTION = "comparison"
 
 
@@ -143,7 +143,7 @@ def publish(curves: Sequence[Curve], points: Sequence[int], command: str) -> Non
         "![held-out success of every arm and seed](images/objectives.png)",
     ]
     write_section(DOCUMENT, SECTION, lines)
-    draw(curves, PICTURE)
+    draw(curves, IMAGE)
 
 
 def _by_arm(curves: Sequence[Curve]) -> dict[str, list[Curve]]:

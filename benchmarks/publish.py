@@ -110,7 +110,7 @@ def engine(found: dict[str, Any]) -> list[str]:
             ("cached", "seen before"),
         )
     ]  # fmt: skip
-    pictures = [
+    images = [
         [name, *(f"{1e3 * p[part]:.1f}" for part in ("update_s", "draw_s", "read_s"))]
         for name, p in found["pictures"].items()
     ]
@@ -124,7 +124,7 @@ def engine(found: dict[str, Any]) -> list[str]:
     return [
         "`benchmarks/engine.py`:",
         *markdown(["milliseconds, median", "LIBERO", "engine", "speed-up"], steps + restores),
-        *markdown(["one picture by MuJoCo, ms", "update", "draw", "read"], pictures),
+        *markdown(["one picture by MuJoCo, ms", "update", "draw", "read"], images),
         *markdown(
             [f"memory{'' if m['num_evictions'] < 20 else ', `engine.py --memory`'}", ""], memory
         ),

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", choices=sorted(SETTINGS), default="quickstart")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)  # simulators need the cores
-    job = SETTINGS[arguments.pictures](
+    job = SETTINGS[arguments.images](
         Job(
             side="engine",
             suite=SUITE,

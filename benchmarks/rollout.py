@@ -100,16 +100,16 @@ def _measured(job: Job, result: dict[str, Any], tried: dict[Threads, float]) -> 
     best = max(tried, key=tried.__getitem__)
     rates = {str(threads): rate for threads, rate in tried.items()}
     for threads, rate in rates.items():
-        pictures = f"{len(job.cameras)} x {job.size} px {job.quality}"
-        print(f"{job.side}, {pictures}, {threads}: {rate:.2f} episodes per minute", flush=True)
+        images = f"{len(job.cameras)} x {job.size} px {job.quality}"
+        print(f"{job.side}, {images}, {threads}: {rate:.2f} episodes per minute", flush=True)
     return Measured(
         job=job, threads=best, result=result, episodes_per_minute=tried[best], tried=rates
     )
 
 
-def limit_rate(job: Job, limits: dict[str, Any], name: str, pictures: str = "render_s") -> float:
+def limit_rate(job: Job, limits: dict[str, Any], name: str, images: str = "render_s") -> float:
     """Return the episodes per minute at which every core does only what cannot be left out."""
-    observing = limits[pictures][name] + limits["policy_s"]
+    observing = limits[images][name] + limits["policy_s"]
     episode_s = job.max_steps * limits["physics_s"] + job.max_steps / CHUNK * observing
     return 60.0 * min(len(os.sched_getaffinity(0)), job.num_workers) / episode_s
 
@@ -121,11 +121,11 @@ def mean_limits(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         part: sum(sample[part] for sample in samples) / count
         for part in ("physics_s", "policy_s", "check_s")
     }
-    pictures = {
+    images = {
         part: {name: sum(s[part][name] for s in samples) / count for name in SETTINGS}
         for part in ("render_s", "mujoco_render_s")
     }
-    return parts | pictures
+    return parts | images
 
 
 def disagreements(sides: Sequence[Measured]) -> tuple[int, list[str]]:

@@ -13,7 +13,7 @@ from benchmarks.job import ROOT
 from benchmarks.measure import describe_machine
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
-PICTURE = ROOT / "docs" / "images" / "scaling.png"
+IMAGE = ROOT / "docs" / "images" / "scaling.png"
 SECTION = "scaling"
 SHOWN_HOSTS = (1, 4, 16, 64)
 SHOWN_SLOTS = (32, 512, 4096)
@@ -51,7 +51,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 def publish(found: dict[str, Any]) -> None:
     """Write the figures between the markers of docs/scaling.md."""
     write_section(DOCUMENT, SECTION, section(found))
-    draw(found, PICTURE)
+    draw(found, IMAGE)
     print(f"wrote {DOCUMENT.relative_to(ROOT)}")
 
 

@@ -48,7 +48,7 @@ class GymPool(SlotLedger):
         self._commands.append(lambda: self._reset(slot, initial_state.state))
 
     def execute(
-        self, slot: int, actions: NDArray[np.float32], *, observe: bool = True, film: bool = False
+        self, slot: int, actions: NDArray[np.float32], *, observe: bool = True, video: bool = False
     ) -> None:
         """Take up to h control steps, float32 [h, 7]; stop at success."""
         check_actions(actions)

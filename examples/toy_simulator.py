@@ -52,7 +52,7 @@ class ToyPool(SlotLedger):
         actions: NDArray[np.float32],
         *,
         observe: bool = True,
-        film: bool = False,
+        video: bool = False,
     ) -> None:
         """Move by up to h actions, float32 [h, 7], of which the first two count; stop at the goal."""
         check_actions(actions)

@@ -107,8 +107,8 @@ def resize_with_pad(
 
 def _antialiased(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Return openpi's resize: Pillow's bilinear filter, which averages what it skips."""
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((width, height), resample=Image.Resampling.BILINEAR))
+    pillow = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(pillow.resize((width, height), resample=Image.Resampling.BILINEAR))
 
 
 def _bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:

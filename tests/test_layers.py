@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 RANKS = {
     "pi0": 0,  # the policy side; which of its files may be imported is POLICY_FREE's business
     "atomic": 0,
-    "film_strip": 0,
+    "packed_frames": 0,
     "types": 1,
     "seeding": 1,
     "config": 1,
@@ -51,11 +51,20 @@ ENV_RANKS = {
 SIBLINGS = {"libero", "pool", "ray", "rollout"}  # rooms; the files beside them share theirs
 MOST_MODULES = 17  # in a folder: what fits on a screen and into a head
 # These areas run in simulator processes or describe data: from the policy side they know numpy records only.
-POLICY_FREE = {"atomic", "film_strip", "types", "seeding", "config", "interfaces", "env", "report"}
+POLICY_FREE = {
+    "atomic",
+    "packed_frames",
+    "types",
+    "seeding",
+    "config",
+    "interfaces",
+    "env",
+    "report",
+}
 TORCH_FREE_POLICY_FILES = {"pi0.records", "pi0.codec"}
 TORCH_FREE_FILES = {
     "pi0.ript.types",
-    "pi0.ript.film_strip",
+    "pi0.ript.packed_frames",
     "pi0.ript.interfaces",
     "pi0.ript.seeding",
     "pi0.records",

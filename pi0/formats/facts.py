@@ -111,13 +111,13 @@ def _lerobot_facts(folder: Path, raw: Mapping[str, Any], chosen: Container[str])
         facts["norm_mode"] = _norm_mode(folder, raw)
     if "extra_delta" not in chosen and raw.get("use_relative_actions") is not None:
         facts["extra_delta"] = _is_relative(folder, raw)
-    pictures = [
+    images = [
         name.rpartition(".")[2]
         for name, feature in _mapping(raw.get("input_features")).items()
         if _mapping(feature).get("type") == "VISUAL"
     ]
-    if "cameras" not in chosen and pictures:
-        facts["cameras"] = _cameras(folder, pictures)
+    if "cameras" not in chosen and images:
+        facts["cameras"] = _cameras(folder, images)
     return facts
 
 
@@ -158,12 +158,12 @@ def _is_relative(folder: Path, raw: Mapping[str, Any]) -> bool:
     return True
 
 
-def _cameras(folder: Path, pictures: list[str]) -> tuple[str, ...]:
-    for name in pictures:
+def _cameras(folder: Path, images: list[str]) -> tuple[str, ...]:
+    for name in images:
         if name not in CAMERAS and not name.startswith("empty_camera"):
             raise ValueError(
                 f"{folder / CONFIG}: picture {name!r} is no camera of LIBERO, known: "
                 f"{', '.join(CAMERAS)}; set policy.overrides.cameras"
             )
-    known = [CAMERAS[name] for name in pictures if name in CAMERAS]
+    known = [CAMERAS[name] for name in images if name in CAMERAS]
     return tuple(camera for camera in known if camera is not None)

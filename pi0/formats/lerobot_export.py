@@ -102,12 +102,12 @@ def _features(card: PolicyCard) -> dict[str, Any]:
                 f"LeRobot's LIBERO has no camera {camera!r}; known: {', '.join(names)}"
             )
     size = [3, card.render_size, card.render_size]
-    pictures = {
+    images = {
         f"observation.images.{names[camera]}": {"type": "VISUAL", "shape": size}
         for camera in card.cameras
     }
     state = {"type": "STATE", "shape": [card.state_width]}
-    return pictures | {_STATE: state, _ACTION: {"type": "ACTION", "shape": [ENV_ACTION_DIM]}}
+    return images | {_STATE: state, _ACTION: {"type": "ACTION", "shape": [ENV_ACTION_DIM]}}
 
 
 def _norm_map(card: PolicyCard) -> dict[str, str]:

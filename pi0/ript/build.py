@@ -41,7 +41,7 @@ from pi0.ript.report.console import make_progress
 from pi0.ript.report.episode_log import EPISODES_NAME, EpisodeLog
 from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
 from pi0.ript.report.reporters import LineReporter, Reporters, TensorBoardReporter
-from pi0.ript.report.video import FilmWriter
+from pi0.ript.report.video import VideoWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.async_collector import OneAhead
 from pi0.ript.train.checkpoint import load_training_state
@@ -216,7 +216,7 @@ def build_trainer(
         episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step)
         if is_writer
         else None,
-        practice_films=build_practice_films(config, run_dir),
+        rollout_videos=build_rollout_videos(config, run_dir),
         progress=make_progress(console),
         run_dir=run_dir,
         config_hash=config_hash(config),
@@ -245,10 +245,10 @@ def _resume(
     return start
 
 
-def build_practice_films(config: TrainConfig, run_dir: Path) -> FilmWriter:
+def build_rollout_videos(config: TrainConfig, run_dir: Path) -> VideoWriter:
     """Return the writer of practice films; those on disk from before a resume count as its own."""
     earlier = list(config.video.folder(run_dir).glob("practice_*/*.mp4"))
-    return FilmWriter.within(config.video, earlier)
+    return VideoWriter.within(config.video, earlier)
 
 
 def build_practice(

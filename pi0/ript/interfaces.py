@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.ript.film_strip import FilmStrip
+from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.types import Episode, InitialState
 
 
@@ -66,7 +66,7 @@ class Reply:
         num_steps: Control steps executed by this command.
         error: Why the slot crashed, else empty.
         fault: The kind of crash; empty if and only if ``error`` is.
-        strip: Pictures after each of its control steps, if a film was wanted.
+        frames: Pictures after each of its control steps, if a film was wanted.
         timings: Worker seconds by stage for this command ("physics_s", "render_s", "film_s",
             "restore_s", "build_s"), and before the first command of a replaced worker "restart_s", the seconds
             that it was missing.
@@ -80,7 +80,7 @@ class Reply:
     num_steps: int
     error: str = ""
     fault: Fault = ""
-    strip: FilmStrip | None = None
+    frames: PackedFrames | None = None
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
 
@@ -112,12 +112,12 @@ class EnvPool(Protocol):
         actions: NDArray[np.float32],
         *,
         observe: bool = True,
-        film: bool = False,
+        video: bool = False,
     ) -> None:
         """Start up to h control steps, float32 [h, 7]; stops at success; the reply arrives through ``wait``.
 
         The reply may lack a look if ``observe`` is False or the task is solved: nobody acts on it. With
-        ``film`` it brings a strip, unless this simulator draws none, and is the same otherwise.
+        ``video`` it brings a strip, unless this simulator draws none, and is the same otherwise.
         """
         ...
 

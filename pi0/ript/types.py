@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Chunk, Observation
-from pi0.ript.film_strip import FilmRate, FilmStrip
+from pi0.ript.packed_frames import PackedFrames, VideoRate
 
 Outcome = Literal["success", "failure", "crashed"]
 
@@ -55,8 +55,8 @@ class EpisodeRequest:
         max_steps: Control steps allowed after settling.
         group: Position of the group in its collection (request order).
         rollout: Position within the group, 0 .. K-1.
-        is_filmed: Whether it is made into a film.
-        film_rate: Which pictures the film has; those of ``steps`` are drawn for it alone.
+        record_video: Whether it is made into a film.
+        video_rate: Which pictures the film has; those of ``steps`` are drawn for it alone.
     """
 
     initial_state: InitialState
@@ -64,13 +64,13 @@ class EpisodeRequest:
     max_steps: int
     group: int = 0
     rollout: int = 0
-    is_filmed: bool = False
-    film_rate: FilmRate = "decisions"
+    record_video: bool = False
+    video_rate: VideoRate = "decisions"
 
     @property
-    def films_steps(self) -> bool:
+    def records_every_step(self) -> bool:
         """Return whether a picture is drawn after every control step."""
-        return self.is_filmed and self.film_rate == "steps"
+        return self.record_video and self.video_rate == "steps"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Episode:
         outcome: ``success``, ``failure`` (step limit) or ``crashed`` (simulator; not a failure).
         num_steps: Control steps executed, settling not counted.
         error: The reason of a crash, else empty.
-        strips: Pictures after every control step, one strip per decision, if ``request.films_steps``
+        frames: Pictures after every control step, one strip per decision, if ``request.records_every_step``
             and the simulator can; else empty.
         seconds: Wall time of its last attempt, which no comparison of episodes looks at.
     """
@@ -104,7 +104,7 @@ class Episode:
     outcome: Outcome
     num_steps: int
     error: str = ""
-    strips: tuple[FilmStrip, ...] = ()
+    frames: tuple[PackedFrames, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     @property

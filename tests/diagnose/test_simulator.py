@@ -17,10 +17,10 @@ def test_a_frame_of_both_cameras_is_written_upright(tmp_path: Path):
 
     assert (rendering.status, devices.status) == ("ok", "ok")
     assert str(tmp_path / "frame.png") in rendering.text
-    picture = np.asarray(Image.open(tmp_path / "frame.png"))
-    assert picture.shape == (256, 512, 3)
+    image = np.asarray(Image.open(tmp_path / "frame.png"))
+    assert image.shape == (256, 512, 3)
     # In the left half, agentview, the dark robot stands above the wooden table.
-    assert picture[:64, 64:192].mean() < picture[192:, 64:192].mean()
+    assert image[:64, 64:192].mean() < image[192:, 64:192].mean()
 
 
 @pytest.mark.libero
@@ -33,14 +33,14 @@ def test_a_frame_of_both_cameras_is_written_upright(tmp_path: Path):
     ],
 )
 def test_missing_gl_is_found_and_no_picture_is_left(tmp_path: Path, environment, fix):
-    picture = tmp_path / "frame.png"
+    image = tmp_path / "frame.png"
 
-    (finding,) = findings_of(f"simulator.check_rendering(Path('{picture}'))", **environment)
+    (finding,) = findings_of(f"simulator.check_rendering(Path('{image}'))", **environment)
 
     assert (finding["name"], finding["status"]) == ("rendering", "error")
     assert "found no working driver" in finding["text"]
     assert finding["fix"].startswith(fix)
-    assert not picture.exists()
+    assert not image.exists()
 
 
 def test_every_task_has_its_files():

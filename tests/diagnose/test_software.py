@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from pi0.ript.diagnose.software import (
-    check_films,
     check_gpu,
     check_launchers,
     check_packages,
     check_python,
+    check_videos,
 )
 from pi0.ript.report import video
 from tests.diagnose.damage import findings_of
@@ -23,7 +23,7 @@ def _install(folder: Path, package: str, version: str) -> None:
 
 
 def test_this_installation_is_well():
-    findings = [check_python(), *check_packages(), check_gpu(), check_films(), *check_launchers()]
+    findings = [check_python(), *check_packages(), check_gpu(), check_videos(), *check_launchers()]
 
     assert [f.name for f in findings if f.status == "error"] == []
     assert [f.name for f in findings][:3] == ["python", "torch", "packages"]
@@ -53,7 +53,7 @@ def test_another_wrong_package_has_a_line_of_its_own(tmp_path: Path):
 def test_a_missing_encoder_is_a_warning(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(video, "CODEC", "no_such_codec")
 
-    finding = check_films()
+    finding = check_videos()
 
     assert (finding.name, finding.status) == ("films", "warning")
     assert "no_such_codec" in finding.text

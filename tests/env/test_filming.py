@@ -14,7 +14,7 @@ from pi0.ript.types import EpisodeRequest
 from tests.env.toys import HORIZON, SPEC, ToyPolicy
 
 NUM_STEPS = 10
-FILMED, PLAIN = 2, 2
+RECORDED, PLAIN = 2, 2
 
 
 def requests():
@@ -28,16 +28,16 @@ def requests():
         )
         for n in range(PLAIN)
     ]
-    return [replace(request, is_filmed=True, film_rate="steps") for request in plain] + plain
+    return [replace(request, record_video=True, video_rate="steps") for request in plain] + plain
 
 
 def run(runner):
     """Return the filmed and the plain episodes, each by number of their request."""
     waiting = iter(requests())
-    filmed, plain = {}, {}
+    recorded, plain = {}, {}
     for episode in runner.run(lambda: next(waiting, None), Sampling(num_steps=1)):
-        (filmed if episode.request.is_filmed else plain)[episode.request.rollout] = episode
-    return filmed, plain
+        (recorded if episode.request.record_video else plain)[episode.request.rollout] = episode
+    return recorded, plain
 
 
 def observations(episode):
@@ -54,12 +54,12 @@ def test_filmed_episodes_equal_plain_ones_bit_for_bit(backend):
         env=EnvConfig(backend=backend, num_workers=1, max_scenes=1),
     )
     with PI0LiberoRunner(ToyPolicy(), num_parallel_envs=2, config=config) as runner:
-        filmed, plain = run(runner)
-        stats, seconds_per_picture = runner.stats, runner.seconds_per_picture
+        recorded, plain = run(runner)
+        stats, seconds_per_image = runner.stats, runner.seconds_per_image
 
-    assert len(filmed) == FILMED
+    assert len(recorded) == RECORDED
     assert len(plain) == PLAIN
-    for number, episode in filmed.items():
+    for number, episode in recorded.items():
         twin = plain[number]
         assert (episode.outcome, episode.num_steps) == (twin.outcome, twin.num_steps)
         assert len(episode.decisions) == len(twin.decisions) == -(-NUM_STEPS // HORIZON)
@@ -68,14 +68,14 @@ def test_filmed_episodes_equal_plain_ones_bit_for_bit(backend):
             np.testing.assert_array_equal(ours.observation.proprio, theirs.observation.proprio)
             np.testing.assert_array_equal(ours.chunk.actions, theirs.chunk.actions)
         # One strip per decision, one picture per step; the last of a strip is what the policy saw next.
-        assert [len(strip) for strip in episode.strips] == [4, 4, 2]
-        assert episode.strips[0].shape[1:] == (len(SPEC.cameras), SPEC.height, SPEC.width, 3)
-        for strip, observation in zip(episode.strips, observations(twin)[1:], strict=False):
-            np.testing.assert_array_equal(strip.unpack()[-1], observation)
-        pictures = np.concatenate([strip.unpack() for strip in episode.strips])
-        assert all((a != b).any() for a, b in pairwise(pictures))
-    assert all(twin.strips == () for twin in plain.values())
-    assert stats.num_film_pictures == FILMED * NUM_STEPS
-    assert stats.film_seconds > 0
-    assert seconds_per_picture == stats.film_seconds / stats.num_film_pictures
-    assert stats.metrics(1.0)["time/worker_film_s"] == stats.film_seconds
+        assert [len(frames) for frames in episode.frames] == [4, 4, 2]
+        assert episode.frames[0].shape[1:] == (len(SPEC.cameras), SPEC.height, SPEC.width, 3)
+        for frames, observation in zip(episode.frames, observations(twin)[1:], strict=False):
+            np.testing.assert_array_equal(frames.unpack()[-1], observation)
+        images = np.concatenate([frames.unpack() for frames in episode.frames])
+        assert all((a != b).any() for a, b in pairwise(images))
+    assert all(twin.frames == () for twin in plain.values())
+    assert stats.num_video_frames == RECORDED * NUM_STEPS
+    assert stats.video_seconds > 0
+    assert seconds_per_image == stats.video_seconds / stats.num_video_frames
+    assert stats.metrics(1.0)["time/worker_video_s"] == stats.video_seconds

@@ -7,8 +7,8 @@ import numpy as np
 from pi0.records import Chunk, Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions
 from pi0.ript.env.pool.ledger import SlotLedger
-from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
+from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.types import EpisodeRequest, InitialState
 
 SPEC = ObservationSpec(cameras=("agentview",), height=32, width=32)
@@ -51,7 +51,7 @@ class ToyPool(SlotLedger):
         self.num_commands = 0
         self.restored = []
         self.observations = []
-        self.films = []
+        self.videos = []
         self.built = []
         self.max_under_way = 0
         self._random = random.Random(shuffle_seed)
@@ -79,15 +79,15 @@ class ToyPool(SlotLedger):
             loaded.remove(next(key for key in loaded if key not in ledger.held))
         ledger.loaded = (*loaded, scene)
 
-    def execute(self, slot, actions, *, observe=True, film=False):
+    def execute(self, slot, actions, *, observe=True, video=False):
         check_actions(actions)
         self._begin(slot)
         num_steps = min(len(actions), self._left[slot])
         self._left[slot] -= num_steps
         self._sums[slot] += float(actions[:num_steps].sum())
         self.observations.append(observe)
-        self.films.append(film)
-        self._answer(slot, num_steps, film=film)
+        self.videos.append(video)
+        self._answer(slot, num_steps, video=video)
 
     def release(self, slot):
         assert slot not in self._replies, "the slot is still at work"
@@ -98,7 +98,7 @@ class ToyPool(SlotLedger):
         """The slots that have a command under way."""
         return frozenset(self._busy)
 
-    def _answer(self, slot, num_steps, *, film=False):
+    def _answer(self, slot, num_steps, *, video=False):
         error = self._crashes.get(self.num_commands, "")
         self.num_commands += 1
         observe = Observation(
@@ -111,15 +111,15 @@ class ToyPool(SlotLedger):
             num_steps=0 if error else num_steps,
             error=error,
             fault=self._fault if error else "",
-            strip=self._film(num_steps) if film and not error else None,
+            frames=self._video(num_steps) if video and not error else None,
             timings={"physics_s": 0.5},
         )
         self.max_under_way = max(self.max_under_way, len(self._replies))
 
-    def _film(self, num_steps):
+    def _video(self, num_steps):
         """A picture per step that shows the number of the command."""
         shape = (num_steps, 1, 2, 2, 3)
-        return FilmStrip.pack(np.full(shape, self.num_commands, np.uint8))
+        return PackedFrames.pack(np.full(shape, self.num_commands, np.uint8))
 
     def wait(self):
         assert self._replies, "nothing is under way"

@@ -148,7 +148,7 @@ def write_lerobot(folder: Path, model: PI0ForConditionalGeneration) -> Path:
 
 
 def lerobot_config() -> dict:
-    picture = {"type": "VISUAL", "shape": [3, 256, 256]}
+    image = {"type": "VISUAL", "shape": [3, 256, 256]}
     return {
         "type": "pi0",
         "chunk_size": HORIZON,
@@ -161,9 +161,9 @@ def lerobot_config() -> dict:
         "empty_cameras": 1,
         "use_relative_actions": False,
         "input_features": {
-            "observation.images.image": picture,
-            "observation.images.image2": picture,
-            "observation.images.empty_camera_0": picture,
+            "observation.images.image": image,
+            "observation.images.image2": image,
+            "observation.images.empty_camera_0": image,
             "observation.state": {"type": "STATE", "shape": [8]},
         },
         "output_features": {"action": {"type": "ACTION", "shape": [7]}},

@@ -308,10 +308,10 @@ def test_missing_pipeline_state(lerobot):
 
 
 def test_unknown_camera(lerobot):
-    picture = {"type": "VISUAL", "shape": [3, 8, 8]}
+    image = {"type": "VISUAL", "shape": [3, 8, 8]}
     edit_json(
         lerobot / "config.json",
-        lambda c: c["input_features"].update({"observation.images.top": picture}),
+        lambda c: c["input_features"].update({"observation.images.top": image}),
     )
     message = refusal(lerobot)
     assert "'top' is no camera of LIBERO" in message

@@ -7,7 +7,7 @@ from pi0.ript.types import Decision, Episode, EpisodeRequest, InitialState
 
 
 def make_episode(
-    *, outcome="success", num_decisions=3, task="open it", height=6, width=9, is_filmed=False
+    *, outcome="success", num_decisions=3, task="open it", height=6, width=9, record_video=False
 ):
     """Return an episode whose picture n is dark at the top half and n at the bottom half."""
     state = InitialState(
@@ -25,7 +25,9 @@ def make_episode(
         observation = Observation(images=images, proprio=np.zeros(9))
         decisions.append(Decision(observation=observation, chunk=chunk, num_executed=2))
     return Episode(
-        request=EpisodeRequest(initial_state=state, seed=5, max_steps=10, is_filmed=is_filmed),
+        request=EpisodeRequest(
+            initial_state=state, seed=5, max_steps=10, record_video=record_video
+        ),
         task=task,
         decisions=tuple(decisions),
         outcome=outcome,

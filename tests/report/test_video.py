@@ -8,14 +8,14 @@ import av
 import numpy as np
 import pytest
 
-from pi0.ript.film_strip import FilmStrip
+from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.report.video import (
     NICENESS,
-    Film,
-    FilmWriter,
+    EpisodeVideos,
+    VideoWriter,
     episode_frames,
     read_video,
-    video_name,
+    episode_video_name,
     write_episode_video,
     write_video,
 )
@@ -39,16 +39,16 @@ def test_film_has_one_frame_per_decision(tmp_path, height, width):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def filmed_steps(num_decisions=2):
+def recorded_steps(num_decisions=2):
     """An episode of two steps per decision whose step n shows n in every pixel."""
     steps = np.arange(2 * num_decisions, dtype=np.uint8).reshape(num_decisions, 2, 1, 1, 1, 1)
-    pictures = np.broadcast_to(steps, (num_decisions, 2, 2, 6, 9, 3))
-    strips = tuple(FilmStrip.pack(pair) for pair in pictures)
-    return replace(make_episode(num_decisions=num_decisions), strips=strips)
+    images = np.broadcast_to(steps, (num_decisions, 2, 2, 6, 9, 3))
+    frames = tuple(PackedFrames.pack(pair) for pair in images)
+    return replace(make_episode(num_decisions=num_decisions), frames=frames)
 
 
 def test_film_of_control_steps_shows_the_first_look_and_every_step():
-    first, *steps = episode_frames(filmed_steps())
+    first, *steps = episode_frames(recorded_steps())
 
     np.testing.assert_array_equal(first, next(episode_frames(make_episode())))
     assert [frame.shape for frame in steps] == [(6, 18, 3)] * 4
@@ -57,8 +57,8 @@ def test_film_of_control_steps_shows_the_first_look_and_every_step():
 
 def test_frame_of_a_control_step_is_upright_too():
     observations = [decision.observation.images for decision in make_episode().decisions]
-    strip = FilmStrip.pack(np.stack(observations[1:]))
-    episode = replace(make_episode(), strips=(strip,))
+    frames = PackedFrames.pack(np.stack(observations[1:]))
+    episode = replace(make_episode(), frames=(frames,))
 
     np.testing.assert_array_equal(
         np.stack(list(episode_frames(episode))), np.stack(list(episode_frames(make_episode())))
@@ -66,13 +66,13 @@ def test_frame_of_a_control_step_is_upright_too():
 
 
 def test_film_of_control_steps_runs_at_the_control_rate(tmp_path):
-    path = write_episode_video(tmp_path, filmed_steps(num_decisions=10))
+    path = write_episode_video(tmp_path, recorded_steps(num_decisions=10))
 
     # The first look and 20 steps, 20 a second.
     assert len(read_video(path)) == 21
-    with av.open(str(path)) as film:
-        assert film.streams.video[0].average_rate == 20
-        assert film.duration / av.time_base == pytest.approx(1.05)
+    with av.open(str(path)) as video:
+        assert video.streams.video[0].average_rate == 20
+        assert video.duration / av.time_base == pytest.approx(1.05)
 
 
 def test_nothing_is_drawn_for_films_that_a_limit_leaves_out(tmp_path):
@@ -83,12 +83,12 @@ def test_nothing_is_drawn_for_films_that_a_limit_leaves_out(tmp_path):
 
 
 def test_name_says_task_state_seed_and_outcome():
-    name = video_name(make_episode(outcome="failure", task="Put it: ../on the stove!"))
+    name = episode_video_name(make_episode(outcome="failure", task="Put it: ../on the stove!"))
     assert name == "libero_goal_7_put_it_on_the_stove_state33_seed5_failure.mp4"
 
 
 def test_name_of_a_long_task_stays_short():
-    assert len(video_name(make_episode(task="very " * 100))) < 150
+    assert len(episode_video_name(make_episode(task="very " * 100))) < 150
 
 
 def test_episode_without_pictures_is_refused(tmp_path):
@@ -104,48 +104,48 @@ def test_frames_of_two_sizes_make_no_film(tmp_path):
 
 
 def make_writer(*, max_films=10, max_megabytes=10.0, earlier=()):
-    return FilmWriter(max_films=max_films, max_megabytes=max_megabytes, earlier=earlier)
+    return VideoWriter(max_films=max_films, max_megabytes=max_megabytes, earlier=earlier)
 
 
-def films_in(folder):
+def videos_in(folder):
     return sorted(path.name for path in folder.rglob("*.mp4"))
 
 
 def test_only_episodes_asked_for_are_filmed_and_all_are_passed_on(tmp_path):
     seen = []
-    episodes = [make_episode(), make_episode(is_filmed=True)]
+    episodes = [make_episode(), make_episode(record_video=True)]
     with make_writer() as writer:
-        film = Film(writer, tmp_path / "videos", seen.append)
+        video = EpisodeVideos(writer, tmp_path / "videos", seen.append)
         for episode in episodes:
-            film(episode)
+            video(episode)
         assert seen == episodes
-    assert films_in(tmp_path / "videos") == [video_name(episodes[1])]
+    assert videos_in(tmp_path / "videos") == [episode_video_name(episodes[1])]
 
 
 def test_filmed_episode_that_crashed_before_its_first_picture_is_passed_on(tmp_path):
     seen = []
-    crashed = make_episode(outcome="crashed", num_decisions=0, is_filmed=True)
+    crashed = make_episode(outcome="crashed", num_decisions=0, record_video=True)
     with make_writer() as writer:
-        Film(writer, tmp_path, seen.append)(crashed)
+        EpisodeVideos(writer, tmp_path, seen.append)(crashed)
     assert len(seen) == 1
-    assert films_in(tmp_path) == []
+    assert videos_in(tmp_path) == []
 
 
 def test_rollout_goes_on_while_the_encoder_is_busy(tmp_path):
     is_free = threading.Event()
     with make_writer() as writer:
         writer._thread.submit(is_free.wait, 60)
-        writer.write(tmp_path, make_episode(is_filmed=True))
-        assert films_in(tmp_path) == []  # returned although nothing can be encoded
+        writer.write(tmp_path, make_episode(record_video=True))
+        assert videos_in(tmp_path) == []  # returned although nothing can be encoded
         is_free.set()
-    assert len(films_in(tmp_path)) == 1
+    assert len(videos_in(tmp_path)) == 1
 
 
 def test_films_past_the_number_are_left_out_and_counted(tmp_path, caplog):
     with caplog.at_level("INFO"), make_writer(max_films=2) as writer:
         for outcome in ("success", "failure", "success"):
             writer.write(tmp_path / outcome, make_episode(outcome=outcome))
-    assert len(films_in(tmp_path)) == 2
+    assert len(videos_in(tmp_path)) == 2
     assert "1 films left out" in caplog.text
 
 
@@ -153,7 +153,7 @@ def test_no_film_follows_one_that_used_up_the_megabytes(tmp_path):
     with make_writer(max_megabytes=1e-6) as writer:
         for n in range(3):
             writer.write(tmp_path / str(n), make_episode())
-    assert len(films_in(tmp_path)) == 1
+    assert len(videos_in(tmp_path)) == 1
 
 
 def test_films_from_before_a_resume_count(tmp_path):
@@ -162,7 +162,7 @@ def test_films_from_before_a_resume_count(tmp_path):
     earlier = list(tmp_path.glob("*.mp4"))
     with make_writer(max_films=1, earlier=earlier) as writer:
         writer.write(tmp_path, make_episode(outcome="success"))
-    assert len(films_in(tmp_path)) == 1
+    assert len(videos_in(tmp_path)) == 1
 
 
 def test_film_that_cannot_be_written_is_an_error_at_the_end(tmp_path):

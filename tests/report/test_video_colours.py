@@ -16,7 +16,7 @@ pytestmark = pytest.mark.libero
 SIZE = 256
 
 
-def filmed(observation):
+def recorded(observation):
     decision = Decision(
         observation=observation, chunk=make_episode().decisions[0].chunk, num_executed=1
     )
@@ -36,8 +36,8 @@ def test_film_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
     observation = scene.restore(0, make_initial_state("libero_goal", 7, 0, 0))
     slot = scene._slots[0]
     model, data = scene._model, slot.data
-    path = write_video(tmp_path / "film.mp4", episode_frames(filmed(observation)))
-    film = read_video(path)[0].astype(float)
+    path = write_video(tmp_path / "film.mp4", episode_frames(recorded(observation)))
+    video = read_video(path)[0].astype(float)
     option = mujoco.MjvOption()
     option.geomgroup[0] = 0  # collision shapes, which LIBERO does not draw
     with mujoco.Renderer(model, SIZE, SIZE) as renderer:
@@ -45,8 +45,8 @@ def test_film_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
         truth = renderer.render().astype(float)
     scene.close()
 
-    def distance(picture):
-        return np.abs(film - picture).mean()
+    def distance(image):
+        return np.abs(video - image).mean()
 
     assert distance(truth) < 12
     for wrong in (truth[::-1], truth[:, ::-1], truth[::-1, ::-1], truth[:, :, ::-1]):

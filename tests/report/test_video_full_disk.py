@@ -26,11 +26,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path):
     assert left == []
 
 
-@pytest.mark.parametrize("damage", [lambda film: b"", lambda film: film[: len(film) // 2]])
+@pytest.mark.parametrize("damage", [lambda video: b"", lambda video: video[: len(video) // 2]])
 def test_a_film_that_was_cut_is_refused(tmp_path: Path, damage):
-    film = write_video(tmp_path / "film.mp4", noise(3))
-    assert read_video(film).shape == (3, 256, 256, 3)
+    video = write_video(tmp_path / "film.mp4", noise(3))
+    assert read_video(video).shape == (3, 256, 256, 3)
 
-    film.write_bytes(damage(film.read_bytes()))
+    video.write_bytes(damage(video.read_bytes()))
     with pytest.raises(ValueError, match=r"film\.mp4 is no readable film"):
-        read_video(film)
+        read_video(video)

@@ -134,11 +134,11 @@ def test_an_evaluation_leaves_tables_records_a_page_and_films(evaluated: Path):
     assert {path.name for path in evaluated.iterdir()} == {
         "episodes.jsonl", "results.json", "results.csv", "results.md", "results.html", "videos",
     }  # fmt: skip
-    films = list((evaluated / "videos").iterdir())
-    assert [film.suffix for film in films] == [".mp4", ".mp4"]
-    filmed = [episode for episode in results["episodes"] if episode["state_index"] == 30]
-    assert sorted(len(read_video(film)) for film in films) == sorted(
-        1 + episode["num_steps"] for episode in filmed
+    videos = list((evaluated / "videos").iterdir())
+    assert [video.suffix for video in videos] == [".mp4", ".mp4"]
+    recorded = [episode for episode in results["episodes"] if episode["state_index"] == 30]
+    assert sorted(len(read_video(video)) for video in videos) == sorted(
+        1 + episode["num_steps"] for episode in recorded
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pi0.ript.algo.selection import MasteredStates
 from pi0.ript.config.schema import AlgoConfig
-from pi0.ript.film_strip import FilmStrip
+from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
 
@@ -143,10 +143,14 @@ def test_no_group_is_tried_in_vain():
 
 def test_rollouts_of_the_first_groups_are_filmed_where_asked():
     collector = GroupCollector(
-        _states(), lambda _: 60, AlgoConfig(rloo_batch_size=K, demo_batch_size=G), 42, num_filmed=1
+        _states(),
+        lambda _: 60,
+        AlgoConfig(rloo_batch_size=K, demo_batch_size=G),
+        42,
+        num_recorded=1,
     )
     requests = [collector.next_request() for _ in range(K * G)]
-    assert [request.is_filmed for request in requests if request] == [True] * K + [False] * K
+    assert [request.record_video for request in requests if request] == [True] * K + [False] * K
 
 
 class TestWhatWasTried:
@@ -220,26 +224,26 @@ class TestMasteredStates:
 
 
 def test_films_are_passed_on_but_not_kept_for_learning():
-    strip = FilmStrip.pack(np.zeros((2, 1, 2, 2, 3), np.uint8))
+    frames = PackedFrames.pack(np.zeros((2, 1, 2, 2, 3), np.uint8))
     collector = GroupCollector(
         _states(), lambda _: 60, AlgoConfig(rloo_batch_size=K, demo_batch_size=1), 42,
-        num_filmed=1, film_rate="steps",
+        num_recorded=1, video_rate="steps",
     )  # fmt: skip
     passed_on: list[Episode] = []
 
     def run(source: Callable[[], EpisodeRequest | None]) -> Iterator[Episode]:
         while (request := source()) is not None:
-            assert request.films_steps
+            assert request.records_every_step
             yield Episode(
                 request=request,
                 task="turn on the stove",
                 decisions=(),
                 outcome=_second_of_each(request),
                 num_steps=2,
-                strips=(strip,),
+                frames=(frames,),
             )
 
     collection = collect(run, collector, passed_on.append)
 
-    assert [episode.strips for episode in passed_on] == [(strip,)] * K
-    assert [episode.strips for group in collection.groups for episode in group.episodes] == [()] * K
+    assert [episode.frames for episode in passed_on] == [(frames,)] * K
+    assert [episode.frames for group in collection.groups for episode in group.episodes] == [()] * K

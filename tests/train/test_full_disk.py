@@ -45,11 +45,11 @@ def test_a_disk_that_fills_up_during_a_checkpoint_leaves_the_one_before(tmp_path
         pytest.param(2, r"cannot write film .*/videos/step_0/", id="films"),
     ],
 )
-def test_a_disk_without_a_byte_left_ends_whatever_is_written_next(tmp_path, filmed, written):
+def test_a_disk_without_a_byte_left_ends_whatever_is_written_next(tmp_path, recorded, written):
     policy = toy_policy(tmp_path / "policy")
     with small_disk(tmp_path / "disk", "4m") as disk:
         arguments = toy_arguments(
-            policy, disk / "runs", training__num_train_steps=2, evaluation__save_videos=filmed
+            policy, disk / "runs", training__num_train_steps=2, evaluation__save_videos=recorded
         )
         process = start(arguments, wait_s=0.05)
         said = stop_at(process, "evaluate after step 0: about", then=lambda: fill(disk))

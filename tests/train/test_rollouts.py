@@ -19,13 +19,13 @@ from pi0.ript.config.schema import (
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.interfaces import Reply
 from pi0.ript.train.memory_watch import GB, MemoryWatch
-from pi0.ript.train.rollouts import announce_practice, film_cost, predicted
+from pi0.ript.train.rollouts import announce_practice, predicted, video_cost
 from tests.env.toys import ToyPolicy, toy_request
 from tests.policy_parts import small_policy
 from tests.train.toy_run import ToyRunner
 from tests.train.toy_world import toy_trainer
 
-FILMED = toy_request(0, max_steps=300, is_filmed=True, film_rate="steps")
+RECORDED = toy_request(0, max_steps=300, record_video=True, video_rate="steps")
 
 
 def told(caplog):
@@ -52,22 +52,22 @@ def test_measured_pictures_are_told_in_seconds():
 
 
 def test_the_cost_of_an_evaluation_is_told_before_and_after(caplog):
-    requests = [FILMED, FILMED, replace(FILMED, is_filmed=False)]
+    requests = [RECORDED, RECORDED, replace(RECORDED, record_video=False)]
     there = runner()
     there.stats.num_observations, there.stats.worker_seconds = 2, {"render_s": 0.2}
 
-    with caplog.at_level("INFO"), film_cost(requests, there):
+    with caplog.at_level("INFO"), video_cost(requests, there):
         assert told(caplog)[0].endswith("up to about 60 s of simulator time (100 ms each)")
-        there.stats.num_film_pictures, there.stats.worker_seconds = 421, {"film_s": 43.21}
+        there.stats.num_video_frames, there.stats.worker_seconds = 421, {"video_s": 43.21}
 
     assert told(caplog)[1:] == [
         "films: 421 pictures of control steps took 43.2 s of simulator time"
     ]
 
 
-@pytest.mark.parametrize("changes", [{"is_filmed": False}, {"film_rate": "decisions"}])
+@pytest.mark.parametrize("changes", [{"record_video": False}, {"video_rate": "decisions"}])
 def test_films_that_cost_nothing_are_not_mentioned(caplog, changes):
-    with caplog.at_level("INFO"), film_cost([replace(FILMED, **changes)], runner()):
+    with caplog.at_level("INFO"), video_cost([replace(RECORDED, **changes)], runner()):
         pass
     assert told(caplog) == []
 
@@ -92,16 +92,16 @@ def test_the_cost_of_practice_is_told_where_there_is_one(caplog, video, expected
 
 def test_a_look_tells_what_a_picture_takes_until_a_film_does():
     stats = RolloutStats()
-    assert stats.seconds_per_picture is None
+    assert stats.seconds_per_image is None
     for seconds in (0.1, 0.3):
         observation = {"physics_s": 1.0, "render_s": seconds}
         stats.add_reply(
             Reply(slot=0, observation=None, is_success=False, num_steps=5, timings=observation), 0
         )
-    assert stats.seconds_per_picture == pytest.approx(0.2)
+    assert stats.seconds_per_image == pytest.approx(0.2)
 
-    stats.worker_seconds["film_s"], stats.num_film_pictures = 4.0, 10
-    assert stats.seconds_per_picture == pytest.approx(0.4)
+    stats.worker_seconds["video_s"], stats.num_video_frames = 4.0, 10
+    assert stats.seconds_per_image == pytest.approx(0.4)
 
 
 def config_short_of_memory(*, overlap: bool) -> TrainConfig:

@@ -104,7 +104,7 @@ class ToyPool(SlotLedger):
         self._position[slot] = 0.1 * np.cos(initial_state.state[:7])
         self._reply(slot, 0)
 
-    def execute(self, slot, actions, *, observe=True, film=False):
+    def execute(self, slot, actions, *, observe=True, video=False):
         self._begin(slot)
         self._position[slot] = self._position[slot] + actions.sum(axis=0)
         self._reply(slot, len(actions))

@@ -44,9 +44,9 @@ def read_environment(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     ``PI0_DEBUG_SAVE_VIDEO`` is ``video.save``, ``PI0_DEBUG_IMAGE_DIR`` is ``video.dir``.
     """
     chosen: list[tuple[str, str]] = []
-    is_filming = read_switch(SAVE_VARIABLE, environ)
-    if is_filming is not None:
-        chosen.append(("video.save", str(is_filming).lower()))
+    is_recording = read_switch(SAVE_VARIABLE, environ)
+    if is_recording is not None:
+        chosen.append(("video.save", str(is_recording).lower()))
     if environ.get(FOLDER_VARIABLE):
         chosen.append(("video.dir", environ[FOLDER_VARIABLE]))
     if read_switch(PROCESSED_VARIABLE, environ):

@@ -12,7 +12,7 @@ from pi0.ript.config.base import Auto, require
 from pi0.ript.config.env import EnvConfig
 from pi0.ript.config.policy import PolicyConfig
 from pi0.ript.config.task import TaskConfig
-from pi0.ript.film_strip import FilmRate
+from pi0.ript.packed_frames import VideoRate
 
 Measure = Literal["held_out", "practice"]
 
@@ -160,7 +160,7 @@ class VideoConfig:
 
     save: bool = False
     dir: str | None = None
-    rate: FilmRate = "decisions"
+    rate: VideoRate = "decisions"
     max_films: int = 100
     max_megabytes: float = 100.0
 

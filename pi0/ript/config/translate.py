@@ -174,8 +174,8 @@ def _plain_values(native: Settings) -> Settings:
     settings = dict(native)
     if settings.get("task.task_names_to_use", ()) is None:
         del settings["task.task_names_to_use"]
-    if isinstance(films := settings.get("evaluation.save_videos"), bool):
-        settings["evaluation.save_videos"] = int(films)
+    if isinstance(videos := settings.get("evaluation.save_videos"), bool):
+        settings["evaluation.save_videos"] = int(videos)
     return settings
 
 

@@ -53,15 +53,15 @@ def expected_rows(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
 
 def decision_bytes(card: PolicyCard, num_steps: int) -> int:
     """Return what one stored decision takes: its look, its chain and the actions executed."""
-    pictures = len(card.cameras) * card.render_size**2 * 3
+    images = len(card.cameras) * card.render_size**2 * 3
     chain = (num_steps + 1) * card.horizon * card.action_dim * 4
-    return pictures + 9 * 8 + chain + card.execute_steps * 7 * 4
+    return images + 9 * 8 + chain + card.execute_steps * 7 * 4
 
 
 def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
     """Return what one row takes again while an update works on it."""
-    pictures = len(card.cameras) * card.image_size**2 * 3
-    return pictures + (num_steps + 1) * card.horizon * card.action_dim * 4
+    images = len(card.cameras) * card.image_size**2 * 3
+    return images + (num_steps + 1) * card.horizon * card.action_dim * 4
 
 
 def make_plan(

@@ -36,11 +36,11 @@ def check_assets() -> Finding:
     return Finding(name="LIBERO", status="error", text=text, fix=REINSTALL_LIBERO)
 
 
-def check_rendering(picture: Path, environment: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Draw a real LIBERO frame into ``picture`` in a process of its own, as a worker would.
+def check_rendering(image: Path, environment: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Draw a real LIBERO frame into ``image`` in a process of its own, as a worker would.
 
     Args:
-        picture: The file that is written.
+        image: The file that is written.
         environment: The environment variables, which choose library and device.
     """
     cuda_index = torch.cuda.current_device() if torch.cuda.is_available() else None
@@ -48,7 +48,7 @@ def check_rendering(picture: Path, environment: Mapping[str, str] = os.environ) 
     chosen = {} if device is None else {EGL_VARIABLE: str(device)}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pi0.ript.env.libero.draw_frame", picture],
+            [sys.executable, "-m", "pi0.ript.env.libero.draw_frame", image],
             env={**environment, **chosen},
             capture_output=True,
             text=True,
@@ -63,9 +63,9 @@ def check_rendering(picture: Path, environment: Mapping[str, str] = os.environ) 
     drawn = json.loads(done.stdout.splitlines()[-1])
     backend = environment.get("MUJOCO_GL", "egl")
     if drawn["colours"] < LEAST_COLOURS:
-        reason = f"{backend} by {drawn['renderer']} draws an empty picture, see {picture}"
+        reason = f"{backend} by {drawn['renderer']} draws an empty picture, see {image}"
         return [_broken(reason, environment)]
-    text = f"{backend} by {drawn['renderer']}; look at {picture}"
+    text = f"{backend} by {drawn['renderer']}; look at {image}"
     return [
         Finding(name="rendering", status="ok", text=text),
         egl_devices(drawn["cuda_devices"], drawn["renderer"], cuda_index),

@@ -67,7 +67,7 @@ def check_gpu() -> Finding:
     return Finding(name="gpu", status="ok", text="none; policy and updates run on the CPU")
 
 
-def check_films() -> Finding:
+def check_videos() -> Finding:
     """Encode a film of one picture."""
     try:
         encode_video([np.zeros((64, 64, 3), np.uint8)], frames_per_s=10)

@@ -128,11 +128,11 @@ def predict_memory(
         spec: Which pictures are drawn.
     """
     pixels = spec.height * spec.width
-    pictures = len(spec.cameras) * pixels * 3
-    scene = SCENE_BYTES + pixels * SAMPLE_BYTES + SETTLED_STATES * pictures
+    images = len(spec.cameras) * pixels * 3
+    scene = SCENE_BYTES + pixels * SAMPLE_BYTES + SETTLED_STATES * images
     cache = ASSET_CACHE_BYTES if scenes_per_worker > 1 else 0
     worker = WORKER_BYTES + BUILD_BYTES + cache + scenes_per_worker * scene
-    slot = scenes_per_worker * SLOT_BYTES + pictures
+    slot = scenes_per_worker * SLOT_BYTES + images
     return num_workers * worker + num_slots * slot
 
 

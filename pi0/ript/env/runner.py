@@ -116,7 +116,7 @@ class EnvRunner(ABC):
         self.num_parallel_envs = self.sizing.num_slots
         self.egl_device = egl_device
         self.stats = RolloutStats()
-        self._picture_s: float | None = None
+        self._image_s: float | None = None
         self._pool: InlinePool | ProcessPool | RayPool | None = None
         self._num_calls = 0
 
@@ -159,7 +159,7 @@ class EnvRunner(ABC):
             pool: A pool the caller owns; None uses the runner's own.
             policy: Who acts; None is the runner's own policy.
         """
-        self._picture_s = self.seconds_per_picture
+        self._image_s = self.seconds_per_image
         self.stats = RolloutStats()
         if pool is None:
             pool = self._pool = self._pool or self._make_pool()
@@ -207,7 +207,7 @@ class EnvRunner(ABC):
             if all_init_states is None
             else brought_states(suite, task_id, all_init_states, task.fixture_seed, count)
         )
-        requests = self._requests(states, is_filmed=bool(debug_save_video))
+        requests = self._requests(states, record_video=bool(debug_save_video))
         self._num_calls += 1
         waiting = iter(requests)
         sampling = self.config.algo.sampling(1, self.config.policy.denoise_steps)
@@ -224,9 +224,9 @@ class EnvRunner(ABC):
         self._pool.wait_until_ready()
 
     @property
-    def seconds_per_picture(self) -> float | None:
+    def seconds_per_image(self) -> float | None:
         """Return what a picture for a film takes a worker, as last measured; None before the first look."""
-        return self.stats.seconds_per_picture or self._picture_s
+        return self.stats.seconds_per_image or self._image_s
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
@@ -250,7 +250,7 @@ class EnvRunner(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _requests(self, states: list[InitialState], *, is_filmed: bool) -> list[EpisodeRequest]:
+    def _requests(self, states: list[InitialState], *, record_video: bool) -> list[EpisodeRequest]:
         seed, protocol = self.config.training.seed, protocol_of(self.policy)
         return [
             EpisodeRequest(
@@ -258,8 +258,8 @@ class EnvRunner(ABC):
                 seed=derive_seed(seed, "run_policy_in_env", self.rank, self._num_calls, k),
                 max_steps=step_limit(state.suite, protocol, self.max_episode_length),
                 rollout=k,
-                is_filmed=is_filmed,
-                film_rate=self.config.video.rate,
+                record_video=record_video,
+                video_rate=self.config.video.rate,
             )
             for k, state in enumerate(states)
         ]

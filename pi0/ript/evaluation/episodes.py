@@ -14,8 +14,8 @@ from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.ranks import ALONE
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
-from pi0.ript.film_strip import FilmRate
 from pi0.ript.interfaces import Ranks, StepProtocol
+from pi0.ript.packed_frames import VideoRate
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 
@@ -92,8 +92,8 @@ def evaluation_requests(
     seed: int,
     max_episode_length: int | None,
     protocol: StepProtocol,
-    num_filmed: int = 0,
-    film_rate: FilmRate = "decisions",
+    num_recorded: int = 0,
+    video_rate: VideoRate = "decisions",
 ) -> list[EpisodeRequest]:
     """Return the fixed list of episodes: it depends on nothing but these arguments.
 
@@ -105,8 +105,8 @@ def evaluation_requests(
         seed: Every random draw of an episode derives from it and the episode's own name.
         max_episode_length: Control steps per episode; None takes the suite's limit in the protocol.
         protocol: Of the policy.
-        num_filmed: Episodes per task that are made into films, the first ones.
-        film_rate: Which pictures the films have.
+        num_recorded: Episodes per task that are made into films, the first ones.
+        video_rate: Which pictures the films have.
     """
     _, indices = split(held_out)
     return [
@@ -118,8 +118,8 @@ def evaluation_requests(
             max_steps=step_limit(suite, protocol, max_episode_length),
             group=task_position,
             rollout=n,
-            is_filmed=n < num_filmed,
-            film_rate=film_rate,
+            record_video=n < num_recorded,
+            video_rate=video_rate,
         )
         for task_position, (suite, task_id) in enumerate(tasks)
         for n in range(episodes_per_task)
@@ -138,8 +138,8 @@ def requests_of_run(
         seed=config.training.seed,
         max_episode_length=config.task.max_episode_length,
         protocol=protocol,
-        num_filmed=config.evaluation.save_videos,
-        film_rate=config.video.rate,
+        num_recorded=config.evaluation.save_videos,
+        video_rate=config.video.rate,
     )
 
 

@@ -124,13 +124,13 @@ def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
         card: Of the policy.
         num_steps: S.
     """
-    pictures = np.zeros((len(card.cameras), card.render_size, card.render_size, 3), np.uint8)
+    images = np.zeros((len(card.cameras), card.render_size, card.render_size, 3), np.uint8)
     upright = np.array(
         [0, 0, 0, 0, 0, 0, 1, 0, 0], np.float64
     )  # quaternion x, y, z, w in the middle
     chain_shape = (1, num_steps + 1, card.horizon, card.action_dim)
     return Batch(
-        observations=(Observation(images=pictures, proprio=upright),),
+        observations=(Observation(images=images, proprio=upright),),
         tasks=("",),
         chains=np.zeros(chain_shape, np.float32),
         advantages=np.zeros(1, np.float32),

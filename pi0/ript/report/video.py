@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import VideoConfig
-from pi0.ript.film_strip import FilmRate
+from pi0.ript.packed_frames import VideoRate
 from pi0.ript.types import Episode
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ def write_episode_video(folder: Path, episode: Episode) -> Path:
         ValueError: The episode kept no pictures.
     """
     if not episode.decisions:
-        raise ValueError(f"episode {video_name(episode)} has no decision, so nothing to film")
+        raise ValueError(f"episode {episode_video_name(episode)} has no decision, so nothing to film")
     folder.mkdir(parents=True, exist_ok=True)
-    frames_per_s = STEPS_PER_S if episode.strips else DECISIONS_PER_S
-    return write_video(folder / video_name(episode), episode_frames(episode), frames_per_s)
+    frames_per_s = STEPS_PER_S if episode.frames else DECISIONS_PER_S
+    return write_video(folder / episode_video_name(episode), episode_frames(episode), frames_per_s)
 
 
 def write_video(
@@ -55,9 +55,9 @@ def write_video(
     Raises:
         OSError: It could not be written.
     """
-    film = encode_video(frames, frames_per_s)
+    video = encode_video(frames, frames_per_s)
     try:
-        write_atomically(path, film)
+        write_atomically(path, video)
     except OSError as error:
         raise OSError(
             f"cannot write film {path}: {error.strerror}; free disk space, or set video.save to false "
@@ -70,16 +70,16 @@ def encode_video(frames: Iterable[NDArray[np.uint8]], frames_per_s: int) -> byte
     """Return frames, uint8 [height, width, 3] RGB of one size, as an H.264 film in an mp4 file."""
     shapes: set[tuple[int, ...]] = set()
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as film:
+    with av.open(file, "w", format="mp4") as video:
         stream: VideoStream | None = None
         for frame in frames:
             shapes.add(frame.shape)
             assert len(shapes) == 1, f"a film needs frames of one shape, got {shapes}"
-            picture = _viewable(frame)
-            stream = stream or _add_stream(film, picture, frames_per_s)
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = _viewable(frame)
+            stream = stream or _add_stream(video, image, frames_per_s)
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         assert stream is not None, "a film needs a frame"
-        film.mux(stream.encode())
+        video.mux(stream.encode())
     return file.getvalue()
 
 
@@ -90,18 +90,16 @@ def read_video(path: Path) -> NDArray[np.uint8]:
         ValueError: It is no film, or not a whole one.
     """
     try:
-        with av.open(str(path)) as film:
-            pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-            return np.stack(pictures, dtype=np.uint8)
+        with av.open(str(path)) as video:
+            images = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+            return np.stack(images, dtype=np.uint8)
     except (FFmpegError, IndexError, ValueError) as error:
         raise ValueError(f"{path} is no readable film: {error}") from None
 
 
-def _add_stream(
-    film: OutputContainer, picture: NDArray[np.uint8], frames_per_s: int
-) -> VideoStream:
-    stream = film.add_stream(CODEC, rate=frames_per_s, options=dict(_ENCODER))
-    stream.height, stream.width = picture.shape[:2]
+def _add_stream(video: OutputContainer, image: NDArray[np.uint8], frames_per_s: int) -> VideoStream:
+    stream = video.add_stream(CODEC, rate=frames_per_s, options=dict(_ENCODER))
+    stream.height, stream.width = image.shape[:2]
     stream.pix_fmt = "yuv420p"  # what every browser plays
     return stream
 
@@ -114,20 +112,20 @@ def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
     Raises:
         ValueError: The pictures of a strip are damaged.
     """
-    for decision in episode.decisions[:1] if episode.strips else episode.decisions:
+    for decision in episode.decisions[:1] if episode.frames else episode.decisions:
         yield _side_by_side(decision.observation.images)
-    for strip in episode.strips:
-        yield from map(_side_by_side, strip.unpack())
+    for frames in episode.frames:
+        yield from map(_side_by_side, frames.unpack())
 
 
 def _side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([image[::-1] for image in images], axis=1)
 
 
-def video_name(episode: Episode) -> str:
+def episode_video_name(episode: Episode) -> str:
     """Return a file name that says task, state, seed and outcome, safe on every file system."""
     request, state = episode.request, episode.request.initial_state
-    return film_name(
+    return video_name(
         suite=state.suite,
         task_id=state.task_id,
         task=episode.task,
@@ -137,7 +135,7 @@ def video_name(episode: Episode) -> str:
     )
 
 
-def film_name(
+def video_name(
     *, suite: str, task_id: int, task: str, state_index: int, seed: int, outcome: str
 ) -> str:
     """Return the file name of the film of an episode."""
@@ -153,7 +151,7 @@ def _viewable(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2]
 
 
-class FilmWriter:
+class VideoWriter:
     """Encodes films one after the other in a thread of low priority: no rollout waits for it.
 
     Past either limit further films are left out, and how many is logged at the end.
@@ -163,8 +161,8 @@ class FilmWriter:
         self, *, max_films: int, max_megabytes: float, earlier: Sequence[Path] = ()
     ) -> None:
         """Start the thread; ``earlier`` films, which a resumed run has on disk, count too."""
-        self._films_left = max_films - len(earlier)
-        self._bytes_left = max_megabytes * MEGABYTE - sum(film.stat().st_size for film in earlier)
+        self._videos_left = max_films - len(earlier)
+        self._bytes_left = max_megabytes * MEGABYTE - sum(video.stat().st_size for video in earlier)
         self._num_left_out = 0
         self._under_way: list[Future[None]] = []
         self._thread = ThreadPoolExecutor(1, "films", initializer=_yield_to_simulators)
@@ -174,16 +172,16 @@ class FilmWriter:
         """Return a writer that keeps to the limits of the configuration."""
         return cls(max_films=config.max_films, max_megabytes=config.max_megabytes, earlier=earlier)
 
-    def rate(self, wanted: FilmRate) -> FilmRate:
+    def rate(self, wanted: VideoRate) -> VideoRate:
         """Return ``decisions``, which cost nothing, where a limit leaves further films out."""
-        return wanted if self._films_left > 0 and self._bytes_left > 0 else "decisions"
+        return wanted if self._videos_left > 0 and self._bytes_left > 0 else "decisions"
 
     def write(self, folder: Path, episode: Episode) -> None:
         """Film an episode some time before ``close`` returns."""
-        if self._films_left <= 0:
+        if self._videos_left <= 0:
             self._num_left_out += 1
             return
-        self._films_left -= 1
+        self._videos_left -= 1
         self._under_way.append(self._thread.submit(self._encode, folder, episode))
 
     def close(self) -> None:
@@ -194,8 +192,8 @@ class FilmWriter:
         """
         self._thread.shutdown()
         under_way, self._under_way = self._under_way, []
-        for film in under_way:
-            film.result()
+        for video in under_way:
+            video.result()
         if self._num_left_out:
             logger.info(
                 "%d films left out: video.max_films or video.max_megabytes is reached",
@@ -221,10 +219,10 @@ def _yield_to_simulators() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-class Film:
+class EpisodeVideos:
     """Passes episodes on and has those filmed that were to be filmed."""
 
-    def __init__(self, writer: FilmWriter, folder: Path, then: Callable[[Episode], None]) -> None:
+    def __init__(self, writer: VideoWriter, folder: Path, then: Callable[[Episode], None]) -> None:
         self._writer = writer
         self._folder = folder
         self._then = then
@@ -232,6 +230,6 @@ class Film:
     def __call__(self, episode: Episode) -> None:
         """Take a finished episode."""
         # A simulator that crashed at once left no picture.
-        if episode.request.is_filmed and episode.decisions:
+        if episode.request.record_video and episode.decisions:
             self._writer.write(self._folder, episode)
         self._then(episode)

@@ -13,11 +13,11 @@ from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import EXACT_SPEC, check_disk, check_memory, check_shared_memory
 from pi0.ript.diagnose.simulator import check_assets, check_rendering
 from pi0.ript.diagnose.software import (
-    check_films,
     check_gpu,
     check_launchers,
     check_packages,
     check_python,
+    check_videos,
 )
 from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides
 
@@ -53,8 +53,8 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield check_disk(arguments.output_dir, diagnosis.num_parameters)
     yield from diagnosis.findings
     yield check_assets()
-    yield from check_rendering(arguments.picture)
-    yield check_films()
+    yield from check_rendering(arguments.image)
+    yield check_videos()
     yield from check_launchers()
 
 

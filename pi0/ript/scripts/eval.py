@@ -19,7 +19,7 @@ from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.suites import locate_task, suite_names, task_count
 from pi0.ript.evaluation.log import read_log
 from pi0.ript.evaluation.results import compare, find_results, make_report
-from pi0.ript.film_strip import FilmRate
+from pi0.ript.packed_frames import VideoRate
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.evaluation_report import (
     RESULTS_NAME,
@@ -89,7 +89,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--save_videos", type=int, default=0, help="episodes filmed per task")
     parser.add_argument(
         "--video_rate",
-        choices=get_args(FilmRate),
+        choices=get_args(VideoRate),
         default=VideoConfig().rate,
         help="decisions: pictures that are drawn anyway; steps: one more per control step",
     )

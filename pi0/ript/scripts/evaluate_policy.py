@@ -32,10 +32,10 @@ from pi0.ript.evaluation.log import EvaluationLog, Settings
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.launches import installed_versions
-from pi0.ript.report.video import Film, FilmWriter
+from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.scripts.flags import read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
-from pi0.ript.train.rollouts import film_cost
+from pi0.ript.train.rollouts import video_cost
 from pi0.ript.types import Episode, EpisodeRequest
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def evaluate_policy(
     settings = settings_of(arguments, path, loaded)
     policy = with_control(loaded, arguments)
     requests = requests_of(arguments, loaded)
-    progress, films = make_progress(Console(stderr=True)), folder / "videos"
+    progress, videos = make_progress(Console(stderr=True)), folder / "videos"
     with EvaluationLog(folder, settings) as log:
         missing = log.missing(requests)
         if len(missing) < len(requests):
@@ -74,14 +74,14 @@ def evaluate_policy(
             with (
                 create_env_runner(config, policy) as runner,
                 progress.stage("evaluate", len(missing)) as show,
-                FilmWriter.within(config.video, list(films.glob("*.mp4"))) as writer,
-                film_cost(missing, runner),
+                VideoWriter.within(config.video, list(videos.glob("*.mp4"))) as writer,
+                video_cost(missing, runner),
             ):
-                film = Film(writer, films, show)
+                video = EpisodeVideos(writer, videos, show)
 
                 def on_episode(episode: Episode) -> None:
                     log.add(record_of(episode))
-                    film(episode)
+                    video(episode)
 
                 sampling = Sampling(num_steps=settings["denoise_steps"])
                 evaluate(lambda source: runner.run(source, sampling), missing, on_episode)
@@ -152,8 +152,8 @@ def requests_of(arguments: argparse.Namespace, policy: Pi0Policy) -> list[Episod
         seed=arguments.seed,
         max_episode_length=arguments.max_episode_length,
         protocol=policy.protocol,
-        num_filmed=arguments.save_videos,
-        film_rate=arguments.video_rate,
+        num_recorded=arguments.save_videos,
+        video_rate=arguments.video_rate,
     )
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 from pi0.ript.algo.selection import MasteredStates, is_mixed
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import ALONE
-from pi0.ript.film_strip import FilmRate
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import Totals, count
+from pi0.ript.packed_frames import VideoRate
 from pi0.ript.report.episode_log import EpisodeRow, episode_row
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState
@@ -160,8 +160,8 @@ class GroupCollector:
         max_steps: Callable[[InitialState], int],
         algo: AlgoConfig,
         *seed_path: int | str,
-        num_filmed: int = 0,
-        film_rate: FilmRate = "decisions",
+        num_recorded: int = 0,
+        video_rate: VideoRate = "decisions",
         mastered: MasteredStates | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -169,8 +169,8 @@ class GroupCollector:
         self._max_steps = max_steps
         self._algo = algo
         self._seed_path = seed_path
-        self._num_filmed = num_filmed  # groups, the first ones
-        self._film_rate: FilmRate = film_rate
+        self._num_recorded = num_recorded  # groups, the first ones
+        self._video_rate: VideoRate = video_rate
         self._mastered = mastered or MasteredStates(num_skips=0)
         self._ranks = ranks
         self._tally = ranks.tally("/".join(map(str, seed_path)))
@@ -236,8 +236,8 @@ class GroupCollector:
                 max_steps=self._max_steps(state),
                 group=group,
                 rollout=rollout,
-                is_filmed=group < self._num_filmed,
-                film_rate=self._film_rate,
+                record_video=group < self._num_recorded,
+                video_rate=self._video_rate,
             )
             for rollout in range(self._algo.rloo_batch_size)
         ]
@@ -297,6 +297,6 @@ def collect(
     """Run the collector's requests to the end; ``run`` is a runner bound to its sampling."""
     with closing(run(collector.next_request)) as episodes:
         for episode in episodes:
-            collector.add(replace(episode, strips=()))  # a film is not learned from
+            collector.add(replace(episode, frames=()))  # a film is not learned from
             on_episode(episode)
     return collector.result()

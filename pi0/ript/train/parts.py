@@ -14,7 +14,7 @@ from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Progress, Ranks, Reporter
 from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
-from pi0.ript.report.video import FilmWriter
+from pi0.ript.report.video import VideoWriter
 from pi0.ript.train.checkpoint import TrainingState
 from pi0.ript.train.collector import Collect, Practice
 from pi0.ript.train.initial_states import InitialStateSampler
@@ -40,7 +40,7 @@ class TrainerParts:
     tasks: tuple[tuple[str, int], ...]
     reporter: Reporter
     episode_log: EpisodeLog | None  # of rank 0
-    practice_films: FilmWriter
+    rollout_videos: VideoWriter
     progress: Progress
     run_dir: Path
     config_hash: str

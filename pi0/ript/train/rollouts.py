@@ -12,7 +12,7 @@ from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import protocol_of, step_limit
 from pi0.ript.evaluation.episodes import EpisodeRecord, evaluate, requests_of_run
 from pi0.ript.interfaces import Policy
-from pi0.ript.report.video import Film, FilmWriter
+from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.train.nan_guard import inspectable_episodes
 from pi0.ript.train.parts import TrainerParts
@@ -23,19 +23,19 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def film_cost(requests: Sequence[EpisodeRequest], runner: EnvRunner) -> Iterator[None]:
+def video_cost(requests: Sequence[EpisodeRequest], runner: EnvRunner) -> Iterator[None]:
     """Log what filming will cost the simulators, and when the episodes are done what it did cost."""
-    max_steps = [request.max_steps for request in requests if request.films_steps]
+    max_steps = [request.max_steps for request in requests if request.records_every_step]
     if not max_steps:
         yield
         return
-    logger.info("films: %s", predicted(max_steps, runner.seconds_per_picture))
+    logger.info("films: %s", predicted(max_steps, runner.seconds_per_image))
     yield
     stats = runner.stats
     logger.info(
         "films: %d pictures of control steps took %.1f s of simulator time",
-        stats.num_film_pictures,
-        stats.film_seconds,
+        stats.num_video_frames,
+        stats.video_seconds,
     )
 
 
@@ -48,22 +48,22 @@ def announce_practice(
     protocol, chosen = protocol_of(runner.policy), config.task.max_episode_length
     limit = max(step_limit(suite, protocol, chosen) for suite, _ in tasks)
     max_steps = [limit] * config.algo.rloo_batch_size
-    logger.info("films of every step: %s", predicted(max_steps, runner.seconds_per_picture))
+    logger.info("films of every step: %s", predicted(max_steps, runner.seconds_per_image))
 
 
-def predicted(max_steps: Sequence[int], seconds_per_picture: float | None) -> str:
+def predicted(max_steps: Sequence[int], seconds_per_image: float | None) -> str:
     """Return the cost of filming every control step of episodes, in words.
 
     Args:
         max_steps: Most control steps of each filmed episode.
-        seconds_per_picture: Of a worker; None where nothing was drawn yet.
+        seconds_per_image: Of a worker; None where nothing was drawn yet.
     """
-    num_pictures = sum(max_steps)
-    text = f"up to {num_pictures:,} pictures of control steps ({len(max_steps)} episodes)"
-    if seconds_per_picture is None:
+    num_images = sum(max_steps)
+    text = f"up to {num_images:,} pictures of control steps ({len(max_steps)} episodes)"
+    if seconds_per_image is None:
         return f"{text}; what a picture takes is known after the first look"
-    seconds = num_pictures * seconds_per_picture
-    return f"{text}, up to about {seconds:.0f} s of simulator time ({1000 * seconds_per_picture:.0f} ms each)"
+    seconds = num_images * seconds_per_image
+    return f"{text}, up to about {seconds:.0f} s of simulator time ({1000 * seconds_per_image:.0f} ms each)"
 
 
 class Rollouts:
@@ -89,9 +89,9 @@ class Rollouts:
             self._stages.of_step(step, "practise", wanted) as show,
             inspectable_episodes(self._parts.run_dir, step),
         ):
-            film = self._film(self._parts.practice_films, f"practice_{step}", show)
+            video = self._video(self._parts.rollout_videos, f"practice_{step}", show)
             collection = collect(
-                lambda source: runner.run(source, sampling, policy=policy), collector, film
+                lambda source: runner.run(source, sampling, policy=policy), collector, video
             )
             return collection, runner.stats
 
@@ -104,21 +104,21 @@ class Rollouts:
         )
         with (
             self._stages.of_evaluation(step, len(requests)) as show,
-            FilmWriter.within(config.video) as writer,
-            film_cost(requests, runner),
+            VideoWriter.within(config.video) as writer,
+            video_cost(requests, runner),
             inspectable_episodes(self._parts.run_dir, step),
         ):
-            film = self._film(writer, f"step_{step}", show)
+            video = self._video(writer, f"step_{step}", show)
             return evaluate(
-                lambda source: runner.run(source, sampling), requests, film, self._parts.ranks
+                lambda source: runner.run(source, sampling), requests, video, self._parts.ranks
             )
 
     def _collector(self, step: int) -> GroupCollector:
         algo, seed = self._config.algo, self._config.training.seed
         return GroupCollector(
             self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
-            num_filmed=int(self._config.video.save), mastered=self._parts.mastered,
-            film_rate=self._parts.practice_films.rate(self._config.video.rate),
+            num_recorded=int(self._config.video.save), mastered=self._parts.mastered,
+            video_rate=self._parts.rollout_videos.rate(self._config.video.rate),
             ranks=self._parts.ranks.aside(),
         )  # fmt: skip
 
@@ -126,12 +126,14 @@ class Rollouts:
         chosen = self._config.task.max_episode_length
         return step_limit(state.suite, self._parts.policy.protocol, chosen)
 
-    def _film(self, writer: FilmWriter, name: str, show: Callable[[Episode], None]) -> Film:
+    def _video(
+        self, writer: VideoWriter, name: str, show: Callable[[Episode], None]
+    ) -> EpisodeVideos:
         def on_episode(episode: Episode) -> None:
             self._parts.memory.sample()
             show(episode)
 
-        return Film(writer, self._folder(name), on_episode)
+        return EpisodeVideos(writer, self._folder(name), on_episode)
 
     def _folder(self, name: str) -> Path:
         return self._config.video.folder(self._parts.run_dir) / name

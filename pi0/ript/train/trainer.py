@@ -220,4 +220,4 @@ class Trainer:
         self._parts.reporter.close()
         if self._parts.episode_log:
             self._parts.episode_log.close()
-        self._parts.practice_films.close()
+        self._parts.rollout_videos.close()

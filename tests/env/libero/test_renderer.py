@@ -26,12 +26,12 @@ def test_pictures_without_hidden_shapes_are_the_same(
     counts = []
     for _ in range(8):
         scene.execute(0, rng.uniform(-1, 1, (5, 7)).astype(np.float32), observe=False)
-        pictures = []
+        images = []
         for cull in (False, True):
             renderer.update_scene(data, cull=cull)
             counts.append(sum(shapes.ngeom for shapes in renderer._scenes))
-            pictures.append(renderer.render())
-        assert np.array_equal(*pictures)
+            images.append(renderer.render())
+        assert np.array_equal(*images)
     scene.close()
     # The wrist camera looks away from most of the robot.
     assert sum(counts[1::2]) < 0.8 * sum(counts[::2])

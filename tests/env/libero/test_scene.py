@@ -240,9 +240,9 @@ def test_a_film_shows_what_libero_shows_after_every_step(scene, peer):
     peer.start(initial_state)
 
     for chunk in [actions(n, 3 + n) for n in range(3)]:
-        film = scene.execute(0, chunk, film=True).frames
+        video = scene.execute(0, chunk, video=True).frames
         seen = [peer.step(action)[0].images for action in chunk]
-        np.testing.assert_array_equal(film, np.stack(seen))
+        np.testing.assert_array_equal(video, np.stack(seen))
 
 
 @pytest.mark.parametrize("observe", [True, False])
@@ -253,23 +253,23 @@ def test_filming_changes_nothing_else(scene, observe):
         scene.restore(slot, initial_state)
     for chunk in [actions(n, 1 + n) for n in range(4)]:
         plain = scene.execute(0, chunk, observe=observe)
-        filmed = scene.execute(1, chunk, observe=observe, film=True)
+        recorded = scene.execute(1, chunk, observe=observe, video=True)
 
         np.testing.assert_array_equal(scene.physics_state(0), scene.physics_state(1))
-        assert (plain.is_success, plain.num_steps) == (filmed.is_success, filmed.num_steps)
-        assert len(filmed.frames) == filmed.num_steps
+        assert (plain.is_success, plain.num_steps) == (recorded.is_success, recorded.num_steps)
+        assert len(recorded.frames) == recorded.num_steps
         assert plain.frames is None
         if observe:
-            np.testing.assert_array_equal(plain.observation.images, filmed.observation.images)
-            np.testing.assert_array_equal(plain.observation.proprio, filmed.observation.proprio)
-            np.testing.assert_array_equal(filmed.frames[-1], plain.observation.images)
+            np.testing.assert_array_equal(plain.observation.images, recorded.observation.images)
+            np.testing.assert_array_equal(plain.observation.proprio, recorded.observation.proprio)
+            np.testing.assert_array_equal(recorded.frames[-1], plain.observation.images)
 
 
 def test_a_film_shows_the_step_that_solved_the_task_although_no_decision_follows(scene):
     scene.restore(0, with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 1.0))
 
-    solved = scene.execute(0, actions(0, 4), observe_when_solved=False, film=True)
-    again = scene.execute(0, actions(1, 4), film=True)
+    solved = scene.execute(0, actions(0, 4), observe_when_solved=False, video=True)
+    again = scene.execute(0, actions(1, 4), video=True)
 
     assert solved.observation is None
     assert len(solved.frames) == solved.num_steps == 1

@@ -21,7 +21,7 @@ REPLY = Reply(
 
 def answer(reply, images=None):
     wire = unpack_reply(pack_reply(reply, loaded=()))
-    return Answer(slot=5, wire=wire, images=images, strip=None)
+    return Answer(slot=5, wire=wire, images=images, frames=None)
 
 
 def test_an_answer_becomes_the_workers_reply_in_the_pools_numbering():

@@ -82,7 +82,7 @@ def test_a_filmed_chunk_may_take_what_its_pictures_take():
     assert limits.limit_s({"step": 10, "frame": 10}) == 1000.0  # no film was seen yet
 
     # Nine further pictures of 2 s; the tenth is the policy's look.
-    limits.learn_reply({"physics_s": 5.0, "render_s": 5.0, "film_s": 18.0}, num_steps=10)
+    limits.learn_reply({"physics_s": 5.0, "render_s": 5.0, "video_s": 18.0}, num_steps=10)
     assert limits.limit_s({"step": 10}) == 100.0
     assert limits.limit_s({"step": 10, "frame": 10}) == 300.0
 
@@ -148,5 +148,5 @@ def test_commands_know_their_place_and_what_they_are_made_of():
     restore = restore_command(5, 2, may_build=True)
     assert (restore.place, restore.position, restore.work) == (2, 5, {"restore": 1, "build": 1})
     assert restore_command(5, 2, may_build=False).work == {"restore": 1}
-    chunk = chunk_command(5, 2, 4, observe=False, film=True)
+    chunk = chunk_command(5, 2, 4, observe=False, video=True)
     assert (chunk.place, chunk.work, chunk.num_steps) == (2, {"step": 4, "frame": 4}, 4)

@@ -8,16 +8,16 @@ import pytest
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.pool.images import (
-    MAX_FILMED_STEPS,
-    SharedPictures,
-    check_film,
+    MAX_RECORDED_STEPS,
+    SharedImages,
+    check_video,
     image_bytes,
-    pack_pictures,
+    pack_images,
     slot_bytes,
-    unpack_pictures,
+    unpack_images,
 )
 from pi0.ript.env.pool.messages import MalformedMessageError
-from pi0.ript.film_strip import FilmStrip
+from pi0.ript.packed_frames import PackedFrames
 
 SHAPE = (2, 6, 5, 3)
 
@@ -33,8 +33,8 @@ SHAPE = (2, 6, 5, 3)
     ids=["black", "white", "noise"],
 )
 def test_pictures_come_back_bit_for_bit_and_cannot_be_written(images, compress):
-    packed = pack_pictures(images, compress=compress)
-    again = unpack_pictures(packed, SHAPE, compressed=compress)
+    packed = pack_images(images, compress=compress)
+    again = unpack_images(packed, SHAPE, compressed=compress)
 
     np.testing.assert_array_equal(again, images)
     assert again.dtype == np.uint8
@@ -45,7 +45,7 @@ def test_neighbours_that_change_evenly_compress_well():
     # A ramp: every pixel is 3 more than its left neighbour, modulo 256, so that all differences agree.
     ramp = np.tile((3 * np.arange(96)).astype(np.uint8)[None, None, :, None], (1, 96, 1, 3))
 
-    assert len(pack_pictures(ramp, compress=True)) < ramp.nbytes / 50
+    assert len(pack_images(ramp, compress=True)) < ramp.nbytes / 50
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -55,25 +55,25 @@ def test_neighbours_that_change_evenly_compress_well():
         lambda packed: b"",
         lambda packed: packed[:-1],
         lambda packed: b"\x00" + packed[1:],
-        lambda packed: pack_pictures(np.zeros((2, 6, 6, 3), np.uint8), compress=True),
+        lambda packed: pack_images(np.zeros((2, 6, 6, 3), np.uint8), compress=True),
     ],
     ids=["nothing", "cut", "flipped", "of-another-size"],
 )
 def test_bytes_that_are_no_pictures_are_refused(spoil, compressed):
-    packed = pack_pictures(np.full(SHAPE, 7, np.uint8), compress=compressed)
+    packed = pack_images(np.full(SHAPE, 7, np.uint8), compress=compressed)
     spoilt = spoil(packed)
     if not compressed and len(spoilt) == len(packed):
         return  # any byte is a pixel
 
     with pytest.raises(ValueError, match="pictures"):
-        unpack_pictures(spoilt, SHAPE, compressed=compressed)
+        unpack_images(spoilt, SHAPE, compressed=compressed)
 
 
 def test_a_few_bytes_never_become_more_than_the_pictures_take():
-    bomb = pack_pictures(np.zeros((1, 5000, 5000, 3), np.uint8), compress=True)
+    bomb = pack_images(np.zeros((1, 5000, 5000, 3), np.uint8), compress=True)
 
     with pytest.raises(ValueError, match="181 bytes of pictures, expected 180"):
-        unpack_pictures(bomb, SHAPE, compressed=True)
+        unpack_images(bomb, SHAPE, compressed=True)
 
 
 SPEC = ObservationSpec(cameras=("agentview", "frontview"), height=31, width=17)
@@ -87,7 +87,7 @@ def memory():
     os.ftruncate(number, NUM_SLOTS * slot_bytes(SPEC))
     size = NUM_SLOTS * slot_bytes(SPEC)
     with mmap.mmap(number, size) as worker, mmap.mmap(number, size) as program:
-        yield number, SharedPictures(SPEC, worker), SharedPictures(SPEC, program)
+        yield number, SharedImages(SPEC, worker), SharedImages(SPEC, program)
     os.close(number)
 
 
@@ -99,23 +99,23 @@ def noise(*shape):
     return np.random.default_rng(shape[0]).integers(0, 256, shape).astype(np.uint8)
 
 
-def longest_film():
+def longest_video():
     """What compresses worst, as many steps as a command may have."""
-    return FilmStrip.pack(noise(MAX_FILMED_STEPS, 2, 31, 17, 3)).packed
+    return PackedFrames.pack(noise(MAX_RECORDED_STEPS, 2, 31, 17, 3)).packed
 
 
 def test_every_slot_keeps_its_look_and_its_longest_film(memory):
     _, worker, program = memory
     observations = [noise(2, 31, 17, 3) + np.uint8(slot) for slot in range(NUM_SLOTS)]
-    film = longest_film()
-    assert len(film) > MAX_FILMED_STEPS * image_bytes(SPEC)  # grown, not shrunk
+    video = longest_video()
+    assert len(video) > MAX_RECORDED_STEPS * image_bytes(SPEC)  # grown, not shrunk
     for slot, observe in enumerate(observations):
         worker.write_images(slot, observe)
-        worker.write_strip(slot, film + bytes([slot]))
+        worker.write_frames(slot, video + bytes([slot]))
 
     for slot, observe in enumerate(observations):
         np.testing.assert_array_equal(program.read_images(slot), observe)
-        assert program.take_strip(slot, len(film) + 1) == film + bytes([slot])
+        assert program.take_frames(slot, len(video) + 1) == video + bytes([slot])
 
 
 def test_a_film_takes_memory_only_until_it_is_taken(memory):
@@ -123,11 +123,11 @@ def test_a_film_takes_memory_only_until_it_is_taken(memory):
     assert resident_bytes(number) == 0
     worker.write_images(1, noise(2, 31, 17, 3))
     before = resident_bytes(number)
-    film = longest_film()
+    video = longest_video()
 
-    worker.write_strip(1, film)
-    assert resident_bytes(number) >= before + len(film)
-    program.take_strip(1, len(film))
+    worker.write_frames(1, video)
+    assert resident_bytes(number) >= before + len(video)
+    program.take_frames(1, len(video))
 
     assert resident_bytes(number) == before
     np.testing.assert_array_equal(program.read_images(1), noise(2, 31, 17, 3))
@@ -136,10 +136,10 @@ def test_a_film_takes_memory_only_until_it_is_taken(memory):
 def test_a_film_longer_than_any_is_nonsense(memory):
     _, _, program = memory
     with pytest.raises(MalformedMessageError, match="a film of"):
-        program.take_strip(0, slot_bytes(SPEC))
+        program.take_frames(0, slot_bytes(SPEC))
 
 
 def test_a_command_too_long_to_be_filmed_says_what_to_lower():
-    check_film(MAX_FILMED_STEPS)
+    check_video(MAX_RECORDED_STEPS)
     with pytest.raises(ValueError, match=r"got 129; lower policy\.overrides\.execute_steps"):
-        check_film(MAX_FILMED_STEPS + 1)
+        check_video(MAX_RECORDED_STEPS + 1)

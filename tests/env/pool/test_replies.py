@@ -10,12 +10,12 @@ from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.wire import (
     MAX_ERROR_CHARACTERS,
     Command,
-    film_strip,
     pack_reply,
+    unpack_frames,
     unpack_reply,
 )
-from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
+from pi0.ript.packed_frames import PackedFrames
 
 SCENES = (("libero_goal", 7),)
 OBSERVATION = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.arange(9.0))
@@ -28,7 +28,7 @@ REPLY = Reply(
     counts={"scene_builds": 1},
 )
 CHUNK = Command(place=1, work={"step": 3}, num_steps=3)
-FIELDS = ("place", "proprio", "is_success", "num_steps", "error", "fault", "timings", "counts", "strip_bytes", "loaded")  # fmt: skip
+FIELDS = ("place", "proprio", "is_success", "num_steps", "error", "fault", "timings", "counts", "frames_bytes", "loaded")  # fmt: skip
 
 
 def unpacked(reply):
@@ -81,9 +81,9 @@ def test_a_long_reason_is_cut():
         ("timings", ((1, 1.0),)),
         ("counts", (("scene_builds", 1.5),)),
         ("counts", (("scene_builds", -1),)),
-        ("strip_bytes", -1),
-        ("strip_bytes", True),
-        ("strip_bytes", b"film"),
+        ("frames_bytes", -1),
+        ("frames_bytes", True),
+        ("frames_bytes", b"film"),
         ("loaded", ("libero_goal",)),
         ("loaded", (("libero_goal", "7"),)),
     ],
@@ -126,29 +126,29 @@ def test_a_look_nobody_asked_for_may_be_missing():
 
 
 SPEC = ObservationSpec(cameras=("agentview",), height=2, width=2)
-FILM = FilmStrip.pack(np.arange(36, dtype=np.uint8).reshape(3, 1, 2, 2, 3))
-FILMED = replace(CHUNK, is_filmed=True)
+VIDEO = PackedFrames.pack(np.arange(36, dtype=np.uint8).reshape(3, 1, 2, 2, 3))
+RECORDED = replace(CHUNK, record_video=True)
 
 
 def test_a_film_arrives_with_the_reply_it_belongs_to():
-    wire = unpacked(replace(REPLY, strip=FILM))
+    wire = unpacked(replace(REPLY, frames=VIDEO))
 
-    FILMED.check(wire)
-    assert film_strip(wire, FILM.packed, SPEC) == FILM
+    RECORDED.check(wire)
+    assert unpack_frames(wire, VIDEO.packed, SPEC) == VIDEO
 
 
 def test_a_reply_without_a_film_brings_none():
-    assert film_strip(unpacked(REPLY), b"", SPEC) is None
+    assert unpack_frames(unpacked(REPLY), b"", SPEC) is None
 
 
 @pytest.mark.parametrize(
     ("command", "changes"),
     [
-        (CHUNK, {"strip": FILM}),
-        (FILMED, {}),
-        (Command(place=1, work={"restore": 1}), {"strip": FILM, "num_steps": 0}),
-        (FILMED, {"strip": FILM, "num_steps": 0, "is_success": True}),
-        (FILMED, {"strip": FILM, "observation": None, "error": "boom", "fault": "raised"}),
+        (CHUNK, {"frames": VIDEO}),
+        (RECORDED, {}),
+        (Command(place=1, work={"restore": 1}), {"frames": VIDEO, "num_steps": 0}),
+        (RECORDED, {"frames": VIDEO, "num_steps": 0, "is_success": True}),
+        (RECORDED, {"frames": VIDEO, "observation": None, "error": "boom", "fault": "raised"}),
     ],
     ids=["not wanted", "missing", "of a restore", "of no step", "of a crash"],
 )
@@ -159,10 +159,10 @@ def test_a_film_where_none_can_be_and_none_where_one_must_be_are_nonsense(comman
 
 @pytest.mark.parametrize(
     ("packed", "num_steps"),
-    [(FILM.packed, 2), (FILM.packed[:-1], 3), (bytes(len(FILM.packed)), 3)],
+    [(VIDEO.packed, 2), (VIDEO.packed[:-1], 3), (bytes(len(VIDEO.packed)), 3)],
     ids=["of other steps", "cut off", "of nothing"],
 )
 def test_a_film_that_does_not_show_every_step_is_nonsense(packed, num_steps):
-    wire = unpacked(replace(REPLY, strip=FILM, num_steps=num_steps))
+    wire = unpacked(replace(REPLY, frames=VIDEO, num_steps=num_steps))
     with pytest.raises(MalformedMessageError, match="a film"):
-        film_strip(wire, packed, SPEC)
+        unpack_frames(wire, packed, SPEC)

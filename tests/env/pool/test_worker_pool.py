@@ -37,7 +37,7 @@ class ToyWorker:
             slot=command.place, observation=None, is_success=False, num_steps=command.num_steps
         )
         wire = unpack_reply(pack_reply(reply, SCENES))
-        return Answer(slot=command.position, wire=wire, images=None, strip=None)
+        return Answer(slot=command.position, wire=wire, images=None, frames=None)
 
 
 class ToyPool(WorkerPool):
@@ -83,7 +83,7 @@ def faults(replies):
 
 def test_commands_reach_the_worker_of_their_slot_under_its_own_number():
     pool = restored()
-    pool.execute(3, STILL, observe=False, film=True)  # slots 1 and 3 belong to the second worker
+    pool.execute(3, STILL, observe=False, video=True)  # slots 1 and 3 belong to the second worker
 
     restore, execute = pool.worker(3).messages[1:]
     assert restore == ("restore", 1, "libero_goal", 7, 0, 0, STATE.state.tobytes())

@@ -22,8 +22,8 @@ STORE_BYTES = 80 * 2**20
 
 
 def fingerprint(view):
-    pictures = b"".join(decision.observation.images.tobytes() for decision in view["decisions"])
-    return view["outcome"], view["init_hash"], view["actions"].tobytes(), pictures
+    images = b"".join(decision.observation.images.tobytes() for decision in view["decisions"])
+    return view["outcome"], view["init_hash"], view["actions"].tobytes(), images
 
 
 class Watcher(ToyPolicy):

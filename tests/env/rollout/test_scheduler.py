@@ -76,23 +76,23 @@ def test_only_episodes_that_are_filmed_at_every_step_are_drawn_at_every_step():
     # Every episode is one chunk of 4 and one of 2.
     pool, wanted = ToyPool(1), [
         toy_request(0, max_steps=6),
-        toy_request(1, max_steps=6, is_filmed=True),
-        toy_request(2, max_steps=6, is_filmed=True, film_rate="steps"),
-        toy_request(3, max_steps=6, film_rate="steps"),
+        toy_request(1, max_steps=6, record_video=True),
+        toy_request(2, max_steps=6, record_video=True, video_rate="steps"),
+        toy_request(3, max_steps=6, video_rate="steps"),
     ]  # fmt: skip
     episodes = run(pool, wanted)
 
-    assert pool.films == [False, False, False, False, True, True, False, False]
-    lengths = {e.request.seed: [len(strip) for strip in e.strips] for e in episodes}
+    assert pool.videos == [False, False, False, False, True, True, False, False]
+    lengths = {e.request.seed: [len(frames) for frames in e.frames] for e in episodes}
     assert lengths == {0: [], 1: [], 2: [4, 2], 3: []}
 
 
 def test_a_film_holds_nothing_of_an_attempt_that_was_given_up():
     # Commands: restore, chunk, lost chunk; then restore, chunk, chunk, which are numbers 4 and 5.
     pool = ToyPool(1, crashes={2: "boom"})
-    (episode,) = run(pool, [toy_request(0, max_steps=8, is_filmed=True, film_rate="steps")])
+    (episode,) = run(pool, [toy_request(0, max_steps=8, record_video=True, video_rate="steps")])
 
-    assert [strip.unpack().max() for strip in episode.strips] == [
+    assert [frames.unpack().max() for frames in episode.frames] == [
         5,
         6,
     ]  # counted before the picture

@@ -15,7 +15,7 @@ from pi0.ript.env.libero import headless
 class LightScene:
     """An arm that goes where its actions add up to, in a picture whose shade says where it is."""
 
-    render_seconds = film_seconds = 0.0
+    render_seconds = video_seconds = 0.0
 
     def __init__(self, suite, task_id, spec, num_slots, num_steps_wait):
         self._spec = spec
@@ -28,7 +28,7 @@ class LightScene:
         self._places[slot] = initial_state.state[:9]
         return self._observe(slot)
 
-    def execute(self, slot, actions, *, observe, observe_when_solved, film):
+    def execute(self, slot, actions, *, observe, observe_when_solved, video):
         self._places[slot, :7] += actions.sum(axis=0)
         return SimpleNamespace(
             observation=self._observe(slot), is_success=False, num_steps=len(actions), frames=None

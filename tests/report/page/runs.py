@@ -11,7 +11,7 @@ from pi0.ript.config.schema import EvaluationConfig, TaskConfig, TrainConfig, Tr
 from pi0.ript.report.episode_log import EpisodeLog, EpisodeRow
 from pi0.ript.report.jsonl import JsonlReporter
 from pi0.ript.report.launches import record_launch
-from pi0.ript.report.video import film_name, write_video
+from pi0.ript.report.video import video_name, write_video
 
 K = 4
 GROUPS = 3
@@ -25,7 +25,7 @@ class Made:
     num_steps: int = 6
     seed: int = 1
     tasks: tuple[int, ...] = (7,)
-    num_filmed: int = 1
+    num_recorded: int = 1
     num_held_out: int = 10
     final_evaluation: bool = True
 
@@ -144,15 +144,15 @@ def write_evaluation(folder: Path, made: Made, *, step: int, skill: float) -> No
     path = folder / "evaluations" / f"step_{step}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"policy": card, "episodes": episodes}))
-    for episode in [e for e in episodes if e["state_index"] < 30 + made.num_filmed]:
-        film(folder / "videos" / f"step_{step}", episode)
+    for episode in [e for e in episodes if e["state_index"] < 30 + made.num_recorded]:
+        video(folder / "videos" / f"step_{step}", episode)
 
 
-def film(folder: Path, episode: dict) -> None:
+def video(folder: Path, episode: dict) -> None:
     """Write a film of a square that wanders to the right."""
     folder.mkdir(parents=True, exist_ok=True)
     frames = [np.full((96, 96, 3), 60, np.uint8) for _ in range(9)]
     for n, frame in enumerate(frames):
         frame[40:56, 8 * n : 8 * n + 16] = (230, 120, 20)
     names = ("suite", "task_id", "task", "state_index", "seed", "outcome")
-    write_video(folder / film_name(**{name: episode[name] for name in names}), frames)
+    write_video(folder / video_name(**{name: episode[name] for name in names}), frames)

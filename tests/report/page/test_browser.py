@@ -125,19 +125,19 @@ def test_grid_shows_every_rollout_of_practice(run, desk):
 
 
 def test_films_before_and_after_play(desk):
-    desk.show("#films")
+    desk.show("#videos")
     assert desk.page.locator(".pair").count() == 2
-    films = desk.page.evaluate(
+    videos = desk.page.evaluate(
         "Promise.all([...document.querySelectorAll('video')].map(async v => {"
         " if (v.readyState < 1) await new Promise(r => v.addEventListener('loadedmetadata', r));"
         " return [v.videoWidth, v.duration]; }))"
     )
     # 9 looks at 10 a second; 96 pixels are enlarged three times
-    assert films == [[288, pytest.approx(0.9, abs=0.05)]] * 4
-    strips = desk.page.evaluate(
+    assert videos == [[288, pytest.approx(0.9, abs=0.05)]] * 4
+    frames = desk.page.evaluate(
         "[...document.querySelectorAll('.shot img')].map(i => i.naturalWidth)"
     )
-    assert strips == [6 * 120] * 4
+    assert frames == [6 * 120] * 4
 
 
 def test_texts_of_tasks_are_shown_not_run(desk):

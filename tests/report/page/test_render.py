@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
-from pi0.ript.report.page.films import film_pairs, film_strip
 from pi0.ript.report.page.headline import Setting, chosen_settings, plain
 from pi0.ript.report.page.render import render_page, write_report
 from pi0.ript.report.page.run_files import read_run
+from pi0.ript.report.page.videos import contact_sheet, video_pairs
 from tests.report.page.runs import Made, make_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("runs") / "quick", Made(num_filmed=3))
+    return make_run(tmp_path_factory.mktemp("runs") / "quick", Made(num_recorded=3))
 
 
 def test_settings_are_those_that_differ_from_the_defaults():
@@ -54,11 +54,11 @@ def test_name_of_a_run_cannot_become_markup(tmp_path):
 
 
 def test_run_without_films_or_evaluations_has_a_page(tmp_path):
-    folder = make_run(tmp_path / "bare", Made(num_filmed=0, final_evaluation=False))
+    folder = make_run(tmp_path / "bare", Made(num_recorded=0, final_evaluation=False))
     (folder / "evaluations/step_0.json").unlink()
     page = render_page([folder])
     assert "No held-out evaluation yet." in page
-    assert "No held-out episode was filmed" in page
+    assert "No held-out episode was recorded" in page
 
 
 def test_damaged_evaluation_is_named(tmp_path):
@@ -70,19 +70,19 @@ def test_damaged_evaluation_is_named(tmp_path):
 
 def test_films_that_changed_come_first_and_limits_hold(run):
     files = read_run(run)
-    pairs = film_pairs(files, 10, 10**9)
+    pairs = video_pairs(files, 10, 10**9)
     outcomes = [(pair.before.outcome, pair.after.outcome) for pair in pairs]
     changed = [before != after for before, after in outcomes]
     assert len(pairs) == 3
     assert changed == sorted(changed, reverse=True)
-    assert len(film_pairs(files, 2, 10**9)) == 2
-    assert film_pairs(files, 10, 100) == []
+    assert len(video_pairs(files, 2, 10**9)) == 2
+    assert video_pairs(files, 10, 100) == []
 
 
 def test_strip_shows_the_first_camera_from_the_first_look_to_the_last():
     frames = np.zeros((11, 40, 80, 3), np.uint8)
     frames[:, :, :40] = 20 * np.arange(11, dtype=np.uint8)[:, None, None, None]
     frames[:, :, 40:] = 255  # the other camera
-    strip = film_strip(frames, num_cameras=2)
-    assert strip.shape == (120, 6 * 120, 3)
-    assert strip[60, 60::120, 0].tolist() == [0, 40, 80, 120, 160, 200]
+    sheet = contact_sheet(frames, num_cameras=2)
+    assert sheet.shape == (120, 6 * 120, 3)
+    assert sheet[60, 60::120, 0].tolist() == [0, 40, 80, 120, 160, 200]

@@ -25,13 +25,13 @@ class Observer:
 
     Attributes:
         render_seconds: Time spent drawing what policies see.
-        film_seconds: Time spent drawing for films only.
+        video_seconds: Time spent drawing for films only.
     """
 
     def __init__(self, env: Any, panda: Panda, renderer: Renderer) -> None:
         """Read where the robot's hand is in a robosuite environment with one Panda."""
         self.render_seconds = 0.0
-        self.film_seconds = 0.0
+        self.video_seconds = 0.0
         self._panda, self._renderer = panda, renderer
         robot = env.robots[0]
         self._gripper_qpos = list(robot._ref_gripper_joint_pos_indexes)
@@ -63,14 +63,14 @@ class Observer:
         self.render_seconds += time.perf_counter() - started
         return Observation(images=images, proprio=proprio)
 
-    def film(self, slot: Slot, *, has_observed: bool) -> NDArray[np.uint8]:
+    def video(self, slot: Slot, *, has_observed: bool) -> NDArray[np.uint8]:
         """Draw the last look of this command; before there is one, env.step shows the look before it."""
         assert slot.observation is not None
         if not has_observed:
             return slot.observation.images
         started = time.perf_counter()
         images = self._renderer.render()
-        self.film_seconds += time.perf_counter() - started
+        self.video_seconds += time.perf_counter() - started
         return images
 
 

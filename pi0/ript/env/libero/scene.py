@@ -87,9 +87,9 @@ class Scene:
         return self._observer.render_seconds
 
     @property
-    def film_seconds(self) -> float:
+    def video_seconds(self) -> float:
         """Return the time spent drawing for films only."""
-        return self._observer.film_seconds
+        return self._observer.video_seconds
 
     def restore(self, slot: int, initial_state: InitialState) -> Observation:
         """Bring a slot to a settled initial state.
@@ -121,7 +121,7 @@ class Scene:
         *,
         observe: bool = True,
         observe_when_solved: bool = True,
-        film: bool = False,
+        video: bool = False,
     ) -> StepResult:
         """Run up to h control steps and stop at success.
 
@@ -130,7 +130,7 @@ class Scene:
             actions: Float [h, 7]; LIBERO clips them to [-1, 1].
             observe: False draws nothing and reports no observation; the physics are the same.
             observe_when_solved: The same for a command that ends with the task solved.
-            film: Draw every step as well, for a film; all else is the same.
+            video: Draw every step as well, for a film; all else is the same.
 
         Returns:
             The look of the last executed step; a slot that has succeeded before executes nothing.
@@ -145,7 +145,7 @@ class Scene:
             raise ValueError(f"slot {slot} must be restored before it executes")
         self._steps.activate(target)
         num_steps, has_observed, frames = self._run(
-            target, actions, observe=observe or film, film=film
+            target, actions, observe=observe or video, video=video
         )
         self._steps.deactivate(target)
         if any(target.data.warning[kind].number for kind in DIVERGENCE):
@@ -153,12 +153,12 @@ class Scene:
         observe = observe and (observe_when_solved or not target.is_success)
         if has_observed and observe:
             target.observation = self._observer.draw(target.proprio)
-        if film and num_steps:
+        if video and num_steps:
             is_drawn = observe or not has_observed
             frames.append(
                 target.observation.images
                 if is_drawn
-                else self._observer.film(target, has_observed=True)
+                else self._observer.video(target, has_observed=True)
             )
         return StepResult(
             observation=target.observation if observe else None,
@@ -195,7 +195,7 @@ class Scene:
         self._settled.clear()
 
     def _run(
-        self, target: Slot, actions: NDArray[np.float32], *, observe: bool, film: bool
+        self, target: Slot, actions: NDArray[np.float32], *, observe: bool, video: bool
     ) -> tuple[int, bool, list[NDArray[np.uint8]]]:
         """Run control steps until the task is solved or all are done.
 
@@ -205,11 +205,11 @@ class Scene:
         num_steps, has_observed = 0, False
         frames: list[NDArray[np.uint8]] = []
         while num_steps < len(actions) and not target.is_success:
-            if film and num_steps:
-                frames.append(self._observer.film(target, has_observed=has_observed))
+            if video and num_steps:
+                frames.append(self._observer.video(target, has_observed=has_observed))
             is_last = num_steps == len(actions) - 1
             has_observed |= self._steps.run(
-                target, actions[num_steps], observe=observe, will_draw=is_last or film
+                target, actions[num_steps], observe=observe, will_draw=is_last or video
             )
             target.is_success = bool(self._env._check_success())
             self._env._post_process()

@@ -46,9 +46,9 @@ class TimeLimits:
             self.learn("restore", timings["restore_s"] + drawing)
         elif "physics_s" in timings and num_steps:
             self.learn("step", (timings["physics_s"] + drawing) / num_steps)
-        if "film_s" in timings and num_steps:
+        if "video_s" in timings and num_steps:
             # The last step's picture is most often that of the policy's look.
-            self.learn("frame", timings["film_s"] / max(1, num_steps - 1))
+            self.learn("frame", timings["video_s"] / max(1, num_steps - 1))
 
     def limit_s(self, work: Mapping[Work, int]) -> float:
         """Return the seconds that a command made of so many units of work may take."""

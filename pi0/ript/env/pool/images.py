@@ -17,8 +17,8 @@ from pi0.ript.env.pool.messages import MalformedMessageError
 FASTEST = 1
 
 
-def pack_pictures(images: NDArray[np.uint8], *, compress: bool) -> bytes:
-    """Return uint8 [N, height, width, 3] as bytes; ``unpack_pictures`` gives the same pixels back."""
+def pack_images(images: NDArray[np.uint8], *, compress: bool) -> bytes:
+    """Return uint8 [N, height, width, 3] as bytes; ``unpack_images`` gives the same pixels back."""
     if not compress:
         return images.tobytes()
     # Neighbouring pixels differ little, so their differences (modulo 256) are mostly small numbers.
@@ -27,10 +27,10 @@ def pack_pictures(images: NDArray[np.uint8], *, compress: bool) -> bytes:
     return zlib.compress(steps.tobytes(), FASTEST)
 
 
-def unpack_pictures(
+def unpack_images(
     packed: bytes, shape: tuple[int, int, int, int], *, compressed: bool
 ) -> NDArray[np.uint8]:
-    """Return the pictures of ``pack_pictures``, uint8 [N, height, width, 3], read-only.
+    """Return the pictures of ``pack_images``, uint8 [N, height, width, 3], read-only.
 
     Raises:
         ValueError: The bytes are no pictures of that shape.
@@ -59,7 +59,7 @@ def _decompress(packed: bytes, num_bytes: int) -> bytes:
     return raw
 
 
-MAX_FILMED_STEPS = 128  # of one command
+MAX_RECORDED_STEPS = 128  # of one command
 SLACK = 64  # bytes around compressed pictures
 
 
@@ -70,19 +70,19 @@ def image_bytes(spec: ObservationSpec) -> int:
 
 def slot_bytes(spec: ObservationSpec) -> int:
     """Return how many bytes of shared memory belong to one slot, a whole number of pages."""
-    return _whole_pages(image_bytes(spec)) + _strip_bytes(spec)
+    return _whole_pages(image_bytes(spec)) + _frames_bytes(spec)
 
 
-def check_film(num_steps: int) -> None:
+def check_video(num_steps: int) -> None:
     """Raise ``ValueError`` if a command is too long to be filmed."""
-    if num_steps > MAX_FILMED_STEPS:
+    if num_steps > MAX_RECORDED_STEPS:
         raise ValueError(
-            f"at most {MAX_FILMED_STEPS} control steps between two looks can be filmed, got "
+            f"at most {MAX_RECORDED_STEPS} control steps between two looks can be filmed, got "
             f"{num_steps}; lower policy.overrides.execute_steps, or film with video.rate=decisions"
         )
 
 
-class SharedPictures:
+class SharedImages:
     """Looks and film strips of all slots of a pool, as both sides see them."""
 
     def __init__(self, spec: ObservationSpec, memory: mmap.mmap) -> None:
@@ -101,33 +101,33 @@ class SharedPictures:
         shape = (len(spec.cameras), spec.height, spec.width, 3)
         return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
-    def write_strip(self, slot: int, packed: bytes) -> None:
+    def write_frames(self, slot: int, packed: bytes) -> None:
         """Put the compressed film of a slot's command where the program reads it."""
-        assert len(packed) <= _strip_bytes(self._spec), f"a film of {len(packed)} bytes"
-        start = self._strip_start(slot)
+        assert len(packed) <= _frames_bytes(self._spec), f"a film of {len(packed)} bytes"
+        start = self._frames_start(slot)
         self._memory[start : start + len(packed)] = packed
 
-    def take_strip(self, slot: int, num_bytes: int) -> bytes:
+    def take_frames(self, slot: int, num_bytes: int) -> bytes:
         """Return a copy of the compressed film of a slot's command and give its memory back.
 
         Raises:
             MalformedMessageError: No film can be that long.
         """
-        if num_bytes > _strip_bytes(self._spec):
+        if num_bytes > _frames_bytes(self._spec):
             raise MalformedMessageError(f"a film of {num_bytes} bytes")
-        start = self._strip_start(slot)
+        start = self._frames_start(slot)
         packed = self._memory[start : start + num_bytes]
         if num_bytes:
             self._memory.madvise(mmap.MADV_REMOVE, start, _whole_pages(num_bytes))
         return packed
 
-    def _strip_start(self, slot: int) -> int:
+    def _frames_start(self, slot: int) -> int:
         return slot * slot_bytes(self._spec) + _whole_pages(image_bytes(self._spec))
 
 
-def _strip_bytes(spec: ObservationSpec) -> int:
+def _frames_bytes(spec: ObservationSpec) -> int:
     # What cannot be compressed grows by up to an eighth.
-    return _whole_pages(MAX_FILMED_STEPS * image_bytes(spec) * 9 // 8 + SLACK)
+    return _whole_pages(MAX_RECORDED_STEPS * image_bytes(spec) * 9 // 8 + SLACK)
 
 
 def _whole_pages(num_bytes: int) -> int:

@@ -68,12 +68,12 @@ class InlinePool(SlotLedger):
         actions: NDArray[np.float32],
         *,
         observe: bool = True,
-        film: bool = False,
+        video: bool = False,
     ) -> None:
         """Queue up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
         check_actions(actions)
         self._begin(slot)
-        self._queue.append(partial(self._host.execute, slot, actions, observe=observe, film=film))
+        self._queue.append(partial(self._host.execute, slot, actions, observe=observe, video=video))
 
     def wait(self) -> list[Reply]:
         """Run all queued commands and return their replies.

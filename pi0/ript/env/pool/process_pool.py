@@ -7,7 +7,7 @@ import time
 from pi0.records import ObservationSpec
 from pi0.ript.env.checks import check_spec
 from pi0.ript.env.pool.deadlines import TimeLimits
-from pi0.ript.env.pool.images import SharedPictures, check_film, slot_bytes
+from pi0.ript.env.pool.images import SharedImages, check_video, slot_bytes
 from pi0.ript.env.pool.messages import MalformedMessageError, wait_for_any
 from pi0.ript.env.pool.wire import Command, blame_oldest
 from pi0.ript.env.pool.worker_pool import WorkerPool
@@ -68,7 +68,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         self._memory_fd = os.memfd_create("pi0-ript-images")
         os.ftruncate(self._memory_fd, num_slots * slot_bytes(spec))
         self._memory = mmap.mmap(self._memory_fd, num_slots * slot_bytes(spec))
-        self._pictures = SharedPictures(spec, self._memory)
+        self._images = SharedImages(spec, self._memory)
         self._settings = (max_scenes, num_steps_wait)
         self._egl_device = egl_device
         self._workers = [self._start(number) for number in range(num_workers)]
@@ -118,14 +118,14 @@ class ProcessPool(WorkerPool[WorkerProcess]):
             settings=self._settings,
             memory_fd=self._memory_fd,
             memory_bytes=len(self._memory),
-            pictures=self._pictures,
+            images=self._images,
             limits=self._limits,
             egl_device=self._egl_device,
             missing_s=missing_s,
         )
 
-    def _check_film(self, num_steps: int) -> None:
-        check_film(num_steps)
+    def _check_video(self, num_steps: int) -> None:
+        check_video(num_steps)
 
     def _send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
         worker = self._worker(command.position)

@@ -14,8 +14,8 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import forget_assets, load_scene_class
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.wire import lost
-from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
+from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.types import InitialState
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class SceneHost:
         )
 
     def execute(
-        self, slot: int, actions: NDArray[np.float32], *, observe: bool, film: bool = False
+        self, slot: int, actions: NDArray[np.float32], *, observe: bool, video: bool = False
     ) -> Reply:
         """Run up to h control steps in a slot; draws what a decision can follow, and for a film all."""
         timings: dict[str, float] = {}
@@ -92,13 +92,17 @@ class SceneHost:
             return lost(slot, "the slot lost its simulation and must be restored first")
         try:
             scene = self._scenes[self._key_of_slot[slot]]
-            started, drawn, filmed = time.perf_counter(), scene.render_seconds, scene.film_seconds
-            result = scene.execute(
-                slot, actions, observe=observe, observe_when_solved=False, film=film
+            started, drawn, recorded = (
+                time.perf_counter(),
+                scene.render_seconds,
+                scene.video_seconds,
             )
-            filmed = scene.film_seconds - filmed
-            _note(timings, "physics_s", started + filmed, scene.render_seconds - drawn)
-            strip = _pack(timings, result.frames, filmed)
+            result = scene.execute(
+                slot, actions, observe=observe, observe_when_solved=False, video=video
+            )
+            recorded = scene.video_seconds - recorded
+            _note(timings, "physics_s", started + recorded, scene.render_seconds - drawn)
+            frames = _pack(timings, result.frames, recorded)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
             return self._crashed(slot, error, timings)
         return Reply(
@@ -106,7 +110,7 @@ class SceneHost:
             observation=result.observation,
             is_success=result.is_success,
             num_steps=result.num_steps,
-            strip=strip,
+            frames=frames,
             timings=timings,
         )
 
@@ -177,13 +181,13 @@ class SceneHost:
 
 def _pack(
     timings: dict[str, float], frames: NDArray[np.uint8] | None, drawing: float
-) -> FilmStrip | None:
+) -> PackedFrames | None:
     if frames is None:
         return None
     started = time.perf_counter()
-    strip = FilmStrip.pack(frames)
-    timings["film_s"] = drawing + time.perf_counter() - started
-    return strip
+    packed = PackedFrames.pack(frames)
+    timings["video_s"] = drawing + time.perf_counter() - started
+    return packed
 
 
 def _note(timings: dict[str, float], stage: str, started: float, drawing: float) -> None:

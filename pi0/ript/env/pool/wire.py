@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import MalformedMessageError
-from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Fault, Reply
+from pi0.ript.packed_frames import PackedFrames
 
 PROPRIO_VALUES = 9
 MAX_ERROR_CHARACTERS = 2000
@@ -32,7 +32,7 @@ class WireReply:
         fault: See ``Reply``.
         timings: See ``Reply``.
         counts: See ``Reply``.
-        strip_bytes: Length of the compressed film, which comes another way; 0 for none.
+        frames_bytes: Length of the compressed film, which comes another way; 0 for none.
         loaded: Scenes that the worker holds after the command, least recently used first.
     """
 
@@ -44,7 +44,7 @@ class WireReply:
     fault: Fault
     timings: Mapping[str, float]
     counts: Mapping[str, int]
-    strip_bytes: int
+    frames_bytes: int
     loaded: tuple[SceneKey, ...]
 
 
@@ -60,7 +60,7 @@ def pack_reply(reply: Reply, loaded: tuple[SceneKey, ...]) -> tuple[Any, ...]:
         reply.fault,
         tuple(reply.timings.items()),
         tuple(reply.counts.items()),
-        0 if reply.strip is None else len(reply.strip.packed),
+        0 if reply.frames is None else len(reply.frames.packed),
         loaded,
     )
 
@@ -72,14 +72,14 @@ def unpack_reply(values: tuple[Any, ...]) -> WireReply:
         MalformedMessageError: The values cannot come from ``pack_reply``; says which.
     """
     _require(len(values) == FIELDS, f"a reply has {FIELDS} fields, got {len(values)}")
-    place, proprio, is_success, num_steps, error, fault, timings, counts, strip_bytes, loaded = (
+    place, proprio, is_success, num_steps, error, fault, timings, counts, frames_bytes, loaded = (
         values
     )
     _require(_is_count(place), f"a slot is a number, got {place!r:.80}")
     _require(type(is_success) is bool, f"success is true or false, got {is_success!r:.80}")
     _require(_is_count(num_steps), f"steps are a number >= 0, got {num_steps!r:.80}")
     _require(type(error) is str, f"an error is a text, got {error!r:.80}")
-    _require(_is_count(strip_bytes), f"a film has bytes, got {strip_bytes!r:.80}")
+    _require(_is_count(frames_bytes), f"a film has bytes, got {frames_bytes!r:.80}")
     return WireReply(
         place=place,
         proprio=_proprio(proprio),
@@ -89,27 +89,27 @@ def unpack_reply(values: tuple[Any, ...]) -> WireReply:
         fault=_fault(fault, error),
         timings=_figures("timings", timings, _is_duration),
         counts=_figures("counts", counts, _is_count),
-        strip_bytes=strip_bytes,
+        frames_bytes=frames_bytes,
         loaded=_scenes(loaded),
     )
 
 
-def film_strip(reply: WireReply, packed: bytes, spec: ObservationSpec) -> FilmStrip | None:
+def unpack_frames(reply: WireReply, packed: bytes, spec: ObservationSpec) -> PackedFrames | None:
     """Return the film that came with a reply.
 
     Raises:
         MalformedMessageError: It is anything else than one picture of every camera after each step.
     """
-    _require(len(packed) == reply.strip_bytes, f"a film of {len(packed)} bytes")
+    _require(len(packed) == reply.frames_bytes, f"a film of {len(packed)} bytes")
     if not packed:
         return None
     shape = (reply.num_steps, len(spec.cameras), spec.height, spec.width, 3)
-    strip = FilmStrip(packed=packed, shape=shape)
+    frames = PackedFrames(packed=packed, shape=shape)
     try:
-        strip.check()
+        frames.check()
     except ValueError as error:
         raise MalformedMessageError(f"a film that is none: {error}") from None
-    return strip
+    return frames
 
 
 def _proprio(data: object) -> NDArray[np.float64] | None:
@@ -177,7 +177,7 @@ class Command:
         work: What it is made of.
         num_steps: Most control steps it may report.
         may_be_blind: Whether the answer may lack a look although nothing is solved.
-        is_filmed: Whether its control steps are filmed.
+        record_video: Whether its control steps are filmed.
     """
 
     place: int
@@ -185,14 +185,16 @@ class Command:
     work: Mapping[Work, int]
     num_steps: int = 0
     may_be_blind: bool = False
-    is_filmed: bool = False
+    record_video: bool = False
 
     def check(self, reply: WireReply) -> None:
         """Raise ``MalformedMessageError`` unless the reply can be the answer."""
         if reply.place != self.place:
             raise MalformedMessageError(f"slot {reply.place} answers, {self.place} was asked")
-        if bool(reply.strip_bytes) != (self.is_filmed and not reply.error and reply.num_steps > 0):
-            raise MalformedMessageError(f"a film of {reply.strip_bytes} bytes")
+        if bool(reply.frames_bytes) != (
+            self.record_video and not reply.error and reply.num_steps > 0
+        ):
+            raise MalformedMessageError(f"a film of {reply.frames_bytes} bytes")
         if reply.error:
             return
         if reply.num_steps > self.num_steps or (
@@ -213,18 +215,18 @@ def restore_command(slot: int, num_workers: int, *, may_build: bool) -> Command:
 
 
 def chunk_command(
-    slot: int, num_workers: int, num_steps: int, *, observe: bool, film: bool
+    slot: int, num_workers: int, num_steps: int, *, observe: bool, video: bool
 ) -> Command:
     """Return the request of up to ``num_steps`` control steps in a slot of the pool."""
     steps: dict[Work, int] = {"step": num_steps}
-    pictures: dict[Work, int] = {"frame": num_steps} if film else {}
+    images: dict[Work, int] = {"frame": num_steps} if video else {}
     return Command(
         place=slot // num_workers,
         position=slot,
-        work=steps | pictures,
+        work=steps | images,
         num_steps=num_steps,
         may_be_blind=not observe,
-        is_filmed=film,
+        record_video=video,
     )
 
 
@@ -239,13 +241,13 @@ class Answer:
         slot: The pool's number of the slot.
         wire: The message.
         images: uint8 [N, height, width, 3]; None where the message has no look.
-        strip: The film, if the command was filmed.
+        frames: The film, if the command was filmed.
     """
 
     slot: int
     wire: WireReply
     images: NDArray[np.uint8] | None
-    strip: FilmStrip | None
+    frames: PackedFrames | None
 
 
 def as_reply(answer: Answer, restart_s: float | None) -> Reply:
@@ -267,7 +269,7 @@ def as_reply(answer: Answer, restart_s: float | None) -> Reply:
         num_steps=wire.num_steps,
         error=wire.error,
         fault=wire.fault,
-        strip=answer.strip,
+        frames=answer.frames,
         timings={**wire.timings, **restarts},
         counts=wire.counts,
     )

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.pool.images import SharedPictures
+from pi0.ript.env.pool.images import SharedImages
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
 from pi0.ript.env.pool.scene_host import SceneHost
 from pi0.ript.env.pool.wire import pack_reply
@@ -35,7 +35,7 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
     except Exception as error:  # noqa: BLE001 - the boundary: told in one line by the program
         channel.send(("broken", f"{type(error).__name__}: {error}"))
         return
-    pictures = SharedPictures(spec, memory)
+    images = SharedImages(spec, memory)
     # Both processes read the same monotonic clock.
     channel.send(("ready", time.monotonic() - began))
     try:
@@ -54,7 +54,7 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
                 host.drop_scenes()
                 continue
             position, reply = _run(host, command)
-            _write_pictures(pictures, position, reply)
+            _write_images(images, position, reply)
             channel.send(("reply", *pack_reply(reply, host.loaded)))
     except (EOFError, ConnectionError):
         return  # the program that started this process has ended
@@ -82,18 +82,18 @@ def _run(host: SceneHost, command: tuple) -> tuple[int, Reply]:
                 state=np.frombuffer(state, dtype=np.float64),
             )
             return position, host.restore(slot, initial_state)
-        case ("execute", slot, position, bytes() as actions, observe, film):
+        case ("execute", slot, position, bytes() as actions, observe, video):
             chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-            return position, host.execute(slot, chunk, observe=observe, film=film)
+            return position, host.execute(slot, chunk, observe=observe, video=video)
         case _:
             raise MalformedMessageError(f"no command: {command!r:.80}")
 
 
-def _write_pictures(pictures: SharedPictures, position: int, reply: Reply) -> None:
+def _write_images(images: SharedImages, position: int, reply: Reply) -> None:
     if reply.observation is not None:
-        pictures.write_images(position, reply.observation.images)
-    if reply.strip is not None:
-        pictures.write_strip(position, reply.strip.packed)
+        images.write_images(position, reply.observation.images)
+    if reply.frames is not None:
+        images.write_frames(position, reply.frames.packed)
 
 
 def main() -> None:

@@ -87,19 +87,19 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
         actions: NDArray[np.float32],
         *,
         observe: bool = True,
-        film: bool = False,
+        video: bool = False,
     ) -> None:
         """Start up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
         check_actions(actions)
-        if film:
-            self._check_film(len(actions))
+        if video:
+            self._check_video(len(actions))
         self._begin(slot)
         if slot in self._bereaved:
             self._unheard.append(lost(slot, f"the simulation went down with its {self._kind}"))
             return
         chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
-        command = chunk_command(slot, self.num_workers, len(actions), observe=observe, film=film)
-        self._send(command, "execute", chunk, observe, film)
+        command = chunk_command(slot, self.num_workers, len(actions), observe=observe, video=video)
+        self._send(command, "execute", chunk, observe, video)
 
     def wait(self) -> list[Reply]:
         """Block until a command has finished, or a worker has come that has room; return the replies.
@@ -140,7 +140,7 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
     def _listen(self) -> list[Reply]:
         """Block until workers have answered or failed; return the replies that follow."""
 
-    def _check_film(self, num_steps: int) -> None:
+    def _check_video(self, num_steps: int) -> None:
         """Raise ``ValueError`` if a film of so many control steps cannot travel."""
 
     def _send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
-from pi0.ript.env.pool.images import SharedPictures
+from pi0.ript.env.pool.images import SharedImages
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
 from pi0.ript.env.pool.process_environment import worker_environment
-from pi0.ript.env.pool.wire import START, Answer, Command, WireReply, film_strip, unpack_reply
+from pi0.ript.env.pool.wire import START, Answer, Command, WireReply, unpack_frames, unpack_reply
 
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
@@ -70,7 +70,7 @@ class WorkerProcess:
         settings: tuple[int, int],
         memory_fd: int,
         memory_bytes: int,
-        pictures: SharedPictures,
+        images: SharedImages,
         limits: TimeLimits,
         egl_device: int | None,
         missing_s: float | None = None,
@@ -84,7 +84,7 @@ class WorkerProcess:
             settings: Most scenes loaded, settling steps.
             memory_fd: Shared memory for the pictures of all workers.
             memory_bytes: Its size.
-            pictures: What lies in it.
+            images: What lies in it.
             limits: How long commands may take; learns from this worker's answers.
             egl_device: Which GPU draws; None leaves it to the environment.
             missing_s: For a replacement, the seconds for which its predecessor did no work.
@@ -92,7 +92,7 @@ class WorkerProcess:
         self.number = number
         self.missing_s = missing_s
         self._limits = limits
-        self._spec, self._pictures = spec, pictures
+        self._spec, self._images = spec, images
         self.commands = CommandQueue(limits, [START])
         self._has_started = False
         ours, theirs = socket.socketpair()
@@ -194,12 +194,12 @@ class WorkerProcess:
             raise MalformedMessageError("an answer to no command")
         command = self.commands.oldest
         command.check(wire)
-        packed = self._pictures.take_strip(command.position, wire.strip_bytes)
-        strip = film_strip(wire, packed, self._spec)
+        packed = self._images.take_frames(command.position, wire.frames_bytes)
+        frames = unpack_frames(wire, packed, self._spec)
         self._limits.learn_reply(wire.timings, wire.num_steps)
         self.commands.next()
-        images = None if wire.proprio is None else self._pictures.read_images(command.position)
-        return Answer(slot=command.position, wire=wire, images=images, strip=strip)
+        images = None if wire.proprio is None else self._images.read_images(command.position)
+        return Answer(slot=command.position, wire=wire, images=images, frames=frames)
 
     def _begin(self, message: tuple[Any, ...]) -> None:
         match message:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import CUDA_VARIABLE
-from pi0.ript.env.pool.images import pack_pictures
+from pi0.ript.env.pool.images import pack_images
 from pi0.ript.env.pool.scene_host import SceneHost
 from pi0.ript.env.pool.wire import pack_reply
 from pi0.ript.env.ray.versions import read_versions
@@ -71,11 +71,11 @@ class SimulatorActor:
         place: int,
         actions: bytes,
         observe: bool,  # noqa: FBT001 - a message
-        film: bool,  # noqa: FBT001 - a message
+        video: bool,  # noqa: FBT001 - a message
     ) -> tuple:
         """Run up to h control steps, float32 [h, 7] bytes, and return the reply."""
         chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-        return self._pack(self._host.execute(place, chunk, observe=observe, film=film))
+        return self._pack(self._host.execute(place, chunk, observe=observe, video=video))
 
     def release(self, place: int) -> None:
         """Let go of a slot's scene."""
@@ -87,8 +87,6 @@ class SimulatorActor:
 
     def _pack(self, reply: Reply) -> tuple:
         observe = reply.observation
-        pictures = (
-            b"" if observe is None else pack_pictures(observe.images, compress=self._compress)
-        )
-        film = b"" if reply.strip is None else reply.strip.packed
-        return pack_reply(reply, self._host.loaded), pictures, film
+        images = b"" if observe is None else pack_images(observe.images, compress=self._compress)
+        video = b"" if reply.frames is None else reply.frames.packed
+        return pack_reply(reply, self._host.loaded), images, video

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
-from pi0.ript.env.pool.images import unpack_pictures
+from pi0.ript.env.pool.images import unpack_images
 from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.process_environment import actor_environment
-from pi0.ript.env.pool.wire import Answer, Command, film_strip, unpack_reply
+from pi0.ript.env.pool.wire import Answer, Command, unpack_frames, unpack_reply
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S
 from pi0.ript.env.ray.actor import SimulatorActor
 from pi0.ript.env.ray.cluster import RayCluster
@@ -133,15 +133,15 @@ class RayWorker:
             MalformedMessageError: It sent what cannot be an answer.
         """
         command = self.commands.oldest
-        values, pictures, packed = self._cluster.answer(self._requests[0])
+        values, packed_images, packed_frames = self._cluster.answer(self._requests[0])
         wire = unpack_reply(values)
         command.check(wire)
-        strip = film_strip(wire, packed, self._settings.spec)
-        images = None if wire.proprio is None else self._unpack(pictures)
+        frames = unpack_frames(wire, packed_frames, self._settings.spec)
+        images = None if wire.proprio is None else self._unpack(packed_images)
         self._settings.limits.learn_reply(wire.timings, wire.num_steps)
         self._requests.popleft()
         self.commands.next()
-        return Answer(slot=command.position, wire=wire, images=images, strip=strip)
+        return Answer(slot=command.position, wire=wire, images=images, frames=frames)
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the actor has imported; only while nothing is under way."""
@@ -160,11 +160,11 @@ class RayWorker:
         while self.pid and _is_running(self.pid) and time.monotonic() < patience:
             time.sleep(POLL_S)
 
-    def _unpack(self, pictures: bytes) -> NDArray[np.uint8]:
+    def _unpack(self, images: bytes) -> NDArray[np.uint8]:
         spec = self._settings.spec
         shape = (len(spec.cameras), spec.height, spec.width, 3)
         try:
-            return unpack_pictures(pictures, shape, compressed=self._settings.compress)
+            return unpack_images(images, shape, compressed=self._settings.compress)
         except ValueError as error:
             raise MalformedMessageError(str(error)) from None
 

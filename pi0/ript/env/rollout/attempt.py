@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from pi0.records import Chunk, Observation
-from pi0.ript.film_strip import FilmStrip
 from pi0.ript.interfaces import Reply
+from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.seeding import noise_seed
 from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
 
@@ -21,7 +21,7 @@ class Attempt:
         observation: The newest look; None before the first.
         chunk: The newest answer to a look; None before the first.
         decisions: What was executed.
-        strips: Pictures of what was executed.
+        frames: Pictures of what was executed.
         num_steps: Control steps executed.
         started: When it began.
     """
@@ -32,7 +32,7 @@ class Attempt:
     observation: Observation | None = None
     chunk: Chunk | None = None
     decisions: list[Decision] = field(default_factory=list[Decision])
-    strips: list[FilmStrip] = field(default_factory=list[FilmStrip])
+    frames: list[PackedFrames] = field(default_factory=list[PackedFrames])
     num_steps: int = 0
     started: float = field(default_factory=perf_counter)
 
@@ -65,7 +65,7 @@ class Attempt:
         self.decisions.append(
             Decision(observation=last, chunk=self.chunk, num_executed=reply.num_steps)
         )
-        self.strips += [reply.strip] if reply.strip is not None else []
+        self.frames += [reply.frames] if reply.frames is not None else []
         self.num_steps += reply.num_steps
         if reply.is_success:
             return self.finish("success")
@@ -80,6 +80,6 @@ class Attempt:
             outcome=outcome,
             num_steps=self.num_steps,
             error=error,
-            strips=tuple(self.strips),
+            frames=tuple(self.frames),
             seconds=perf_counter() - self.started,
         )

@@ -141,7 +141,7 @@ class Scheduler:
                 slot,
                 chunk.actions[: attempt.num_left],
                 observe=len(chunk.actions) < attempt.num_left,
-                film=attempt.request.films_steps,
+                video=attempt.request.records_every_step,
             )
             self._under_way[slot] = attempt
 

@@ -18,7 +18,7 @@ class RolloutStats:
         num_episodes: Episodes delivered, crashed ones included.
         num_env_steps: Control steps executed, those of abandoned attempts included.
         num_observations: Pictures drawn for the policy.
-        num_film_pictures: Pictures after control steps that came for films.
+        num_video_frames: Pictures after control steps that came for films.
         num_retries: Attempts that were given up and started again, by whosever fault.
         restarts: Simulators replaced, by fault.
         policy_calls: Batched policy calls.
@@ -33,7 +33,7 @@ class RolloutStats:
     num_episodes: int = 0
     num_env_steps: int = 0
     num_observations: int = 0
-    num_film_pictures: int = 0
+    num_video_frames: int = 0
     num_retries: int = 0
     restarts: dict[Fault, int] = field(default_factory=dict[Fault, int])
     policy_calls: int = 0
@@ -50,15 +50,15 @@ class RolloutStats:
         return sum(self.restarts.values())
 
     @property
-    def film_seconds(self) -> float:
+    def video_seconds(self) -> float:
         """Return worker seconds that only films took."""
-        return self.worker_seconds.get("film_s", 0.0)
+        return self.worker_seconds.get("video_s", 0.0)
 
     @property
-    def seconds_per_picture(self) -> float | None:
+    def seconds_per_image(self) -> float | None:
         """Return worker seconds that a picture for a film takes, else a look; None before both."""
-        if self.num_film_pictures:
-            return self.film_seconds / self.num_film_pictures
+        if self.num_video_frames:
+            return self.video_seconds / self.num_video_frames
         return (
             self.worker_seconds["render_s"] / self.num_observations
             if self.num_observations
@@ -69,7 +69,7 @@ class RolloutStats:
         """Count what a command did and took."""
         self.num_env_steps += reply.num_steps
         self.num_observations += "render_s" in reply.timings
-        self.num_film_pictures += 0 if reply.strip is None else len(reply.strip)
+        self.num_video_frames += 0 if reply.frames is None else len(reply.frames)
         if reply.fault not in ("", "lost"):
             self.restarts[reply.fault] = self.restarts.get(reply.fault, 0) + 1
         for stage, seconds in reply.timings.items():

@@ -14,7 +14,6 @@ from plotly.offline import get_plotlyjs
 from pi0.ript.atomic import write_atomically
 from pi0.ript.report.page.charts import SECTIONS
 from pi0.ript.report.page.figures import RunFigures
-from pi0.ript.report.page.films import FilmPair, film_pairs
 from pi0.ript.report.page.headline import (
     Result,
     Setting,
@@ -25,11 +24,12 @@ from pi0.ript.report.page.headline import (
     success_by_task,
 )
 from pi0.ript.report.page.run_files import Evaluation, RunFiles, read_run
+from pi0.ript.report.page.videos import VideoPair, video_pairs
 
 REPORT_NAME = "report.html"
 # Of all runs together; base64 adds a third to the bytes.
 MAX_PAIRS = 6
-MAX_FILM_BYTES = 5_000_000
+MAX_VIDEO_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class RunView:
     results: list[Result]
     settings: list[Setting]
     card: list[tuple[str, str]]
-    films: list[FilmPair]
+    videos: list[VideoPair]
     num_steps: int
     num_episodes: int
     minutes: float
@@ -112,7 +112,7 @@ def _view(index: int, folder: Path, num_runs: int) -> RunView:
         results=results(run.evaluations),
         settings=chosen_settings(run.config),
         card=card_lines(run.evaluations[0].policy) if run.evaluations else [],
-        films=film_pairs(run, -(-MAX_PAIRS // num_runs), MAX_FILM_BYTES // num_runs),
+        videos=video_pairs(run, -(-MAX_PAIRS // num_runs), MAX_VIDEO_BYTES // num_runs),
         num_steps=figures.num_steps,
         num_episodes=int(figures.last("train/num_episodes") or 0),
         minutes=float(figures.last("minutes") or 0),

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode, RunFiles
-from pi0.ript.report.video import film_name, read_video
+from pi0.ript.report.video import read_video, video_name
 
-STRIP_FRAMES = 6
-STRIP_HEIGHT = 120
+SHEET_FRAMES = 6
+SHEET_HEIGHT = 120
 _ORDER = ("gained", "lost", "same")
 
 
@@ -25,19 +25,19 @@ class Shot:
         step: Steps of practice before it.
         outcome: How the episode ended.
         num_steps: Control steps it took.
-        strip: JPEG, pictures of the first camera from left to right, first and last look included.
+        sheet: JPEG, pictures of the first camera from left to right, first and last look included.
         video: MP4, all cameras.
     """
 
     step: int
     outcome: str
     num_steps: int
-    strip: str
+    sheet: str
     video: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FilmPair:
+class VideoPair:
     """The same episode before and after; ``after`` is None while there is one evaluation only."""
 
     task: str
@@ -47,7 +47,7 @@ class FilmPair:
     after: Shot | None
 
 
-def film_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[FilmPair]:
+def video_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[VideoPair]:
     """Return filmed held-out episodes, changed outcomes first, as many as both limits allow."""
     if not run.evaluations:
         return []
@@ -58,13 +58,13 @@ def film_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[FilmPair]:
         for before, after in zip(first.episodes, last.episodes, strict=True)
         if _path(run, first, before).is_file() and _path(run, last, after).is_file()
     ]
-    chosen: list[FilmPair] = []
+    chosen: list[VideoPair] = []
     for before, after in sorted(pairs, key=lambda pair: _ORDER.index(_change(*pair)))[:max_pairs]:
         max_bytes -= _size(run, first, before) + is_paired * _size(run, last, after)
         if max_bytes < 0:
             break
         chosen.append(
-            FilmPair(
+            VideoPair(
                 task=before.task_label,
                 state_index=before.state_index,
                 seed=before.seed,
@@ -75,8 +75,8 @@ def film_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[FilmPair]:
     return chosen
 
 
-def film_strip(frames: NDArray[np.uint8], num_cameras: int) -> NDArray[np.uint8]:
-    """Return up to ``STRIP_FRAMES`` evenly spaced pictures of the first camera side by side.
+def contact_sheet(frames: NDArray[np.uint8], num_cameras: int) -> NDArray[np.uint8]:
+    """Return up to ``SHEET_FRAMES`` evenly spaced pictures of the first camera side by side.
 
     Args:
         frames: uint8 [frames, height, width, 3] RGB, cameras side by side, at least one frame.
@@ -85,11 +85,11 @@ def film_strip(frames: NDArray[np.uint8], num_cameras: int) -> NDArray[np.uint8]
     Returns:
         uint8 [STRIP_HEIGHT, any, 3].
     """
-    picks = np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)
+    picks = np.linspace(0, len(frames) - 1, min(SHEET_FRAMES, len(frames))).round().astype(int)
     first_camera = frames.shape[2] // num_cameras
-    pictures = [Image.fromarray(frames[n][:, :first_camera]) for n in picks]
-    size = (round(STRIP_HEIGHT * first_camera / frames.shape[1]), STRIP_HEIGHT)
-    return np.concatenate([np.asarray(picture.resize(size)) for picture in pictures], axis=1)
+    images = [Image.fromarray(frames[n][:, :first_camera]) for n in picks]
+    size = (round(SHEET_HEIGHT * first_camera / frames.shape[1]), SHEET_HEIGHT)
+    return np.concatenate([np.asarray(image.resize(size)) for image in images], axis=1)
 
 
 def _change(before: HeldOutEpisode, after: HeldOutEpisode) -> str:
@@ -98,7 +98,7 @@ def _change(before: HeldOutEpisode, after: HeldOutEpisode) -> str:
 
 
 def _path(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Path:
-    name = film_name(
+    name = video_name(
         suite=episode.suite,
         task_id=episode.task_id,
         task=episode.task,
@@ -119,12 +119,12 @@ def _shot(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Sho
     assert isinstance(cameras, list), f"cameras of the policy card: {cameras!r}"
     frames = read_video(path)
     jpeg = io.BytesIO()
-    Image.fromarray(film_strip(frames, len(cameras))).save(jpeg, "JPEG", quality=80)
+    Image.fromarray(contact_sheet(frames, len(cameras))).save(jpeg, "JPEG", quality=80)
     return Shot(
         step=evaluation.step,
         outcome=episode.outcome,
         num_steps=episode.num_steps,
-        strip=_data_url("image/jpeg", jpeg.getvalue()),
+        sheet=_data_url("image/jpeg", jpeg.getvalue()),
         video=_data_url("video/mp4", path.read_bytes()),
     )
 

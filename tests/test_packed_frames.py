@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pi0.ript.film_strip import FilmStrip
+from pi0.ript.packed_frames import PackedFrames
 
 SHAPE = (4, 2, 6, 5, 3)
 NOISE = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
@@ -19,16 +19,16 @@ NOISE = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
     ids=["black", "white", "noise", "one step"],
 )
 def test_pictures_come_back_bit_for_bit(images):
-    strip = FilmStrip.pack(images)
+    frames = PackedFrames.pack(images)
 
-    assert len(strip) == len(images)
-    np.testing.assert_array_equal(strip.unpack(), images)
-    assert strip.unpack().dtype == np.uint8
+    assert len(frames) == len(images)
+    np.testing.assert_array_equal(frames.unpack(), images)
+    assert frames.unpack().dtype == np.uint8
 
 
 def test_a_still_scene_costs_little_more_than_one_picture():
     still = np.repeat(NOISE[:1], 50, axis=0)
-    assert len(FilmStrip.pack(still).packed) < 2 * NOISE[:1].nbytes
+    assert len(PackedFrames.pack(still).packed) < 2 * NOISE[:1].nbytes
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def test_a_still_scene_costs_little_more_than_one_picture():
     ids=["nothing", "noise", "a byte too few", "a byte too many", "cut off", "something behind"],
 )
 def test_anything_else_than_its_pictures_is_refused(packed):
-    strip = replace(FilmStrip.pack(NOISE), packed=packed)
-    for read in (strip.check, strip.unpack):
+    frames = replace(PackedFrames.pack(NOISE), packed=packed)
+    for read in (frames.check, frames.unpack):
         with pytest.raises(ValueError, match="pictures"):
             read()
 
 
 def test_a_small_message_cannot_unpack_to_a_large_one():
-    bomb = replace(FilmStrip.pack(NOISE), packed=zlib.compress(bytes(10**8)))
+    bomb = replace(PackedFrames.pack(NOISE), packed=zlib.compress(bytes(10**8)))
 
     tracemalloc.start()
     with pytest.raises(ValueError, match="pictures"):

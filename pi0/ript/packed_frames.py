@@ -7,17 +7,17 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-FilmRate = Literal["decisions", "steps"]
+VideoRate = Literal["decisions", "steps"]
 """A film shows what the policy saw at its decisions, or a picture after every control step."""
 
 FASTEST = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FilmStrip:
+class PackedFrames:
     """One picture of every camera after each control step of a command, compressed without loss.
 
-    Example: ``FilmStrip.pack(images).unpack()`` gives the images back, bit for bit.
+    Example: ``PackedFrames.pack(images).unpack()`` gives the images back, bit for bit.
 
     Attributes:
         packed: The compressed pictures.
@@ -64,11 +64,11 @@ class FilmStrip:
     def _decompress(self) -> bytes:
         decoder = zlib.decompressobj()
         try:
-            pictures = decoder.decompress(
+            images = decoder.decompress(
                 self.packed, self.num_bytes + 1
             )  # never more, whatever comes
         except zlib.error as error:
             raise ValueError(f"no compressed pictures: {error}") from None
-        if len(pictures) != self.num_bytes or not decoder.eof or decoder.unused_data:
+        if len(images) != self.num_bytes or not decoder.eof or decoder.unused_data:
             raise ValueError(f"no {self.num_bytes} bytes of pictures")
-        return pictures
+        return images
