@@ -59,7 +59,7 @@ class Observations:
 
     def with_masked_camera(self) -> tuple["Observations", Tensor]:
         """Return the looks with a third, masked camera, as pi0 is served with, and bool [B, N + 1]."""
-        rows, cameras, *_ = self.pixels.shape
+        samples, cameras, *_ = self.pixels.shape
         per_camera = (self.token_ids[0] == self.token_ids[0, 0]).sum().item() // cameras
         at = per_camera * cameras
         extra = self.token_ids[:, :per_camera]
@@ -73,7 +73,7 @@ class Observations:
             noise=self.noise,
         )
         is_real = torch.tensor([True] * cameras + [False], device=self.state.device)
-        return observations, is_real.expand(rows, -1)
+        return observations, is_real.expand(samples, -1)
 
 
 def model_config(size: Size) -> PI0Config:
@@ -135,21 +135,21 @@ def our_network(reference: PI0ForConditionalGeneration, size: Size) -> Pi0Networ
     return network
 
 
-def make_observations(config: PI0Config, rows: int, seed: int = 0) -> Observations:
+def make_observations(config: PI0Config, samples: int, seed: int = 0) -> Observations:
     """Return looks of two cameras with prompts of 8 to 23 tokens, padded to 48."""
     generator = torch.Generator().manual_seed(seed)
     vision = vlm_sizes(config).vision_config
     num_images = NUM_CAMERAS * (vision.image_size // vision.patch_size) ** 2
     length = num_images + MAX_PROMPT_TOKENS
-    prompts = torch.randint(8, 24, (rows, 1), generator=generator)
+    prompts = torch.randint(8, 24, (samples, 1), generator=generator)
     is_valid = torch.arange(length) < num_images + prompts
-    token_ids = torch.randint(5, 900, (rows, length), generator=generator) * is_valid
+    token_ids = torch.randint(5, 900, (samples, length), generator=generator) * is_valid
     token_ids[:, :num_images] = vlm_sizes(config).image_token_id
-    size = (rows, NUM_CAMERAS, 3, vision.image_size, vision.image_size)
+    size = (samples, NUM_CAMERAS, 3, vision.image_size, vision.image_size)
     return Observations(
         pixels=torch.rand(size, generator=generator) * 2 - 1,
         token_ids=token_ids,
         is_valid=is_valid,
-        state=torch.randn(rows, config.max_state_dim, generator=generator),
-        noise=torch.randn(rows, config.chunk_size, config.max_action_dim, generator=generator),
+        state=torch.randn(samples, config.max_state_dim, generator=generator),
+        noise=torch.randn(samples, config.chunk_size, config.max_action_dim, generator=generator),
     )

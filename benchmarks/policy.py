@@ -41,7 +41,7 @@ from pi0.model.network import Pi0Network
 STEPS = 10  # of transformers' and openpi's default sampling
 PACKED = (1, 4, 10)
 BATCH = {"tiny": 8, "middle": 8, "full": 32}
-SCORED_ROWS = {"tiny": 8, "middle": 4, "full": 16}
+SCORED_SAMPLES = {"tiny": 8, "middle": 4, "full": 16}
 GPU_BATCHES = (1, 8, 32, 64)
 
 
@@ -109,10 +109,10 @@ def measure_sampling(
     }
     answers = {name: side() for name, side in sides.items()}  # and a first call that is not timed
     times = interleaved({n: partial(timed, s, device) for n, s in sides.items()}, rounds)
-    rows = len(observations.state)
+    samples = len(observations.state)
     return {
-        "rows": rows,
-        **{f"{n}_decisions_per_s": rows / statistics.median(t) for n, t in times.items()},
+        "rows": samples,
+        **{f"{n}_decisions_per_s": samples / statistics.median(t) for n, t in times.items()},
         "speedup": median_ratio(times["theirs_masked"], times["ours"]),
         "speedup_two_cameras": median_ratio(times["theirs"], times["ours"]),
         "max_difference": max(
@@ -144,10 +144,10 @@ def measure_scoring(network: Pi0Network, observations: Observations, rounds: int
     for side in sides.values():
         side()
     times = interleaved(sides, rounds)
-    rows = len(observations.state)
+    samples = len(observations.state)
     return {
-        "rows": rows,
-        **{f"scorings_per_s_{n}": rows / statistics.median(t) for n, t in times.items()},
+        "rows": samples,
+        **{f"scorings_per_s_{n}": samples / statistics.median(t) for n, t in times.items()},
         **{f"cost_{n}": median_ratio(times[n], times["s1"]) for n in ("s4", "s10")},
     }
 
@@ -162,10 +162,10 @@ def measure_size(size: Size, device: torch.device, rounds: int) -> list[dict[str
     network = network.to(device)
     batches = GPU_BATCHES if device.type == "cuda" else (BATCH[size],)
     figures = []
-    for rows in batches:
-        observations = make_observations(network.config, rows).to(device)
+    for samples in batches:
+        observations = make_observations(network.config, samples).to(device)
         figures.append({"size": size, **measure_sampling(reference, network, observations, rounds)})
-    scored = make_observations(network.config, SCORED_ROWS[size]).to(device)
+    scored = make_observations(network.config, SCORED_SAMPLES[size]).to(device)
     figures[-1]["scoring"] = measure_scoring(network, scored, rounds)
     return figures
 
@@ -180,8 +180,8 @@ def print_figures(figures: Sequence[dict[str, Any]]) -> None:
     scored = [entry for entry in figures if "scoring" in entry]
     names = ("rows", "scorings_per_s_s1", "scorings_per_s_s4", "scorings_per_s_s10", "cost_s4")
     names += ("cost_s10",)
-    rows = [[entry["size"], *(entry["scoring"][name] for name in names)] for entry in scored]
-    print(table(("size", *names), rows), "\n")
+    samples = [[entry["size"], *(entry["scoring"][name] for name in names)] for entry in scored]
+    print(table(("size", *names), samples), "\n")
 
 
 def summary(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def main() -> None:
         print(table(tuple(steps[0]), [list(step.values()) for step in steps]))
         content["memory"] = steps
     elif arguments.precision:
-        content["precision"] = measure_precision("middle", rows=2)
+        content["precision"] = measure_precision("middle", samples=2)
         print(table(("layer", "relative difference"), content["precision"]["layers"]))
     else:
         figures = [f for size in arguments.sizes for f in measure_size(size, device, rounds)]

@@ -56,7 +56,7 @@ class _Learner:
     num_steps: int
 
     @classmethod
-    def of(cls, size: Size, *, rows: int, num_steps: int, checkpoints: bool) -> "_Learner":
+    def of(cls, size: Size, *, samples: int, num_steps: int, checkpoints: bool) -> "_Learner":
         config = model_config(size)
         network = Pi0Network(config)
         network.checkpoints_layers = checkpoints
@@ -67,7 +67,7 @@ class _Learner:
         return cls(
             network=network,
             engine=SingleEngine(trained, OptimizerConfig(), 1e-5, 0, 1.0),
-            observations=make_observations(config, rows),
+            observations=make_observations(config, samples),
             num_steps=num_steps,
         )
 
@@ -86,13 +86,13 @@ def _step(learner: _Learner) -> None:
     learner.engine.step()
 
 
-def measure_step(size: Size, rows: int, num_steps: int, *, checkpoints: bool) -> dict[str, Any]:
+def measure_step(size: Size, samples: int, num_steps: int, *, checkpoints: bool) -> dict[str, Any]:
     """Score and update twice in this process; return predicted and measured bytes."""
-    _step(_Learner.of("tiny", rows=1, num_steps=1, checkpoints=False))  # loads libraries
+    _step(_Learner.of("tiny", samples=1, num_steps=1, checkpoints=False))  # loads libraries
     before = resident_bytes()
     started = time.perf_counter()
     with PeakMemory() as watch:
-        learner = _Learner.of(size, rows=rows, num_steps=num_steps, checkpoints=checkpoints)
+        learner = _Learner.of(size, samples=samples, num_steps=num_steps, checkpoints=checkpoints)
         for _ in range(2):  # the optimizer's moments exist from the first step on
             _step(learner)
     config, observations = learner.network.config, learner.observations
@@ -100,14 +100,14 @@ def measure_step(size: Size, rows: int, num_steps: int, *, checkpoints: bool) ->
         config,
         dtype=torch.float32,
         trained=TrainedPart(checkpoints_layers=checkpoints),
-        rows=rows,
+        samples=samples,
         num_steps=num_steps,
         prefix_tokens=observations.is_valid.shape[1],
     )
     parts = predicted.weights + predicted.gradients + predicted.optimizer + predicted.activations
-    total = before + parts + rows * predicted.prefix_per_row
+    total = before + parts + samples * predicted.prefix_per_sample
     return {
-        "rows": rows,
+        "rows": samples,
         "steps": num_steps,
         "checkpoints_layers": checkpoints,
         "predicted_bytes": total,
@@ -118,9 +118,9 @@ def measure_step(size: Size, rows: int, num_steps: int, *, checkpoints: bool) ->
     }
 
 
-def measure_apart(size: Size, rows: int, num_steps: int, *, checkpoints: bool) -> dict[str, Any]:
+def measure_apart(size: Size, samples: int, num_steps: int, *, checkpoints: bool) -> dict[str, Any]:
     """Run ``measure_step`` in a fresh interpreter."""
-    arguments = [size, str(rows), str(num_steps), str(int(checkpoints))]
+    arguments = [size, str(samples), str(num_steps), str(int(checkpoints))]
     result = subprocess.run(  # a fixed command of our own
         [sys.executable, "-m", "benchmarks.policy_memory", *arguments],
         capture_output=True,

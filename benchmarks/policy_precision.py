@@ -25,10 +25,10 @@ def _passes(network: Pi0Network, observations: Observations) -> tuple[PrefixCach
     return cache, network.velocity(cache, observations.state, x, times)
 
 
-def measure_precision(size: Size, rows: int) -> dict[str, Any]:
+def measure_precision(size: Size, samples: int) -> dict[str, Any]:
     """Return relative differences of every layer's keys and values and of the velocity."""
     reference = reference_model(size)
-    observations = make_observations(reference.config, rows)
+    observations = make_observations(reference.config, samples)
     exact, exact_velocity = _passes(our_network(reference, size), observations)
     half = our_network(reference, size)
     half.cast_backbone(torch.bfloat16)
@@ -41,4 +41,4 @@ def measure_precision(size: Size, rows: int) -> dict[str, Any]:
         layers.append((f"values of layer {number}", _relative(pairs[2], pairs[3])))
     layers.append(("velocity", _relative(rough_velocity, exact_velocity)))
     assert all(math.isfinite(value) for _, value in layers)
-    return {"rows": rows, "size": size, "layers": layers}
+    return {"rows": samples, "size": size, "layers": layers}

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pi0.ript import build
 from pi0.ript.algo.flow_matching import FlowMatching, squared_error
-from pi0.ript.algo.objective import Rows, Terms
+from pi0.ript.algo.objective import Indices, Terms
 from pi0.ript.config.load import load_config
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner, new_run_dir
@@ -35,7 +35,7 @@ class AdvantageWeighted(FlowMatching):
         """Learn from every row that has a share of the loss."""
         return batch.weights > 0
 
-    def terms(self, rows: Rows, epoch: int) -> Terms:
+    def terms(self, rows: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch, [b]; the update multiplies it by the rows' shares."""
         velocity, target = self.velocity_at(rows, epoch)
         advantages = self._targets.advantages[rows]

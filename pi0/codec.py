@@ -99,9 +99,9 @@ def resize_with_pad(
     shrink = _antialiased if method == "openpi" else _bilinear
     shape = (*images.shape[:2], size, size, 3)
     result: NDArray[Any] = np.zeros(shape, np.uint8 if method == "openpi" else np.float32)
-    for row, camera in np.ndindex(*images.shape[:2]):
-        small = shrink(images[row, camera], new_height, new_width)
-        result[row, camera, top : top + new_height, left : left + new_width] = small
+    for sample, camera in np.ndindex(*images.shape[:2]):
+        small = shrink(images[sample, camera], new_height, new_width)
+        result[sample, camera, top : top + new_height, left : left + new_width] = small
     return result
 
 
@@ -115,9 +115,9 @@ def _bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.f
     """Return LeRobot's resize: torch's bilinear interpolation without antialiasing."""
     upper, lower, down = _neighbours(image.shape[0], height)
     left, right, across = _neighbours(image.shape[1], width)
-    rows = image[upper] * (1 - down)[:, None, None] + image[lower] * down[:, None, None]
+    samples = image[upper] * (1 - down)[:, None, None] + image[lower] * down[:, None, None]
     across = across[:, None]
-    return (rows[:, left] * (1 - across) + rows[:, right] * across).astype(np.float32)
+    return (samples[:, left] * (1 - across) + samples[:, right] * across).astype(np.float32)
 
 
 def _neighbours(

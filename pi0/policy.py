@@ -209,8 +209,8 @@ class Pi0Policy:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        num_rows = len(observations)
-        fill = self.batch_size - num_rows
+        num_samples = len(observations)
+        fill = self.batch_size - num_samples
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
         inputs = self.encode(
             [*observations, *[observations[0]] * fill], [*tasks, *[tasks[0]] * fill]
@@ -222,16 +222,16 @@ class Pi0Policy:
         has_one = schedule.is_stochastic and sampling.scored_steps == "one"
         chosen = steps if has_one else None
         drawn = self.draw(inputs, noise, sampling, chosen)
-        chains = drawn[:num_rows].cpu().numpy()
+        chains = drawn[:num_samples].cpu().numpy()
         actions = self.codec.decode_actions(chains[:, -1], proprio_of(observations))
         return [
             Chunk(
-                actions=actions[row, : self.card.execute_steps],
-                chain=chains[row],
+                actions=actions[sample, : self.card.execute_steps],
+                chain=chains[sample],
                 is_stochastic=schedule.is_stochastic,
-                noisy_step=int(steps[row]) if has_one else None,
+                noisy_step=int(steps[sample]) if has_one else None,
             )
-            for row in range(num_rows)
+            for sample in range(num_samples)
         ]
 
     @torch.inference_mode()

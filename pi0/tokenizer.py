@@ -48,8 +48,8 @@ class PromptTokenizer:
 
     def encode(self, tasks: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return ids int64 [B, L] (0 is padding) and validity bool [B, L] of B instructions."""
-        rows = [self._encode_one(task) for task in tasks]
-        return np.stack([ids for ids, _ in rows]), np.stack([mask for _, mask in rows])
+        samples = [self._encode_one(task) for task in tasks]
+        return np.stack([ids for ids, _ in samples]), np.stack([mask for _, mask in samples])
 
     def _encode_one(self, task: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         if task not in self._cache:

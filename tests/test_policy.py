@@ -85,9 +85,9 @@ def test_acting_leaves_global_generators_alone(policy):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def score(policy, sampling=PRACTICE, rows=16):
-    observations, tasks = make_observations(rows), [TASKS[i % 4] for i in range(rows)]
-    chunks = policy.act(observations, tasks, range(rows), sampling)
+def score(policy, sampling=PRACTICE, samples=16):
+    observations, tasks = make_observations(samples), [TASKS[i % 4] for i in range(samples)]
+    chunks = policy.act(observations, tasks, range(samples), sampling)
     chains = torch.from_numpy(np.stack([chunk.chain for chunk in chunks]))
     inputs = policy.encode(observations, tasks)
     return chains, policy.transition_means(policy.prefix(inputs), inputs, chains, sampling)
@@ -97,9 +97,9 @@ def score(policy, sampling=PRACTICE, rows=16):
 def test_scoring_finds_the_noise_that_acting_drew(policy):
     chains, means = score(policy)
     z = (chains[:, 1:, :4, :7] - means) / policy.scored_stds(PRACTICE)[:, None, None]
-    for row in range(len(chains)):
-        noise = np.random.Generator(np.random.Philox(row)).standard_normal((5, 6, 9), np.float32)
-        np.testing.assert_allclose(z[row], noise[1:, :4, :7], atol=2e-4)
+    for sample in range(len(chains)):
+        noise = np.random.Generator(np.random.Philox(sample)).standard_normal((5, 6, 9), np.float32)
+        np.testing.assert_allclose(z[sample], noise[1:, :4, :7], atol=2e-4)
 
 
 @torch.no_grad()
@@ -110,7 +110,7 @@ def test_without_noise_the_means_are_the_chain(policy):
 
 @torch.no_grad()
 def test_padded_dims_and_unexecuted_steps_take_the_ode_step(policy):
-    chains, _ = score(policy, rows=4)
+    chains, _ = score(policy, samples=4)
     inputs = policy.encode(make_observations(4), TASKS)
     times = torch.tensor([1.0, 0.75, 0.5, 0.25])
     velocity = policy.network.velocity(policy.prefix(inputs), inputs.state, chains[:, :-1], times)

@@ -35,9 +35,9 @@ def final_moments(schedule: Schedule, s: float) -> tuple[float, float]:
     return mean, math.sqrt(variance)
 
 
-def draw_toy(schedule: Schedule, s: float, num_rows: int):
+def draw_toy(schedule: Schedule, s: float, num_samples: int):
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(num_rows, schedule.num_steps + 1, 1, 1, generator=generator)
+    noise = torch.randn(num_samples, schedule.num_steps + 1, 1, 1, generator=generator)
     everywhere = torch.ones(1, 1, dtype=torch.bool)
 
     def velocity(x, step):
@@ -82,7 +82,7 @@ def test_a_wrong_score_sign_would_be_seen(num_steps, wrong):
 
 def test_drawn_chains_have_the_moments_of_the_recursion():
     schedule = make_schedule(4, 0.5)
-    actions = draw_toy(schedule, s=0.2, num_rows=20_000)[:, -1]
+    actions = draw_toy(schedule, s=0.2, num_samples=20_000)[:, -1]
     mean, std = final_moments(schedule, s=0.2)
     assert actions.mean().item() == pytest.approx(mean, abs=4 * std / math.sqrt(20_000))
     assert actions.std().item() == pytest.approx(std, abs=4 * std / math.sqrt(40_000))
@@ -90,7 +90,7 @@ def test_drawn_chains_have_the_moments_of_the_recursion():
 
 def test_drawn_transitions_are_standard_normal_around_their_means():
     schedule = make_schedule(4, 0.5)
-    chain = draw_toy(schedule, s=0.05, num_rows=20_000)
+    chain = draw_toy(schedule, s=0.05, num_samples=20_000)
     velocity = torch.stack(
         [exact_velocity(chain[:, k], t, 0.05) for k, t in enumerate(schedule.times)], dim=1
     )

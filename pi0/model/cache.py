@@ -39,7 +39,7 @@ class PrefixCache:
         """Return what keys and values take."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
-    def rows(self, index: Tensor | slice) -> "PrefixCache":
+    def samples(self, index: Tensor | slice) -> "PrefixCache":
         """Return the cache of some rows."""
         return PrefixCache(
             keys=tuple(key[index] for key in self.keys),
@@ -59,16 +59,16 @@ def join_caches(caches: list[PrefixCache]) -> PrefixCache:
     )
 
 
-def row_passes(is_valid: Tensor) -> list[slice]:
+def sample_passes(is_valid: Tensor) -> list[slice]:
     """Return equal shares of the rows of bool [B, L] that are read at once.
 
     All rows on a GPU; on a CPU the largest divisor of B whose tokens fit a pass, so that the shape of
     a row's pass never depends on its place in the batch.
     """
-    rows, length = is_valid.shape
-    limit = rows if is_valid.device.type != "cpu" else max(1, TOKENS_PER_CPU_PASS // length)
-    size = next(n for n in range(min(rows, limit), 0, -1) if rows % n == 0)
-    return [slice(start, start + size) for start in range(0, rows, size)]
+    samples, length = is_valid.shape
+    limit = samples if is_valid.device.type != "cpu" else max(1, TOKENS_PER_CPU_PASS // length)
+    size = next(n for n in range(min(samples, limit), 0, -1) if samples % n == 0)
+    return [slice(start, start + size) for start in range(0, samples, size)]
 
 
 def trimmed_length(is_valid: Tensor) -> int:
@@ -77,8 +77,8 @@ def trimmed_length(is_valid: Tensor) -> int:
     Padding at the end is left out where a pass has one row and reading the mask costs nothing; a pass
     of several rows keeps its shape, so that rows do not depend on each other's length.
     """
-    rows, length = is_valid.shape
-    if rows > 1 or is_valid.device.type != "cpu":
+    samples, length = is_valid.shape
+    if samples > 1 or is_valid.device.type != "cpu":
         return length
     return int(is_valid[0].nonzero()[-1]) + 1
 
@@ -147,7 +147,7 @@ def attend_suffix(
     Returns:
         Float [B, T, heads * D].
     """
-    num_rows, num_past, num_steps = len(query), past[0].shape[1], layout.num_steps
+    num_samples, num_past, num_steps = len(query), past[0].shape[1], layout.num_steps
     if buffer is None:
         to_state = [torch.cat([old, some[:, :1]], 1) for old, some in zip(past, new, strict=True)]
         to_steps = [
@@ -162,7 +162,7 @@ def attend_suffix(
     seen_by_state = attend(query[:, :1], to_state[0], to_state[1], layout.is_visible_to_state)
     steps = query[:, 1:].unflatten(1, (num_steps, -1)).flatten(0, 1)
     seen = attend(steps, to_steps[0], to_steps[1], layout.is_visible)
-    return torch.cat([seen_by_state, seen.unflatten(0, (num_rows, -1)).flatten(1, 2)], dim=1)
+    return torch.cat([seen_by_state, seen.unflatten(0, (num_samples, -1)).flatten(1, 2)], dim=1)
 
 
 def _per_step(shared: Tensor, own: Tensor, num_steps: int) -> Tensor:

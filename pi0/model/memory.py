@@ -51,14 +51,14 @@ class NetworkMemory:
         optimizer: AdamW's two moments, float32.
         activations: What a scoring pass of one micro-batch keeps for its backward pass, and the most it
             needs on the way.
-        prefix_per_row: Keys and values that one row's prefix keeps.
+        prefix_per_sample: Keys and values that one row's prefix keeps.
     """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
-    prefix_per_row: int
+    prefix_per_sample: int
 
 
 def predict_network(
@@ -66,7 +66,7 @@ def predict_network(
     *,
     dtype: torch.dtype,
     trained: TrainedPart,
-    rows: int,
+    samples: int,
     num_steps: int,
     prefix_tokens: int,
 ) -> NetworkMemory:
@@ -76,7 +76,7 @@ def predict_network(
         config: Sizes of the network.
         dtype: ``compute_dtype``.
         trained: What practice changes.
-        rows: Rows of a micro-batch.
+        samples: Rows of a micro-batch.
         num_steps: S, denoise steps scored together.
         prefix_tokens: L.
     """
@@ -101,8 +101,8 @@ def predict_network(
         + (num_trained * FLOAT if trained.lora_rank else 0),
         gradients=num_trained * FLOAT,
         optimizer=num_trained * FLOAT * ADAM_MOMENTS,
-        activations=rows * (kept + passing),
-        prefix_per_row=2 * layers * prefix_tokens * head * size,
+        activations=samples * (kept + passing),
+        prefix_per_sample=2 * layers * prefix_tokens * head * size,
     )
 
 

@@ -30,7 +30,7 @@ from pi0.model.cache import (
     join_caches,
     make_buffers,
     padded,
-    row_passes,
+    sample_passes,
     suffix_positions,
     trimmed_length,
     visibility,
@@ -99,8 +99,8 @@ class Pi0Network(nn.Module):
         """
         return join_caches(
             [
-                self._read(pixels[rows], token_ids[rows], is_valid[rows])
-                for rows in row_passes(is_valid)
+                self._read(pixels[samples], token_ids[samples], is_valid[samples])
+                for samples in sample_passes(is_valid)
             ]
         )
 

@@ -202,8 +202,8 @@ class Ranks(Protocol):
         """Return how many processes there are."""
         ...
 
-    def gather(self, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Return the rows of every rank in rank order, float64 [n of that rank, m]; all ranks meet here."""
+    def gather(self, values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the values of every rank in rank order, float64 [n of that rank, m]; all ranks meet here."""
         ...
 
     def gather_text(self, text: str) -> list[str]:

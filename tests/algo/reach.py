@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0.ript.algo.advantages import leave_one_out
-from pi0.ript.algo.objective import Objective, Rows, Targets
+from pi0.ript.algo.objective import Indices, Objective, Targets
 from pi0.sampler import Schedule, draw_chain, make_schedule, transition_means
 
 PRACTICE, EVALUATION = make_schedule(4, 0.5), make_schedule(4, 0.0)
@@ -62,14 +62,16 @@ class ReachModel:
         self.stds = torch.tensor(PRACTICE.stds)
         self.times = torch.tensor(PRACTICE.times)
 
-    def means(self, rows: Rows) -> Tensor:
-        x = self.chains[rows][:, :-1]
-        times = self.times.expand(len(rows), -1)
-        return transition_means(x, self.velocity(rows, x, times, is_conditional=True), PRACTICE)
+    def means(self, samples: Indices) -> Tensor:
+        x = self.chains[samples][:, :-1]
+        times = self.times.expand(len(samples), -1)
+        return transition_means(x, self.velocity(samples, x, times, is_conditional=True), PRACTICE)
 
-    def velocity(self, rows: Rows, x: Tensor, times: Tensor, *, is_conditional: bool) -> Tensor:
+    def velocity(
+        self, samples: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
+    ) -> Tensor:
         assert is_conditional
-        goals = self._goals[rows][:, None].expand(-1, x.shape[1], -1)
+        goals = self._goals[samples][:, None].expand(-1, x.shape[1], -1)
         return self._policy(goals, x[:, :, 0], times)[:, :, None]
 
     def parameters(self) -> list[nn.Parameter]:
@@ -176,12 +178,12 @@ def practise(
             is_scored=torch.ones(count, 4, dtype=torch.bool),
             numbers=np.arange(count),
         )
-        rows = np.arange(count)
+        samples = np.arange(count)
         acted_with = [p.detach() for p in actor.parameters()] if is_one_behind else None
         model = ReachModel(policy, goals[chosen], chains[chosen], acted_with)
-        objective.begin(model, targets, [rows], update)
+        objective.begin(model, targets, [samples], update)
         for epoch in range(2):
-            loss = (targets.weights * objective.terms(rows, epoch).loss).sum()
+            loss = (targets.weights * objective.terms(samples, epoch).loss).sum()
             adam.zero_grad()
             loss.backward()
             adam.step()

@@ -6,7 +6,7 @@ import torch
 
 from pi0.ript.algo.cfg import cfg_loss
 from pi0.sampler import guided
-from tests.learner.rows import SAMPLING
+from tests.learner.samples import SAMPLING
 from tests.policy_parts import TASKS, make_observations, small_policy
 
 

@@ -66,7 +66,7 @@ def test_the_page_names_the_command_and_shows_the_picture(tmp_path, monkeypatch)
     page = tmp_path / "objectives.md"
     page.write_text(f"before\n{begin}{end}\nafter\n")
     monkeypatch.setattr(objectives_report, "DOCUMENT", page)
-    monkeypatch.setattr(objectives_report, "PICTURE", tmp_path / "objectives.png")
+    monkeypatch.setattr(objectives_report, "IMAGE", tmp_path / "objectives.png")
 
     publish([_curve(), _curve(arm="bc")], [200], "python x.py --publish")
 

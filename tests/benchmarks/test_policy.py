@@ -20,7 +20,7 @@ def test_middle_is_pi0_at_a_quarter_of_its_width():
 def test_both_sides_answer_alike_with_two_pictures_and_with_a_masked_third():
     reference = reference_model("tiny")
     network = our_network(reference, "tiny")
-    observations = make_observations(network.config, rows=2)
+    observations = make_observations(network.config, samples=2)
     ours = sample_ours(network, observations)
     two = torch.ones(2, 2, dtype=torch.bool)
     wide, is_real = observations.with_masked_camera()

@@ -70,7 +70,7 @@ class TestPredictions:
         page.write_text(f"before\n\n{begin}\nold\n{end}\n\nafter\n")
         monkeypatch.setattr(scaling_report, "ROOT", tmp_path)
         monkeypatch.setattr(scaling_report, "DOCUMENT", page)
-        monkeypatch.setattr(scaling_report, "PICTURE", tmp_path / "scaling.png")
+        monkeypatch.setattr(scaling_report, "IMAGE", tmp_path / "scaling.png")
 
         scaling_report.publish(found())
 

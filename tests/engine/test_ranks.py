@@ -20,11 +20,11 @@ from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import idle_batch
 from pi0.ript.learner.update import Engine, update
 from pi0.ript.types import Batch, UpdateStats
-from tests.learner.rows import SAMPLING, draw_batch
+from tests.learner.samples import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
 
-NUM_ROWS = 11  # groups of 3, 3, 3 and 2 rows
+NUM_SAMPLES = 11  # groups of 3, 3, 3 and 2 rows
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=2, micro_batch_size=2, warmup_steps=0, kl_stop=None)
 
 
@@ -56,19 +56,19 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 def part_of(batch: Batch, groups: set[int], policy: Pi0Policy) -> Batch:
     """Return the rows of some groups, or the idle row of a rank that has none."""
-    rows = np.flatnonzero(np.isin(batch.groups, list(groups)))
-    if not rows.size:
+    samples = np.flatnonzero(np.isin(batch.groups, list(groups)))
+    if not samples.size:
         return idle_batch(policy.card, SAMPLING.num_steps)
     return Batch(
-        observations=tuple(batch.observations[row] for row in rows),
-        tasks=tuple(batch.tasks[row] for row in rows),
-        chains=batch.chains[rows],
-        advantages=batch.advantages[rows],
-        weights=batch.weights[rows],
-        is_success=batch.is_success[rows],
-        is_scored=batch.is_scored[rows],
-        groups=batch.groups[rows],
-        seeds=batch.seeds[rows],
+        observations=tuple(batch.observations[sample] for sample in samples),
+        tasks=tuple(batch.tasks[sample] for sample in samples),
+        chains=batch.chains[samples],
+        advantages=batch.advantages[samples],
+        weights=batch.weights[samples],
+        is_success=batch.is_success[samples],
+        is_scored=batch.is_scored[samples],
+        groups=batch.groups[samples],
+        seeds=batch.seeds[samples],
     )
 
 
@@ -101,7 +101,7 @@ def learn(
     witness = Witness(engine, parameters)
     stats = []
     for step in range(num_steps):
-        batch = part_of(draw_batch(policy, NUM_ROWS, seed=step), owners[ranks.rank], policy)
+        batch = part_of(draw_batch(policy, NUM_SAMPLES, seed=step), owners[ranks.rank], policy)
         stats.append(
             update(
                 policy, witness, batch, objective, algo, SAMPLING, step,

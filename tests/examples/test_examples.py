@@ -20,7 +20,7 @@ from pi0.ript.env.rollout.scheduler import rollout
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.learner.update import update
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
-from tests.learner.rows import SAMPLING, draw_batch
+from tests.learner.samples import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
 
 ROOT = Path(__file__).parents[2]

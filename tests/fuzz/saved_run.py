@@ -16,7 +16,7 @@ from pi0.ript.train.checkpoint import TrainingState, find_last, save_checkpoint
 from pi0.ript.train.progression import Progression
 from tests.evaluation.records import make_record
 from tests.fuzz.live_pool import LivePool
-from tests.learner.rows import SAMPLING, draw_batch
+from tests.learner.samples import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
 
 CONFIG = TrainConfig()

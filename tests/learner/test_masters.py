@@ -21,7 +21,7 @@ from pi0.ript.config.schema import (
     TrainingConfig,
 )
 from pi0.ript.learner.update import update
-from tests.learner.rows import SAMPLING, draw_batch, weights_of
+from tests.learner.samples import SAMPLING, draw_batch, weights_of
 from tests.policy_parts import TASKS, make_observations, small_policy
 
 LR = 1e-6

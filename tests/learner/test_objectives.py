@@ -15,7 +15,7 @@ from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.diagnose.exploration import NoiseGain, StepGain, measure_noise_gain
 from pi0.ript.learner.update import update
 from pi0.ript.types import Batch, UpdateStats
-from tests.learner.rows import SAMPLING, draw_batch, weights_of
+from tests.learner.samples import SAMPLING, draw_batch, weights_of
 from tests.policy_parts import TASKS, make_observations, small_policy
 
 ALGO = AlgoConfig(num_epochs=2, num_minibatches=2, micro_batch_size=3, lr=1e-4, warmup_steps=0)
@@ -101,7 +101,7 @@ def test_failures_teach_the_unconditional_branch_alone():
 class TestOneScoredStep:
     def test_the_noisy_step_is_drawn_per_decision_from_its_seed(self):
         policy = small_policy()
-        observations, tasks = make_observations(12), [TASKS[row % 4] for row in range(12)]
+        observations, tasks = make_observations(12), [TASKS[sample % 4] for sample in range(12)]
 
         chunks = policy.act(observations, tasks, range(12), ONE)
         again = policy.act(observations[3:4], tasks[3:4], [3], ONE)

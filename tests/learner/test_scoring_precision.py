@@ -7,24 +7,28 @@ import pytest
 import torch
 
 from pi0.ript.algo.flow_sde import log_ratio
-from tests.learner.rows import SAMPLING, draw_batch
+from tests.learner.samples import SAMPLING, draw_batch
 from tests.learner.updates import ALGO, record
 from tests.policy_parts import TASKS, make_observations, small_policy
 
-ROWS = 32
+SAMPLES = 32
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 
 
 @torch.no_grad()
 def means_in_pieces(policy, chains, size):
     """Score as an update does: prefixes are read once, rows come in micro-batches of any size."""
-    inputs = policy.encode(make_observations(ROWS), [TASKS[row % 4] for row in range(ROWS)])
+    inputs = policy.encode(
+        make_observations(SAMPLES), [TASKS[sample % 4] for sample in range(SAMPLES)]
+    )
     prefix = policy.prefix(inputs)
-    pieces = [slice(start, start + size) for start in range(0, ROWS, size)]
+    pieces = [slice(start, start + size) for start in range(0, SAMPLES, size)]
     return torch.cat(
         [
-            policy.transition_means(prefix.rows(rows), inputs.rows(rows), chains[rows], SAMPLING)
-            for rows in pieces
+            policy.transition_means(
+                prefix.samples(samples), inputs.samples(samples), chains[samples], SAMPLING
+            )
+            for samples in pieces
         ]
     )
 
@@ -35,12 +39,12 @@ def means_in_pieces(policy, chains, size):
 def test_other_micro_batches_hardly_change_the_ratio(dtype, bound):
     policy = small_policy(batch_size=4)
     policy.network.cast_backbone(dtype)
-    tasks = [TASKS[row % 4] for row in range(ROWS)]
-    chunks = policy.act(make_observations(ROWS), tasks, range(ROWS), SAMPLING)
+    tasks = [TASKS[sample % 4] for sample in range(SAMPLES)]
+    chunks = policy.act(make_observations(SAMPLES), tasks, range(SAMPLES), SAMPLING)
     chains = torch.from_numpy(np.stack([chunk.chain for chunk in chunks]))
     old, same, other = (means_in_pieces(policy, chains, size) for size in (32, 32, 1))
     stds, x_next = policy.scored_stds(SAMPLING), chains[:, 1:, :4, :7]
-    assert torch.equal(log_ratio(same, old, x_next, stds), torch.zeros(ROWS, 4))
+    assert torch.equal(log_ratio(same, old, x_next, stds), torch.zeros(SAMPLES, 4))
     assert float(log_ratio(other, old, x_next, stds).std()) < bound
 
 
@@ -61,6 +65,6 @@ def test_the_trainer_scores_on_a_gpu_what_the_policy_drew_there(dtype):
 def rollout_and_trainer_agree(policy, dtype):
     """Compare, per denoise step, the policy that acts four rows at a time with updates of 32 rows."""
     policy.network.cast_backbone(dtype)
-    stats, _ = record(policy, draw_batch(policy, ROWS), replace(ALGO, micro_batch_size=ROWS))
+    stats, _ = record(policy, draw_batch(policy, SAMPLES), replace(ALGO, micro_batch_size=SAMPLES))
     assert abs(stats.rollout_log_ratio_mean) < 0.01
     assert stats.rollout_log_ratio_std < 0.05

@@ -10,8 +10,8 @@ from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.objective import Targets
 from pi0.ript.learner.scorer import Scorer
 from pi0.ript.types import Batch
-from tests.learner.rows import SAMPLING, are_equal, draw_batch, weights_of
-from tests.learner.updates import ALGO, NUM_ROWS, practise, record
+from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
+from tests.learner.updates import ALGO, NUM_SAMPLES, practise, record
 from tests.policy_parts import small_policy
 
 
@@ -22,7 +22,7 @@ class TestUnchangedPolicy:
         policy = small_policy()
         algo = replace(ALGO, micro_batch_size=micro_batch_size, num_minibatches=2)
 
-        stats, _ = record(policy, draw_batch(policy, NUM_ROWS), algo, expert_only=expert_only)
+        stats, _ = record(policy, draw_batch(policy, NUM_SAMPLES), algo, expert_only=expert_only)
 
         assert stats.log_ratio_max == 0.0
         assert stats.clip_fraction == 0.0
@@ -31,7 +31,7 @@ class TestUnchangedPolicy:
     def test_loss_is_minus_the_weighted_advantage(self):
         # At ratio 1 every transition's loss is -A, whatever the clip.
         policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
+        batch = draw_batch(policy, NUM_SAMPLES)
 
         stats, _ = record(policy, batch, ALGO)
 
@@ -48,8 +48,8 @@ class TestUnchangedPolicy:
         assert means.shape == (4, 4, 4, 7)  # rows, denoise steps, executed actions, real dims
         std = policy.scored_stds(SAMPLING)[:, None, None].expand(4, 4, 7)
         density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :4, :7])
-        rows = torch.from_numpy(batch.weights * batch.advantages)
-        objective = -(rows * density.sum(dim=(2, 3)).mean(dim=1)).sum()
+        samples = torch.from_numpy(batch.weights * batch.advantages)
+        objective = -(samples * density.sum(dim=(2, 3)).mean(dim=1)).sum()
         gradients = torch.autograd.grad(objective, parameters, allow_unused=True)
         expected = torch.cat([g.flatten() for g in gradients if g is not None])
 
@@ -64,7 +64,7 @@ class TestMicroBatches:
     @pytest.mark.parametrize("micro_batch_size", [1, 3])
     def test_their_size_changes_neither_loss_nor_gradient(self, micro_batch_size: int):
         policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
+        batch = draw_batch(policy, NUM_SAMPLES)
 
         whole, [expected] = record(policy, batch, ALGO)
         parts, [found] = record(policy, batch, replace(ALGO, micro_batch_size=micro_batch_size))
@@ -75,7 +75,7 @@ class TestMicroBatches:
 
     def test_a_prefix_that_is_not_kept_gives_the_same_gradient(self):
         policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
+        batch = draw_batch(policy, NUM_SAMPLES)
         algo = replace(ALGO, micro_batch_size=3)
 
         _, [kept] = record(policy, batch, algo)
@@ -115,8 +115,8 @@ class TestRowsThatTeachNothing:
         mixed = replace(batch, chains=poisoned, advantages=advantages, weights=weights)
         keep = [0, 2, 4]
         clean = Batch(
-            observations=tuple(batch.observations[row] for row in keep),
-            tasks=tuple(batch.tasks[row] for row in keep),
+            observations=tuple(batch.observations[sample] for sample in keep),
+            tasks=tuple(batch.tasks[sample] for sample in keep),
             chains=batch.chains[keep],
             advantages=batch.advantages[keep],
             weights=batch.weights[keep],
@@ -159,11 +159,11 @@ class TestRowsThatTeachNothing:
 def loss_and_gradient(policy: Pi0Policy, batch: Batch) -> list[Tensor]:
     """Return the objective's losses and their gradient, without the audit of an update."""
     parameters = policy.trainable_parameters(expert_only=True)
-    rows = np.arange(len(batch))
-    scorer = Scorer(policy, batch, rows, SAMPLING, is_frozen=True)
+    samples = np.arange(len(batch))
+    scorer = Scorer(policy, batch, samples, SAMPLING, is_frozen=True)
     objective = FlowSde(ALGO)
-    objective.begin(scorer, Targets.of(batch, rows, policy.device), [rows], seed=0)
-    loss = objective.terms(rows, epoch=0).loss
+    objective.begin(scorer, Targets.of(batch, samples, policy.device), [samples], seed=0)
+    loss = objective.terms(samples, epoch=0).loss
     gradients = torch.autograd.grad(loss.sum(), parameters, allow_unused=True)
     return [loss.detach(), *(g for g in gradients if g is not None)]
 
@@ -175,7 +175,7 @@ class TestLearning:
 
     def test_good_decisions_become_likelier_than_bad_ones(self):
         policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
+        batch = draw_batch(policy, NUM_SAMPLES)
         inputs = policy.encode(batch.observations, batch.tasks)
         chains = torch.from_numpy(batch.chains)
 
@@ -220,7 +220,7 @@ class TestLearning:
         results = []
         for _ in range(2):
             policy = small_policy()
-            stats = practise(policy, draw_batch(policy, NUM_ROWS), self.ALGO)
+            stats = practise(policy, draw_batch(policy, NUM_SAMPLES), self.ALGO)
             results.append((stats, weights_of(policy)))
 
         assert results[0][0] == results[1][0]
@@ -230,7 +230,7 @@ class TestLearning:
         results = []
         for seed in (3, 4):
             policy = small_policy()
-            practise(policy, draw_batch(policy, NUM_ROWS), self.ALGO, seed=seed)
+            practise(policy, draw_batch(policy, NUM_SAMPLES), self.ALGO, seed=seed)
             results.append(weights_of(policy))
 
         assert not are_equal(*results)
@@ -239,7 +239,7 @@ class TestLearning:
         policy = small_policy()
         algo = replace(self.ALGO, lr=1e-3, kl_stop=1e-6)
 
-        stats = practise(policy, draw_batch(policy, NUM_ROWS), algo)
+        stats = practise(policy, draw_batch(policy, NUM_SAMPLES), algo)
 
         # The first step starts at KL 0; the second minibatch sees that the bound is exceeded.
         assert stats.has_stopped_early

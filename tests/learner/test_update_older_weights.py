@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pi0.policy import Pi0Policy
-from tests.learner.rows import SAMPLING, are_equal, draw_batch, weights_of
-from tests.learner.updates import ALGO, NUM_ROWS, clones_of, practise
+from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
+from tests.learner.updates import ALGO, NUM_SAMPLES, clones_of, practise
 from tests.policy_parts import small_policy
 
 
@@ -19,7 +19,7 @@ class TestOlderWeightsActed:
 
     def test_they_are_weighed_by_how_likely_the_newer_weights_make_them(self):
         policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
+        batch = draw_batch(policy, NUM_SAMPLES)
         older = clones_of(policy)
         practise(policy, batch, self.ALGO)
         is_taught = (batch.advantages != 0) & (batch.weights > 0)
@@ -48,7 +48,7 @@ class TestOlderWeightsActed:
 
     def test_they_are_known_to_be_draws_of_the_weights_that_acted(self):
         policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
+        batch = draw_batch(policy, NUM_SAMPLES)
         older = clones_of(policy)
         with torch.no_grad():
             for parameter in policy.trainable_parameters(expert_only=True):
@@ -61,7 +61,7 @@ class TestOlderWeightsActed:
             practise(policy, batch, self.ALGO)
 
     def test_weights_that_are_no_older_change_no_bit(self):
-        batch = draw_batch(small_policy(), NUM_ROWS)
+        batch = draw_batch(small_policy(), NUM_SAMPLES)
         fresh, behind = small_policy(), small_policy()
 
         first = practise(fresh, batch, self.ALGO)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.learner.rows import SAMPLING, are_equal, draw_batch, weights_of
-from tests.learner.updates import ALGO, NUM_ROWS, practise, record
+from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
+from tests.learner.updates import ALGO, NUM_SAMPLES, practise, record
 from tests.policy_parts import small_policy
 
 
@@ -75,7 +75,7 @@ class TestNumbersThatAreNotFinite:
     @pytest.mark.parametrize("field", ["chains", "advantages"])
     def test_they_end_the_update_before_any_weight_changes(self, field: str):
         policy = small_policy()
-        batch = draw_batch(policy, NUM_ROWS)
+        batch = draw_batch(policy, NUM_SAMPLES)
         values = getattr(batch, field).copy()
         values[-1] = np.nan
         before = weights_of(policy)

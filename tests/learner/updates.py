@@ -12,10 +12,10 @@ from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.update import update
 from pi0.ript.types import Batch, UpdateStats
-from tests.learner.rows import SAMPLING
+from tests.learner.samples import SAMPLING
 
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=1, micro_batch_size=8, warmup_steps=0)
-NUM_ROWS = 7
+NUM_SAMPLES = 7
 
 
 class Recorder:

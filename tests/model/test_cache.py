@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from pi0.model.cache import PrefixCache, join_caches, row_passes, trimmed_length
+from pi0.model.cache import PrefixCache, join_caches, sample_passes, trimmed_length
 
 
-def valid(rows, length, lengths=None):
-    lengths = torch.tensor(lengths or [length] * rows)
+def valid(samples, length, lengths=None):
+    lengths = torch.tensor(lengths or [length] * samples)
     return torch.arange(length) < lengths[:, None]
 
 
 @pytest.mark.parametrize(
-    ("rows", "length", "sizes"),
+    ("samples", "length", "sizes"),
     [
         (8, 560, [1] * 8),  # 1024 // 560 is one row per pass
         (8, 52, [8]),  # 19 rows would fit
@@ -21,11 +21,11 @@ def valid(rows, length, lengths=None):
         (1, 4000, [1]),
     ],
 )
-def test_a_pass_takes_an_equal_share_of_the_rows(rows, length, sizes):
-    passes = row_passes(valid(rows, length))
+def test_a_pass_takes_an_equal_share_of_the_rows(samples, length, sizes):
+    passes = sample_passes(valid(samples, length))
     assert [part.stop - part.start for part in passes] == sizes
     assert passes[0].start == 0
-    assert passes[-1].stop == rows
+    assert passes[-1].stop == samples
 
 
 def test_padding_is_left_out_where_a_row_is_alone():
@@ -38,15 +38,15 @@ def test_a_hole_in_the_middle_is_not_padding():
     assert trimmed_length(is_valid) == 3
 
 
-def make_cache(rows, seed):
+def make_cache(samples, seed):
     generator = torch.Generator().manual_seed(seed)
-    tensors = [torch.randn(rows, 5, 4, generator=generator) for _ in range(4)]
-    return PrefixCache(keys=(*tensors[:2],), values=(*tensors[2:],), is_valid=valid(rows, 5))
+    tensors = [torch.randn(samples, 5, 4, generator=generator) for _ in range(4)]
+    return PrefixCache(keys=(*tensors[:2],), values=(*tensors[2:],), is_valid=valid(samples, 5))
 
 
 def test_joined_caches_hold_the_rows_in_order():
     first, second = make_cache(2, 0), make_cache(3, 1)
     joined = join_caches([first, second])
     assert len(joined) == 5
-    assert torch.equal(joined.rows(slice(2, 5)).values[1], second.values[1])
+    assert torch.equal(joined.samples(slice(2, 5)).values[1], second.values[1])
     assert joined.num_bytes == 4 * 5 * 5 * 4 * 4  # tensors, rows, tokens, width, bytes

@@ -28,9 +28,9 @@ def test_equal_rows_stay_equal_wherever_they_are(activation, num_threads):
     torch.set_num_threads(num_threads)
     try:
         # 24 numbers per row: rows do not line up with vector registers of 8 or 16 numbers
-        row = torch.randn(1, 24, generator=torch.Generator().manual_seed(0))
+        sample = torch.randn(1, 24, generator=torch.Generator().manual_seed(0))
         for count in (3, 33, 3333):
-            result = activation(row.expand(count, 24).contiguous())
+            result = activation(sample.expand(count, 24).contiguous())
             assert (result == result[0]).all()
     finally:
         torch.set_num_threads(before)

@@ -19,7 +19,7 @@ def practised(policy: Pi0Policy, adapters: list[torch.nn.Parameter]) -> None:
     optimizer = torch.optim.SGD(adapters, lr=0.05)
     for _ in range(2):  # the first step can only move the half that starts at zero
         optimizer.zero_grad()
-        score(policy, rows=4)[1].square().mean().backward()
+        score(policy, samples=4)[1].square().mean().backward()
         optimizer.step()
 
 

@@ -6,7 +6,7 @@ import torch
 from pi0.model.memory import TrainedPart, predict_network
 from tests.policy_parts import TASKS, make_observations, small_policy
 
-ROWS, STEPS = 3, 4
+SAMPLES, STEPS = 3, 4
 
 
 def predict(policy, dtype=torch.float32, **trained):
@@ -14,7 +14,7 @@ def predict(policy, dtype=torch.float32, **trained):
         policy.network.config,
         dtype=dtype,
         trained=TrainedPart(**trained),
-        rows=ROWS,
+        samples=SAMPLES,
         num_steps=STEPS,
         prefix_tokens=2 * 4 + policy.card.max_prompt_tokens,
     )
@@ -51,13 +51,13 @@ def test_adapters_are_counted(targets):
 
 def test_the_prefix_cache_is_counted():
     policy = small_policy()
-    cache = policy.prefix(policy.encode(make_observations(ROWS), TASKS[:ROWS]))
-    assert predict(policy).prefix_per_row * ROWS == cache.num_bytes
+    cache = policy.prefix(policy.encode(make_observations(SAMPLES), TASKS[:SAMPLES]))
+    assert predict(policy).prefix_per_sample * SAMPLES == cache.num_bytes
 
 
 def kept_bytes(policy):
     """Return the bytes that a scoring pass keeps besides weights and the prefix cache."""
-    inputs = policy.encode(make_observations(ROWS), TASKS[:ROWS])
+    inputs = policy.encode(make_observations(SAMPLES), TASKS[:SAMPLES])
     with torch.no_grad():
         cache = policy.prefix(inputs)
     weights = {p.untyped_storage().data_ptr() for p in policy.network.parameters()}
@@ -70,7 +70,7 @@ def kept_bytes(policy):
         return tensor
 
     card = policy.card
-    x = torch.zeros(ROWS, STEPS, card.horizon, card.action_dim)
+    x = torch.zeros(SAMPLES, STEPS, card.horizon, card.action_dim)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         policy.network.velocity(cache, inputs.state, x, torch.linspace(1, 0.25, STEPS))
     return sum(num_bytes for num_bytes, _ in kept.values())

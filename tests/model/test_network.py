@@ -10,7 +10,7 @@ from pi0.model.architecture import dead_tensor_names
 from pi0.model.network import Pi0Network
 from tests.policy_parts import IMAGE_TOKEN, SIZE, small_card, small_config
 
-ROWS, CAMERAS, PATCHES, STEPS = 8, 2, 4, 5
+SAMPLES, CAMERAS, PATCHES, STEPS = 8, 2, 4, 5
 PROMPT_LENGTHS = torch.tensor([5, 9, 7, 3, 9, 4, 6, 8])
 CARD = small_card()
 
@@ -43,19 +43,19 @@ def inputs():
     generator = torch.Generator().manual_seed(1)
     length = CAMERAS * PATCHES + 9
     is_valid = torch.arange(length) < (CAMERAS * PATCHES + PROMPT_LENGTHS)[:, None]
-    token_ids = torch.randint(5, 290, (ROWS, length), generator=generator) * is_valid
+    token_ids = torch.randint(5, 290, (SAMPLES, length), generator=generator) * is_valid
     token_ids[:, : CAMERAS * PATCHES] = IMAGE_TOKEN
     return {
-        "pixels": torch.rand(ROWS, CAMERAS, 3, SIZE, SIZE, generator=generator) * 2 - 1,
+        "pixels": torch.rand(SAMPLES, CAMERAS, 3, SIZE, SIZE, generator=generator) * 2 - 1,
         "token_ids": token_ids,
         "is_valid": is_valid,
-        "state": torch.randn(ROWS, CARD.state_dim, generator=generator),
-        "noise": torch.randn(ROWS, CARD.horizon, CARD.action_dim, generator=generator),
+        "state": torch.randn(SAMPLES, CARD.state_dim, generator=generator),
+        "noise": torch.randn(SAMPLES, CARD.horizon, CARD.action_dim, generator=generator),
     }
 
 
-def sample(network, inputs, rows=slice(None)):
-    some = {name: tensor[rows] for name, tensor in inputs.items()}
+def sample(network, inputs, samples=slice(None)):
+    some = {name: tensor[samples] for name, tensor in inputs.items()}
     cache = network.prefix(some["pixels"], some["token_ids"], some["is_valid"])
     x = some["noise"]
     for step in range(STEPS):
@@ -72,7 +72,7 @@ def expected(reference, inputs):
         pixel_values=inputs["pixels"],
         noise=inputs["noise"],
         attention_mask=inputs["is_valid"].long(),
-        pixel_attention_mask=torch.ones(ROWS, CAMERAS, dtype=torch.bool),
+        pixel_attention_mask=torch.ones(SAMPLES, CAMERAS, dtype=torch.bool),
         num_steps=STEPS,
     )
 
@@ -84,7 +84,7 @@ def test_sampling_equals_transformers_for_prompts_of_any_length(network, inputs,
 
 @torch.no_grad()
 def test_a_row_alone_equals_the_row_in_a_batch(network, inputs, expected):
-    alone = torch.cat([sample(network, inputs, slice(row, row + 1)) for row in range(ROWS)])
+    alone = torch.cat([sample(network, inputs, slice(n, n + 1)) for n in range(SAMPLES)])
     torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_an_absent_camera_equals_transformers_masked_one(network, reference, inp
         pixel_values=inputs["pixels"],
         noise=inputs["noise"],
         attention_mask=one["is_valid"].long(),
-        pixel_attention_mask=torch.tensor([[True, False]] * ROWS),
+        pixel_attention_mask=torch.tensor([[True, False]] * SAMPLES),
         num_steps=STEPS,
     )
     torch.testing.assert_close(sample(network, one), masked, atol=1e-5, rtol=1e-5)
@@ -109,7 +109,7 @@ def test_an_absent_camera_equals_transformers_masked_one(network, reference, inp
 
 def packed_inputs():
     generator = torch.Generator().manual_seed(2)
-    x = torch.randn(ROWS, 4, CARD.horizon, CARD.action_dim, generator=generator)
+    x = torch.randn(SAMPLES, 4, CARD.horizon, CARD.action_dim, generator=generator)
     return x, torch.tensor([1.0, 0.75, 0.5, 0.25])
 
 
@@ -139,12 +139,12 @@ def test_packed_steps_do_not_see_each_other(network, inputs):
 def test_times_may_differ_between_rows(network, inputs):
     x, times = packed_inputs()
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
-    own = times.expand(ROWS, 4).clone()
+    own = times.expand(SAMPLES, 4).clone()
     own[3] = torch.tensor([0.9, 0.1, 0.3, 0.7])
     together = network.velocity(cache, inputs["state"], x, own)
-    row = slice(3, 4)
-    alone = network.velocity(cache.rows(row), inputs["state"][row], x[row], own[3])
-    torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
+    sample = slice(3, 4)
+    alone = network.velocity(cache.samples(sample), inputs["state"][sample], x[sample], own[3])
+    torch.testing.assert_close(together[sample], alone, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -214,12 +214,12 @@ def test_a_masked_camera_in_the_middle_equals_transformers(network, reference, i
     masked = reference.sample_actions(
         state=inputs["state"],
         input_ids=torch.cat([ids[:, :at], extra, ids[:, at:]], 1),
-        pixel_values=torch.cat([inputs["pixels"], -torch.ones(ROWS, 1, 3, SIZE, SIZE)], 1),
+        pixel_values=torch.cat([inputs["pixels"], -torch.ones(SAMPLES, 1, 3, SIZE, SIZE)], 1),
         noise=inputs["noise"],
         attention_mask=torch.cat(
             [valid[:, :at], torch.zeros_like(extra).bool(), valid[:, at:]], 1
         ).long(),
-        pixel_attention_mask=torch.tensor([[True, True, False]] * ROWS),
+        pixel_attention_mask=torch.tensor([[True, True, False]] * SAMPLES),
         num_steps=STEPS,
     )
     torch.testing.assert_close(expected, masked, atol=1e-5, rtol=1e-5)

@@ -14,8 +14,8 @@ from pi0.ript.report.video import (
     EpisodeVideos,
     VideoWriter,
     episode_frames,
-    read_video,
     episode_video_name,
+    read_video,
     write_episode_video,
     write_video,
 )

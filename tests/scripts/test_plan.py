@@ -5,7 +5,7 @@ import pytest
 from pi0.card import PolicyCard
 from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
-from pi0.ript.diagnose.memory_plan import Item, advice, decision_bytes, expected_rows, make_plan
+from pi0.ript.diagnose.memory_plan import Item, advice, decision_bytes, expected_samples, make_plan
 from pi0.ript.env.resources import Sizing
 from pi0.ript.scripts import plan
 from tests.policy_parts import small_card
@@ -24,7 +24,7 @@ def test_a_decision_holds_pictures_state_chain_and_actions():
 
 def test_episodes_are_counted_to_their_limit():
     # 8 groups of 8 rollouts; 101 control steps in chunks of 4 are 26 decisions
-    assert expected_rows(AlgoConfig(), small(), max_steps=101) == 64 * 26
+    assert expected_samples(AlgoConfig(), small(), max_steps=101) == 64 * 26
 
 
 @pytest.mark.parametrize(

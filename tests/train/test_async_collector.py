@@ -25,7 +25,7 @@ from pi0.ript.config.schema import (
 )
 from pi0.ript.train import trainer as trainer_module
 from tests.cores import own_core
-from tests.learner.rows import are_equal, weights_of
+from tests.learner.samples import are_equal, weights_of
 from tests.policy_parts import small_policy
 from tests.train.toy_world import CountingPool, toy_trainer
 

@@ -23,7 +23,7 @@ from pi0.ript.train.checkpoint import (
     load_training_state,
     save_checkpoint,
 )
-from tests.learner.rows import SAMPLING, are_equal, draw_batch, weights_of
+from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
 from tests.policy_parts import raises_one_line, small_policy
 
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=2, micro_batch_size=4, lr=1e-4, warmup_steps=3)

@@ -25,7 +25,7 @@ from pi0.ript.train.checkpoint import find_last
 from pi0.ript.train.regression_guard import RegressionError
 from pi0.ript.train.run import train_run
 from tests.evaluation.records import make_record
-from tests.learner.rows import are_equal, weights_of
+from tests.learner.samples import are_equal, weights_of
 from tests.policy_parts import raises_one_line, small_policy
 from tests.train.toy_world import toy_trainer
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from pi0.policy import Pi0Policy
 from pi0.ript import build
 from pi0.ript.algo.flow_sde import FlowSde
-from pi0.ript.algo.objective import Rows, Terms
+from pi0.ript.algo.objective import Indices, Terms
 from pi0.ript.config.schema import (
     AlgoConfig,
     EvaluationConfig,
@@ -30,7 +30,7 @@ from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train.checkpoint import find_last
 from pi0.ript.train.nan_guard import InspectionError, inspectable, require_finite_metrics
 from pi0.ript.train.run import train_run
-from tests.learner.rows import SAMPLING, are_equal, draw_batch, weights_of
+from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
 from tests.learner.updates import ALGO
 from tests.policy_parts import raises_one_line, small_policy
 from tests.ranks import run_ranks
@@ -82,10 +82,10 @@ class Broken(FlowSde):
         super().__init__(algo)
         self._what = what
 
-    def terms(self, rows: Rows, epoch: int) -> Terms:
+    def terms(self, samples: Indices, epoch: int) -> Terms:
         if self._what == "log ratios":
             self._mean_old = self._mean_old * torch.nan
-        terms = super().terms(rows, epoch)
+        terms = super().terms(samples, epoch)
         if self._what == "loss":
             return replace(terms, loss=terms.loss * torch.nan)
         # the square root is 0 and its slope is infinite

@@ -170,5 +170,5 @@ def test_many_slots_fill_the_batches_of_one_policy(parallel: Callable[..., Any])
     runner, episodes = parallel(5)
 
     assert len(episodes) == 6
-    assert runner.stats.policy_rows / runner.stats.policy_calls > 1
-    assert runner.stats.policy_rows == sum(len(e.decisions) for e in episodes)
+    assert runner.stats.policy_samples / runner.stats.policy_calls > 1
+    assert runner.stats.policy_samples == sum(len(e.decisions) for e in episodes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.learner.rows import are_equal, weights_of
+from tests.learner.samples import are_equal, weights_of
 from tests.policy_parts import small_policy
 from tests.train.test_nan_guard import CONFIG
 from tests.train.toy_world import toy_trainer

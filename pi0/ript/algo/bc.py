@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.ript.algo.flow_matching import FlowMatching, squared_error
-from pi0.ript.algo.objective import Rows, Terms
+from pi0.ript.algo.objective import Indices, Terms
 from pi0.ript.types import Batch
 
 
@@ -18,8 +18,8 @@ class Cloning(FlowMatching):
         """Return the rows of successful rollouts."""
         return batch.is_success & (batch.weights > 0)
 
-    def terms(self, rows: Rows, epoch: int) -> Terms:
+    def terms(self, samples: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""
-        velocity, target = self.velocity_at(rows, epoch)
-        loss = squared_error(velocity, target) + self.penalty(velocity, rows, epoch)
+        velocity, target = self.velocity_at(samples, epoch)
+        loss = squared_error(velocity, target) + self.penalty(velocity, samples, epoch)
         return Terms(loss=loss.mean(dim=1))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pi0.ript.algo.flow_matching import FlowMatching, squared_error
-from pi0.ript.algo.objective import Rows, Terms
+from pi0.ript.algo.objective import Indices, Terms
 from pi0.ript.types import Batch
 
 
@@ -50,10 +50,10 @@ class GuidedCloning(FlowMatching):
         """Return all rows: failures teach the unconditional branch."""
         return batch.weights > 0
 
-    def terms(self, rows: Rows, epoch: int) -> Terms:
+    def terms(self, samples: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""
-        conditional, target = self.velocity_at(rows, epoch)
-        unconditional, _ = self.velocity_at(rows, epoch, is_conditional=False)
-        advantage = self._targets.advantages[rows]
+        conditional, target = self.velocity_at(samples, epoch)
+        unconditional, _ = self.velocity_at(samples, epoch, is_conditional=False)
+        advantage = self._targets.advantages[samples]
         loss = cfg_loss(conditional, unconditional, target, advantage, self._algo.cfg.uncond_weight)
-        return Terms(loss=(loss + self.penalty(conditional, rows, epoch)).mean(dim=1))
+        return Terms(loss=(loss + self.penalty(conditional, samples, epoch)).mean(dim=1))

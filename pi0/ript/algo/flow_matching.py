@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pi0.ript.algo.objective import Model, Rows, Targets, require_finite
+from pi0.ript.algo.objective import Indices, Model, Targets, require_finite
 from pi0.ript.algo.reference import Reference
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.seeding import derive_seed
@@ -35,7 +35,7 @@ class Points:
 
 
 def draw_points(
-    actions: Tensor, numbers: Rows, grid: Tensor, num_draws: int, *seed_path: int | str
+    actions: Tensor, numbers: Indices, grid: Tensor, num_draws: int, *seed_path: int | str
 ) -> Points:
     """Return R points per row; a row's draws depend on the seed path and its number only.
 
@@ -87,7 +87,7 @@ class FlowMatching:
         """Return None: there is no likelihood to stop by."""
         return None
 
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Rows], seed: int) -> None:
+    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
         """Ask the reference policy about every point of every pass."""
         self._model, self._targets, self._seed = model, targets, seed
         self._by_reference = [
@@ -107,20 +107,20 @@ class FlowMatching:
         self._reference.load_state(tensors)
 
     def velocity_at(
-        self, rows: Rows, epoch: int, *, is_conditional: bool = True
+        self, samples: Indices, epoch: int, *, is_conditional: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Return velocities [b, R, h, 7] at the rows' points of a pass, and targets [b, R, H, A]."""
         model = self._model
-        actions = model.chains[torch.as_tensor(rows).to(model.chains.device), -1]
-        numbers, draws = self._targets.numbers[rows], self._algo.draws_per_row
+        actions = model.chains[torch.as_tensor(samples).to(model.chains.device), -1]
+        numbers, draws = self._targets.numbers[samples], self._algo.draws_per_row
         points = draw_points(actions, numbers, model.times, draws, self._seed, epoch)
-        velocity = model.velocity(rows, points.x, points.times, is_conditional=is_conditional)
+        velocity = model.velocity(samples, points.x, points.times, is_conditional=is_conditional)
         require_finite(velocity, "velocities of the current policy")
         return velocity, points.target
 
-    def penalty(self, velocity: Tensor, rows: Rows, epoch: int) -> Tensor | float:
+    def penalty(self, velocity: Tensor, samples: Indices, epoch: int) -> Tensor | float:
         """Return the weighted distance from the reference policy, [b, R]; 0 if switched off."""
         reference = self._by_reference[epoch]
         if reference is None:
             return 0.0
-        return self._reference.weight * squared_error(velocity, reference[rows])
+        return self._reference.weight * squared_error(velocity, reference[samples])

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pi0.ript.algo.objective import Model, Rows, Targets, Terms, by_row, require_finite
+from pi0.ript.algo.objective import Indices, Model, Targets, Terms, by_sample, require_finite
 from pi0.ript.algo.reference import Reference
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.types import Batch
@@ -124,35 +124,35 @@ class FlowSde:
         return (batch.advantages != 0) & (batch.weights > 0)
 
     @torch.no_grad()
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Rows], seed: int) -> None:
+    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
         """Compute the old means in the micro-batches of the first pass, so that its ratios are exactly 1."""
         self._model, self._targets = model, targets
-        self._mean_old = by_row(pieces, [model.means(piece) for piece in pieces])
+        self._mean_old = by_sample(pieces, [model.means(piece) for piece in pieces])
         require_finite(self._mean_old, "transition means of the current policy")
         self._mean_ref = self._reference.predict(model, pieces, model.means)
         self._importance, self._stale_kl = self._staleness(model, pieces)
 
-    def terms(self, rows: Rows, epoch: int) -> Terms:
+    def terms(self, samples: Indices, epoch: int) -> Terms:
         """Return loss and figures of a micro-batch."""
-        algo, is_scored = self._algo, self._targets.is_scored[rows]
-        mean, mean_old = self._model.means(rows), self._mean_old[rows]
+        algo, is_scored = self._algo, self._targets.is_scored[samples]
+        mean, mean_old = self._model.means(samples), self._mean_old[samples]
         num_executed, num_dims = mean.shape[-2:]
-        x_next = self._model.chains[rows][:, 1:, :num_executed, :num_dims]
+        x_next = self._model.chains[samples][:, 1:, :num_executed, :num_dims]
         log_ratios = log_ratio(mean, mean_old, x_next, self._model.stds)
         require_finite(log_ratios, "log ratios")
         log_ratios = torch.where(is_scored, log_ratios, 0.0)
         surrogate = clipped_surrogate(
             log_ratios,
-            self._targets.advantages[rows],
+            self._targets.advantages[samples],
             algo.ppo_clip_range,
             algo.ppo_clip_high,
             algo.dual_clip,
         )
         if self._importance is not None:
-            surrogate = self._importance[rows] * surrogate
+            surrogate = self._importance[samples] * surrogate
         loss = mean_over_scored(surrogate, is_scored)
         if self._mean_ref is not None:
-            distance = gaussian_kl(mean, self._mean_ref[rows], self._model.stds)
+            distance = gaussian_kl(mean, self._mean_ref[samples], self._model.stds)
             loss = loss + self._reference.weight * mean_over_scored(distance, is_scored)
         kl = gaussian_kl(mean.detach(), mean_old, self._model.stds)
         clipped = clip_fraction(log_ratios, algo.ppo_clip_range, algo.ppo_clip_high)
@@ -161,17 +161,17 @@ class FlowSde:
             kl=mean_over_scored(kl, is_scored),
             log_ratios=log_ratios.detach(),
             clip_fraction=mean_over_scored(clipped, is_scored),
-            stale_kl=None if self._stale_kl is None else self._stale_kl[rows],
+            stale_kl=None if self._stale_kl is None else self._stale_kl[samples],
         )
 
     def _staleness(
-        self, model: Model, pieces: Sequence[Rows]
+        self, model: Model, pieces: Sequence[Indices]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return importance weights [n, S] and KL [n] of rows that older weights acted."""
         if model.acted_with is None:
             return None, None
         with model.holding(model.acted_with):
-            mean_acted = by_row(pieces, [model.means(piece) for piece in pieces])
+            mean_acted = by_sample(pieces, [model.means(piece) for piece in pieces])
         require_finite(mean_acted, "transition means of the policy that acted")
         num_executed, num_dims = mean_acted.shape[-2:]
         x_next = model.chains[:, 1:, :num_executed, :num_dims]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pi0.ript.algo.flow_matching import FlowMatching, squared_error
-from pi0.ript.algo.objective import Model, Rows, Targets, Terms, by_row
+from pi0.ript.algo.objective import Indices, Model, Targets, Terms, by_sample
 from pi0.ript.algo.reference import Snapshot
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.types import Batch
@@ -73,25 +73,25 @@ class Nft(FlowMatching):
         return (batch.advantages != 0) & (batch.weights > 0)
 
     @torch.no_grad()
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Rows], seed: int) -> None:
+    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
         """Ask the frozen policy about every point of every pass."""
         super().begin(model, targets, pieces, seed)
         if self._old is None:
             self._old = Snapshot(model.parameters())
         with model.holding(self._old.weights):
             self._by_old = [
-                by_row(pieces, [self.velocity_at(piece, epoch)[0] for piece in pieces])
+                by_sample(pieces, [self.velocity_at(piece, epoch)[0] for piece in pieces])
                 for epoch in range(self._algo.num_epochs)
             ]
 
-    def terms(self, rows: Rows, epoch: int) -> Terms:
+    def terms(self, samples: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""
         nft = self._algo.nft
-        velocity, target = self.velocity_at(rows, epoch)
-        share = optimality(self._targets.advantages[rows], nft.max_advantage)
-        old = self._by_old[epoch][rows]
+        velocity, target = self.velocity_at(samples, epoch)
+        share = optimality(self._targets.advantages[samples], nft.max_advantage)
+        old = self._by_old[epoch][samples]
         loss = nft_loss(velocity, old, target, share, nft.beta, nft.max_drift)
-        return Terms(loss=(loss + self.penalty(velocity, rows, epoch)).mean(dim=1))
+        return Terms(loss=(loss + self.penalty(velocity, samples, epoch)).mean(dim=1))
 
     def finish(self) -> None:
         """Let the frozen policy follow."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pi0.ript.types import Batch
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 class Model(Protocol):
@@ -42,15 +42,17 @@ class Model(Protocol):
         """Return the weights that drew the chains; None where they are those before the update."""
         ...
 
-    def means(self, rows: Rows) -> Tensor:
+    def means(self, samples: Indices) -> Tensor:
         """Return the means of executed transitions, float32 [b, S, h, 7]."""
         ...
 
-    def velocity(self, rows: Rows, x: Tensor, times: Tensor, *, is_conditional: bool) -> Tensor:
+    def velocity(
+        self, samples: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
+    ) -> Tensor:
         """Return velocities of executed entries, float32 [b, R, h, 7].
 
         Args:
-            rows: b row numbers.
+            samples: b row numbers.
             x: Float32 [b, R, H, A].
             times: Float32 [b, R].
             is_conditional: False asks the unconditional branch of classifier-free guidance.
@@ -81,32 +83,32 @@ class Targets:
     advantages: Tensor
     weights: Tensor
     is_scored: Tensor
-    numbers: Rows
+    numbers: Indices
 
     @classmethod
     def of(
         cls,
         batch: Batch,
-        rows: Rows,
+        samples: Indices,
         device: torch.device,
         total: Tensor | None = None,
-        numbers: Rows | None = None,
+        numbers: Indices | None = None,
     ) -> "Targets":
         """Return the targets of chosen rows.
 
         Args:
             batch: Where the rows are.
-            rows: Which of them.
+            samples: Which of them.
             device: Where the targets go.
             total: Float32 scalar, what weights are divided by; None takes the sum of these rows'.
             numbers: Int64 [n], places among the rows of all ranks; None if these are all.
         """
-        weights = torch.as_tensor(batch.weights[rows]).to(device)
+        weights = torch.as_tensor(batch.weights[samples]).to(device)
         return cls(
-            advantages=torch.as_tensor(batch.advantages[rows]).to(device),
+            advantages=torch.as_tensor(batch.advantages[samples]).to(device),
             weights=weights / (weights.sum() if total is None else total),
-            is_scored=torch.as_tensor(batch.is_scored[rows]).to(device),
-            numbers=np.arange(len(rows)) if numbers is None else numbers,
+            is_scored=torch.as_tensor(batch.is_scored[samples]).to(device),
+            numbers=np.arange(len(samples)) if numbers is None else numbers,
         )
 
 
@@ -142,7 +144,7 @@ class Objective(Protocol):
         """Return which rows it learns from, bool [B]."""
         ...
 
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Rows], seed: int) -> None:
+    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
         """Compute what stays fixed during an update, without gradient.
 
         Args:
@@ -153,7 +155,7 @@ class Objective(Protocol):
         """
         ...
 
-    def terms(self, rows: Rows, epoch: int) -> Terms:
+    def terms(self, samples: Indices, epoch: int) -> Terms:
         """Return loss and figures of a micro-batch."""
         ...
 
@@ -178,7 +180,7 @@ def require_finite(values: Tensor, what: str) -> None:
         )
 
 
-def by_row(pieces: Sequence[Rows], parts: Sequence[Tensor]) -> Tensor:
+def by_sample(pieces: Sequence[Indices], parts: Sequence[Tensor]) -> Tensor:
     """Join what was computed piece by piece, in row order."""
     joined = torch.cat(list(parts))
     ordered = torch.empty_like(joined)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pi0.ript.algo.objective import Model, Rows, by_row
+from pi0.ript.algo.objective import Indices, Model, by_sample
 
 _NAME = "reference"
 
@@ -59,7 +59,7 @@ class Reference:
 
     @torch.no_grad()
     def predict(
-        self, model: Model, pieces: Sequence[Rows], predict: Callable[[Rows], Tensor]
+        self, model: Model, pieces: Sequence[Indices], predict: Callable[[Indices], Tensor]
     ) -> Tensor | None:
         """Return ``predict`` of all rows under the first weights, in row order; None if switched off."""
         if not self.is_on:
@@ -67,7 +67,7 @@ class Reference:
         if self._snapshot is None:
             self._snapshot = Snapshot(model.parameters())
         with model.holding(self._snapshot.weights):
-            return by_row(pieces, [predict(piece) for piece in pieces])
+            return by_sample(pieces, [predict(piece) for piece in pieces])
 
     def state(self) -> dict[str, Tensor]:
         """Return what has to survive in a checkpoint."""

@@ -102,9 +102,9 @@ def measure_noise_gain(
     schedule = make_schedule(num_steps, sampling.noise_scale)
     quiet = Sampling(num_steps=num_steps)
     spread: dict[int | str, list[Tensor]] = {}
-    for row, (observation, task) in enumerate(zip(observations, tasks, strict=True)):
+    for sample, (observation, task) in enumerate(zip(observations, tasks, strict=True)):
         inputs = policy.encode([observation] * num_draws, [task] * num_draws)
-        noise = _noise(policy, num_steps, num_draws, derive_seed(seed, "probe", row))
+        noise = _noise(policy, num_steps, num_draws, derive_seed(seed, "probe", sample))
         same_start = noise.clone()
         same_start[:, 0] = noise[:1, 0]
         for step in range(num_steps):

@@ -45,7 +45,7 @@ class Item:
     place: Place
 
 
-def expected_rows(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
+def expected_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
     """Return how many decisions a full collection has if every episode runs to its limit."""
     per_episode = -(-max_steps // card.execute_steps)
     return algo.demo_batch_size * algo.rloo_batch_size * per_episode
@@ -81,7 +81,7 @@ def make_plan(
         max_steps: Control steps of the longest episodes.
     """
     policy, num_steps = config.policy, config.policy.denoise_steps
-    rows = expected_rows(config.algo, card, max_steps)
+    samples = expected_samples(config.algo, card, max_steps)
     patches = vlm_sizes(network).vision_config
     tokens = len(card.cameras) * (patches.image_size // patches.patch_size) ** 2
     memory = predict_network(
@@ -93,22 +93,24 @@ def make_plan(
             lora_targets=policy.lora.targets,
             checkpoints_layers=policy.gradient_checkpointing,
         ),
-        rows=min(config.algo.micro_batch_size, rows),
+        samples=min(config.algo.micro_batch_size, samples),
         num_steps=num_steps,
         prefix_tokens=tokens + card.max_prompt_tokens,
     )
-    is_kept = policy.has_frozen_prefix and rows * memory.prefix_per_row <= PREFIX_BUDGET
-    kept_rows = rows if is_kept else min(config.algo.micro_batch_size, rows)
+    is_kept = policy.has_frozen_prefix and samples * memory.prefix_per_sample <= PREFIX_BUDGET
+    kept_samples = samples if is_kept else min(config.algo.micro_batch_size, samples)
     return [
         Item(name="weights", num_bytes=memory.weights, place="device"),
         Item(name="gradients", num_bytes=memory.gradients, place="device"),
         Item(name="optimizer", num_bytes=memory.optimizer, place="device"),
         *([] if not config.training.overlap else [_older_weights(config, memory)]),
         Item(name="activations", num_bytes=memory.activations, place="device"),
-        Item(name="prefix cache", num_bytes=kept_rows * memory.prefix_per_row, place="device"),
+        Item(
+            name="prefix cache", num_bytes=kept_samples * memory.prefix_per_sample, place="device"
+        ),
         Item(
             name="rollout store",
-            num_bytes=rows * (decision_bytes(card, num_steps) + encoded_bytes(card, num_steps)),
+            num_bytes=samples * (decision_bytes(card, num_steps) + encoded_bytes(card, num_steps)),
             place="host",
         ),
         Item(
@@ -128,20 +130,20 @@ def make_plan(
 def _older_weights(config: TrainConfig, memory: NetworkMemory) -> Item:
     """Return what acting during an update takes: trained weights twice, and the prefixes of a call."""
     # a gradient is as large as what is trained
-    acting = config.policy.batch_size * memory.prefix_per_row
+    acting = config.policy.batch_size * memory.prefix_per_sample
     return Item(name="older weights", num_bytes=2 * memory.gradients + acting, place="device")
 
 
 def advice(items: list[Item], config: TrainConfig) -> str:
     """Return what to change first, if ``items`` (of one place) do not fit: a remedy for the largest."""
     largest = max(items, key=lambda item: item.num_bytes).name
-    half_rows = max(1, config.algo.micro_batch_size // 2)
+    half_samples = max(1, config.algo.micro_batch_size // 2)
     remedies = {
         "weights": "use a checkpoint in bfloat16: --policy.overrides.dtype bfloat16",
         "gradients": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "optimizer": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "older weights": "--training.overlap false",
-        "activations": f"--algo.micro_batch_size {half_rows} or --policy.gradient_checkpointing true",
+        "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
         "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "rollout store": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "simulators": "lower --env.num_workers, --env.max_scenes or --task.num_parallel_envs",

@@ -97,9 +97,9 @@ class Team:
         """Return how many processes there are."""
         return self.place.world_size
 
-    def gather(self, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Return the rows of every rank in rank order; all ranks meet here."""
-        return self._gather(np.ascontiguousarray(rows, dtype=np.float64))
+    def gather(self, values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the values of every rank in rank order; all ranks meet here."""
+        return self._gather(np.ascontiguousarray(values, dtype=np.float64))
 
     def gather_text(self, text: str) -> list[str]:
         """Return the text of every rank; all ranks meet here."""

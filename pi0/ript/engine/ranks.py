@@ -88,9 +88,9 @@ class Alone:
     def __exit__(self, *_: object) -> None:
         """Nothing has to be closed."""
 
-    def gather(self, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Return the rows of the only rank."""
-        return [rows]
+    def gather(self, values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the values of the only rank."""
+        return [values]
 
     def gather_text(self, text: str) -> list[str]:
         """Return the text of the only rank."""

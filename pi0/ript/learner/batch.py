@@ -49,13 +49,13 @@ class Totals:
         num_episodes: Episodes.
         num_successes: Successful ones.
         num_taught: Episodes with at least one row.
-        num_rows: Rows.
+        num_samples: Rows.
     """
 
     num_episodes: int
     num_successes: int
     num_taught: int
-    num_rows: int
+    num_samples: int
 
 
 def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_DECISION) -> Totals:
@@ -66,7 +66,7 @@ def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_DECISION) -
         num_episodes=len(episodes),
         num_successes=sum(episode.outcome == "success" for episode in episodes),
         num_taught=sum(length > 0 for length in lengths),
-        num_rows=sum(lengths),
+        num_samples=sum(lengths),
     )
 
 
@@ -102,16 +102,16 @@ def make_batch(
             "no executed decision in any group: nothing to learn from; skip the update"
         )
     places = [(e, number) for e, chosen in zip(episodes, numbers, strict=True) for number in chosen]
-    rows = [episode.decisions[number] for episode, number in places]
+    samples = [episode.decisions[number] for episode, number in places]
     totals = totals or count(groups, windows)
     return Batch(
-        observations=tuple(row.observation for row in rows),
+        observations=tuple(sample.observation for sample in samples),
         tasks=tuple(episode.task for episode, _ in places),
-        chains=np.stack([row.chunk.chain for row in rows]),
+        chains=np.stack([sample.chunk.chain for sample in samples]),
         advantages=np.repeat(_advantages(groups, totals), lengths).astype(np.float32),
         weights=_weights(lengths, aggregation, totals),
         is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
-        is_scored=np.stack([scored_steps(row.chunk) for row in rows]),
+        is_scored=np.stack([scored_steps(sample.chunk) for sample in samples]),
         groups=np.repeat([episode.request.group for episode in episodes], lengths),
         seeds=np.array([noise_seed(episode.request.seed, number) for episode, number in places]),
     )
@@ -171,7 +171,7 @@ def _weights(
     lengths: NDArray[np.int64], aggregation: Aggregation, totals: Totals
 ) -> NDArray[np.float32]:
     if aggregation == "token":
-        share = np.full(len(lengths), 1.0 / totals.num_rows)
+        share = np.full(len(lengths), 1.0 / totals.num_samples)
     else:
         share = 1.0 / (totals.num_taught * np.maximum(lengths, 1))
     return np.repeat(share, lengths).astype(np.float32)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.ript.algo.objective import Rows
+from pi0.ript.algo.objective import Indices
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.scorer import split
 
@@ -54,17 +54,17 @@ class Share:
         return len(self.weights)
 
     @property
-    def own_numbers(self) -> Rows:
+    def own_numbers(self) -> Indices:
         """Return the numbers that our rows have among those of all ranks, in the order of our rows."""
         return np.flatnonzero(self.owners == self.rank)
 
-    def own(self, rows: Rows) -> Rows:
-        """Return which of our rows are among ``rows`` of all, in their order."""
-        return self.places[rows[self.owners[rows] == self.rank]]
+    def own(self, samples: Indices) -> Indices:
+        """Return which of our rows are among ``samples`` of all, in their order."""
+        return self.places[samples[self.owners[samples] == self.rank]]
 
-    def num_passes(self, rows: Rows, size: int) -> int:
-        """Return how many micro-batches the rank with most of ``rows`` needs."""
-        return -(-int(np.bincount(self.owners[rows]).max()) // size)
+    def num_passes(self, samples: Indices, size: int) -> int:
+        """Return how many micro-batches the rank with most of ``samples`` needs."""
+        return -(-int(np.bincount(self.owners[samples]).max()) // size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +72,17 @@ class Minibatch:
     """What one optimizer step sees.
 
     Attributes:
-        rows: Int64, numbers among the rows of all ranks.
+        samples: Int64, numbers among the rows of all ranks.
         pieces: Our part of them in micro-batches of our own row numbers.
         num_passes: Micro-batches of the rank with the largest part.
     """
 
-    rows: Rows
-    pieces: list[Rows]
+    samples: Indices
+    pieces: list[Indices]
     num_passes: int
 
 
-def cut(share: Share, order: Rows, num_minibatches: int, size: int) -> list[Minibatch]:
+def cut(share: Share, order: Indices, num_minibatches: int, size: int) -> list[Minibatch]:
     """Return the minibatches of an epoch, each cut into micro-batches.
 
     Args:
@@ -94,7 +94,7 @@ def cut(share: Share, order: Rows, num_minibatches: int, size: int) -> list[Mini
     parts = np.array_split(order, min(num_minibatches, len(order)))
     return [
         Minibatch(
-            rows=part,
+            samples=part,
             pieces=split(share.own(part), size),
             num_passes=share.num_passes(part, size),
         )

@@ -11,7 +11,7 @@ from pi0.card import ENV_ACTION_DIM
 from pi0.model.cache import PrefixCache, join_caches
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.ript.algo.objective import Rows
+from pi0.ript.algo.objective import Indices
 from pi0.ript.types import Batch
 from pi0.sampler import make_schedule
 
@@ -24,7 +24,7 @@ class Scorer:
     Args:
         policy: Whose weights are asked.
         batch: Where the rows are.
-        rows: Which of them; row numbers of all methods count within these.
+        samples: Which of them; row numbers of all methods count within these.
         sampling: How the chains were drawn.
         is_frozen: Prefixes cannot change.
         acted_with: The weights that drew the chains; None where they are the policy's own.
@@ -34,7 +34,7 @@ class Scorer:
         self,
         policy: Pi0Policy,
         batch: Batch,
-        rows: Rows,
+        samples: Indices,
         sampling: Sampling,
         *,
         is_frozen: bool,
@@ -44,12 +44,13 @@ class Scorer:
         self._policy = policy
         self._sampling = sampling
         self._inputs = policy.encode(
-            [batch.observations[row] for row in rows], [batch.tasks[row] for row in rows]
+            [batch.observations[sample] for sample in samples],
+            [batch.tasks[sample] for sample in samples],
         )
         self._is_frozen = is_frozen
         self._kept: PrefixCache | None = None
         self._schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
-        self._chains = torch.from_numpy(batch.chains[rows]).to(policy.device)
+        self._chains = torch.from_numpy(batch.chains[samples]).to(policy.device)
 
     def __len__(self) -> int:
         return len(self._inputs)
@@ -78,27 +79,29 @@ class Scorer:
         if first.num_bytes / len(pieces[0]) * len(self._inputs) <= budget:
             self._kept = join_caches([first, *(self._read(piece) for piece in pieces[1:])])
 
-    def means(self, rows: Rows) -> Tensor:
+    def means(self, samples: Indices) -> Tensor:
         """Return the means of executed transitions, float32 [b, S, h, 7], with gradient where enabled."""
-        prefix, index = self._prefix(rows), torch.from_numpy(rows)
+        prefix, index = self._prefix(samples), torch.from_numpy(samples)
         chains = self._chains[index.to(self._chains.device)]
         return self._policy.transition_means(
-            prefix, self._inputs.rows(index), chains, self._sampling
+            prefix, self._inputs.samples(index), chains, self._sampling
         )
 
-    def chain_velocities(self, rows: Rows) -> Tensor:
+    def chain_velocities(self, samples: Indices) -> Tensor:
         """Return the velocities along the chains, float32 [b, S, H, A]."""
-        prefix, index = self._prefix(rows), torch.from_numpy(rows)
+        prefix, index = self._prefix(samples), torch.from_numpy(samples)
         chains = self._chains[index.to(self._chains.device)]
         return self._policy.chain_velocities(
-            prefix, self._inputs.rows(index), chains, self._sampling
+            prefix, self._inputs.samples(index), chains, self._sampling
         )
 
-    def velocity(self, rows: Rows, x: Tensor, times: Tensor, *, is_conditional: bool) -> Tensor:
+    def velocity(
+        self, samples: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
+    ) -> Tensor:
         """Return velocities of executed entries, float32 [b, R, h, 7]."""
-        inputs = self._inputs.rows(torch.from_numpy(rows))
+        inputs = self._inputs.samples(torch.from_numpy(samples))
         guidance = 1.0 if is_conditional else 0.0
-        found = self._policy.velocity(self._prefix(rows), inputs, x, times, guidance=guidance)
+        found = self._policy.velocity(self._prefix(samples), inputs, x, times, guidance=guidance)
         return found[:, :, : self._policy.card.execute_steps, :ENV_ACTION_DIM]
 
     def parameters(self) -> list[nn.Parameter]:
@@ -123,16 +126,16 @@ class Scorer:
             for parameter, data in zip(trained, own, strict=True):
                 parameter.data = data
 
-    def _prefix(self, rows: Rows) -> PrefixCache:
+    def _prefix(self, samples: Indices) -> PrefixCache:
         if self._kept is None:
-            return self._read(rows)
-        return self._kept.rows(torch.from_numpy(rows).to(self._chains.device))
+            return self._read(samples)
+        return self._kept.samples(torch.from_numpy(samples).to(self._chains.device))
 
-    def _read(self, rows: Rows) -> PrefixCache:
+    def _read(self, samples: Indices) -> PrefixCache:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
-            return self._policy.prefix(self._inputs.rows(torch.from_numpy(rows)))
+            return self._policy.prefix(self._inputs.samples(torch.from_numpy(samples)))
 
 
-def split(rows: Rows, size: int) -> list[Rows]:
+def split(samples: Indices, size: int) -> list[Indices]:
     """Return the rows in pieces of at most ``size``."""
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [samples[start : start + size] for start in range(0, len(samples), size)]

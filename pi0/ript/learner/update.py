@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.ript.algo.objective import Objective, Rows, Targets, require_finite
+from pi0.ript.algo.objective import Indices, Objective, Targets, require_finite
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import ALONE
 from pi0.ript.engine.single import EngineState
@@ -31,7 +31,7 @@ from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Batch, UpdateStats
 from pi0.sampler import draw_noise, make_schedule
 
-IDLE_ROW: Rows = np.zeros(1, dtype=np.int64)
+IDLE_SAMPLE: Indices = np.zeros(1, dtype=np.int64)
 
 # The tiny pi0 needs 0.1 MB per row, the real one 10 to 15 MB.
 PREFIX_BUDGET = 16 * 2**30
@@ -116,14 +116,14 @@ def update(
     share = Share.of(ranks, batch.groups[taught], batch.weights[taught])
     if len(share) == 0:
         return None
-    rows = taught if taught.size else IDLE_ROW
+    samples = taught if taught.size else IDLE_SAMPLE
     scorer = Scorer(
-        policy, batch, rows, sampling, is_frozen=has_frozen_prefix, acted_with=acted_with
+        policy, batch, samples, sampling, is_frozen=has_frozen_prefix, acted_with=acted_with
     )
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
     all_weights = torch.as_tensor(share.weights).to(policy.device)
-    numbers = share.own_numbers if taught.size else IDLE_ROW
-    targets = Targets.of(batch, rows, policy.device, all_weights.sum(), numbers)
+    numbers = share.own_numbers if taught.size else IDLE_SAMPLE
+    targets = Targets.of(batch, samples, policy.device, all_weights.sum(), numbers)
     if not taught.size:
         targets = replace(targets, weights=torch.zeros_like(targets.weights))
     learner = _Learner(engine, scorer, objective, targets, algo, share, ranks)
@@ -131,9 +131,11 @@ def update(
     def audit() -> Audit | None:
         if not taught.size:
             return None
-        num_audited = min(algo.micro_batch_size, len(rows))
-        chosen = np.linspace(0, len(rows) - 1, num_audited).astype(np.int64)  # of all groups alike
-        return _audit(policy, scorer, targets, sampling, chosen, batch.seeds[rows[chosen]])
+        num_audited = min(algo.micro_batch_size, len(samples))
+        chosen = np.linspace(0, len(samples) - 1, num_audited).astype(
+            np.int64
+        )  # of all groups alike
+        return _audit(policy, scorer, targets, sampling, chosen, batch.seeds[samples[chosen]])
 
     try:
         return learner.run(seed, audit)
@@ -148,14 +150,14 @@ def _audit(
     scorer: Scorer,
     targets: Targets,
     sampling: Sampling,
-    rows: Rows,
+    samples: Indices,
     seeds: NDArray[np.int64],
 ) -> Audit:
     """Return how well the stored chains of some rows agree with the policy that acted."""
     with scorer.as_it_acted():
-        velocity = scorer.chain_velocities(rows)
+        velocity = scorer.chain_velocities(samples)
     require_finite(velocity, "velocities of the current policy")
-    index = torch.from_numpy(rows).to(scorer.chains.device)
+    index = torch.from_numpy(samples).to(scorer.chains.device)
     chains = scorer.chains[index]
     noise, _ = draw_noise(seeds.tolist(), sampling.num_steps, *chains.shape[2:])
     audit = audit_transitions(
@@ -198,7 +200,7 @@ class _Learner:
     def run(self, seed: int, audit: Callable[[], Audit | None]) -> UpdateStats:
         first_plan = self._plan(seed, epoch=0)
         first_pieces = [piece for minibatch in first_plan for piece in minibatch.pieces]
-        first_pieces = first_pieces or [IDLE_ROW]
+        first_pieces = first_pieces or [IDLE_SAMPLE]
         try:
             self._figures.audit = audit()
             self._objective.begin(self._scorer, self._targets, first_pieces, seed)
@@ -245,18 +247,18 @@ class _Learner:
 
     def _accumulate(self, minibatch: Minibatch, epoch: int) -> float:
         """Add our part of the gradient; return our part of the minibatch's mean KL."""
-        share = float(self._all_weights[minibatch.rows].sum())
+        share = float(self._all_weights[minibatch.samples].sum())
         kl = 0.0
         for piece in minibatch.pieces:
             kl += self._add_piece(piece, share, epoch)
         if self._engine.needs_equal_passes:
             for _ in range(minibatch.num_passes - len(minibatch.pieces)):
-                self._engine.backward(0.0 * self._objective.terms(IDLE_ROW, epoch).loss.sum())
+                self._engine.backward(0.0 * self._objective.terms(IDLE_SAMPLE, epoch).loss.sum())
         if not self._figures.grad_norms:
             require_unit_ratios(self._figures.log_ratio_max)
         return kl
 
-    def _add_piece(self, piece: Rows, share: float, epoch: int) -> float:
+    def _add_piece(self, piece: Indices, share: float, epoch: int) -> float:
         weights = self._targets.weights[piece]
         terms = self._objective.terms(piece, epoch)
         loss = (weights * terms.loss).sum()
@@ -267,7 +269,7 @@ class _Learner:
         return 0.0 if terms.kl is None else float((weights * terms.kl).sum()) / share
 
     @torch.no_grad()
-    def _final_kl(self, pieces: list[Rows]) -> float | None:
+    def _final_kl(self, pieces: list[Indices]) -> float | None:
         """Return our part of the mean KL of all rows between the policies before and after the update."""
         parts: list[Tensor] = []
         for piece in pieces:

@@ -41,7 +41,9 @@ def write_episode_video(folder: Path, episode: Episode) -> Path:
         ValueError: The episode kept no pictures.
     """
     if not episode.decisions:
-        raise ValueError(f"episode {episode_video_name(episode)} has no decision, so nothing to film")
+        raise ValueError(
+            f"episode {episode_video_name(episode)} has no decision, so nothing to film"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     frames_per_s = STEPS_PER_S if episode.frames else DECISIONS_PER_S
     return write_video(folder / episode_video_name(episode), episode_frames(episode), frames_per_s)

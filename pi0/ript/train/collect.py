@@ -31,7 +31,7 @@ class GroupFacts:
         num_crashed: Rollouts that could not be completed.
         num_steps: Control steps of the completed ones.
         num_taught: Episodes with at least one row; 0 if rejected, like the next figure.
-        num_rows: Rows.
+        num_samples: Rows.
     """
 
     group: int
@@ -41,7 +41,7 @@ class GroupFacts:
     num_crashed: int
     num_steps: int
     num_taught: int
-    num_rows: int
+    num_samples: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Collection:
         num_episodes: Completed rollouts of all tried groups.
         num_successes: Successful ones among them.
         num_steps: Control steps of all of them.
-        rows: Every rollout of all tried groups, in request order.
+        records: Every rollout of all tried groups, in request order.
     """
 
     groups: tuple[EpisodeGroup, ...]
@@ -75,7 +75,7 @@ class Collection:
     num_episodes: int
     num_successes: int
     num_steps: int
-    rows: tuple[EpisodeRow, ...] = ()
+    records: tuple[EpisodeRow, ...] = ()
 
     @property
     def success_rate(self) -> float:
@@ -93,23 +93,26 @@ class Collection:
 
 
 def gather_facts(
-    ranks: Ranks, facts: Sequence[GroupFacts], rows: Sequence[EpisodeRow]
+    ranks: Ranks, facts: Sequence[GroupFacts], records: Sequence[EpisodeRow]
 ) -> tuple[list[GroupFacts], tuple[EpisodeRow, ...]]:
     """Return the facts and rows of the groups of all ranks in request order; all ranks meet here."""
-    own = {"facts": [asdict(fact) for fact in facts], "rows": [asdict(row) for row in rows]}
+    own = {
+        "facts": [asdict(fact) for fact in facts],
+        "rows": [asdict(record) for record in records],
+    }
     told = [json.loads(text) for text in ranks.gather_text(json.dumps(own))]
     all_facts = [GroupFacts(**fact) for one in told for fact in one["facts"]]
-    all_rows = [EpisodeRow(**row) for one in told for row in one["rows"]]
+    all_records = [EpisodeRow(**record) for one in told for record in one["rows"]]
     return (
         sorted(all_facts, key=lambda fact: fact.group),
-        tuple(sorted(all_rows, key=lambda row: (row.group, row.rollout))),
+        tuple(sorted(all_records, key=lambda record: (record.group, record.rollout))),
     )
 
 
 def summarise(
     groups: tuple[EpisodeGroup, ...],
     facts: Sequence[GroupFacts],
-    rows: tuple[EpisodeRow, ...],
+    records: tuple[EpisodeRow, ...],
     *,
     num_wanted: int,
 ) -> Collection:
@@ -118,7 +121,7 @@ def summarise(
     Args:
         groups: Accepted groups of this rank.
         facts: Of the tried groups of all ranks.
-        rows: Of their episodes.
+        records: Of their episodes.
         num_wanted: G.
     """
     complete = [fact for fact in facts if fact.num_crashed == 0]
@@ -130,7 +133,7 @@ def summarise(
             num_episodes=sum(fact.num_successes + fact.num_failures for fact in accepted),
             num_successes=sum(fact.num_successes for fact in accepted),
             num_taught=sum(fact.num_taught for fact in accepted),
-            num_rows=sum(fact.num_rows for fact in accepted),
+            num_samples=sum(fact.num_samples for fact in accepted),
         ),
         num_accepted=len(accepted),
         num_tried=len(facts),
@@ -141,7 +144,7 @@ def summarise(
         num_episodes=successes + sum(fact.num_failures for fact in facts),
         num_successes=successes,
         num_steps=sum(fact.num_steps for fact in facts),
-        rows=rows,
+        records=records,
     )
 
 
@@ -247,23 +250,23 @@ class GroupCollector:
         accepted = {n: group for n, group in self._episodes.items() if self._is_accepted(group)}
         groups = tuple(_as_group(group) for group in accepted.values())
         own = [self._facts(number, group) for number, group in self._episodes.items()]
-        own_rows = [
+        own_records = [
             episode_row(episode, is_accepted=number in accepted)
             for number, group in self._episodes.items()
             for episode in group
         ]
-        facts, rows = gather_facts(self._ranks, own, own_rows)
+        facts, records = gather_facts(self._ranks, own, own_records)
         for fact in facts:
             state = self._state_of(fact.group)
             if fact.num_crashed == 0:
                 rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
                 self._mastered.add(state.key, rewards)
-        return summarise(groups, facts, rows, num_wanted=self._algo.demo_batch_size)
+        return summarise(groups, facts, records, num_wanted=self._algo.demo_batch_size)
 
     def _facts(self, number: int, episodes: list[Episode]) -> GroupFacts:
         outcomes = [episode.outcome for episode in episodes]
         is_accepted = self._is_accepted(episodes)
-        rows = count([_as_group(episodes)] if is_accepted else [], self._algo.cfg)
+        records = count([_as_group(episodes)] if is_accepted else [], self._algo.cfg)
         return GroupFacts(
             group=number,
             is_accepted=is_accepted,
@@ -271,8 +274,8 @@ class GroupCollector:
             num_failures=outcomes.count("failure"),
             num_crashed=outcomes.count("crashed"),
             num_steps=sum(e.num_steps for e in episodes if e.outcome != "crashed"),
-            num_taught=rows.num_taught,
-            num_rows=rows.num_rows,
+            num_taught=records.num_taught,
+            num_samples=records.num_samples,
         )
 
 

@@ -38,20 +38,20 @@ def collection_metrics(collection: Collection) -> dict[str, float | str]:
         "rollout/ended_by": collection.ended_by,
         "rollout/num_episodes": collection.num_episodes,
         "rollout/episode_length_steps": collection.num_steps / episodes,
-        **task_metrics(collection.rows),
+        **task_metrics(collection.records),
     }
 
 
-def task_metrics(rows: Iterable[EpisodeRow]) -> dict[str, float | str]:
+def task_metrics(records: Iterable[EpisodeRow]) -> dict[str, float | str]:
     """Return what every practised task came to, e.g. ``task/libero_goal/7/success_rate``, in [0, 1].
 
     Crashed episodes are neither success nor failure; a task without any other episode has no figures.
     """
     outcomes: dict[str, list[bool]] = {}
-    for row in rows:
-        if row.outcome != "crashed":
-            name = f"task/{row.suite}/{row.task_id}"
-            outcomes.setdefault(name, []).append(row.outcome == "success")
+    for record in records:
+        if record.outcome != "crashed":
+            name = f"task/{record.suite}/{record.task_id}"
+            outcomes.setdefault(name, []).append(record.outcome == "success")
     metrics: dict[str, float | str] = {}
     for name in sorted(outcomes):
         metrics[f"{name}/success_rate"] = sum(outcomes[name]) / len(outcomes[name])

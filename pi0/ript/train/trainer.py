@@ -129,7 +129,7 @@ class Trainer:
             **self._parts.memory.metrics(),
         }
         if self._parts.episode_log:
-            self._parts.episode_log.log(self.step, practised.collection.rows)
+            self._parts.episode_log.log(self.step, practised.collection.records)
         self._parts.reporter.log(self.step, metrics)
         require_finite_metrics(self.step, metrics)
 

@@ -298,7 +298,7 @@ def test_a_slot_prefers_tasks_whose_scene_its_worker_has_loaded():
     run(pool, [toy_request(n, task_id=n % 2) for n in range(8)])
 
     tasks = [[task for owner, task in pool.restored if owner == slot] for slot in (0, 1)]
-    switches = sum(a != b for row in tasks for a, b in itertools.pairwise(row))
+    switches = sum(a != b for sample in tasks for a, b in itertools.pairwise(sample))
     assert switches <= 1
 
 
@@ -348,7 +348,7 @@ def test_a_failing_consumer_leaves_the_pool_idle():
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_not_delayed_by_running_simulators(end):
     class Interrupted(ToyPolicy):
-        def act(self, *rows):
+        def act(self, *samples):
             raise end
 
     pool = ToyPool(8, shuffle_seed=1)  # the first wait returns some of the eight
@@ -363,7 +363,7 @@ def test_stats_count_work():
     run(ToyPool(2), [toy_request(seed, max_steps=8) for seed in range(3)], stats=stats)
 
     # 3 episodes of 8 steps in 2 chunks each: 3 restores + 6 chunks of 0.5 toy seconds.
-    assert (stats.num_episodes, stats.num_env_steps, stats.policy_rows) == (3, 24, 6)
+    assert (stats.num_episodes, stats.num_env_steps, stats.policy_samples) == (3, 24, 6)
     assert stats.worker_seconds == {"physics_s": 4.5}
     metrics = stats.metrics(wall_seconds=3.0)
     assert metrics["speed/env_steps_per_s"] == 8.0

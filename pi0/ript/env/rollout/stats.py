@@ -22,8 +22,8 @@ class RolloutStats:
         num_retries: Attempts that were given up and started again, by whosever fault.
         restarts: Simulators replaced, by fault.
         policy_calls: Batched policy calls.
-        policy_rows: Rows over all calls.
-        policy_places: Rows that the calls had room for.
+        policy_samples: Rows over all calls.
+        policy_capacity: Rows that the calls had room for.
         policy_seconds: Seconds inside the policy.
         worker_seconds: Simulator seconds by stage, summed over workers.
         busy_seconds: Simulator seconds by worker, summed over stages.
@@ -37,8 +37,8 @@ class RolloutStats:
     num_retries: int = 0
     restarts: dict[Fault, int] = field(default_factory=dict[Fault, int])
     policy_calls: int = 0
-    policy_rows: int = 0
-    policy_places: int = 0
+    policy_samples: int = 0
+    policy_capacity: int = 0
     policy_seconds: float = 0.0
     worker_seconds: dict[str, float] = field(default_factory=dict[str, float])
     busy_seconds: dict[int, float] = field(default_factory=dict[int, float])
@@ -79,12 +79,12 @@ class RolloutStats:
         for name, count in reply.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
 
-    def add_policy_call(self, num_rows: int, batch_size: int, seconds: float) -> None:
+    def add_policy_call(self, num_samples: int, batch_size: int, seconds: float) -> None:
         """Count the rows answered together, in as many batches as they take."""
-        num_batches = math.ceil(num_rows / batch_size)
+        num_batches = math.ceil(num_samples / batch_size)
         self.policy_calls += num_batches
-        self.policy_rows += num_rows
-        self.policy_places += num_batches * batch_size
+        self.policy_samples += num_samples
+        self.policy_capacity += num_batches * batch_size
         self.policy_seconds += seconds
 
     def metrics(self, wall_seconds: float) -> dict[str, float | str]:
@@ -93,8 +93,8 @@ class RolloutStats:
         return {
             "speed/episodes_per_s": self.num_episodes / wall,
             "speed/env_steps_per_s": self.num_env_steps / wall,
-            "speed/policy_batch_rows": self.policy_rows / max(self.policy_calls, 1),
-            "speed/policy_batch_fill": self.policy_rows / max(self.policy_places, 1),
+            "speed/policy_batch_samples": self.policy_samples / max(self.policy_calls, 1),
+            "speed/policy_batch_fill": self.policy_samples / max(self.policy_capacity, 1),
             **{
                 f"speed/worker_{number}_busy_share": seconds / wall
                 for number, seconds in sorted(self.busy_seconds.items())

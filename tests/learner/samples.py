@@ -12,14 +12,16 @@ from tests.policy_parts import TASKS, make_observations
 SAMPLING = Sampling(num_steps=4, noise_scale=0.5)
 
 
-def draw_batch(policy: Pi0Policy, rows: int, seed: int = 0, sampling: Sampling = SAMPLING) -> Batch:
+def draw_batch(
+    policy: Pi0Policy, samples: int, seed: int = 0, sampling: Sampling = SAMPLING
+) -> Batch:
     """Return rows that the policy drew itself, with random advantages and weights."""
     rng = np.random.default_rng(seed)
-    observations = make_observations(rows, seed)
-    tasks = [TASKS[row % len(TASKS)] for row in range(rows)]
-    chunks = policy.act(observations, tasks, list(range(rows)), sampling)
-    weights = rng.uniform(0.5, 1.5, rows)
-    advantages = rng.choice([-0.5, 1.0], rows).astype(np.float32)
+    observations = make_observations(samples, seed)
+    tasks = [TASKS[sample % len(TASKS)] for sample in range(samples)]
+    chunks = policy.act(observations, tasks, list(range(samples)), sampling)
+    weights = rng.uniform(0.5, 1.5, samples)
+    advantages = rng.choice([-0.5, 1.0], samples).astype(np.float32)
     return Batch(
         observations=tuple(observations),
         tasks=tuple(tasks),
@@ -28,8 +30,8 @@ def draw_batch(policy: Pi0Policy, rows: int, seed: int = 0, sampling: Sampling =
         weights=(weights / weights.sum()).astype(np.float32),
         is_success=advantages > 0,
         is_scored=np.stack([scored_steps(chunk) for chunk in chunks]),
-        groups=np.arange(rows) // 3,
-        seeds=np.arange(rows),
+        groups=np.arange(samples) // 3,
+        seeds=np.arange(samples),
     )
 
 
