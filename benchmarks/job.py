@@ -151,7 +151,7 @@ class FirstCameraPolicy:
         return self._policy.act(seen, [INSTRUCTION] * len(seen), seeds, sampling)
 
 
-def decision_digest(observation: Observation, chunk: Chunk) -> str:
+def policy_step_digest(observation: Observation, chunk: Chunk) -> str:
     """Return a hash of every bit that was seen and answered."""
     digest = hashlib.sha256(observation.images.tobytes())
     digest.update(observation.proprio.tobytes())

@@ -22,7 +22,14 @@ if not __package__:  # started as a script, which sees its own folder only
 
 import torch
 
-from benchmarks.job import BATCH_SIZE, SAMPLING, SETTINGS, FirstCameraPolicy, Job, decision_digest
+from benchmarks.job import (
+    BATCH_SIZE,
+    SAMPLING,
+    SETTINGS,
+    FirstCameraPolicy,
+    Job,
+    policy_step_digest,
+)
 from benchmarks.measure import add_output_arguments, table, write_json
 from pi0.ript.config.env import RayConfig
 from pi0.ript.config.schema import PolicyConfig, TrainConfig
@@ -52,7 +59,7 @@ def measure(
 def digest(episode: Episode) -> list[str]:
     """Return a hash of every decision."""
     assert episode.outcome != "crashed", episode.error
-    return [decision_digest(d.observation, d.chunk) for d in episode.decisions]
+    return [policy_step_digest(d.observation, d.chunk) for d in episode.policy_steps]
 
 
 def open_pools(stack: ExitStack, job: Job) -> dict[str, Pool]:

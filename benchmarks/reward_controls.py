@@ -82,7 +82,7 @@ class ControlRunner(PI0LiberoRunner):
         groups: dict[int, list[Episode]] = {}
         with closing(super().run(source, sampling, pool, policy)) as episodes:
             for episode in episodes:
-                if not episode.decisions or not episode.decisions[0].chunk.is_stochastic:
+                if not episode.policy_steps or not episode.policy_steps[0].chunk.is_stochastic:
                     yield episode
                     continue
                 group = groups.setdefault(episode.request.group, [])

@@ -81,7 +81,7 @@ def here(kind: str, workers: int, slots: int) -> Layout:
 def validate(job: Job, policy: FirstCameraPolicy, costs: Costs) -> list[dict[str, Any]]:
     """Return measured and predicted episodes per minute of every layout that fits."""
     rows: list[dict[str, Any]] = []
-    work = Work(num_episodes=job.num_episodes, num_decisions=job.max_steps // CHUNK, chunk=CHUNK)
+    work = Work(num_episodes=job.num_episodes, num_policy_steps=job.max_steps // CHUNK, chunk=CHUNK)
     for kind, workers, slots in layouts():
         own = costs if kind == "process" else replace(costs, command_s=0.0)
         predicted = predict(own, here(kind, workers, slots), work).episodes_per_minute
@@ -95,7 +95,7 @@ def validate(job: Job, policy: FirstCameraPolicy, costs: Costs) -> list[dict[str
     return rows
 
 
-def fleet(num_decisions: int, costs: Costs, batch_size: int) -> list[dict[str, Any]]:
+def fleet(num_policy_steps: int, costs: Costs, batch_size: int) -> list[dict[str, Any]]:
     """Return predictions for many hosts, GPUs and slots; every learner needs a host's share."""
     rows: list[dict[str, Any]] = []
     for hosts in HOSTS:
@@ -111,7 +111,7 @@ def fleet(num_decisions: int, costs: Costs, batch_size: int) -> list[dict[str, A
                 )
                 work = Work(
                     num_episodes=max(LEAST_EPISODES, ROUNDS * slots // gpus),
-                    num_decisions=num_decisions,
+                    num_policy_steps=num_policy_steps,
                     chunk=CHUNK,
                 )
                 found = predict(costs, layout, work)

@@ -23,7 +23,14 @@ if not __package__:  # started as a script, which sees its own folder only
 
 import torch
 
-from benchmarks.job import BATCH_SIZE, SAMPLING, SETTINGS, FirstCameraPolicy, Job, decision_digest
+from benchmarks.job import (
+    BATCH_SIZE,
+    SAMPLING,
+    SETTINGS,
+    FirstCameraPolicy,
+    Job,
+    policy_step_digest,
+)
 from pi0.ript.config.env import Schedule
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
@@ -89,7 +96,7 @@ def measure(
 def digest(episode: Episode) -> list[str]:
     """Return what was seen and answered at every decision."""
     assert episode.outcome != "crashed", episode.error
-    return [decision_digest(d.observation, d.chunk) for d in episode.decisions]
+    return [policy_step_digest(d.observation, d.chunk) for d in episode.policy_steps]
 
 
 def compare(

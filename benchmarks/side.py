@@ -17,7 +17,7 @@ from benchmarks.job import (
     SETTINGS,
     FirstCameraPolicy,
     Job,
-    decision_digest,
+    policy_step_digest,
     read_job,
 )
 from pi0.records import Chunk, Observation
@@ -84,7 +84,7 @@ def _engine_record(episode: Episode) -> dict[str, Any]:
         "rollout": request.rollout,
         "num_steps": episode.num_steps,
         "is_success": episode.outcome == "success",
-        "decisions": [decision_digest(d.observation, d.chunk) for d in episode.decisions],
+        "decisions": [policy_step_digest(d.observation, d.chunk) for d in episode.policy_steps],
     }
 
 
@@ -157,7 +157,7 @@ class LockstepRound:
         chunks: list[Chunk] = self._watch.time("policy_s", lambda: self._decide(observations))
         for record, observation, chunk in zip(self._records, observations, chunks, strict=True):
             if not record["is_success"]:
-                record["decisions"].append(decision_digest(observation, chunk))
+                record["decisions"].append(policy_step_digest(observation, chunk))
         length = min(len(chunks[0].actions), self._job.max_steps - step)
         for index in range(length):
             actions = np.stack([chunk.actions[index] for chunk in chunks])

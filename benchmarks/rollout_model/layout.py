@@ -57,10 +57,10 @@ class Work:
 
     Attributes:
         num_episodes: Per rank.
-        num_decisions: Of an episode.
+        num_policy_steps: Of an episode.
         chunk: Control steps of a decision.
     """
 
     num_episodes: int
-    num_decisions: int = 10
+    num_policy_steps: int = 10
     chunk: int = 10

@@ -53,18 +53,18 @@ class Rank:
 
     def steady_rate(self) -> float:
         """Return episodes per second without the first and the last one of every slot."""
-        margin = self._layout.slots_of_rank * self._work.num_decisions
+        margin = self._layout.slots_of_rank * self._work.num_policy_steps
         if len(self._answered) < 3 * margin:
             return self.num_finished / self.now
         # Counted in decisions, which come evenly; the ends of episodes that began together do not.
         seconds = self._answered[-margin - 1] - self._answered[margin - 1]
-        return (len(self._answered) - 2 * margin) / self._work.num_decisions / seconds
+        return (len(self._answered) - 2 * margin) / self._work.num_policy_steps / seconds
 
     def _begin_episode(self, slot: int) -> None:
         if self._begun == self._work.num_episodes:
             return
         self._begun += 1
-        self._left[slot] = self._work.num_decisions
+        self._left[slot] = self._work.num_policy_steps
         seconds = self._varied(self._costs.restore_s)
         self.seconds["restore"] += seconds
         self._command(slot, seconds)

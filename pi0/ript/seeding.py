@@ -9,6 +9,6 @@ def derive_seed(*path: int | str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def noise_seed(episode_seed: int, decision: int) -> int:
+def noise_seed(episode_seed: int, policy_step: int) -> int:
     """Return the seed of the noise that the policy draws a chunk with; decisions count from 0."""
-    return derive_seed(episode_seed, decision)
+    return derive_seed(episode_seed, policy_step)

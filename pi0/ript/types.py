@@ -74,7 +74,7 @@ class EpisodeRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class PolicyStep:
     """One look, one chunk, and how much of it was executed (``num_executed`` <= h control steps)."""
 
     observation: Observation
@@ -89,7 +89,7 @@ class Episode:
     Attributes:
         request: What was asked for.
         task: The instruction given to the policy.
-        decisions: In order; holds only decisions that were executed, never padding.
+        policy_steps: In order; holds only decisions that were executed, never padding.
         outcome: ``success``, ``failure`` (step limit) or ``crashed`` (simulator; not a failure).
         num_steps: Control steps executed, settling not counted.
         error: The reason of a crash, else empty.
@@ -100,7 +100,7 @@ class Episode:
 
     request: EpisodeRequest
     task: str
-    decisions: tuple[Decision, ...]
+    policy_steps: tuple[PolicyStep, ...]
     outcome: Outcome
     num_steps: int
     error: str = ""

@@ -19,9 +19,9 @@ def measured(side, episodes, **result):
     )
 
 
-def episode(rollout, *decisions):
+def episode(rollout, *policy_steps):
     return {"group": 0, "rollout": rollout, "num_steps": 100, "is_success": False,
-            "decisions": list(decisions)}  # fmt: skip
+            "decisions": list(policy_steps)}  # fmt: skip
 
 
 def test_equal_episodes_are_counted_and_different_ones_named():

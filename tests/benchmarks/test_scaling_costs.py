@@ -20,7 +20,7 @@ def test_recorded_answers_give_the_episodes_again():
     assert sorted(again) == [1, 2, 3, 4, 5]
     for rollout, episode in episodes.items():
         assert again[rollout].num_steps == episode.num_steps == rollout
-        for one, other in zip(episode.decisions, again[rollout].decisions, strict=True):
+        for one, other in zip(episode.policy_steps, again[rollout].policy_steps, strict=True):
             np.testing.assert_array_equal(one.chunk.actions, other.chunk.actions)
     # an episode is one restore and one execution for every four steps
     assert len(stats_again.restores) == len(stats.restores) == 5

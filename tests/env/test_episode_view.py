@@ -6,12 +6,12 @@ import numpy as np
 
 from pi0.records import Chunk, Observation
 from pi0.ript.env.episode_view import episode_view
-from pi0.ript.types import Decision, Episode
+from pi0.ript.types import Episode, PolicyStep
 from tests.env.toys import toy_request
 
 
 def decision(number, num_executed):
-    return Decision(
+    return PolicyStep(
         observation=Observation(
             images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.full(9, float(number))
         ),
@@ -29,7 +29,7 @@ def episode(outcome):
     return Episode(
         request=toy_request(9, max_steps=6),
         task="t",
-        decisions=(decision(0, 4), decision(1, 2)),
+        policy_steps=(decision(0, 4), decision(1, 2)),
         outcome=outcome,
         num_steps=6,
     )

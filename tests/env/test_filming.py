@@ -41,7 +41,7 @@ def run(runner):
 
 
 def observations(episode):
-    return [decision.observation.images for decision in episode.decisions]
+    return [policy_step.observation.images for policy_step in episode.policy_steps]
 
 
 @pytest.mark.libero
@@ -62,8 +62,8 @@ def test_filmed_episodes_equal_plain_ones_bit_for_bit(backend):
     for number, episode in recorded.items():
         twin = plain[number]
         assert (episode.outcome, episode.num_steps) == (twin.outcome, twin.num_steps)
-        assert len(episode.decisions) == len(twin.decisions) == -(-NUM_STEPS // HORIZON)
-        for ours, theirs in zip(episode.decisions, twin.decisions, strict=True):
+        assert len(episode.policy_steps) == len(twin.policy_steps) == -(-NUM_STEPS // HORIZON)
+        for ours, theirs in zip(episode.policy_steps, twin.policy_steps, strict=True):
             np.testing.assert_array_equal(ours.observation.images, theirs.observation.images)
             np.testing.assert_array_equal(ours.observation.proprio, theirs.observation.proprio)
             np.testing.assert_array_equal(ours.chunk.actions, theirs.chunk.actions)

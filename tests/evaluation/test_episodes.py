@@ -41,7 +41,7 @@ def _evaluate(
         pending = list(iter(source, None))
         for request in reversed(pending):  # the last one asked for finishes first
             yield Episode(
-                request=request, task="", decisions=(), outcome=verdict(request), num_steps=1
+                request=request, task="", policy_steps=(), outcome=verdict(request), num_steps=1
             )
 
     return evaluate(run, requests, lambda _: None)

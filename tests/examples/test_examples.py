@@ -59,7 +59,7 @@ def episodes_of(pool, noise_scale=1.0):
                 e.task,
                 e.outcome,
                 e.num_steps,
-                e.decisions[-1].chunk.actions.tobytes(),
+                e.policy_steps[-1].chunk.actions.tobytes(),
             )
             for e in done
         )
@@ -92,7 +92,7 @@ def finished(outcome, num_steps):
     return Episode(
         request=EpisodeRequest(initial_state=state, seed=0, max_steps=100),
         task="go",
-        decisions=(),
+        policy_steps=(),
         outcome=outcome,
         num_steps=num_steps,
     )

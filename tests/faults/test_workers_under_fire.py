@@ -60,8 +60,8 @@ def episodes(pool, stats=None, after_each=lambda: None, **rest):
         done[episode.request.rollout] = (
             episode.outcome,
             episode.num_steps,
-            b"".join(d.chunk.actions[: d.num_executed].tobytes() for d in episode.decisions),
-            b"".join(d.observation.images.tobytes() for d in episode.decisions),
+            b"".join(d.chunk.actions[: d.num_executed].tobytes() for d in episode.policy_steps),
+            b"".join(d.observation.images.tobytes() for d in episode.policy_steps),
         )
         after_each()
     return done

@@ -6,7 +6,7 @@ import pytest
 from pi0.records import Chunk, Observation
 from pi0.ript.config.algo import CfgConfig
 from pi0.ript.learner.batch import make_batch, window_indices
-from pi0.ript.types import Decision, Episode, EpisodeGroup, EpisodeRequest, InitialState, Outcome
+from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState, Outcome, PolicyStep
 
 
 def windows(length: int, seed: int = 0, **settings) -> list[int]:
@@ -47,8 +47,8 @@ def test_an_episode_without_decisions_has_no_windows(mode: str):
 START = InitialState(suite="libero_goal", task_id=0, index=0, fixture_seed=0, state=np.zeros(3))
 
 
-def decision(marker: float, num_executed: int = 5, *, is_stochastic: bool = True) -> Decision:
-    return Decision(
+def policy_step(marker: float, num_executed: int = 5, *, is_stochastic: bool = True) -> PolicyStep:
+    return PolicyStep(
         observation=Observation(images=np.zeros((1, 4, 4, 3), np.uint8), proprio=np.zeros(9)),
         chunk=Chunk(
             actions=np.zeros((5, 7), np.float32),
@@ -63,7 +63,7 @@ def episode(outcome: Outcome, markers: list[float], task: str = "open the drawer
     return Episode(
         request=EpisodeRequest(initial_state=START, seed=0, max_steps=100),
         task=task,
-        decisions=tuple(decision(marker) for marker in markers),
+        policy_steps=tuple(policy_step(marker) for marker in markers),
         outcome=outcome,
         num_steps=5 * len(markers),
     )
@@ -113,7 +113,9 @@ def test_token_weights_give_every_decision_the_same():
 
 
 def test_a_decision_that_was_never_executed_is_no_row():
-    late = replace(episode("success", [1]), decisions=(decision(1), decision(2, num_executed=0)))
+    late = replace(
+        episode("success", [1]), policy_steps=(policy_step(1), policy_step(2, num_executed=0))
+    )
 
     batch = make_batch([group(late, episode("failure", [3]))], "trajectory")
 
@@ -129,7 +131,7 @@ def test_a_crashed_rollout_is_refused_not_scored_zero():
 
 
 def test_a_chunk_without_noise_has_no_likelihood():
-    plain = replace(episode("success", [1]), decisions=(decision(1, is_stochastic=False),))
+    plain = replace(episode("success", [1]), policy_steps=(policy_step(1, is_stochastic=False),))
 
     with pytest.raises(ValueError, match=r"noise\.scale"):
         make_batch([group(plain, episode("failure", [2]))], "trajectory")
@@ -156,9 +158,9 @@ class TestWhatARowKnows:
 
     def test_all_transitions_are_scored_or_the_one_that_was_noisy(self):
         # Chains of three points have two transitions.
-        one = decision(1)
+        one = policy_step(1)
         one = replace(one, chunk=replace(one.chunk, noisy_step=1))
-        mixed = group(replace(episode("success", []), decisions=(one,)), episode("failure", [2]))
+        mixed = group(replace(episode("success", []), policy_steps=(one,)), episode("failure", [2]))
 
         assert make_batch([mixed], "token").is_scored.tolist() == [[False, True], [True, True]]
 

@@ -3,18 +3,18 @@
 import numpy as np
 
 from pi0.records import Chunk, Observation
-from pi0.ript.types import Decision, Episode, EpisodeRequest, InitialState
+from pi0.ript.types import Episode, EpisodeRequest, InitialState, PolicyStep
 
 
 def make_episode(
-    *, outcome="success", num_decisions=3, task="open it", height=6, width=9, record_video=False
+    *, outcome="success", num_policy_steps=3, task="open it", height=6, width=9, record_video=False
 ):
     """Return an episode whose picture n is dark at the top half and n at the bottom half."""
     state = InitialState(
         suite="libero_goal", task_id=7, index=33, fixture_seed=0, state=np.zeros(4)
     )
-    decisions = []
-    for n in range(num_decisions):
+    policy_steps = []
+    for n in range(num_policy_steps):
         images = np.zeros((2, height, width, 3), dtype=np.uint8)
         images[:, height // 2 :] = 50 * n % 256
         chunk = Chunk(
@@ -23,13 +23,13 @@ def make_episode(
             is_stochastic=False,
         )
         observation = Observation(images=images, proprio=np.zeros(9))
-        decisions.append(Decision(observation=observation, chunk=chunk, num_executed=2))
+        policy_steps.append(PolicyStep(observation=observation, chunk=chunk, num_executed=2))
     return Episode(
         request=EpisodeRequest(
             initial_state=state, seed=5, max_steps=10, record_video=record_video
         ),
         task=task,
-        decisions=tuple(decisions),
+        policy_steps=tuple(policy_steps),
         outcome=outcome,
-        num_steps=2 * num_decisions,
+        num_steps=2 * num_policy_steps,
     )

@@ -23,7 +23,7 @@ from tests.report.episodes import make_episode
 
 
 def test_frame_is_upright_with_cameras_side_by_side():
-    frames = list(episode_frames(make_episode(num_decisions=2)))
+    frames = list(episode_frames(make_episode(num_policy_steps=2)))
     assert frames[1].shape == (6, 18, 3)
     # The record is bright at the bottom; LIBERO's pictures are upside-down, so the film is bright on top.
     assert frames[1][:, 0, 0].tolist() == [50, 50, 50, 0, 0, 0]
@@ -31,7 +31,7 @@ def test_frame_is_upright_with_cameras_side_by_side():
 
 @pytest.mark.parametrize(("height", "width"), [(6, 9), (96, 96), (301, 255)])
 def test_film_has_one_frame_per_decision(tmp_path, height, width):
-    episode = make_episode(num_decisions=4, height=height, width=width)
+    episode = make_episode(num_policy_steps=4, height=height, width=width)
     path = write_episode_video(tmp_path / "videos", episode)
     frames = read_video(path)
     assert len(frames) == 4
@@ -39,12 +39,12 @@ def test_film_has_one_frame_per_decision(tmp_path, height, width):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def recorded_steps(num_decisions=2):
+def recorded_steps(num_policy_steps=2):
     """An episode of two steps per decision whose step n shows n in every pixel."""
-    steps = np.arange(2 * num_decisions, dtype=np.uint8).reshape(num_decisions, 2, 1, 1, 1, 1)
-    images = np.broadcast_to(steps, (num_decisions, 2, 2, 6, 9, 3))
+    steps = np.arange(2 * num_policy_steps, dtype=np.uint8).reshape(num_policy_steps, 2, 1, 1, 1, 1)
+    images = np.broadcast_to(steps, (num_policy_steps, 2, 2, 6, 9, 3))
     frames = tuple(PackedFrames.pack(pair) for pair in images)
-    return replace(make_episode(num_decisions=num_decisions), frames=frames)
+    return replace(make_episode(num_policy_steps=num_policy_steps), frames=frames)
 
 
 def test_film_of_control_steps_shows_the_first_look_and_every_step():
@@ -56,7 +56,7 @@ def test_film_of_control_steps_shows_the_first_look_and_every_step():
 
 
 def test_frame_of_a_control_step_is_upright_too():
-    observations = [decision.observation.images for decision in make_episode().decisions]
+    observations = [policy_step.observation.images for policy_step in make_episode().policy_steps]
     frames = PackedFrames.pack(np.stack(observations[1:]))
     episode = replace(make_episode(), frames=(frames,))
 
@@ -66,7 +66,7 @@ def test_frame_of_a_control_step_is_upright_too():
 
 
 def test_film_of_control_steps_runs_at_the_control_rate(tmp_path):
-    path = write_episode_video(tmp_path, recorded_steps(num_decisions=10))
+    path = write_episode_video(tmp_path, recorded_steps(num_policy_steps=10))
 
     # The first look and 20 steps, 20 a second.
     assert len(read_video(path)) == 21
@@ -93,7 +93,7 @@ def test_name_of_a_long_task_stays_short():
 
 def test_episode_without_pictures_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing to film"):
-        write_episode_video(tmp_path, make_episode(num_decisions=0))
+        write_episode_video(tmp_path, make_episode(num_policy_steps=0))
 
 
 def test_frames_of_two_sizes_make_no_film(tmp_path):
@@ -124,7 +124,7 @@ def test_only_episodes_asked_for_are_filmed_and_all_are_passed_on(tmp_path):
 
 def test_filmed_episode_that_crashed_before_its_first_picture_is_passed_on(tmp_path):
     seen = []
-    crashed = make_episode(outcome="crashed", num_decisions=0, record_video=True)
+    crashed = make_episode(outcome="crashed", num_policy_steps=0, record_video=True)
     with make_writer() as writer:
         EpisodeVideos(writer, tmp_path, seen.append)(crashed)
     assert len(seen) == 1

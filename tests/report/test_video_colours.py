@@ -8,7 +8,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.report.video import episode_frames, read_video, write_video
-from pi0.ript.types import Decision, Episode, EpisodeRequest
+from pi0.ript.types import Episode, EpisodeRequest, PolicyStep
 from tests.report.episodes import make_episode
 
 pytestmark = pytest.mark.libero
@@ -17,14 +17,14 @@ SIZE = 256
 
 
 def recorded(observation):
-    decision = Decision(
-        observation=observation, chunk=make_episode().decisions[0].chunk, num_executed=1
+    policy_step = PolicyStep(
+        observation=observation, chunk=make_episode().policy_steps[0].chunk, num_executed=1
     )
     state = make_initial_state("libero_goal", 7, 0, 0)
     return Episode(
         request=EpisodeRequest(initial_state=state, seed=0, max_steps=10),
         task="turn on the stove",
-        decisions=(decision,) * 3,
+        policy_steps=(policy_step,) * 3,
         outcome="failure",
         num_steps=3,
     )

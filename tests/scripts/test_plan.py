@@ -5,7 +5,13 @@ import pytest
 from pi0.card import PolicyCard
 from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
-from pi0.ript.diagnose.memory_plan import Item, advice, decision_bytes, expected_samples, make_plan
+from pi0.ript.diagnose.memory_plan import (
+    Item,
+    advice,
+    expected_samples,
+    make_plan,
+    policy_step_bytes,
+)
 from pi0.ript.env.resources import Sizing
 from pi0.ript.scripts import plan
 from tests.policy_parts import small_card
@@ -19,7 +25,7 @@ def small(**changes: object) -> PolicyCard:
 
 def test_a_decision_holds_pictures_state_chain_and_actions():
     # 2 cameras x 28 x 28 x 3; 9 doubles; 5 x 6 x 9 floats; 4 x 7 floats
-    assert decision_bytes(small(), num_steps=4) == 2 * 28 * 28 * 3 + 72 + 1080 + 112
+    assert policy_step_bytes(small(), num_steps=4) == 2 * 28 * 28 * 3 + 72 + 1080 + 112
 
 
 def test_episodes_are_counted_to_their_limit():

@@ -44,7 +44,7 @@ def _run(
             yield Episode(
                 request=request,
                 task="turn on the stove",
-                decisions=(),
+                policy_steps=(),
                 outcome=verdict(request),
                 num_steps=10 * (request.group + 1),
             )
@@ -237,7 +237,7 @@ def test_films_are_passed_on_but_not_kept_for_learning():
             yield Episode(
                 request=request,
                 task="turn on the stove",
-                decisions=(),
+                policy_steps=(),
                 outcome=_second_of_each(request),
                 num_steps=2,
                 frames=(frames,),

@@ -53,7 +53,11 @@ def practise(
             request = under_way.pop(ranks.rank - 1 if under_way[1:] else 0)
             found = outcome(request, uniform)
             yield Episode(
-                request=request, task="open", decisions=(), outcome=found, num_steps=request.group
+                request=request,
+                task="open",
+                policy_steps=(),
+                outcome=found,
+                num_steps=request.group,
             )
 
     mastered = MasteredStates(2, {next_state().key: 2})

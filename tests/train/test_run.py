@@ -159,9 +159,9 @@ def test_serial_and_parallel_runners_give_the_same_episodes(
     _, episodes = parallel(slots)
 
     assert [e.outcome for e in episodes] == [e.outcome for e in serial_episodes]
-    assert [len(e.decisions) for e in episodes] == [len(e.decisions) for e in serial_episodes]
+    assert [len(e.policy_steps) for e in episodes] == [len(e.policy_steps) for e in serial_episodes]
     for ours, theirs in zip(episodes, serial_episodes, strict=True):
-        for left, right in zip(ours.decisions, theirs.decisions, strict=True):
+        for left, right in zip(ours.policy_steps, theirs.policy_steps, strict=True):
             np.testing.assert_allclose(left.chunk.actions, right.chunk.actions, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(left.observation.images, right.observation.images)
 
@@ -171,4 +171,4 @@ def test_many_slots_fill_the_batches_of_one_policy(parallel: Callable[..., Any])
 
     assert len(episodes) == 6
     assert runner.stats.policy_samples / runner.stats.policy_calls > 1
-    assert runner.stats.policy_samples == sum(len(e.decisions) for e in episodes)
+    assert runner.stats.policy_samples == sum(len(e.policy_steps) for e in episodes)

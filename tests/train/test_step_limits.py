@@ -23,7 +23,7 @@ class NotingRunner(ToyRunner):
     def run(self, source, sampling, pool=None, policy=None):
         for request in iter(source, None):
             self.asked.append(request)
-            yield Episode(request=request, task="", decisions=(), outcome="failure", num_steps=1)
+            yield Episode(request=request, task="", policy_steps=(), outcome="failure", num_steps=1)
 
     def limits(self):
         """The limits asked for since the last call."""

@@ -152,7 +152,7 @@ class VideoConfig:
             PI0_DEBUG_SAVE_VIDEO wins over the file.
         dir: Folder of all films; null takes ``videos`` in the run directory; the environment variable
             PI0_DEBUG_IMAGE_DIR wins over the file.
-        rate: ``decisions`` films the pictures that are drawn anyway, one per decision; ``steps`` draws one
+        rate: ``policy_steps`` films the pictures that are drawn anyway, one per decision; ``steps`` draws one
             after every control step of the filmed episodes, at a cost that is printed beforehand.
         max_films: Most films of all practice together, and most films of each evaluation.
         max_megabytes: No further film once those of practice, or of an evaluation, take this much.

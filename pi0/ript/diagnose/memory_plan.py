@@ -51,7 +51,7 @@ def expected_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
     return algo.demo_batch_size * algo.rloo_batch_size * per_episode
 
 
-def decision_bytes(card: PolicyCard, num_steps: int) -> int:
+def policy_step_bytes(card: PolicyCard, num_steps: int) -> int:
     """Return what one stored decision takes: its look, its chain and the actions executed."""
     images = len(card.cameras) * card.render_size**2 * 3
     chain = (num_steps + 1) * card.horizon * card.action_dim * 4
@@ -110,7 +110,8 @@ def make_plan(
         ),
         Item(
             name="rollout store",
-            num_bytes=samples * (decision_bytes(card, num_steps) + encoded_bytes(card, num_steps)),
+            num_bytes=samples
+            * (policy_step_bytes(card, num_steps) + encoded_bytes(card, num_steps)),
             place="host",
         ),
         Item(

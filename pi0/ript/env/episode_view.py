@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Observation
-from pi0.ript.types import Decision, Episode
+from pi0.ript.types import Episode, PolicyStep
 
 
 class EpisodeView(TypedDict):
@@ -50,7 +50,7 @@ class EpisodeView(TypedDict):
     total_reward: float
     seed: int
     outcome: str
-    decisions: tuple[Decision, ...]
+    decisions: tuple[PolicyStep, ...]
     episode: Episode
 
 
@@ -58,17 +58,18 @@ def episode_view(episode: Episode) -> EpisodeView:
     """Return the step-by-step view of an episode; pictures are shared, not copied."""
     success = episode.outcome == "success"
     state = episode.request.initial_state
-    lengths = [decision.num_executed for decision in episode.decisions]
+    lengths = [decision.num_executed for decision in episode.policy_steps]
     steps = sum(lengths)
     chunks = [
-        decision.chunk.actions[:n] for decision, n in zip(episode.decisions, lengths, strict=True)
+        decision.chunk.actions[:n]
+        for decision, n in zip(episode.policy_steps, lengths, strict=True)
     ]
     ends = np.zeros(steps, dtype=np.bool_)
     ends[-1:] = success
     return EpisodeView(
         observations=[
             seen
-            for decision in episode.decisions
+            for decision in episode.policy_steps
             for seen in [_as_dict(decision.observation)] * decision.num_executed
         ],
         actions=np.concatenate([np.zeros((0, 7), dtype=np.float32), *chunks]),
@@ -89,7 +90,7 @@ def episode_view(episode: Episode) -> EpisodeView:
         total_reward=float("nan") if episode.outcome == "crashed" else episode.reward,
         seed=episode.request.seed,
         outcome=episode.outcome,
-        decisions=episode.decisions,
+        decisions=episode.policy_steps,
         episode=episode,
     )
 

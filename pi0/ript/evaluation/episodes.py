@@ -198,7 +198,7 @@ def record_of(episode: Episode) -> EpisodeRecord:
         seed=episode.request.seed,
         outcome=episode.outcome,
         num_steps=episode.num_steps,
-        num_decisions=len(episode.decisions),
+        num_decisions=len(episode.policy_steps),
         error=" ".join(episode.error.split()),
         seconds=episode.seconds,
     )

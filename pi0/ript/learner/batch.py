@@ -16,7 +16,7 @@ from pi0.ript.seeding import derive_seed, noise_seed
 from pi0.ript.types import Batch, Episode, EpisodeGroup
 
 Aggregation = Literal["trajectory", "token"]
-EVERY_DECISION = CfgConfig()
+EVERY_POLICY_STEP = CfgConfig()
 
 
 def window_indices(length: int, windows: CfgConfig, seed: int) -> NDArray[np.int64]:
@@ -58,7 +58,7 @@ class Totals:
     num_samples: int
 
 
-def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_DECISION) -> Totals:
+def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_POLICY_STEP) -> Totals:
     """Return what groups come to."""
     episodes = [episode for group in groups for episode in group.episodes]
     lengths = [len(_executed(episode, windows)) for episode in episodes]
@@ -73,7 +73,7 @@ def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_DECISION) -
 def make_batch(
     groups: Sequence[EpisodeGroup],
     aggregation: Aggregation,
-    windows: CfgConfig = EVERY_DECISION,
+    windows: CfgConfig = EVERY_POLICY_STEP,
     totals: Totals | None = None,
 ) -> Batch:
     """Return one row per executed decision, with its episode's advantage and its share of the loss.
@@ -102,7 +102,7 @@ def make_batch(
             "no executed decision in any group: nothing to learn from; skip the update"
         )
     places = [(e, number) for e, chosen in zip(episodes, numbers, strict=True) for number in chosen]
-    samples = [episode.decisions[number] for episode, number in places]
+    samples = [episode.policy_steps[number] for episode, number in places]
     totals = totals or count(groups, windows)
     return Batch(
         observations=tuple(sample.observation for sample in samples),
@@ -162,7 +162,9 @@ def _advantages(groups: Sequence[EpisodeGroup], totals: Totals) -> NDArray[np.fl
 
 def _executed(episode: Episode, windows: CfgConfig) -> list[int]:
     """Return which decisions of an episode become rows."""
-    executed = [n for n, decision in enumerate(episode.decisions) if decision.num_executed > 0]
+    executed = [
+        n for n, policy_step in enumerate(episode.policy_steps) if policy_step.num_executed > 0
+    ]
     chosen = window_indices(len(executed), windows, episode.request.seed)
     return [executed[place] for place in chosen]
 
@@ -182,5 +184,5 @@ def _check(episodes: Sequence[Episode]) -> None:
         where = f"group {episode.request.group}, rollout {episode.request.rollout}"
         if episode.outcome == "crashed":
             raise ValueError(f"{where} crashed ({episode.error}): drop its group before batching")
-        if any(not decision.chunk.is_stochastic for decision in episode.decisions):
+        if any(not policy_step.chunk.is_stochastic for policy_step in episode.policy_steps):
             raise ValueError(f"{where} was drawn without noise: practise with algo.noise.scale > 0")

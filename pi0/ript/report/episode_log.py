@@ -66,8 +66,8 @@ def episode_row(episode: Episode, *, is_accepted: bool) -> EpisodeRow:
 def actions_hash(episode: Episode) -> str:
     """Return a hash of the executed actions, equal only if they are equal bit for bit."""
     digest = hashlib.sha256()
-    for decision in episode.decisions:
-        digest.update(decision.chunk.actions[: decision.num_executed].tobytes())
+    for policy_step in episode.policy_steps:
+        digest.update(policy_step.chunk.actions[: policy_step.num_executed].tobytes())
     return digest.hexdigest()[:16]
 
 

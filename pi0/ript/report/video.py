@@ -25,7 +25,7 @@ from pi0.ript.types import Episode
 logger = logging.getLogger(__name__)
 
 MIN_HEIGHT = 256
-DECISIONS_PER_S = 10  # decisions are not evenly spaced in time
+POLICY_STEPS_PER_S = 10  # decisions are not evenly spaced in time
 STEPS_PER_S = 20  # LIBERO's control rate: the film runs as fast as the robot
 NICENESS = 10
 MEGABYTE = 10**6
@@ -40,17 +40,17 @@ def write_episode_video(folder: Path, episode: Episode) -> Path:
     Raises:
         ValueError: The episode kept no pictures.
     """
-    if not episode.decisions:
+    if not episode.policy_steps:
         raise ValueError(
             f"episode {episode_video_name(episode)} has no decision, so nothing to film"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    frames_per_s = STEPS_PER_S if episode.frames else DECISIONS_PER_S
+    frames_per_s = STEPS_PER_S if episode.frames else POLICY_STEPS_PER_S
     return write_video(folder / episode_video_name(episode), episode_frames(episode), frames_per_s)
 
 
 def write_video(
-    path: Path, frames: Iterable[NDArray[np.uint8]], frames_per_s: int = DECISIONS_PER_S
+    path: Path, frames: Iterable[NDArray[np.uint8]], frames_per_s: int = POLICY_STEPS_PER_S
 ) -> Path:
     """Write frames, uint8 [height, width, 3] RGB of one size, as an mp4 that appears whole or not at all.
 
@@ -114,8 +114,8 @@ def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
     Raises:
         ValueError: The pictures of a strip are damaged.
     """
-    for decision in episode.decisions[:1] if episode.frames else episode.decisions:
-        yield _side_by_side(decision.observation.images)
+    for policy_step in episode.policy_steps[:1] if episode.frames else episode.policy_steps:
+        yield _side_by_side(policy_step.observation.images)
     for frames in episode.frames:
         yield from map(_side_by_side, frames.unpack())
 
@@ -175,7 +175,7 @@ class VideoWriter:
         return cls(max_films=config.max_films, max_megabytes=config.max_megabytes, earlier=earlier)
 
     def rate(self, wanted: VideoRate) -> VideoRate:
-        """Return ``decisions``, which cost nothing, where a limit leaves further films out."""
+        """Return ``policy_steps``, which cost nothing, where a limit leaves further films out."""
         return wanted if self._videos_left > 0 and self._bytes_left > 0 else "decisions"
 
     def write(self, folder: Path, episode: Episode) -> None:
@@ -232,6 +232,6 @@ class EpisodeVideos:
     def __call__(self, episode: Episode) -> None:
         """Take a finished episode."""
         # A simulator that crashed at once left no picture.
-        if episode.request.record_video and episode.decisions:
+        if episode.request.record_video and episode.policy_steps:
             self._writer.write(self._folder, episode)
         self._then(episode)

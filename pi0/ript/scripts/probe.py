@@ -79,7 +79,7 @@ def collect_observations(
     waiting = iter(requests)
     sampling = Sampling(num_steps=config.policy.denoise_steps)
     episodes = list(runner.run(lambda: next(waiting, None), sampling))
-    seen = [(d.observation, episode.task) for episode in episodes for d in episode.decisions]
+    seen = [(d.observation, episode.task) for episode in episodes for d in episode.policy_steps]
     if not seen:
         raise ValueError(f"no simulator could show anything: {episodes[0].error}")
     observations, instructions = zip(*seen[:count], strict=True)

@@ -3,8 +3,8 @@
 ``<run>/inspection/step_<n>/`` holds, of an update that failed, ``batch.safetensors`` (chains, advantages,
 weights, proprioception and pictures by row) and ``batch.json`` (instructions and the reason), or with several
 ranks ``batch_rank_<r>.*`` of every rank, each with its own rows, and of an episode that met a number that is
-not finite, ``decision.safetensors`` (proprioception, pictures, and the actions and the chain of the answer) and
-``decision.json`` (which episode, and the reason).
+not finite, ``policy_step.safetensors`` (proprioception, pictures, and the actions and the chain of the answer) and
+``policy_step.json`` (which episode, and the reason).
 """
 
 import json
@@ -104,7 +104,7 @@ def inspectable_episodes(run_dir: Path, step: int) -> Iterator[None]:
             "state_index": state.index,
             "seed": error.request.seed,
         }
-        kept = _keep(run_dir, step, "decision", _arrays_of_decision(error), content)
+        kept = _keep(run_dir, step, "decision", _arrays_of_policy_step(error), content)
         raise InspectionError(_line(run_dir, step, error, kept)) from error
 
 
@@ -147,7 +147,7 @@ def _arrays_of_batch(batch: Batch) -> dict[str, NDArray[Any]]:
     }
 
 
-def _arrays_of_decision(error: NotFiniteError) -> dict[str, NDArray[Any]]:
+def _arrays_of_policy_step(error: NotFiniteError) -> dict[str, NDArray[Any]]:
     observation, chunk = error.observation, error.chunk
     answer = {} if chunk is None else {"actions": chunk.actions, "chain": chunk.chain}
     return {"proprio": observation.proprio, "images": observation.images, **answer}

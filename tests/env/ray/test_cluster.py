@@ -22,7 +22,7 @@ STORE_BYTES = 80 * 2**20
 
 
 def fingerprint(view):
-    images = b"".join(decision.observation.images.tobytes() for decision in view["decisions"])
+    images = b"".join(policy_step.observation.images.tobytes() for policy_step in view["decisions"])
     return view["outcome"], view["init_hash"], view["actions"].tobytes(), images
 
 

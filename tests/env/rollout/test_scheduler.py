@@ -59,7 +59,7 @@ def fingerprint(episodes):
         episode.request.seed: (
             episode.outcome,
             episode.num_steps,
-            b"".join(d.chunk.actions[: d.num_executed].tobytes() for d in episode.decisions),
+            b"".join(d.chunk.actions[: d.num_executed].tobytes() for d in episode.policy_steps),
         )
         for episode in episodes
     }
@@ -96,7 +96,7 @@ def test_a_film_holds_nothing_of_an_attempt_that_was_given_up():
         5,
         6,
     ]  # counted before the picture
-    assert len(episode.decisions) == 2
+    assert len(episode.policy_steps) == 2
 
 
 @pytest.mark.parametrize("num_slots", [1, 3, 8])
@@ -117,9 +117,9 @@ def test_success_ends_an_episode_and_the_step_limit_fails_it():
 
     solved, failed = sorted(episodes, key=lambda episode: episode.request.seed)
     assert (solved.outcome, solved.num_steps) == ("success", 6)
-    assert [decision.num_executed for decision in solved.decisions] == [4, 2]
+    assert [policy_step.num_executed for policy_step in solved.policy_steps] == [4, 2]
     assert (failed.outcome, failed.num_steps) == ("failure", 10)
-    assert [decision.num_executed for decision in failed.decisions] == [4, 4, 2]
+    assert [policy_step.num_executed for policy_step in failed.policy_steps] == [4, 4, 2]
 
 
 def test_episodes_do_not_depend_on_slots_or_arrival_order():

@@ -7,7 +7,7 @@ from pi0.records import Chunk, Observation
 from pi0.ript.interfaces import Reply
 from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.seeding import noise_seed
-from pi0.ript.types import Decision, Episode, EpisodeRequest, Outcome
+from pi0.ript.types import Episode, EpisodeRequest, Outcome, PolicyStep
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Attempt:
         number: Which attempt at the request this is, from 1 on; a lost worker counts none.
         observation: The newest look; None before the first.
         chunk: The newest answer to a look; None before the first.
-        decisions: What was executed.
+        policy_steps: What was executed.
         frames: Pictures of what was executed.
         num_steps: Control steps executed.
         started: When it began.
@@ -31,7 +31,7 @@ class Attempt:
     number: int = 1
     observation: Observation | None = None
     chunk: Chunk | None = None
-    decisions: list[Decision] = field(default_factory=list[Decision])
+    policy_steps: list[PolicyStep] = field(default_factory=list[PolicyStep])
     frames: list[PackedFrames] = field(default_factory=list[PackedFrames])
     num_steps: int = 0
     started: float = field(default_factory=perf_counter)
@@ -50,7 +50,7 @@ class Attempt:
     @property
     def noise_seed(self) -> int:
         """Return the seed of the next decision."""
-        return noise_seed(self.request.seed, len(self.decisions))
+        return noise_seed(self.request.seed, len(self.policy_steps))
 
     @property
     def num_left(self) -> int:
@@ -62,8 +62,8 @@ class Attempt:
         last, self.observation = self.observation, reply.observation
         if self.chunk is None or last is None:
             return None  # just restored
-        self.decisions.append(
-            Decision(observation=last, chunk=self.chunk, num_executed=reply.num_steps)
+        self.policy_steps.append(
+            PolicyStep(observation=last, chunk=self.chunk, num_executed=reply.num_steps)
         )
         self.frames += [reply.frames] if reply.frames is not None else []
         self.num_steps += reply.num_steps
@@ -76,7 +76,7 @@ class Attempt:
         return Episode(
             request=self.request,
             task=self.task,
-            decisions=tuple(self.decisions),
+            policy_steps=tuple(self.policy_steps),
             outcome=outcome,
             num_steps=self.num_steps,
             error=error,
