@@ -61,7 +61,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class Request:
     """Actions, float32 [h, 7], and what the engine made of them."""
 
     actions: NDArray[np.float32]
@@ -76,7 +76,7 @@ class Trace:
     start: InitialState
     observation: Observation
     state: NDArray[np.float64]
-    commands: list[Command]
+    requests: list[Request]
 
 
 def check_task(suite: str, task_id: int, *, num_steps: int, size: int) -> Verdict:
@@ -100,24 +100,24 @@ def run_interleaved(scene: Scene, starts: list[InitialState], num_steps: int) ->
     """Run one episode per slot, with the next slot drawn at random after every command."""
     rng = np.random.Generator(np.random.Philox(scene.task_id))
     traces = [
-        Trace(start=s, observation=scene.restore(n, s), state=scene.physics_state(n), commands=[])
+        Trace(start=s, observation=scene.restore(n, s), state=scene.physics_state(n), requests=[])
         for n, s in enumerate(starts)
     ]
     plans = {n: _plan(scene, n, num_steps) for n in range(len(starts))}
     while plans:
         slot = int(rng.choice(list(plans)))
         actions, observe = next(plans[slot])
-        command = _execute(scene, slot, actions, observe=observe)
-        traces[slot].commands.append(command)
-        steps = sum(c.result.num_steps for c in traces[slot].commands)
-        if command.result.is_success or steps >= num_steps:
+        request = _execute(scene, slot, actions, observe=observe)
+        traces[slot].requests.append(request)
+        steps = sum(c.result.num_steps for c in traces[slot].requests)
+        if request.result.is_success or steps >= num_steps:
             del plans[slot]
     return traces
 
 
-def _execute(scene: Scene, slot: int, actions: NDArray[np.float32], *, observe: bool) -> Command:
+def _execute(scene: Scene, slot: int, actions: NDArray[np.float32], *, observe: bool) -> Request:
     result = scene.execute(slot, actions, observe=observe)
-    return Command(actions=actions, result=result, state=scene.physics_state(slot))
+    return Request(actions=actions, result=result, state=scene.physics_state(slot))
 
 
 def _plan(scene: Scene, slot: int, num_steps: int) -> Iterator[tuple[NDArray[np.float32], bool]]:
@@ -165,7 +165,7 @@ def _repeat(scene: Scene, starts: list[InitialState], trace: Trace, slot: int = 
     for number in range(NUM_RESTORES):
         scene.restore(slot, starts[number % len(starts)])
     differences = int(not _same_observation(scene.restore(slot, trace.start), trace.observation))
-    for was in trace.commands:
+    for was in trace.requests:
         again = _execute(scene, slot, was.actions, observe=was.result.observation is not None)
         equal = np.array_equal(again.state, was.state)
         equal &= again.result.is_success == was.result.is_success
@@ -184,20 +184,20 @@ def follow(peer: LiberoPeer, trace: Trace, verdict: Verdict) -> Verdict:
     """Take the same actions in LIBERO's environment and add what differs to the verdict."""
     verdict = _compare_observation(verdict, trace.observation, peer.start(trace.start))
     verdict = _compare_state(verdict, trace.state, peer)
-    for command in trace.commands:
-        result = command.result
+    for request in trace.requests:
+        result = request.result
         wanted, seen = result.observation, None
-        for number, action in enumerate(command.actions[: result.num_steps], start=1):
+        for number, action in enumerate(request.actions[: result.num_steps], start=1):
             is_last = number == result.num_steps
             peer.is_drawing = is_last and wanted is not None
             seen, done = peer.step(action)
             wrong = done != (is_last and result.is_success)
             verdict = replace(verdict, num_steps=verdict.num_steps + 1, flags=verdict.flags + wrong)
-        verdict = _compare_state(verdict, command.state, peer)
+        verdict = _compare_state(verdict, request.state, peer)
         if wanted is not None and seen is not None:
             verdict = _compare_observation(verdict, wanted, seen)
         verdict = replace(verdict, is_burner_lit=verdict.is_burner_lit or peer.is_burner_lit())
-    ended = trace.commands[-1].result.is_success
+    ended = trace.requests[-1].result.is_success
     return replace(verdict, num_successes=verdict.num_successes + ended)
 
 

@@ -27,7 +27,7 @@ POLICY_CALLS = 60
 
 
 @dataclass(slots=True, kw_only=True)
-class CommandTimes(RolloutStats):
+class RequestTimes(RolloutStats):
     """Keeps what every command took.
 
     Attributes:
@@ -111,9 +111,9 @@ def requests(job: Job, num_episodes: int) -> list[EpisodeRequest]:
 
 def run_episodes(
     pool: EnvPool, policy: Policy, todo: Sequence[EpisodeRequest]
-) -> tuple[list[Episode], CommandTimes, float]:
+) -> tuple[list[Episode], RequestTimes, float]:
     """Run episodes and return them, what their commands took, and the wall seconds."""
-    waiting, stats, started = iter(todo), CommandTimes(), time.perf_counter()
+    waiting, stats, started = iter(todo), RequestTimes(), time.perf_counter()
     episodes = list(
         rollout(
             pool,
@@ -144,13 +144,13 @@ def measure_costs(job: Job, policy: Policy, num_episodes: int) -> Costs:
     alone, scheduler_s, _ = _simulators(job, 1, num_episodes, recorded)
     inference = _inference(policy, alone.observations[0])
     step_s, render_s = _step(alone), _render(alone)
-    command_s = scheduler_s["waiting_s"]
+    request_s = scheduler_s["waiting_s"]
     busy = CHUNK * _step(both) + _render(both)
     return Costs(
         step_s=step_s,
         render_s=render_s,
         restore_s=statistics.mean(alone.restores),
-        command_s=command_s,
+        request_s=request_s,
         inference_s=statistics.mean(inference),
         reply_s=scheduler_s["reply_s"],
         observation_bytes=_observation_bytes(job.spec),
@@ -161,7 +161,7 @@ def measure_costs(job: Job, policy: Policy, num_episodes: int) -> Costs:
 
 def _simulators(
     job: Job, num_workers: int, num_episodes: int, policy: Policy
-) -> tuple[CommandTimes, dict[str, float], RecordedPolicy]:
+) -> tuple[RequestTimes, dict[str, float], RecordedPolicy]:
     """Run the policy's episodes again without it, on one slot per worker.
 
     Returns:
@@ -176,10 +176,10 @@ def _simulators(
         cpu = time.thread_time()
         _, stats, wall_s = run_episodes(pool, recorded, todo)
         cpu = time.thread_time() - cpu
-    num_commands = len(stats.executions) + len(stats.restores)
+    num_requests = len(stats.executions) + len(stats.restores)
     around = num_workers * wall_s - sum(stats.worker_seconds.values())
-    reply_s = cpu / num_commands
-    scheduler_s = {"reply_s": reply_s, "waiting_s": max(0.0, around / num_commands - reply_s)}
+    reply_s = cpu / num_requests
+    scheduler_s = {"reply_s": reply_s, "waiting_s": max(0.0, around / num_requests - reply_s)}
     return stats, scheduler_s, recorded
 
 
@@ -194,18 +194,18 @@ def _inference(policy: Policy, observation: Observation) -> list[float]:
     return samples[5:]
 
 
-def _step(times: CommandTimes) -> float:
+def _step(times: RequestTimes) -> float:
     return sum(physics for _, physics, _ in times.executions) / sum(
         steps for steps, _, _ in times.executions
     )
 
 
-def _render(times: CommandTimes) -> float:
+def _render(times: RequestTimes) -> float:
     drawn = [render for _, _, render in times.executions if render > 0]
     return statistics.mean(drawn)
 
 
-def _spread(times: CommandTimes) -> float:
+def _spread(times: RequestTimes) -> float:
     """Return the relative standard deviation of whole chunks with a look."""
     whole = [physics + render for _, physics, render in times.executions if render > 0]
     return statistics.stdev(whole) / statistics.mean(whole)

@@ -40,12 +40,12 @@ class GymPool(SlotLedger):
         super().__init__(num_slots, num_workers=1, max_scenes=1)
         self._envs = [make_env() for _ in range(num_slots)]
         self._observe = observe
-        self._commands: list[Callable[[], Reply]] = []
+        self._requests: list[Callable[[], Reply]] = []
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Reset the slot's environment to a state."""
         self._begin_restore(slot, initial_state)
-        self._commands.append(lambda: self._reset(slot, initial_state.state))
+        self._requests.append(lambda: self._reset(slot, initial_state.state))
 
     def execute(
         self, slot: int, actions: NDArray[np.float32], *, observe: bool = True, video: bool = False
@@ -53,12 +53,12 @@ class GymPool(SlotLedger):
         """Take up to h control steps, float32 [h, 7]; stop at success."""
         check_actions(actions)
         self._begin(slot)
-        self._commands.append(lambda: self._step(slot, actions))
+        self._requests.append(lambda: self._step(slot, actions))
 
     def wait(self) -> list[Reply]:
         """Do what was asked and return the replies."""
-        commands, self._commands = self._commands, []
-        replies = [command() for command in commands]
+        requests, self._requests = self._requests, []
+        replies = [request() for request in requests]
         self._busy -= {reply.slot for reply in replies}
         return replies
 

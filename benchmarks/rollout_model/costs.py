@@ -17,7 +17,7 @@ class Costs:
         step_s: One control step in a worker.
         render_s: The pictures of one look.
         restore_s: Bringing a slot to a settled initial state, with its look.
-        command_s: What a command takes a worker besides.
+        request_s: What a command takes a worker besides.
         inference_s: One policy call of ``batch_size`` rows.
         reply_s: What a reply takes the scheduler's thread.
         observation_bytes: Bytes of a look on the network.
@@ -28,7 +28,7 @@ class Costs:
     step_s: float
     render_s: float
     restore_s: float
-    command_s: float
+    request_s: float
     inference_s: float
     reply_s: float
     observation_bytes: int

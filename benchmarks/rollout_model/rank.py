@@ -67,7 +67,7 @@ class Rank:
         self._left[slot] = self._work.num_policy_steps
         seconds = self._varied(self._costs.restore_s)
         self.seconds["restore"] += seconds
-        self._command(slot, seconds)
+        self._request(slot, seconds)
 
     def _execute(self, slot: int) -> None:
         self._left[slot] -= 1
@@ -76,13 +76,13 @@ class Rank:
         rendering = self._varied(self._costs.render_s) if self._left[slot] else 0.0
         self.seconds["simulation"] += simulation
         self.seconds["rendering"] += rendering
-        self._command(slot, simulation + rendering)
+        self._request(slot, simulation + rendering)
 
-    def _command(self, slot: int, seconds: float) -> None:
+    def _request(self, slot: int, seconds: float) -> None:
         worker = self.workers.of(slot)
         self._under_way[worker] += 1
         self._needy.discard(worker)
-        self.workers.command(slot, seconds + self._costs.command_s)
+        self.workers.request(slot, seconds + self._costs.request_s)
 
     def _arrive(self, slot: int) -> None:
         self._arrived.append(slot)

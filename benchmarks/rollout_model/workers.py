@@ -55,7 +55,7 @@ class Workers:
         """Return which worker runs a slot."""
         return slot % len(self._queues)
 
-    def command(self, slot: int, seconds: float) -> None:
+    def request(self, slot: int, seconds: float) -> None:
         """Send a command that takes its worker so long."""
         worker = self.of(slot)
         if self._is_near(worker):

@@ -48,7 +48,7 @@ class ToyPool(SlotLedger):
         fault="raised",
     ):
         super().__init__(num_slots, num_workers or num_slots, max_scenes)
-        self.num_commands = 0
+        self.num_requests = 0
         self.restored = []
         self.observations = []
         self.videos = []
@@ -99,8 +99,8 @@ class ToyPool(SlotLedger):
         return frozenset(self._busy)
 
     def _answer(self, slot, num_steps, *, video=False):
-        error = self._crashes.get(self.num_commands, "")
-        self.num_commands += 1
+        error = self._crashes.get(self.num_requests, "")
+        self.num_requests += 1
         observe = Observation(
             images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.full(9, self._sums[slot])
         )
@@ -119,7 +119,7 @@ class ToyPool(SlotLedger):
     def _video(self, num_steps):
         """A picture per step that shows the number of the command."""
         shape = (num_steps, 1, 2, 2, 3)
-        return PackedFrames.pack(np.full(shape, self.num_commands, np.uint8))
+        return PackedFrames.pack(np.full(shape, self.num_requests, np.uint8))
 
     def wait(self):
         assert self._replies, "nothing is under way"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
-from pi0.ript.env.pool.wire import Command, unpack_reply
+from pi0.ript.env.pool.wire import Request, unpack_reply
 from pi0.ript.faults.inject import nonsense
 
-RESTORE = Command(place=0, work={"restore": 1})
+RESTORE = Request(place=0, work={"restore": 1})
 
 
 def believe(data):

@@ -88,9 +88,9 @@ class LivePool:
 
     def _send(self, pid: int, data: bytes) -> None:
         """Write in the worker's place; one that breaks off in mid-message dies of it."""
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+        request = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         if data:
-            send_as(MarkedProcess(pid=pid, command=tuple(command), rss_bytes=0), data)
+            send_as(MarkedProcess(pid=pid, request=tuple(request), rss_bytes=0), data)
         if _breaks_off(data):
             os.kill(pid, signal.SIGKILL)
 

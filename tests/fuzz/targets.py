@@ -14,7 +14,7 @@ from pi0.norm_stats import read_norm_stats
 from pi0.ript.config.load import load_launch, read_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError, frame
-from pi0.ript.env.pool.wire import Command, pack_reply, unpack_reply
+from pi0.ript.env.pool.wire import Request, pack_reply, unpack_reply
 from pi0.ript.evaluation.episodes import read_evaluation
 from pi0.ript.interfaces import Reply
 from pi0.ript.report.jsonl import JsonlReporter
@@ -88,7 +88,7 @@ def take_initial_states(run: SavedRun, states: list[np.ndarray]) -> bool:
 def take_message(run: SavedRun, content: bytes) -> bool:
     """What a worker sends is a possible answer, or it is malformed; reading it never waits."""
     ours, theirs = socket.socketpair()
-    command = Command(place=1, work={"step": 4}, num_steps=4)
+    command = Request(place=1, work={"step": 4}, num_steps=4)
     with Channel(ours) as channel, theirs:
         theirs.sendall(content)
         theirs.close()

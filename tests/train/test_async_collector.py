@@ -224,15 +224,15 @@ class TestTwoThingsAtOnce:
         monkeypatch.setenv(
             "TOY_WAIT_S", "0.02"
         )  # so that no collection is done before its update begins
-        commands: list[int] = []
+        requests: list[int] = []
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
-            monkeypatch.setattr(trainer_module, "update", _waiting_for_simulators(pool, commands))
+            monkeypatch.setattr(trainer_module, "update", _waiting_for_simulators(pool, requests))
             trainer.train(nothing_between_steps)
 
         # one number per update; each waited for simulators to go on, but the last: nothing is ahead of it
-        assert len(commands) == NUM_STEPS
-        assert all(count > 0 for count in commands[:-1])
-        assert commands[-1] == 0
+        assert len(requests) == NUM_STEPS
+        assert all(count > 0 for count in requests[:-1])
+        assert requests[-1] == 0
 
     def test_nothing_is_under_way_after_an_interruption(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -242,9 +242,9 @@ class TestTwoThingsAtOnce:
             with pytest.raises(KeyboardInterrupt):
                 trainer.train(nothing_between_steps)
 
-            count = pool.num_commands
+            count = pool.num_requests
             time.sleep(0.2)
-            assert pool.num_commands == count
+            assert pool.num_requests == count
 
     def test_what_goes_wrong_in_practice_ends_the_run(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -257,15 +257,15 @@ class TestTwoThingsAtOnce:
             assert 1 <= trainer.step < NUM_STEPS
 
 
-def _waiting_for_simulators(pool: CountingPool, commands: list[int]):
+def _waiting_for_simulators(pool: CountingPool, requests: list[int]):
     real = trainer_module.update
 
     def update(*arguments, **named):
-        start, deadline = pool.num_commands, time.monotonic() + 20
-        is_last = len(commands) == NUM_STEPS - 1
-        while not is_last and pool.num_commands == start and time.monotonic() < deadline:
+        start, deadline = pool.num_requests, time.monotonic() + 20
+        is_last = len(requests) == NUM_STEPS - 1
+        while not is_last and pool.num_requests == start and time.monotonic() < deadline:
             time.sleep(0.01)
-        commands.append(pool.num_commands - start)
+        requests.append(pool.num_requests - start)
         return real(*arguments, **named)
 
     return update

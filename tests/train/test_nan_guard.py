@@ -63,7 +63,7 @@ def test_actions_end_practice_and_leave_what_the_policy_saw_and_answered(tmp_pat
         poison(policy)
         with pytest.raises(ValueError, match="actions not finite") as caught:
             trainer.train(lambda: None)
-        num_commands = pool.num_commands
+        num_requests = pool.num_requests
 
     assert raises_one_line(caught.value, "step 1", "libero_goal task 7", "checkpoints/last")
     assert is_user_error(caught.value)
@@ -71,7 +71,7 @@ def test_actions_end_practice_and_leave_what_the_policy_saw_and_answered(tmp_pat
     assert np.isnan(kept["actions"]).any()
     assert kept["images"].shape[0] == 2
     assert (reason["suite"], reason["task_id"]) == ("libero_goal", 7)
-    assert num_commands == 2, "both episodes were restored and nothing was executed"
+    assert num_requests == 2, "both episodes were restored and nothing was executed"
     assert find_last(tmp_path).name == "0"
 
 

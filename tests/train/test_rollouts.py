@@ -123,7 +123,7 @@ def config_short_of_memory(*, overlap: bool) -> TrainConfig:
 def test_scenes_are_dropped_by_the_thread_that_commands_the_simulators(
     tmp_path: Path, overlap: bool
 ):
-    commanding: set[str] = set()
+    requesting: set[str] = set()
     dropping: set[str] = set()
     with toy_trainer(config_short_of_memory(overlap=overlap), small_policy(), tmp_path) as (
         trainer,
@@ -132,7 +132,7 @@ def test_scenes_are_dropped_by_the_thread_that_commands_the_simulators(
         wait = pool.wait
 
         def waiting():
-            commanding.add(current_thread().name)
+            requesting.add(current_thread().name)
             return wait()
 
         pool.wait = waiting
@@ -140,4 +140,4 @@ def test_scenes_are_dropped_by_the_thread_that_commands_the_simulators(
         trainer.train(lambda: None)
 
     assert len(dropping) == 1
-    assert dropping == commanding
+    assert dropping == requesting

@@ -24,7 +24,7 @@ class CountingPool(ToyPool):
 
     def __init__(self) -> None:
         super().__init__()
-        self.num_commands = 0
+        self.num_requests = 0
         self.is_broken = False
         self.is_blind = False
         self.timings: dict[str, float] = {}
@@ -35,7 +35,7 @@ class CountingPool(ToyPool):
         if self.is_broken:
             raise RuntimeError("the simulators are gone")
         replies = super().wait()
-        self.num_commands += len(replies)
+        self.num_requests += len(replies)
         return [
             replace(
                 r, observation=self._seen(r), timings=self.timings, is_success=self._is_success(r)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from pi0.ript.env.pool import deadlines
-from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
-from pi0.ript.env.pool.wire import START, Command, chunk_command, restore_command
+from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
+from pi0.ript.env.pool.wire import START, Request, execute_request, restore_request
 
 
 def test_what_was_never_seen_may_take_all_that_is_allowed():
@@ -95,8 +95,8 @@ def clock(monkeypatch):
     return now
 
 
-def command(place):
-    return Command(place=place, work={"step": 1})
+def request(place):
+    return Request(place=place, work={"step": 1})
 
 
 def limits():
@@ -107,11 +107,11 @@ def limits():
 
 
 def test_the_clock_of_a_command_begins_when_it_becomes_the_oldest(clock):
-    queue = CommandQueue(limits())
+    queue = RequestQueue(limits())
     clock[0] = 150.0  # nobody waits meanwhile
-    queue.add(command(0))
+    queue.add(request(0))
     clock[0] = 153.0
-    queue.add(command(1))
+    queue.add(request(1))
     assert (queue.oldest.place, queue.silent_s, queue.deadline) == (0, 3.0, 160.0)
 
     queue.next()
@@ -121,11 +121,11 @@ def test_the_clock_of_a_command_begins_when_it_becomes_the_oldest(clock):
 
 
 def test_a_start_comes_first_but_belongs_to_no_place(clock):
-    queue = CommandQueue(limits(), [START])
+    queue = RequestQueue(limits(), [START])
     clock[0] = 170.0
     assert (queue.places, queue.is_overdue) == ([], False)  # 70 s of 60 s, but no slot waits
 
-    queue.add(command(2))
+    queue.add(request(2))
 
     assert (queue.places, queue.deadline, queue.is_overdue) == ([2], 160.0, True)
     queue.next()
@@ -133,8 +133,8 @@ def test_a_start_comes_first_but_belongs_to_no_place(clock):
 
 
 def test_commands_wait_longer_for_a_worker_that_is_not_there_yet(clock):
-    queue = CommandQueue(limits(), arrival_s=300.0)
-    queue.add(command(0))
+    queue = RequestQueue(limits(), arrival_s=300.0)
+    queue.add(request(0))
     clock[0] = 390.0
     assert (queue.limit_s, queue.is_overdue) == (300.0, False)
 
@@ -145,8 +145,8 @@ def test_commands_wait_longer_for_a_worker_that_is_not_there_yet(clock):
 
 def test_commands_know_their_place_and_what_they_are_made_of():
     # Slot 5 of two workers is the third slot of the second one.
-    restore = restore_command(5, 2, may_build=True)
+    restore = restore_request(5, 2, may_build=True)
     assert (restore.place, restore.position, restore.work) == (2, 5, {"restore": 1, "build": 1})
-    assert restore_command(5, 2, may_build=False).work == {"restore": 1}
-    chunk = chunk_command(5, 2, 4, observe=False, video=True)
+    assert restore_request(5, 2, may_build=False).work == {"restore": 1}
+    chunk = execute_request(5, 2, 4, observe=False, video=True)
     assert (chunk.place, chunk.work, chunk.num_steps) == (2, {"step": 4, "frame": 4}, 4)

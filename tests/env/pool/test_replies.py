@@ -9,7 +9,7 @@ from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.wire import (
     MAX_ERROR_CHARACTERS,
-    Command,
+    Request,
     pack_reply,
     unpack_frames,
     unpack_reply,
@@ -27,7 +27,7 @@ REPLY = Reply(
     timings={"physics_s": 0.25},
     counts={"scene_builds": 1},
 )
-CHUNK = Command(place=1, work={"step": 3}, num_steps=3)
+CHUNK = Request(place=1, work={"step": 3}, num_steps=3)
 FIELDS = ("place", "proprio", "is_success", "num_steps", "error", "fault", "timings", "counts", "frames_bytes", "loaded")  # fmt: skip
 
 
@@ -101,19 +101,19 @@ def test_a_field_too_few_or_too_many_is_nonsense(change):
 
 
 @pytest.mark.parametrize(
-    ("command", "changes", "message"),
+    ("request", "changes", "message"),
     [
         (CHUNK, {"slot": 0}, "slot 0 answers, 1 was asked"),
         (CHUNK, {"num_steps": 4}, "4 steps of 3"),
         (CHUNK, {"num_steps": 2}, "2 steps of 3"),  # only success ends a chunk early
         (CHUNK, {"observation": None}, "without a look"),
-        (Command(place=1, work={"restore": 1}), {"num_steps": 0, "is_success": True}, "solved"),
-        (Command(place=1, work={"restore": 1}), {"num_steps": 1}, "1 steps of 0"),
+        (Request(place=1, work={"restore": 1}), {"num_steps": 0, "is_success": True}, "solved"),
+        (Request(place=1, work={"restore": 1}), {"num_steps": 1}, "1 steps of 0"),
     ],
 )
-def test_an_answer_that_the_command_cannot_have_is_nonsense(command, changes, message):
+def test_an_answer_that_the_command_cannot_have_is_nonsense(request, changes, message):
     with pytest.raises(MalformedMessageError, match=message):
-        command.check(unpacked(replace(REPLY, **changes)))
+        request.check(unpacked(replace(REPLY, **changes)))
 
 
 def test_success_may_end_a_chunk_early_and_needs_no_look():
@@ -142,19 +142,19 @@ def test_a_reply_without_a_film_brings_none():
 
 
 @pytest.mark.parametrize(
-    ("command", "changes"),
+    ("request", "changes"),
     [
         (CHUNK, {"frames": VIDEO}),
         (RECORDED, {}),
-        (Command(place=1, work={"restore": 1}), {"frames": VIDEO, "num_steps": 0}),
+        (Request(place=1, work={"restore": 1}), {"frames": VIDEO, "num_steps": 0}),
         (RECORDED, {"frames": VIDEO, "num_steps": 0, "is_success": True}),
         (RECORDED, {"frames": VIDEO, "observation": None, "error": "boom", "fault": "raised"}),
     ],
     ids=["not wanted", "missing", "of a restore", "of no step", "of a crash"],
 )
-def test_a_film_where_none_can_be_and_none_where_one_must_be_are_nonsense(command, changes):
+def test_a_film_where_none_can_be_and_none_where_one_must_be_are_nonsense(request, changes):
     with pytest.raises(MalformedMessageError, match="a film of"):
-        command.check(unpacked(replace(REPLY, **changes)))
+        request.check(unpacked(replace(REPLY, **changes)))
 
 
 @pytest.mark.parametrize(

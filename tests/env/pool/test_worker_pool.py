@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
+from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.wire import Answer, blame_oldest, pack_reply, unpack_reply
 from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.suites import make_initial_state
@@ -20,24 +20,24 @@ class ToyWorker:
 
     def __init__(self, number, missing_s):
         self.number, self.missing_s = number, missing_s
-        self.commands = CommandQueue(TimeLimits(1.0))
+        self.requests = RequestQueue(TimeLimits(1.0))
         self.messages, self.released = [], []
 
-    def send(self, command, name, *arguments):
-        self.commands.add(command)
-        self.messages.append((name, command.place, *arguments))
+    def send(self, request, name, *arguments):
+        self.requests.add(request)
+        self.messages.append((name, request.place, *arguments))
 
     def release(self, place):
         self.released.append(place)
 
     def answer(self):
-        command = self.commands.oldest
-        self.commands.next()
+        request = self.requests.oldest
+        self.requests.next()
         reply = Reply(
-            slot=command.place, observation=None, is_success=False, num_steps=command.num_steps
+            slot=request.place, observation=None, is_success=False, num_steps=request.num_steps
         )
         wire = unpack_reply(pack_reply(reply, SCENES))
-        return Answer(slot=command.position, wire=wire, images=None, frames=None)
+        return Answer(slot=request.position, wire=wire, images=None, frames=None)
 
 
 class ToyPool(WorkerPool):
@@ -63,7 +63,7 @@ class ToyPool(WorkerPool):
         if self.failing is not None:
             worker, self.failing = self._worker(self.failing), None
             return blame_oldest(self._start_anew(worker, missing_s=3.0), "died", "gone")
-        busy = [worker for worker in self._workers if worker.commands]
+        busy = [worker for worker in self._workers if worker.requests]
         return [self._accept(worker, worker.answer()) for worker in busy]
 
 
@@ -129,7 +129,7 @@ def test_the_first_answer_of_a_replacement_tells_how_long_it_was_missing():
 def test_a_restore_may_build_what_is_not_loaded_or_was_dropped():
     def work_of_restore(pool):
         pool.restore(0, STATE)
-        work = pool.worker(0).commands.oldest.work
+        work = pool.worker(0).requests.oldest.work
         pool.wait()
         return set(work)
 

@@ -216,7 +216,7 @@ def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
     [episode] = run(pool, [toy_request(0)], max_attempts=3)
 
     assert (episode.outcome, episode.error) == ("crashed", "boom")
-    assert pool.num_commands == 3
+    assert pool.num_requests == 3
     with pytest.raises(AssertionError, match="has no reward"):
         _ = episode.reward
 

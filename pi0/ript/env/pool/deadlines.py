@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from pi0.ript.env.pool.wire import START, Command, Work
+from pi0.ript.env.pool.wire import START, Request, Work
 
 FACTOR = 10.0  # a machine that is shared slows down by less
 LEAST_S = 10.0
@@ -59,16 +59,16 @@ class TimeLimits:
         return min(self._timeout_s, patience * max(LEAST_S, FACTOR * expected))
 
 
-class CommandQueue:
+class RequestQueue:
     """Commands in the order of their answers. The clock of the oldest one runs.
 
-    Example: ``queue.add(command)``; once ``queue.oldest`` is answered, ``queue.next()``.
+    Example: ``queue.add(request)``; once ``queue.oldest`` is answered, ``queue.next()``.
     """
 
     def __init__(
         self,
         limits: TimeLimits,
-        commands: Iterable[Command] = (),
+        requests: Iterable[Request] = (),
         *,
         arrival_s: float | None = None,
     ) -> None:
@@ -76,27 +76,27 @@ class CommandQueue:
 
         Args:
             limits: How long a command may take once it is the oldest.
-            commands: What is under way from the beginning.
+            requests: What is under way from the beginning.
             arrival_s: Seconds that commands may wait for a worker to arrive; None for one that is
                 there.
         """
         self._limits = limits
-        self._commands = deque(commands)
+        self._requests = deque(requests)
         self._arrival_s = arrival_s
         self._began = time.monotonic()
 
     def __len__(self) -> int:
-        return len(self._commands)
+        return len(self._requests)
 
     @property
-    def oldest(self) -> Command:
+    def oldest(self) -> Request:
         """Return the command that is answered next; there must be one."""
-        return self._commands[0]
+        return self._requests[0]
 
     @property
     def places(self) -> list[int]:
         """Return the places that have a command under way, in order."""
-        return [command.place for command in self._commands if command is not START]
+        return [request.place for request in self._requests if request is not START]
 
     @property
     def began(self) -> float:
@@ -125,15 +125,15 @@ class CommandQueue:
         """Return whether a slot waits and the oldest command takes too long."""
         return bool(self.places) and time.monotonic() >= self.deadline
 
-    def add(self, command: Command) -> None:
+    def add(self, request: Request) -> None:
         """Note what the worker is asked after all that is under way."""
-        if not self._commands:
+        if not self._requests:
             self._began = time.monotonic()
-        self._commands.append(command)
+        self._requests.append(request)
 
     def next(self) -> None:
         """Note that the oldest command has been answered."""
-        self._commands.popleft()
+        self._requests.popleft()
         self._began = time.monotonic()
 
     def arrive(self) -> None:

@@ -9,7 +9,7 @@ from pi0.ript.env.checks import check_spec
 from pi0.ript.env.pool.deadlines import TimeLimits
 from pi0.ript.env.pool.images import SharedImages, check_video, slot_bytes
 from pi0.ript.env.pool.messages import MalformedMessageError, wait_for_any
-from pi0.ript.env.pool.wire import Command, blame_oldest
+from pi0.ript.env.pool.wire import Request, blame_oldest
 from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S, WorkerProcess
 from pi0.ript.env.resources import read_machine, require_memory
@@ -127,10 +127,10 @@ class ProcessPool(WorkerPool[WorkerProcess]):
     def _check_video(self, num_steps: int) -> None:
         check_video(num_steps)
 
-    def _send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
-        worker = self._worker(command.position)
+    def _send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
+        worker = self._worker(request.position)
         try:
-            super()._send(command, name, *arguments)
+            super()._send(request, name, *arguments)
         except ConnectionError:
             self._unheard += self._hear(worker)  # its last words may say that it cannot start
         except TimeoutError:
@@ -139,12 +139,12 @@ class ProcessPool(WorkerPool[WorkerProcess]):
     def _listen(self) -> list[Reply]:
         replies: list[Reply] = []
         while not replies:
-            busy = {worker.channel: worker for worker in self._workers if worker.commands.places}
-            deadline = min(worker.commands.deadline for worker in busy.values())
+            busy = {worker.channel: worker for worker in self._workers if worker.requests.places}
+            deadline = min(worker.requests.deadline for worker in busy.values())
             for channel in wait_for_any(list(busy), max(0.0, deadline - time.monotonic())):
                 replies += self._hear(busy[channel])
             for worker in busy.values():
-                if worker in self._workers and worker.commands.is_overdue:
+                if worker in self._workers and worker.requests.is_overdue:
                     replies += self._replace_hung(worker)
         return replies
 
@@ -164,13 +164,13 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         return replies
 
     def _replace_hung(self, worker: WorkerProcess) -> list[Reply]:
-        reason = f"process {worker.pid} gave no answer for {worker.commands.limit_s:.3g} s"
+        reason = f"process {worker.pid} gave no answer for {worker.requests.limit_s:.3g} s"
         self._limits.learn_hang()
         return self._replace(worker, "hung", reason)
 
     def _replace(self, worker: WorkerProcess, fault: Fault, reason: str) -> list[Reply]:
         """Put another process in a worker's place; answer the oldest command with the fault."""
-        missing_s = (worker.missing_s or 0.0) + worker.commands.silent_s
+        missing_s = (worker.missing_s or 0.0) + worker.requests.silent_s
         worker.kill()
         if fault == "died":
             reason += f" ({worker.ending})"

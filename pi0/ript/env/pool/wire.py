@@ -168,7 +168,7 @@ Work = Literal["start", "build", "restore", "step", "frame"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Request:
     """A request to a worker, which answers requests in order.
 
     Attributes:
@@ -207,20 +207,20 @@ class Command:
             raise MalformedMessageError("a reply without a look")
 
 
-def restore_command(slot: int, num_workers: int, *, may_build: bool) -> Command:
+def restore_request(slot: int, num_workers: int, *, may_build: bool) -> Request:
     """Return the request of an initial state in a slot of the pool, whose scene may not be loaded."""
     work: dict[Work, int] = {"restore": 1}
     building: dict[Work, int] = {"build": 1} if may_build else {}
-    return Command(place=slot // num_workers, position=slot, work=work | building)
+    return Request(place=slot // num_workers, position=slot, work=work | building)
 
 
-def chunk_command(
+def execute_request(
     slot: int, num_workers: int, num_steps: int, *, observe: bool, video: bool
-) -> Command:
+) -> Request:
     """Return the request of up to ``num_steps`` control steps in a slot of the pool."""
     steps: dict[Work, int] = {"step": num_steps}
     images: dict[Work, int] = {"frame": num_steps} if video else {}
-    return Command(
+    return Request(
         place=slot // num_workers,
         position=slot,
         work=steps | images,
@@ -230,7 +230,7 @@ def chunk_command(
     )
 
 
-START = Command(place=-1, work={"start": 1})
+START = Request(place=-1, work={"start": 1})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,20 +40,20 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
     channel.send(("ready", time.monotonic() - began))
     try:
         while True:
-            command = channel.receive()
-            if command[0] == "stop":
+            request = channel.receive()
+            if request[0] == "stop":
                 return
-            if command[0] == "modules":
+            if request[0] == "modules":
                 heads = sorted({name.partition(".")[0] for name in sys.modules})
                 channel.send(("modules", *heads))
                 continue
-            if command[0] == "release":
-                host.release(command[1])
+            if request[0] == "release":
+                host.release(request[1])
                 continue
-            if command[0] == "drop":
+            if request[0] == "drop":
                 host.drop_scenes()
                 continue
-            position, reply = _run(host, command)
+            position, reply = _run(host, request)
             _write_images(images, position, reply)
             channel.send(("reply", *pack_reply(reply, host.loaded)))
     except (EOFError, ConnectionError):
@@ -70,9 +70,9 @@ def _start(channel: Channel) -> tuple[SceneHost, ObservationSpec, float]:
     return SceneHost(spec, num_slots, max_scenes, num_steps_wait), spec, began
 
 
-def _run(host: SceneHost, command: tuple) -> tuple[int, Reply]:
+def _run(host: SceneHost, request: tuple) -> tuple[int, Reply]:
     """Return the slot's place in shared memory and the reply."""
-    match command:
+    match request:
         case ("restore", slot, position, suite, task_id, index, fixture_seed, bytes() as state):
             initial_state = InitialState(
                 suite=suite,
@@ -86,7 +86,7 @@ def _run(host: SceneHost, command: tuple) -> tuple[int, Reply]:
             chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
             return position, host.execute(slot, chunk, observe=observe, video=video)
         case _:
-            raise MalformedMessageError(f"no command: {command!r:.80}")
+            raise MalformedMessageError(f"no command: {request!r:.80}")
 
 
 def _write_images(images: SharedImages, position: int, reply: Reply) -> None:

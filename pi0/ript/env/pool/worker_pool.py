@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.ript.env.checks import check_actions
-from pi0.ript.env.pool.deadlines import CommandQueue
+from pi0.ript.env.pool.deadlines import RequestQueue
 from pi0.ript.env.pool.ledger import SceneKey, SceneLedger, SlotLedger
-from pi0.ript.env.pool.wire import Answer, Command, as_reply, chunk_command, lost, restore_command
+from pi0.ript.env.pool.wire import Answer, Request, as_reply, execute_request, lost, restore_request
 from pi0.ript.env.suites import check_initial_state
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
@@ -21,19 +21,19 @@ class Worker(Protocol):
     Attributes:
         number: Which of the pool's workers this is.
         missing_s: For a replacement that has not answered yet, the seconds that the slots had none.
-        commands: What it has under way.
+        requests: What it has under way.
     """
 
     number: int
     missing_s: float | None
-    commands: CommandQueue
+    requests: RequestQueue
 
     @property
     def pid(self) -> int:
         """Return the process id."""
         ...
 
-    def send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
+    def send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
         """Send a slot's command."""
         ...
 
@@ -78,8 +78,8 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
         self._begin_restore(slot, s)
         self._bereaved.discard(slot)
         state = np.ascontiguousarray(s.state, dtype=np.float64).tobytes()
-        command = restore_command(slot, self.num_workers, may_build=may_build)
-        self._send(command, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
+        request = restore_request(slot, self.num_workers, may_build=may_build)
+        self._send(request, "restore", s.suite, s.task_id, s.index, s.fixture_seed, state)
 
     def execute(
         self,
@@ -98,8 +98,10 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
             self._unheard.append(lost(slot, f"the simulation went down with its {self._kind}"))
             return
         chunk = np.ascontiguousarray(actions, dtype=np.float32).tobytes()
-        command = chunk_command(slot, self.num_workers, len(actions), observe=observe, video=video)
-        self._send(command, "execute", chunk, observe, video)
+        request = execute_request(
+            slot, self.num_workers, len(actions), observe=observe, video=video
+        )
+        self._send(request, "execute", chunk, observe, video)
 
     def wait(self) -> list[Reply]:
         """Block until a command has finished, or a worker has come that has room; return the replies.
@@ -143,8 +145,8 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
     def _check_video(self, num_steps: int) -> None:
         """Raise ``ValueError`` if a film of so many control steps cannot travel."""
 
-    def _send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
-        self._worker(command.position).send(command, name, *arguments)
+    def _send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
+        self._worker(request.position).send(request, name, *arguments)
 
     def _worker(self, slot: int) -> W:
         return self._workers[self.worker_of(slot)]
@@ -166,7 +168,7 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
     def _start_anew(self, worker: W, missing_s: float) -> list[int]:
         """Put another worker in the place of one that has been ended; return the slots that wait."""
         number = worker.number
-        waiting = [self._slots_of(number)[place] for place in worker.commands.places]
+        waiting = [self._slots_of(number)[place] for place in worker.requests.places]
         self._ledgers[number] = SceneLedger(self._max_scenes)
         self._bereaved |= set(self._slots_of(number)) - set(waiting)
         self._workers[number] = self._start(number, missing_s)

@@ -13,11 +13,11 @@ from typing import Any
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import RenderingError
-from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
+from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import SharedImages
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
 from pi0.ript.env.pool.process_environment import worker_environment
-from pi0.ript.env.pool.wire import START, Answer, Command, WireReply, unpack_frames, unpack_reply
+from pi0.ript.env.pool.wire import START, Answer, Request, WireReply, unpack_frames, unpack_reply
 
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
@@ -93,7 +93,7 @@ class WorkerProcess:
         self.missing_s = missing_s
         self._limits = limits
         self._spec, self._images = spec, images
-        self.commands = CommandQueue(limits, [START])
+        self.requests = RequestQueue(limits, [START])
         self._has_started = False
         ours, theirs = socket.socketpair()
         self._lifeline = Lifeline()
@@ -110,23 +110,23 @@ class WorkerProcess:
         self.channel = Channel(ours)
         observations = spec.cameras, spec.height, spec.width, spec.quality
         with contextlib.suppress(ConnectionError):  # an end this early is noticed when we listen
-            self.channel.send(("start", self.commands.began, *observations, num_slots, *settings))
+            self.channel.send(("start", self.requests.began, *observations, num_slots, *settings))
 
     @property
     def pid(self) -> int:
         """Return the process id."""
         return self._process.pid
 
-    def send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
+    def send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
         """Send a slot's command.
 
         Raises:
             ConnectionError: The worker is gone.
             TimeoutError: It has not read earlier messages for too long.
         """
-        self.commands.add(command)
-        message = (name, command.place, command.position, *arguments)
-        self.channel.send(message, self.commands.limit_s)
+        self.requests.add(request)
+        message = (name, request.place, request.position, *arguments)
+        self.channel.send(message, self.requests.limit_s)
 
     def take_answer(self) -> Answer | None:
         """Return the next answer if one has arrived.
@@ -190,16 +190,16 @@ class WorkerProcess:
 
     def _answer(self, wire: WireReply) -> Answer:
         """Take the pictures of the message that answers the oldest command, which is done then."""
-        if not self.commands:
+        if not self.requests:
             raise MalformedMessageError("an answer to no command")
-        command = self.commands.oldest
-        command.check(wire)
-        packed = self._images.take_frames(command.position, wire.frames_bytes)
+        request = self.requests.oldest
+        request.check(wire)
+        packed = self._images.take_frames(request.position, wire.frames_bytes)
         frames = unpack_frames(wire, packed, self._spec)
         self._limits.learn_reply(wire.timings, wire.num_steps)
-        self.commands.next()
-        images = None if wire.proprio is None else self._images.read_images(command.position)
-        return Answer(slot=command.position, wire=wire, images=images, frames=frames)
+        self.requests.next()
+        images = None if wire.proprio is None else self._images.read_images(request.position)
+        return Answer(slot=request.position, wire=wire, images=images, frames=frames)
 
     def _begin(self, message: tuple[Any, ...]) -> None:
         match message:
@@ -212,7 +212,7 @@ class WorkerProcess:
                 self._limits.learn("start", seconds)
                 if self.missing_s is not None:
                     self.missing_s += seconds
-                self.commands.next()
+                self.requests.next()
             case _:
                 raise MalformedMessageError(f"a first message of kind {message[0]!r:.80}")
 
@@ -236,13 +236,13 @@ class WorkerProcess:
 
     def ask_to_stop(self) -> None:
         """Ask the worker to end by itself, unless it is busy or gone."""
-        if not self.commands and self._process.poll() is None:
+        if not self.requests and self._process.poll() is None:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 self.channel.send(("stop",), STOP_PATIENCE_S)
 
     def stop(self, deadline: float) -> None:
         """Wait for an asked worker to end until a monotonic time, then make sure."""
-        if not self.commands:
+        if not self.requests:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()

@@ -226,10 +226,10 @@ def _probe(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S).close()
     except OSError as error:
         raise ConnectionError(f"{error.strerror or error}") from None
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    request = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         check = subprocess.run(
-            command, timeout=CHECK_TIMEOUT_S, capture_output=True, text=True, check=False
+            request, timeout=CHECK_TIMEOUT_S, capture_output=True, text=True, check=False
         )
     except subprocess.TimeoutExpired:
         raise ConnectionError(

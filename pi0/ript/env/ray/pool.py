@@ -153,10 +153,10 @@ class RayPool(WorkerPool[RayWorker]):
         replies: list[Reply] = []
         num_arrivals = self._num_arrivals
         while not replies and self._num_arrivals == num_arrivals:
-            queues = [worker.commands for worker in self._workers if worker.commands]
+            queues = [worker.requests for worker in self._workers if worker.requests]
             deadline = min(queue.deadline for queue in queues)
             replies += self._hear_any(deadline - time.monotonic())
-            for worker in [worker for worker in self._workers if worker.commands.is_overdue]:
+            for worker in [worker for worker in self._workers if worker.requests.is_overdue]:
                 replies += self._replace_silent(worker)
         return replies
 
@@ -202,10 +202,10 @@ class RayPool(WorkerPool[RayWorker]):
 
     def _replace_silent(self, worker: RayWorker) -> list[Reply]:
         if not worker.is_ready:
-            reason = f"no host had room for its simulator within {worker.commands.limit_s:g} s"
+            reason = f"no host had room for its simulator within {worker.requests.limit_s:g} s"
             return self._replace(worker, "lost", reason)
-        reason = f"{worker} gave no answer for {worker.commands.limit_s:g} s"
-        return self._replace(worker, "hung", reason, worker.commands.silent_s)
+        reason = f"{worker} gave no answer for {worker.requests.limit_s:g} s"
+        return self._replace(worker, "hung", reason, worker.requests.silent_s)
 
     def _replace(
         self, worker: RayWorker, fault: Fault, reason: str, missing_s: float = 0.0

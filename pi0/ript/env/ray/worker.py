@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.pool.deadlines import CommandQueue, TimeLimits
+from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import unpack_images
 from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.process_environment import actor_environment
-from pi0.ript.env.pool.wire import Answer, Command, unpack_frames, unpack_reply
+from pi0.ript.env.pool.wire import Answer, Request, unpack_frames, unpack_reply
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S
 from pi0.ript.env.ray.actor import SimulatorActor
 from pi0.ript.env.ray.cluster import RayCluster
@@ -78,7 +78,7 @@ class RayWorker:
         self.host, self.pid = "", 0
         self._cluster = cluster
         self._settings = settings
-        self.commands = CommandQueue(settings.limits, arrival_s=settings.start_timeout_s)
+        self.requests = RequestQueue(settings.limits, arrival_s=settings.start_timeout_s)
         self._actor = cluster.start_actor(
             SimulatorActor,
             memory_bytes=settings.memory_bytes,
@@ -102,10 +102,10 @@ class RayWorker:
         """Return the request that is answered next, None if there is none."""
         return self._requests[0] if self._requests else None
 
-    def send(self, command: Command, name: str, *arguments: int | str | bytes) -> None:
+    def send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
         """Send a slot's command."""
-        self._requests.append(getattr(self._actor, name).remote(command.place, *arguments))
-        self.commands.add(command)
+        self._requests.append(getattr(self._actor, name).remote(request.place, *arguments))
+        self.requests.add(request)
 
     def release(self, place: int) -> None:
         """Let the actor's own slot number ``place`` let go of its scene; nobody waits for it."""
@@ -121,8 +121,8 @@ class RayWorker:
         self._requests.popleft()
         self.is_ready = True
         if self.missing_s is not None:
-            self.missing_s += self.commands.silent_s
-        self.commands.arrive()
+            self.missing_s += self.requests.silent_s
+        self.requests.arrive()
         return dict(versions), problem
 
     def hear(self) -> Answer:
@@ -132,16 +132,16 @@ class RayWorker:
             LostActorError: The actor is gone.
             MalformedMessageError: It sent what cannot be an answer.
         """
-        command = self.commands.oldest
+        request = self.requests.oldest
         values, packed_images, packed_frames = self._cluster.answer(self._requests[0])
         wire = unpack_reply(values)
-        command.check(wire)
+        request.check(wire)
         frames = unpack_frames(wire, packed_frames, self._settings.spec)
         images = None if wire.proprio is None else self._unpack(packed_images)
         self._settings.limits.learn_reply(wire.timings, wire.num_steps)
         self._requests.popleft()
-        self.commands.next()
-        return Answer(slot=command.position, wire=wire, images=images, frames=frames)
+        self.requests.next()
+        return Answer(slot=request.position, wire=wire, images=images, frames=frames)
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the actor has imported; only while nothing is under way."""
