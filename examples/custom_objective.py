@@ -31,7 +31,7 @@ MAX_WEIGHT = 10.0
 class AdvantageWeighted(FlowMatching):
     """Flow matching on executed chunks; what is common to such rules is in the base class."""
 
-    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+    def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
         """Learn from every row that has a share of the loss."""
         return batch.weights > 0
 

@@ -22,7 +22,7 @@ class TestOlderWeightsActed:
         batch = draw_batch(policy, NUM_SAMPLES)
         older = clones_of(policy)
         practise(policy, batch, self.ALGO)
-        is_taught = (batch.advantages != 0) & (batch.weights > 0)
+        has_signal = (batch.advantages != 0) & (batch.weights > 0)
         inputs = policy.encode(batch.observations, batch.tasks)
         chains = torch.from_numpy(batch.chains)
 
@@ -35,9 +35,9 @@ class TestOlderWeightsActed:
 
         acted = small_policy()  # drew the rows: the same seed gives the same weights
         weight = (density(policy) - density(acted)).exp().clamp(max=5.0).mean(dim=1)
-        share = torch.from_numpy(batch.weights / batch.weights[is_taught].sum())
+        share = torch.from_numpy(batch.weights / batch.weights[has_signal].sum())
         # at unchanged weights every ratio is 1, so a row's loss is -weight * advantage
-        expected = -(share * weight * torch.from_numpy(batch.advantages))[is_taught].sum()
+        expected = -(share * weight * torch.from_numpy(batch.advantages))[has_signal].sum()
 
         stats = practise(policy, batch, self.ALGO, acted_with=older)
 

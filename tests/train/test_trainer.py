@@ -12,7 +12,7 @@ from pi0.ript.train.progression import Progression, Stopwatch
 def _collection(*, successes: int, episodes: int = 8, steps: int = 400) -> Collection:
     return Collection(
         groups=(),
-        totals=Totals(num_episodes=0, num_successes=0, num_taught=0, num_samples=0),
+        totals=Totals(num_episodes=0, num_successes=0, num_with_signal=0, num_samples=0),
         num_accepted=0,
         num_tried=1,
         num_crashed=0,

@@ -14,7 +14,7 @@ from pi0.ript.types import Batch
 class Cloning(FlowMatching):
     """See the module."""
 
-    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+    def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
         """Return the rows of successful rollouts."""
         return batch.is_success & (batch.weights > 0)
 

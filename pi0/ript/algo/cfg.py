@@ -46,7 +46,7 @@ def cfg_loss(
 class GuidedCloning(FlowMatching):
     """See the module."""
 
-    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+    def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
         """Return all rows: failures teach the unconditional branch."""
         return batch.weights > 0
 

@@ -119,7 +119,7 @@ class FlowSde:
         """Return the mean KL per transition at which an update ends."""
         return self._algo.kl_stop
 
-    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+    def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
         """Return the rows that were better or worse than their siblings."""
         return (batch.advantages != 0) & (batch.weights > 0)
 

@@ -68,7 +68,7 @@ class Nft(FlowMatching):
         super().__init__(algo)
         self._old: Snapshot | None = None
 
-    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+    def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
         """Return the rows that were better or worse than their siblings."""
         return (batch.advantages != 0) & (batch.weights > 0)
 

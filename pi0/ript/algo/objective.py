@@ -140,7 +140,7 @@ class Objective(Protocol):
         """Return the mean KL per transition at which an update ends."""
         ...
 
-    def teaches(self, batch: Batch) -> NDArray[np.bool_]:
+    def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
         """Return which rows it learns from, bool [B]."""
         ...
 

@@ -48,13 +48,13 @@ class Totals:
     Attributes:
         num_episodes: Episodes.
         num_successes: Successful ones.
-        num_taught: Episodes with at least one row.
+        num_with_signal: Episodes with at least one row.
         num_samples: Rows.
     """
 
     num_episodes: int
     num_successes: int
-    num_taught: int
+    num_with_signal: int
     num_samples: int
 
 
@@ -65,7 +65,7 @@ def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_POLICY_STEP
     return Totals(
         num_episodes=len(episodes),
         num_successes=sum(episode.outcome == "success" for episode in episodes),
-        num_taught=sum(length > 0 for length in lengths),
+        num_with_signal=sum(length > 0 for length in lengths),
         num_samples=sum(lengths),
     )
 
@@ -175,7 +175,7 @@ def _weights(
     if aggregation == "token":
         share = np.full(len(lengths), 1.0 / totals.num_samples)
     else:
-        share = 1.0 / (totals.num_taught * np.maximum(lengths, 1))
+        share = 1.0 / (totals.num_with_signal * np.maximum(lengths, 1))
     return np.repeat(share, lengths).astype(np.float32)
 
 

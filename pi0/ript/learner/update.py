@@ -112,24 +112,24 @@ def update(
             the same update have changed weights by then.
     """
     policy.network.eval()
-    taught = np.flatnonzero(objective.teaches(batch))
-    share = Share.of(ranks, batch.groups[taught], batch.weights[taught])
+    with_signal = np.flatnonzero(objective.has_signal(batch))
+    share = Share.of(ranks, batch.groups[with_signal], batch.weights[with_signal])
     if len(share) == 0:
         return None
-    samples = taught if taught.size else IDLE_SAMPLE
+    samples = with_signal if with_signal.size else IDLE_SAMPLE
     scorer = Scorer(
         policy, batch, samples, sampling, is_frozen=has_frozen_prefix, acted_with=acted_with
     )
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
     all_weights = torch.as_tensor(share.weights).to(policy.device)
-    numbers = share.own_numbers if taught.size else IDLE_SAMPLE
+    numbers = share.own_numbers if with_signal.size else IDLE_SAMPLE
     targets = Targets.of(batch, samples, policy.device, all_weights.sum(), numbers)
-    if not taught.size:
+    if not with_signal.size:
         targets = replace(targets, weights=torch.zeros_like(targets.weights))
     learner = _Learner(engine, scorer, objective, targets, algo, share, ranks)
 
     def audit() -> Audit | None:
-        if not taught.size:
+        if not with_signal.size:
             return None
         num_audited = min(algo.micro_batch_size, len(samples))
         chosen = np.linspace(0, len(samples) - 1, num_audited).astype(

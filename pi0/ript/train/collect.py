@@ -30,7 +30,7 @@ class GroupFacts:
         num_failures: Rollouts that ran to the step limit.
         num_crashed: Rollouts that could not be completed.
         num_steps: Control steps of the completed ones.
-        num_taught: Episodes with at least one row; 0 if rejected, like the next figure.
+        num_with_signal: Episodes with at least one row; 0 if rejected, like the next figure.
         num_samples: Rows.
     """
 
@@ -40,7 +40,7 @@ class GroupFacts:
     num_failures: int
     num_crashed: int
     num_steps: int
-    num_taught: int
+    num_with_signal: int
     num_samples: int
 
 
@@ -132,7 +132,7 @@ def summarise(
         totals=Totals(
             num_episodes=sum(fact.num_successes + fact.num_failures for fact in accepted),
             num_successes=sum(fact.num_successes for fact in accepted),
-            num_taught=sum(fact.num_taught for fact in accepted),
+            num_with_signal=sum(fact.num_with_signal for fact in accepted),
             num_samples=sum(fact.num_samples for fact in accepted),
         ),
         num_accepted=len(accepted),
@@ -274,7 +274,7 @@ class GroupCollector:
             num_failures=outcomes.count("failure"),
             num_crashed=outcomes.count("crashed"),
             num_steps=sum(e.num_steps for e in episodes if e.outcome != "crashed"),
-            num_taught=records.num_taught,
+            num_with_signal=records.num_with_signal,
             num_samples=records.num_samples,
         )
 
