@@ -11,7 +11,7 @@ from pi0.model.network import Pi0Network
 from pi0.policy import Pi0Policy
 
 
-def make_twin(policy: Pi0Policy) -> Pi0Policy:
+def make_frozen_copy(policy: Pi0Policy) -> Pi0Policy:
     """Return a policy that answers as ``policy`` does at this moment, whatever is trained afterwards.
 
     Only trained parameters are copied; frozen ones and buffers are the same tensors in both. Call it

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pi0.frozen_copy import copy_weights, make_twin, trained_weights
+from pi0.frozen_copy import copy_weights, make_frozen_copy, trained_weights
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from tests.policy_parts import TASKS, make_observations, small_policy
@@ -37,33 +37,33 @@ def test_a_twin_gives_the_same_bits_and_keeps_giving_them_while_its_policy_is_tr
     policy: Pi0Policy,
 ):
     before = answers(policy)
-    twin = make_twin(policy)
-    np.testing.assert_array_equal(answers(twin), before)
+    frozen_copy = make_frozen_copy(policy)
+    np.testing.assert_array_equal(answers(frozen_copy), before)
 
     train_a_little(policy)
 
     assert np.abs(answers(policy) - before).max() > 1e-4
-    np.testing.assert_array_equal(answers(twin), before)
+    np.testing.assert_array_equal(answers(frozen_copy), before)
 
 
 def test_a_twin_that_is_given_the_weights_of_its_policy_answers_like_it(policy: Pi0Policy):
-    twin = make_twin(policy)
+    frozen_copy = make_frozen_copy(policy)
     train_a_little(policy)
 
-    copy_weights(trained_weights(twin), trained_weights(policy))
+    copy_weights(trained_weights(frozen_copy), trained_weights(policy))
 
-    np.testing.assert_array_equal(answers(twin), answers(policy))
+    np.testing.assert_array_equal(answers(frozen_copy), answers(policy))
 
 
 def test_only_what_is_trained_takes_memory_again(policy: Pi0Policy):
-    twin = make_twin(policy)
+    frozen_copy = make_frozen_copy(policy)
 
     own = dict(policy.network.named_parameters())
-    for name, parameter in twin.network.named_parameters():
+    for name, parameter in frozen_copy.network.named_parameters():
         is_shared = parameter.data_ptr() == own[name].data_ptr()
         assert is_shared != own[name].requires_grad, name
     buffers = dict(policy.network.named_buffers())
-    for name, buffer in twin.network.named_buffers():
+    for name, buffer in frozen_copy.network.named_buffers():
         assert buffer.data_ptr() == buffers[name].data_ptr(), name
 
 
@@ -73,7 +73,7 @@ def test_a_twin_of_a_compiled_policy_runs_a_program_of_its_own():
     policy.trainable_parameters(expert_only=True)
     policy.network.compile_denoising()
 
-    twin = make_twin(policy)
+    frozen_copy = make_frozen_copy(policy)
 
-    assert twin.network.is_compiled
-    assert twin.network._denoise is not policy.network._denoise
+    assert frozen_copy.network.is_compiled
+    assert frozen_copy.network._denoise is not policy.network._denoise

@@ -52,9 +52,9 @@ class ReachModel:
         policy: ReachPolicy,
         goals: Tensor,
         chains: Tensor,
-        acted_with: Sequence[Tensor] | None = None,
+        behavior_weights: Sequence[Tensor] | None = None,
     ) -> None:
-        self.acted_with = acted_with
+        self.behavior_weights = behavior_weights
         self._policy = policy
         self._goals = goals
         self._shift = torch.zeros(())
@@ -179,8 +179,8 @@ def practise(
             numbers=np.arange(count),
         )
         samples = np.arange(count)
-        acted_with = [p.detach() for p in actor.parameters()] if is_one_behind else None
-        model = ReachModel(policy, goals[chosen], chains[chosen], acted_with)
+        behavior_weights = [p.detach() for p in actor.parameters()] if is_one_behind else None
+        model = ReachModel(policy, goals[chosen], chains[chosen], behavior_weights)
         objective.begin(model, targets, [samples], update)
         for epoch in range(2):
             loss = (targets.weights * objective.terms(samples, epoch).loss).sum()

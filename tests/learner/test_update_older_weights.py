@@ -39,7 +39,7 @@ class TestOlderWeightsActed:
         # at unchanged weights every ratio is 1, so a row's loss is -weight * advantage
         expected = -(share * weight * torch.from_numpy(batch.advantages))[has_signal].sum()
 
-        stats = practise(policy, batch, self.ALGO, acted_with=older)
+        stats = practise(policy, batch, self.ALGO, behavior_weights=older)
 
         assert stats.loss == pytest.approx(float(expected), rel=1e-3)
         assert stats.stale_kl > 1e-4
@@ -54,7 +54,7 @@ class TestOlderWeightsActed:
             for parameter in policy.trainable_parameters(expert_only=True):
                 parameter.mul_(1.2)
 
-        stats = practise(policy, batch, self.ALGO, acted_with=older)
+        stats = practise(policy, batch, self.ALGO, behavior_weights=older)
         assert abs(stats.z_mean) < 0.15
         assert stats.rollout_log_ratio_std < 1e-4
         with pytest.raises(FloatingPointError, match="rollouts and trainer disagree"):
@@ -65,7 +65,7 @@ class TestOlderWeightsActed:
         fresh, behind = small_policy(), small_policy()
 
         first = practise(fresh, batch, self.ALGO)
-        second = practise(behind, batch, self.ALGO, acted_with=clones_of(behind))
+        second = practise(behind, batch, self.ALGO, behavior_weights=clones_of(behind))
 
         assert second.stale_kl == 0
         assert replace(second, stale_kl=None) == first

@@ -77,7 +77,7 @@ def practise(
     *,
     seed: int = 3,
     expert_only: bool = True,
-    acted_with: list[Tensor] | None = None,
+    behavior_weights: list[Tensor] | None = None,
 ) -> UpdateStats:
     engine = SingleEngine(
         policy.trainable_parameters(expert_only=expert_only),
@@ -95,7 +95,7 @@ def practise(
         SAMPLING,
         seed,
         has_frozen_prefix=expert_only,
-        acted_with=acted_with,
+        behavior_weights=behavior_weights,
     )
 
 

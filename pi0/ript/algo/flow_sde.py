@@ -168,15 +168,15 @@ class FlowSde:
         self, model: Model, pieces: Sequence[Indices]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return importance weights [n, S] and KL [n] of rows that older weights acted."""
-        if model.acted_with is None:
+        if model.behavior_weights is None:
             return None, None
-        with model.holding(model.acted_with):
-            mean_acted = by_sample(pieces, [model.means(piece) for piece in pieces])
-        require_finite(mean_acted, "transition means of the policy that acted")
-        num_executed, num_dims = mean_acted.shape[-2:]
+        with model.holding(model.behavior_weights):
+            behavior_mean = by_sample(pieces, [model.means(piece) for piece in pieces])
+        require_finite(behavior_mean, "transition means of the policy that acted")
+        num_executed, num_dims = behavior_mean.shape[-2:]
         x_next = model.chains[:, 1:, :num_executed, :num_dims]
-        weight = importance(log_ratio(self._mean_old, mean_acted, x_next, model.stds))
-        kl = gaussian_kl(self._mean_old, mean_acted, model.stds)
+        weight = importance(log_ratio(self._mean_old, behavior_mean, x_next, model.stds))
+        kl = gaussian_kl(self._mean_old, behavior_mean, model.stds)
         return weight, mean_over_scored(kl, self._targets.is_scored)
 
     def finish(self) -> None:

@@ -38,7 +38,7 @@ class Model(Protocol):
         ...
 
     @property
-    def acted_with(self) -> Sequence[Tensor] | None:
+    def behavior_weights(self) -> Sequence[Tensor] | None:
         """Return the weights that drew the chains; None where they are those before the update."""
         ...
 

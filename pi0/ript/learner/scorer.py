@@ -27,7 +27,7 @@ class Scorer:
         samples: Which of them; row numbers of all methods count within these.
         sampling: How the chains were drawn.
         is_frozen: Prefixes cannot change.
-        acted_with: The weights that drew the chains; None where they are the policy's own.
+        behavior_weights: The weights that drew the chains; None where they are the policy's own.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Scorer:
         sampling: Sampling,
         *,
         is_frozen: bool,
-        acted_with: Sequence[Tensor] | None = None,
+        behavior_weights: Sequence[Tensor] | None = None,
     ) -> None:
-        self.acted_with = acted_with
+        self.behavior_weights = behavior_weights
         self._policy = policy
         self._sampling = sampling
         self._inputs = policy.encode(
@@ -108,9 +108,11 @@ class Scorer:
         """Return what is trained."""
         return [p for p in self._policy.network.parameters() if p.requires_grad]
 
-    def as_it_acted(self) -> AbstractContextManager[None]:
+    def with_behavior_weights(self) -> AbstractContextManager[None]:
         """Let the policy be the one that drew the chains inside the block."""
-        return nullcontext() if self.acted_with is None else self.holding(self.acted_with)
+        return (
+            nullcontext() if self.behavior_weights is None else self.holding(self.behavior_weights)
+        )
 
     @contextmanager
     def holding(self, weights: Sequence[Tensor]) -> Iterator[None]:

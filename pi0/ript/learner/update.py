@@ -85,7 +85,7 @@ def update(
     *,
     has_frozen_prefix: bool,
     prefix_budget: int = PREFIX_BUDGET,
-    acted_with: Sequence[Tensor] | None = None,
+    behavior_weights: Sequence[Tensor] | None = None,
     ranks: Ranks = ALONE,
 ) -> UpdateStats | None:
     """Improve the policy on a batch of its own decisions; same inputs give the same bits.
@@ -100,7 +100,7 @@ def update(
         seed: Orders the rows; derive it from run seed and step.
         has_frozen_prefix: Prefixes cannot change, so they are computed without gradient and kept.
         prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
-        acted_with: The trained weights that drew the chains, where they are older than the policy's.
+        behavior_weights: The trained weights that drew the chains, where they are older than the policy's.
         ranks: The processes that learn together; all of them call this.
 
     Returns:
@@ -118,7 +118,12 @@ def update(
         return None
     samples = with_signal if with_signal.size else IDLE_SAMPLE
     scorer = Scorer(
-        policy, batch, samples, sampling, is_frozen=has_frozen_prefix, acted_with=acted_with
+        policy,
+        batch,
+        samples,
+        sampling,
+        is_frozen=has_frozen_prefix,
+        behavior_weights=behavior_weights,
     )
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
     all_weights = torch.as_tensor(share.weights).to(policy.device)
@@ -154,7 +159,7 @@ def _audit(
     seeds: NDArray[np.int64],
 ) -> Audit:
     """Return how well the stored chains of some rows agree with the policy that acted."""
-    with scorer.as_it_acted():
+    with scorer.with_behavior_weights():
         velocity = scorer.chain_velocities(samples)
     require_finite(velocity, "velocities of the current policy")
     index = torch.from_numpy(samples).to(scorer.chains.device)
@@ -214,7 +219,7 @@ class _Learner:
             )
         kl = self._final_kl(first_pieces)
         self._objective.finish()
-        is_stale = self._scorer.acted_with is not None
+        is_stale = self._scorer.behavior_weights is not None
         return self._figures.stats(
             self._ranks, kl, is_stale=is_stale, has_stopped_early=has_stopped_early
         )

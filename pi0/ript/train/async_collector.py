@@ -18,7 +18,7 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from pi0.frozen_copy import copy_weights, make_twin, trained_weights
+from pi0.frozen_copy import copy_weights, make_frozen_copy, trained_weights
 from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.engine.threads import leave_cores_to_simulators
@@ -43,12 +43,12 @@ class OneAhead:
         self._collect = collect
         self._order = order
         self._place = order.place
-        twin = make_twin(policy)
-        self._acting = trained_weights(twin)
+        frozen_copy = make_frozen_copy(policy)
+        self._acting = trained_weights(frozen_copy)
         self._acted = [weight.clone() for weight in self._acting]
         if acting:
             _load(self._acting, acting)
-        self._actor = _Actor(twin)
+        self._actor = _Actor(frozen_copy)
         # Threads of torch that wait for each other would starve the simulators.
         self._thread = ThreadPoolExecutor(1, "practice", initializer=leave_cores_to_simulators)
         self._under_way: Future[Practised] | None = None

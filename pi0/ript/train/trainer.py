@@ -73,8 +73,8 @@ class Trainer:
         self._is_learning = True
         with watch.measure("update"), self._stages.of_step(step, "update"):
             is_end = after.is_end(self._config.training)
-            acted_with = self._practice.go_on(None if is_end else step + 1)
-            stats = self._update(step, practised.collection, acted_with)
+            behavior_weights = self._practice.go_on(None if is_end else step + 1)
+            stats = self._update(step, practised.collection, behavior_weights)
         self._progression = after
         # Figures first: a run killed in between resumes before this step and writes them again.
         self._report(practised, stats, watch)
@@ -84,9 +84,9 @@ class Trainer:
             self._save_if_due()
 
     def _update(
-        self, step: int, collection: Collection, acted_with: Sequence[Tensor] | None
+        self, step: int, collection: Collection, behavior_weights: Sequence[Tensor] | None
     ) -> UpdateStats | None:
-        stats = self._learn(step, collection, acted_with) if collection.num_accepted else None
+        stats = self._learn(step, collection, behavior_weights) if collection.num_accepted else None
         if stats is None:
             logger.warning(
                 "step %d: update skipped, no group to learn from; collection %s",
@@ -96,7 +96,7 @@ class Trainer:
         return stats
 
     def _learn(
-        self, step: int, collection: Collection, acted_with: Sequence[Tensor] | None
+        self, step: int, collection: Collection, behavior_weights: Sequence[Tensor] | None
     ) -> UpdateStats | None:
         config, parts = self._config, self._parts
         batch = self._batch(collection)
@@ -111,7 +111,7 @@ class Trainer:
                 config.algo.sampling(step, config.policy.denoise_steps),
                 derive_seed(config.training.seed, "update", step),
                 has_frozen_prefix=config.policy.has_frozen_prefix,
-                acted_with=acted_with,
+                behavior_weights=behavior_weights,
                 ranks=parts.ranks,
             )
 
