@@ -38,8 +38,8 @@ from benchmarks.peer import (
     CAMERAS,
     LiberoPeer,
     begin_episode,
-    make_blind_env,
     make_env,
+    make_env_without_images,
 )
 from pi0.records import ObservationSpec, RenderQuality
 from pi0.ript.env.libero.scene import Scene
@@ -54,7 +54,7 @@ SMALL_SPEC = ObservationSpec(cameras=CAMERAS, height=8, width=8, quality="fast")
 
 def measure_steps(suite: str, task_id: int, rounds: int) -> dict[str, float]:
     """Compare control steps without pictures; both sides take the same actions."""
-    env = make_blind_env(suite, task_id)
+    env = make_env_without_images(suite, task_id)
     scene = Scene(suite, task_id, SMALL_SPEC, num_slots=1)
     start = make_initial_state(suite, task_id, 0, fixture_seed=0)
     begin_episode(env, start)

@@ -47,7 +47,7 @@ def make_env(suite: str, task_id: int, size: int) -> RepeatableEnv:
     )
 
 
-def make_blind_env(suite: str, task_id: int) -> ControlEnv:
+def make_env_without_images(suite: str, task_id: int) -> ControlEnv:
     """Return LIBERO's environment of a task without cameras and without a GL context."""
     return ControlEnv(
         bddl_file_name=str(bddl_file(suite, task_id)),

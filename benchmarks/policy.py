@@ -50,12 +50,16 @@ def sample_ours(network: Pi0Network, observations: Observations) -> Tensor:
     """Return chunks [B, H, A] as ``Pi0Policy`` draws them without noise."""
     cache = network.prefix(observations.pixels, observations.token_ids, observations.is_valid)
     layout = network.layout(cache, 1, is_static=True)
-    clocks = network.clocks(
+    time_embeddings = network.time_embeddings(
         torch.linspace(1.0, 1.0 / STEPS, STEPS, device=observations.state.device)
     )
     x = observations.noise
     for step in range(STEPS):
-        x = x - network.denoise(cache, observations.state, x, clocks[step], layout).float() / STEPS
+        x = (
+            x
+            - network.denoise(cache, observations.state, x, time_embeddings[step], layout).float()
+            / STEPS
+        )
     return x
 
 

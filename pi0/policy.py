@@ -250,12 +250,17 @@ class Pi0Policy:
         inputs, noise = inputs.to(self.device), noise.to(self.device)
         cache = self.prefix(inputs)
         layout = self.network.layout(cache, 1, is_static=True)
-        clocks = self.network.clocks(_times(schedule, self.device))
+        time_embeddings = self.network.time_embeddings(_times(schedule, self.device))
 
         def velocity(x: Tensor, step: int) -> Tensor:
             return guided(
                 lambda is_conditional: self.network.denoise(
-                    cache, inputs.state, x, clocks[step], layout, is_conditional=is_conditional
+                    cache,
+                    inputs.state,
+                    x,
+                    time_embeddings[step],
+                    layout,
+                    is_conditional=is_conditional,
                 ),
                 sampling.guidance,
             )

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from pi0.ript.engine.process_group import Team
-from pi0.ript.engine.ranks import Place
+from pi0.ript.engine.process_group import ProcessGroup
+from pi0.ript.engine.ranks import RankInfo
 
 Program = Callable[..., Any]
 
@@ -23,7 +23,7 @@ TIMEOUT_S = 60.0
 
 
 def run_ranks(world_size: int, program: Program, *arguments: Any) -> list[Any]:
-    """Return what ``program(team, *arguments)`` returns on every rank, in rank order."""
+    """Return what ``program(process_group, *arguments)`` returns on every rank, in rank order."""
     return [result for _, result in outcomes(world_size, program, *arguments)]
 
 
@@ -73,9 +73,9 @@ def _rank(
         "MASTER_PORT": str(port),
     }
     try:
-        with Team(Place.of(os.environ)) as team:
-            team.connect(timeout_s=30.0)
-            result = program(team, *arguments)
+        with ProcessGroup(RankInfo.of(os.environ)) as process_group:
+            process_group.connect(timeout_s=30.0)
+            result = program(process_group, *arguments)
             # by value: a shared tensor would die with its process
         results.put((rank, True, pickle.dumps(result)))
     except BaseException as error:  # noqa: BLE001 - told to the test, which decides

@@ -127,7 +127,7 @@ class Pi0Network(nn.Module):
             buffers=make_buffers(cache, 1 + horizon) if is_static else None,
         )
 
-    def clocks(self, times: Tensor) -> Tensor:
+    def time_embeddings(self, times: Tensor) -> Tensor:
         """Return what denoise times contribute to the time MLP, float32 [..., W].
 
         Args:
@@ -165,7 +165,7 @@ class Pi0Network(nn.Module):
         """
         layout = self.layout(cache, x.shape[1])
         shift = self._shift(is_conditional=is_conditional)
-        return self._suffix(cache, state, x, self.clocks(times), layout, shift)
+        return self._suffix(cache, state, x, self.time_embeddings(times), layout, shift)
 
     def denoise(
         self,
@@ -183,7 +183,7 @@ class Pi0Network(nn.Module):
             cache: Result of ``prefix``.
             state: Float [B, state_dim], normalised.
             x: Float32 [B, H, A].
-            clock: Float32 [W], an entry of ``clocks``.
+            clock: Float32 [W], an entry of ``time_embeddings``.
             layout: Result of ``layout(cache, 1, is_static=True)``.
             is_conditional: False asks the unconditional branch.
 
@@ -263,13 +263,13 @@ class Pi0Network(nn.Module):
         cache: PrefixCache,
         state: Tensor,
         x: Tensor,
-        clocks: Tensor,
+        time_embeddings: Tensor,
         layout: SuffixLayout,
         shift: Tensor | None,
     ) -> Tensor:
-        """Return the velocity [B, S, H, A]; ``clocks`` is [S, W] or [B, S, W]."""
+        """Return the velocity [B, S, H, A]; ``time_embeddings`` is [S, W] or [B, S, W]."""
         expert = self.core.model.dit
-        hidden = embed_suffix(self.core, state, x, clocks, shift)
+        hidden = embed_suffix(self.core, state, x, time_embeddings, shift)
         for number, layer in enumerate(expert.layers):
             past = cache.keys[number], cache.values[number]
             buffer = None if layout.buffers is None else layout.buffers[number]

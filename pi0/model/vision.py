@@ -14,7 +14,7 @@ def embed_prefix(
 ) -> Tensor:
     """Return the prefix tokens, float32 [B, L, width], of pixels [B, N, 3, size, size] and ids [B, L]."""
     vlm = core.model.vlm
-    features = see(vlm.vision_tower, pixels.flatten(0, 1), compute_dtype)
+    features = encode_image(vlm.vision_tower, pixels.flatten(0, 1), compute_dtype)
     features = project(vlm.multi_modal_projector.linear, features.to(compute_dtype))
     features = features.float().unflatten(0, pixels.shape[:2]).flatten(1, 2)
     table = vlm.language_model.embed_tokens
@@ -25,7 +25,7 @@ def embed_prefix(
 
 
 def embed_suffix(
-    core: Any, state: Tensor, x: Tensor, clocks: Tensor, shift: Tensor | None
+    core: Any, state: Tensor, x: Tensor, time_embeddings: Tensor, shift: Tensor | None
 ) -> Tensor:
     """Return the suffix tokens, float32 [B, 1 + S * H, W].
 
@@ -33,13 +33,13 @@ def embed_suffix(
         core: The module tree.
         state: Float [B, state_dim], normalised.
         x: Float32 [B, S, H, A].
-        clocks: Result of ``embed_times``, [S, W] or [B, S, W].
+        time_embeddings: Result of ``embed_times``, [S, W] or [B, S, W].
         shift: Float32 [W], added to the state token; None for nothing.
     """
     embed = core.embed_action_time
     actions = embed.action_in_proj(x)
     mixed = F.linear(actions, embed.action_time_mlp_in.weight[:, : actions.shape[-1]])
-    mixed = silu(mixed + clocks[..., None, :])
+    mixed = silu(mixed + time_embeddings[..., None, :])
     merged = embed.action_time_mlp_out(mixed).flatten(1, 2)
     token = embed.state_proj(state) if shift is None else embed.state_proj(state) + shift
     return torch.cat([token[:, None], merged], dim=1)
@@ -53,7 +53,7 @@ def embed_times(core: Any, times: Tensor) -> Tensor:
     return F.linear(waves, mixer.weight[:, waves.shape[-1] :], mixer.bias)
 
 
-def see(tower: Any, images: Tensor, dtype: torch.dtype) -> Tensor:
+def encode_image(tower: Any, images: Tensor, dtype: torch.dtype) -> Tensor:
     """Return SigLIP's features.
 
     Args:

@@ -26,11 +26,11 @@ from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.engine.ddp import ReplicatedEngine
-from pi0.ript.engine.fsdp import ShardedEngine, spread
-from pi0.ript.engine.process_group import Team
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.fsdp import ShardedEngine, shard
+from pi0.ript.engine.process_group import ProcessGroup
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import SingleEngine
-from pi0.ript.engine.strategy import choose_strategy, require_spreadable
+from pi0.ript.engine.strategy import choose_strategy, require_shardable
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.libero.headless import resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
@@ -121,7 +121,7 @@ def build_states(
     return InitialStateSampler(candidates, config.training.seed, position)
 
 
-def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = ALONE) -> Engine:
+def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_PROCESS) -> Engine:
     """Return the optimizer around the parameters that practice may change."""
     algo, lora = config.algo, config.policy.lora
     if lora.rank:
@@ -132,11 +132,11 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = ALONE) -
     has_branch = algo.objective == "cfg"
     if has_branch:
         parameters = [*parameters, policy.network.add_unconditional()]
-    team = ranks if isinstance(ranks, Team) else None
-    is_spread = team is not None and choose_strategy(config, parameters) == "fsdp"
-    if team is not None and is_spread:
-        require_spreadable(config)
-        parameters = spread(policy.network, parameters, team)
+    process_group = ranks if isinstance(ranks, ProcessGroup) else None
+    is_sharded = process_group is not None and choose_strategy(config, parameters) == "fsdp"
+    if process_group is not None and is_sharded:
+        require_shardable(config)
+        parameters = shard(policy.network, parameters, process_group)
     engine = SingleEngine(
         parameters,
         config.training.optimizer,
@@ -146,11 +146,11 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = ALONE) -
         # what the saved policy does not hold: adapters, the unconditional branch
         keeps_weights=lora.rank > 0 or has_branch,
     )
-    if team is None:
+    if process_group is None:
         return engine
-    if is_spread:
-        return ShardedEngine(engine, policy.network, team)
-    return ReplicatedEngine(engine, team)
+    if is_sharded:
+        return ShardedEngine(engine, policy.network, process_group)
+    return ReplicatedEngine(engine, process_group)
 
 
 def build_objective(algo: AlgoConfig) -> Objective:
@@ -174,7 +174,7 @@ def build_trainer(
     checkpoint: Path | None,
     console: Console,
     objective: Objective | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Trainer:
     """Return a trainer, at its beginning or where ``checkpoint`` left it.
 
@@ -202,7 +202,7 @@ def build_trainer(
         engine=engine,
         ranks=ranks,
         objective=objective,
-        mastered=start.mastered,
+        solved=start.solved,
         guard=start.guard,
         memory=MemoryWatch(
             config.training.memory_limit_gb,
@@ -210,7 +210,7 @@ def build_trainer(
             drop_scenes=runner.drop_scenes,
         ),
         states=states,
-        practice=build_practice(config, policy, Order(states, start.mastered), start.acting),
+        practice=build_practice(config, policy, Order(states, start.solved), start.acting),
         tasks=tasks,
         reporter=build_reporter(config, run_dir, progression.step) if is_writer else Reporters([]),
         episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step)

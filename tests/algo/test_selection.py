@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pi0.ript.algo.selection import MasteredStates, is_mixed
+from pi0.ript.algo.selection import SolvedStates, is_mixed
 from pi0.ript.types import InitialState
 
 
@@ -36,13 +36,13 @@ def test_share_of_mixed_groups_follows_the_success_rate(
 
 class TestMasteredStates:
     def test_a_state_that_was_solved_by_all_is_left_out_then_tried_again(self):
-        states = MasteredStates(num_skips=3)
+        states = SolvedStates(num_skips=3)
         states.add("a", [1.0, 1.0])
 
         assert [states.skips("a") for _ in range(5)] == [True, True, True, False, False]
 
     def test_other_states_and_states_with_a_failure_are_not_left_out(self):
-        states = MasteredStates(num_skips=3)
+        states = SolvedStates(num_skips=3)
         states.add("a", [1.0, 1.0])
         states.add("b", [1.0, 0.0])
 
@@ -50,16 +50,16 @@ class TestMasteredStates:
         assert not states.skips("c")
 
     def test_zero_skips_leave_nothing_out(self):
-        states = MasteredStates(num_skips=0)
+        states = SolvedStates(num_skips=0)
         states.add("a", [1.0, 1.0])
 
         assert not states.skips("a")
 
     def test_it_survives_a_checkpoint_among_other_counters(self):
-        states = MasteredStates(num_skips=2)
+        states = SolvedStates(num_skips=2)
         states.add("a", [1.0])
 
-        restored = MasteredStates.restored(2, {"num_episodes": 7, **states.counters()})
+        restored = SolvedStates.restored(2, {"num_episodes": 7, **states.counters()})
 
         assert [restored.skips("a") for _ in range(3)] == [True, True, False]
 

@@ -7,16 +7,18 @@ import pytest
 
 from pi0.ript.config.load import to_yaml
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
-from pi0.ript.engine.process_group import Team, require_agreement
+from pi0.ript.engine.process_group import ProcessGroup, require_agreement
 from tests.ranks import outcomes
 
 
-def agree(team: Team, lr_of_rank_1: float, groups: int, version_of_rank_1: str) -> str:
-    algo = AlgoConfig(lr=lr_of_rank_1 if team.rank else 3e-5, demo_batch_size=groups)
+def agree(
+    process_group: ProcessGroup, lr_of_rank_1: float, groups: int, version_of_rank_1: str
+) -> str:
+    algo = AlgoConfig(lr=lr_of_rank_1 if process_group.rank else 3e-5, demo_batch_size=groups)
     config = TrainConfig(algo=algo)
-    if team.rank:
+    if process_group.rank:
         importlib.metadata.version = lambda _: version_of_rank_1
-    require_agreement(team, config, to_yaml(config))
+    require_agreement(process_group, config, to_yaml(config))
     return "agreed"
 
 
@@ -53,10 +55,10 @@ def test_groups_that_cannot_be_shared_evenly_are_refused():
     assert other.startswith(("SystemExit", "ValueError"))
 
 
-def die(team: Team) -> str:
-    if team.rank == 1:
+def die(process_group: ProcessGroup) -> str:
+    if process_group.rank == 1:
         raise ValueError("the GPU of this rank is on fire")
-    team.gather_text("meet")
+    process_group.gather_text("meet")
     return "met"
 
 

@@ -12,9 +12,9 @@ from pi0.policy import Pi0Policy
 from pi0.ript.build import build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.ddp import ReplicatedEngine
-from pi0.ript.engine.fsdp import ShardedEngine, spread
-from pi0.ript.engine.process_group import Team
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.fsdp import ShardedEngine, shard
+from pi0.ript.engine.process_group import ProcessGroup
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import idle_batch
@@ -87,15 +87,15 @@ def learn(
     parameters = policy.trainable_parameters(expert_only=expert_only)
     if algo.objective == "cfg":
         parameters.append(policy.network.add_unconditional())
-    is_spread = isinstance(ranks, Team) and strategy == "fsdp"
-    if is_spread:
-        parameters = spread(policy.network, parameters, ranks)
+    is_sharded = isinstance(ranks, ProcessGroup) and strategy == "fsdp"
+    if is_sharded:
+        parameters = shard(policy.network, parameters, ranks)
     single = SingleEngine(parameters, OptimizerConfig(), algo.lr, 0, 1.0)
     engine: Engine = single
-    if isinstance(ranks, Team):
+    if isinstance(ranks, ProcessGroup):
         engine = (
             ShardedEngine(single, policy.network, ranks)
-            if is_spread
+            if is_sharded
             else ReplicatedEngine(single, ranks)
         )
     witness = Witness(engine, parameters)
@@ -122,7 +122,7 @@ DEALT = [
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("owners", DEALT)
 def test_ranks_learn_what_one_process_learns(owners: tuple[set[int], ...], strategy: str):
-    gradients, weights, stats = learn(ALONE, ({0, 1, 2, 3},), ALGO)
+    gradients, weights, stats = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), ALGO)
 
     results = run_ranks(len(owners), learn, owners, ALGO, 3, strategy)
 
@@ -146,7 +146,7 @@ def test_it_does_not_matter_which_rank_draws_noise_for_a_row(objective: str):
     # These rules draw the points at which a row is compared. Rank 0 holds the first row of group 0 and
     # rank 1 the first of group 1: the same place among their own rows, another one among those of all.
     algo = replace(ALGO, objective=objective, kl_stop=AlgoConfig().kl_stop, num_epochs=2)
-    gradients, weights, _ = learn(ALONE, ({0, 1, 2, 3},), algo, num_steps=2)
+    gradients, weights, _ = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), algo, num_steps=2)
 
     results = run_ranks(3, learn, ({0, 2}, {1, 3}, set()), algo, 2)
 
@@ -157,7 +157,7 @@ def test_it_does_not_matter_which_rank_draws_noise_for_a_row(objective: str):
 
 
 def test_full_training_is_spread_as_well():
-    gradients, weights, _ = learn(ALONE, ({0, 1, 2, 3},), ALGO, 1, expert_only=False)
+    gradients, weights, _ = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), ALGO, 1, expert_only=False)
 
     results = run_ranks(2, learn_all, ({0, 1, 2}, {3}))
 
@@ -172,7 +172,7 @@ def learn_all(ranks: Ranks, owners: tuple[set[int], ...]) -> Any:
 
 def test_all_ranks_stop_at_the_same_minibatch():
     algo = replace(ALGO, num_epochs=3, lr=3e-2, kl_stop=1e-3)
-    _, _, stats = learn(ALONE, ({0, 1, 2, 3},), algo, num_steps=1)
+    _, _, stats = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), algo, num_steps=1)
 
     results = run_ranks(2, learn, ({0, 1, 2}, {3}), algo, 1)
 

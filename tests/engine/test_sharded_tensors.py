@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from pi0.ript.engine.process_group import Team
-from pi0.ript.engine.sharded_tensors import StoredPieces, write_pieces
+from pi0.ript.engine.process_group import ProcessGroup
+from pi0.ript.engine.sharded_tensors import StoredShards, write_shards
 from tests.policy_parts import raises_one_line
 from tests.ranks import outcomes, run_ranks
 from tests.train.test_checkpoint import no_file_larger_than
@@ -24,27 +24,31 @@ WHOLE = {
 }
 
 
-def spread(team: Team, name: str) -> Tensor:
-    mesh = init_device_mesh("cpu", (team.world_size,))
+def shard(process_group: ProcessGroup, name: str) -> Tensor:
+    mesh = init_device_mesh("cpu", (process_group.world_size,))
     return distribute_tensor(WHOLE[name], mesh, [Shard(0)])
 
 
-def write(team: Team, folder: Path) -> None:
-    tensors = {"matrix": spread(team, "matrix"), "row": spread(team, "row"), "step": WHOLE["step"]}
-    write_pieces(folder, tensors, team)
+def write(process_group: ProcessGroup, folder: Path) -> None:
+    tensors = {
+        "matrix": shard(process_group, "matrix"),
+        "row": shard(process_group, "row"),
+        "step": WHOLE["step"],
+    }
+    write_shards(folder, tensors, process_group)
 
 
-def read_parts(team: Team, folder: Path) -> dict[str, Tensor]:
-    likes = {"matrix": torch.zeros_like(spread(team, "matrix")), "row": WHOLE["row"]}
-    parts: dict[str, Any] = StoredPieces(folder).parts_like(likes)
+def read_parts(process_group: ProcessGroup, folder: Path) -> dict[str, Tensor]:
+    likes = {"matrix": torch.zeros_like(shard(process_group, "matrix")), "row": WHOLE["row"]}
+    parts: dict[str, Any] = StoredShards(folder).parts_like(likes)
     return {
         name: getattr(part, "to_local", lambda part=part: part)() for name, part in parts.items()
     }
 
 
-def write_to_a_full_disk(team: Team, folder: Path) -> None:
-    with no_file_larger_than(100 if team.rank == 1 else 2**20):
-        write(team, folder)
+def write_to_a_full_disk(process_group: ProcessGroup, folder: Path) -> None:
+    with no_file_larger_than(100 if process_group.rank == 1 else 2**20):
+        write(process_group, folder)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def test_each_rank_writes_one_safetensors_file_and_nobody_anything_else(folder: 
 
 
 def test_a_process_on_its_own_reads_whole_tensors(folder: Path):
-    stored = StoredPieces(folder)
+    stored = StoredShards(folder)
 
     assert stored.keys() == WHOLE.keys()
     assert all(torch.equal(stored[name], tensor) for name, tensor in WHOLE.items())
@@ -85,14 +89,14 @@ def test_a_missing_file_leaves_no_silent_hole(folder: Path, tmp_path: Path):
     for file in sorted(folder.iterdir())[::2]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
 
-    assert StoredPieces(tmp_path)["matrix"].isnan().any()
+    assert StoredShards(tmp_path)["matrix"].isnan().any()
 
 
 def test_a_damaged_file_is_one_line(folder: Path, tmp_path: Path):
     (tmp_path / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"no header")
 
     with pytest.raises(ValueError, match="holds no pieces") as caught:
-        StoredPieces(tmp_path)
+        StoredShards(tmp_path)
 
     assert raises_one_line(caught.value, str(tmp_path))
 

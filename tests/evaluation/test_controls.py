@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.ript.evaluation.controls import GREY, BlindPolicy, MutePolicy, next_instruction
+from pi0.ript.evaluation.controls import (
+    GREY,
+    NoVisionPolicy,
+    WrongInstructionPolicy,
+    next_instruction,
+)
 
 
 class Recorder:
@@ -36,7 +41,7 @@ OBSERVATION = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.ar
 def test_a_blind_policy_gets_grey_pictures_and_everything_else():
     policy = Recorder()
 
-    BlindPolicy(policy).act([OBSERVATION], ["open"], [5], Sampling(num_steps=4))
+    NoVisionPolicy(policy).act([OBSERVATION], ["open"], [5], Sampling(num_steps=4))
 
     assert (policy.observations[0].images == GREY).all()
     np.testing.assert_array_equal(policy.observations[0].proprio, OBSERVATION.proprio)
@@ -47,7 +52,9 @@ def test_a_mute_policy_gets_the_wrong_instruction_and_everything_else():
     policy = Recorder()
     told = next_instruction(["open", "close", "push"])
 
-    MutePolicy(policy, told).act([OBSERVATION] * 2, ["open", "push"], [5, 6], Sampling(num_steps=4))
+    WrongInstructionPolicy(policy, told).act(
+        [OBSERVATION] * 2, ["open", "push"], [5, 6], Sampling(num_steps=4)
+    )
 
     assert policy.tasks == ["close", "open"]
     assert policy.observations[0] is OBSERVATION

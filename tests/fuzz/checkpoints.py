@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pi0.checkpoint import load_policy
-from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.build import build_engine, build_objective
 from pi0.ript.train.checkpoint import find_last, load_training_state
 from pi0.ript.train.checksums import write_checksums
@@ -76,7 +76,7 @@ def _resume(checkpoint: Path) -> None:
     objective.load_state(dict(state.objective))
     Progression.restored(state.step, state.counters)
     Stopwatch.restored(state.counters)
-    MasteredStates.restored(3, state.counters)
+    SolvedStates.restored(3, state.counters)
 
 
 def _forge_tensor(path: Path, number: int, kind: str) -> None:

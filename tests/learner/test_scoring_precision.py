@@ -22,13 +22,13 @@ def means_in_pieces(policy, chains, size):
         make_observations(SAMPLES), [TASKS[sample % 4] for sample in range(SAMPLES)]
     )
     prefix = policy.prefix(inputs)
-    pieces = [slice(start, start + size) for start in range(0, SAMPLES, size)]
+    micro_batches = [slice(start, start + size) for start in range(0, SAMPLES, size)]
     return torch.cat(
         [
             policy.transition_means(
                 prefix.samples(samples), inputs.samples(samples), chains[samples], SAMPLING
             )
-            for samples in pieces
+            for samples in micro_batches
         ]
     )
 

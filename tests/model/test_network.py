@@ -180,10 +180,12 @@ def sample_prepared(network, inputs):
     """Sample as ``Pi0Policy.act`` does: everything that can be is prepared once per decision."""
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
     layout = network.layout(cache, 1, is_static=True)
-    clocks = network.clocks(torch.tensor([1 - step / STEPS for step in range(STEPS)]))
+    time_embeddings = network.time_embeddings(
+        torch.tensor([1 - step / STEPS for step in range(STEPS)])
+    )
     x = inputs["noise"]
     for step in range(STEPS):
-        x = x - network.denoise(cache, inputs["state"], x, clocks[step], layout) / STEPS
+        x = x - network.denoise(cache, inputs["state"], x, time_embeddings[step], layout) / STEPS
     return x
 
 
@@ -197,7 +199,7 @@ def test_a_decision_leaves_the_prefix_cache_as_it_was(network, inputs):
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
     before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
     layout = network.layout(cache, 1, is_static=True)
-    clock = network.clocks(torch.tensor(1.0))
+    clock = network.time_embeddings(torch.tensor(1.0))
     first = network.denoise(cache, inputs["state"], inputs["noise"], clock, layout)
     again = network.denoise(cache, inputs["state"], inputs["noise"], clock, layout)
     assert torch.equal(first, again)

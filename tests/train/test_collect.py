@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.train.collect import Collection, GroupCollector, collect
@@ -180,7 +180,7 @@ class TestMasteredStates:
     """The toy source deals the states 0, 1, 2, ... over and over."""
 
     @staticmethod
-    def _collect(mastered: MasteredStates, num_states: int = 3) -> list[int]:
+    def _collect(solved: SolvedStates, num_states: int = 3) -> list[int]:
         numbers = itertools.count()
 
         def next_state() -> InitialState:
@@ -190,7 +190,7 @@ class TestMasteredStates:
             )
 
         algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
-        collector = GroupCollector(next_state, lambda _: 60, algo, 42, mastered=mastered)
+        collector = GroupCollector(next_state, lambda _: 60, algo, 42, solved=solved)
         tried: list[int] = []
 
         def verdict(request: EpisodeRequest) -> Outcome:
@@ -203,24 +203,24 @@ class TestMasteredStates:
         return tried
 
     def test_a_solved_state_is_passed_over_the_given_number_of_times(self):
-        mastered = MasteredStates(num_skips=2)
+        solved = SolvedStates(num_skips=2)
 
         # State 1 is solved in the first collection. The second passes over it once to fill three groups
         # (0, 2, 0), the third once more; the fourth tries it again.
-        tried = [self._collect(mastered) for _ in range(4)]
+        tried = [self._collect(solved) for _ in range(4)]
 
         assert tried == [[0, 1, 2], [0, 2, 0], [0, 2, 0], [0, 1, 2]]
 
     def test_a_source_of_solved_states_only_still_deals(self):
-        mastered = MasteredStates(num_skips=3, skips_left={})
+        solved = SolvedStates(num_skips=3, skips_left={})
         for index in range(3):
             state = InitialState(
                 suite="s", task_id=0, index=index, fixture_seed=0, state=np.array([float(index)])
             )
-            mastered.add(state.key, [1.0])
+            solved.add(state.key, [1.0])
 
-        assert self._collect(mastered) == [0, 1, 2]
-        assert not mastered.skips("anything else")
+        assert self._collect(solved) == [0, 1, 2]
+        assert not solved.skips("anything else")
 
 
 def test_films_are_passed_on_but_not_kept_for_learning():

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import AlgoConfig
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
@@ -60,13 +60,13 @@ def practise(
                 num_steps=request.group,
             )
 
-    mastered = MasteredStates(2, {next_state().key: 2})
+    solved = SolvedStates(2, {next_state().key: 2})
     collector = GroupCollector(
         next_state, lambda _: 60, ALGO, 42, "rollout", len(uniform), slots,
-        mastered=mastered, ranks=ranks,
+        solved=solved, ranks=ranks,
     )  # fmt: skip
     collection = collect(run, collector, lambda _: None)
-    return collection, tried, next(numbers), mastered.counters()
+    return collection, tried, next(numbers), solved.counters()
 
 
 @pytest.mark.parametrize("slots", [1, 8])
@@ -82,7 +82,7 @@ def practise(
 def test_the_union_over_ranks_is_what_one_process_practises(
     world_size: int, uniform: frozenset[int], slots: int
 ):
-    expected, tried, num_dealt, skips = practise(ALONE, uniform, slots)
+    expected, tried, num_dealt, skips = practise(SINGLE_PROCESS, uniform, slots)
 
     results = run_ranks(world_size, practise, uniform, slots)
 

@@ -23,7 +23,7 @@ from pi0.ript.config.schema import (
     TrainingConfig,
 )
 from pi0.ript.engine.ddp import ReplicatedEngine
-from pi0.ript.engine.process_group import Team
+from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.update import update
 from pi0.ript.scripts.exits import is_user_error
@@ -117,7 +117,7 @@ def test_an_update_ends_the_run_and_leaves_its_batch(
 def test_looks_end_evaluation_and_practice(tmp_path: Path, step: int):
     with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
         trainer.save_beginning()
-        pool.is_blind = True
+        pool.sees_nothing = True
         with pytest.raises(ValueError, match="proprioception not finite") as caught:
             trainer.evaluate() if step == 0 else trainer.train(lambda: None)
 
@@ -185,7 +185,7 @@ def test_other_errors_pass_through(tmp_path: Path):
         raise KeyError("a bug")
 
 
-def fail_together(ranks: Team, run_dir: Path) -> str:
+def fail_together(ranks: ProcessGroup, run_dir: Path) -> str:
     """Learn from three rows per rank, of which one on rank 1 is broken; return the line of this rank."""
     policy = small_policy()
     batch = draw_batch(policy, 3, seed=ranks.rank)

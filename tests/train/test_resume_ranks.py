@@ -19,7 +19,7 @@ from pi0.ript.config.schema import (
     TrainConfig,
     TrainingConfig,
 )
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checkpoint import find_last, load_training_state
 from tests.policy_parts import small_policy
@@ -37,7 +37,7 @@ CONFIG = TrainConfig(
     evaluation=EvaluationConfig(rollouts_per_task=0),
     logging=LoggingConfig(tensorboard=False),
 )  # fmt: skip
-Team = tuple[int, Strategy]  # number of ranks, strategy
+ProcessGroup = tuple[int, Strategy]  # number of ranks, strategy
 
 
 def train(ranks: Ranks, run_dir: Path, num_steps: int, strategy: Strategy) -> None:
@@ -53,10 +53,10 @@ def train(ranks: Ranks, run_dir: Path, num_steps: int, strategy: Strategy) -> No
         trainer.train(lambda: None)
 
 
-def train_with(team: Team, run_dir: Path, num_steps: int) -> None:
-    world_size, strategy = team
+def train_with(process_group: ProcessGroup, run_dir: Path, num_steps: int) -> None:
+    world_size, strategy = process_group
     if world_size == 1:
-        train(ALONE, run_dir, num_steps, strategy)
+        train(SINGLE_PROCESS, run_dir, num_steps, strategy)
     else:
         run_ranks(world_size, train, run_dir, num_steps, strategy)
 
@@ -78,12 +78,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> dict[Team, Path]:
+def begun(tmp_path_factory: pytest.TempPathFactory) -> dict[ProcessGroup, Path]:
     """Two steps by each of three teams."""
-    teams: tuple[Team, ...] = ((1, "auto"), (2, "ddp"), (2, "fsdp"))
-    runs = {team: tmp_path_factory.mktemp("begun") / "run" for team in teams}
-    for team, run_dir in runs.items():
-        train_with(team, run_dir, 2)
+    process_groups: tuple[ProcessGroup, ...] = ((1, "auto"), (2, "ddp"), (2, "fsdp"))
+    runs = {
+        process_group: tmp_path_factory.mktemp("begun") / "run" for process_group in process_groups
+    }
+    for process_group, run_dir in runs.items():
+        train_with(process_group, run_dir, 2)
     return runs
 
 
@@ -99,10 +101,14 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> dict[Team, Path]:
         ((2, "fsdp"), (3, "fsdp")),
         ((2, "fsdp"), (1, "auto")),
     ],
-    ids=lambda team: f"{team[0]}-{team[1]}",
+    ids=lambda process_group: f"{process_group[0]}-{process_group[1]}",
 )
 def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
-    undisturbed: Path, begun: dict[Team, Path], tmp_path: Path, first: Team, second: Team
+    undisturbed: Path,
+    begun: dict[ProcessGroup, Path],
+    tmp_path: Path,
+    first: ProcessGroup,
+    second: ProcessGroup,
 ):
     run_dir = tmp_path / "run"
     shutil.copytree(begun[first], run_dir, symlinks=True)
@@ -118,13 +124,15 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
     assert farthest(moments, dict(whole.engine.tensors)) < 1e-5
 
 
-def test_optimizer_that_is_spread_is_stored_by_the_ranks_that_hold_it(begun: dict[Team, Path]):
+def test_optimizer_that_is_spread_is_stored_by_the_ranks_that_hold_it(
+    begun: dict[ProcessGroup, Path],
+):
     stored = begun[2, "fsdp"] / "checkpoints/2/training_state"
 
     assert sorted(path.name for path in stored.iterdir()) == [
         "acting.safetensors", "objective.safetensors", "optimizer", "state.json",
     ]  # fmt: skip
-    pieces = list((stored / "optimizer").iterdir())
-    assert [path.suffix for path in pieces] == [".safetensors"] * 2
-    sizes = [path.stat().st_size for path in pieces]
+    shards = list((stored / "optimizer").iterdir())
+    assert [path.suffix for path in shards] == [".safetensors"] * 2
+    sizes = [path.stat().st_size for path in shards]
     assert max(sizes) < 0.6 * sum(sizes)

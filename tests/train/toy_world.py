@@ -12,7 +12,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Observation
 from pi0.ript import build
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks, Reply
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.trainer import Trainer
@@ -26,7 +26,7 @@ class CountingPool(ToyPool):
         super().__init__()
         self.num_requests = 0
         self.is_broken = False
-        self.is_blind = False
+        self.sees_nothing = False
         self.timings: dict[str, float] = {}
         self.succeeds: Callable[[int], bool] | None = None
 
@@ -49,7 +49,7 @@ class CountingPool(ToyPool):
         return reply.num_steps > 0 and self.succeeds(reply.slot)
 
     def _seen(self, reply: Reply) -> Observation | None:
-        if reply.observation is None or not self.is_blind:
+        if reply.observation is None or not self.sees_nothing:
             return reply.observation
         return replace(reply.observation, proprio=np.full(9, np.nan))
 
@@ -69,7 +69,7 @@ def toy_trainer(
     run_dir: Path,
     *,
     resumes: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Iterator[tuple[Trainer, CountingPool]]:
     """Open a trainer at its beginning or where its newest checkpoint stands, and its simulators."""
     run_dir.mkdir(exist_ok=True)

@@ -87,11 +87,15 @@ class FlowMatching:
         """Return None: there is no likelihood to stop by."""
         return None
 
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
+    def begin(
+        self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
+    ) -> None:
         """Ask the reference policy about every point of every pass."""
         self._model, self._targets, self._seed = model, targets, seed
         self._by_reference = [
-            self._reference.predict(model, pieces, lambda p, e=epoch: self.velocity_at(p, e)[0])
+            self._reference.predict(
+                model, micro_batches, lambda p, e=epoch: self.velocity_at(p, e)[0]
+            )
             for epoch in range(self._algo.num_epochs)
         ]
 

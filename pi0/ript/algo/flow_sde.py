@@ -124,13 +124,17 @@ class FlowSde:
         return (batch.advantages != 0) & (batch.weights > 0)
 
     @torch.no_grad()
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
+    def begin(
+        self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
+    ) -> None:
         """Compute the old means in the micro-batches of the first pass, so that its ratios are exactly 1."""
         self._model, self._targets = model, targets
-        self._mean_old = by_sample(pieces, [model.means(piece) for piece in pieces])
+        self._mean_old = by_sample(
+            micro_batches, [model.means(micro_batch) for micro_batch in micro_batches]
+        )
         require_finite(self._mean_old, "transition means of the current policy")
-        self._mean_ref = self._reference.predict(model, pieces, model.means)
-        self._importance, self._stale_kl = self._staleness(model, pieces)
+        self._mean_ref = self._reference.predict(model, micro_batches, model.means)
+        self._importance, self._stale_kl = self._staleness(model, micro_batches)
 
     def terms(self, samples: Indices, epoch: int) -> Terms:
         """Return loss and figures of a micro-batch."""
@@ -165,13 +169,15 @@ class FlowSde:
         )
 
     def _staleness(
-        self, model: Model, pieces: Sequence[Indices]
+        self, model: Model, micro_batches: Sequence[Indices]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return importance weights [n, S] and KL [n] of rows that older weights acted."""
         if model.behavior_weights is None:
             return None, None
         with model.holding(model.behavior_weights):
-            behavior_mean = by_sample(pieces, [model.means(piece) for piece in pieces])
+            behavior_mean = by_sample(
+                micro_batches, [model.means(micro_batch) for micro_batch in micro_batches]
+            )
         require_finite(behavior_mean, "transition means of the policy that acted")
         num_executed, num_dims = behavior_mean.shape[-2:]
         x_next = model.chains[:, 1:, :num_executed, :num_dims]

@@ -73,14 +73,19 @@ class Nft(FlowMatching):
         return (batch.advantages != 0) & (batch.weights > 0)
 
     @torch.no_grad()
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
+    def begin(
+        self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
+    ) -> None:
         """Ask the frozen policy about every point of every pass."""
-        super().begin(model, targets, pieces, seed)
+        super().begin(model, targets, micro_batches, seed)
         if self._old is None:
             self._old = Snapshot(model.parameters())
         with model.holding(self._old.weights):
             self._by_old = [
-                by_sample(pieces, [self.velocity_at(piece, epoch)[0] for piece in pieces])
+                by_sample(
+                    micro_batches,
+                    [self.velocity_at(micro_batch, epoch)[0] for micro_batch in micro_batches],
+                )
                 for epoch in range(self._algo.num_epochs)
             ]
 

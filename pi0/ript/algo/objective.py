@@ -144,13 +144,15 @@ class Objective(Protocol):
         """Return which rows it learns from, bool [B]."""
         ...
 
-    def begin(self, model: Model, targets: Targets, pieces: Sequence[Indices], seed: int) -> None:
+    def begin(
+        self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
+    ) -> None:
         """Compute what stays fixed during an update, without gradient.
 
         Args:
             model: The policy before the update.
             targets: Of all rows.
-            pieces: The micro-batches of the first pass: the same rows in the same call give the same bits.
+            micro_batches: The micro-batches of the first pass: the same rows in the same call give the same bits.
             seed: Every draw of the update derives from it.
         """
         ...
@@ -180,9 +182,9 @@ def require_finite(values: Tensor, what: str) -> None:
         )
 
 
-def by_sample(pieces: Sequence[Indices], parts: Sequence[Tensor]) -> Tensor:
+def by_sample(micro_batches: Sequence[Indices], parts: Sequence[Tensor]) -> Tensor:
     """Join what was computed piece by piece, in row order."""
     joined = torch.cat(list(parts))
     ordered = torch.empty_like(joined)
-    ordered[torch.as_tensor(np.concatenate(pieces)).to(joined.device)] = joined
+    ordered[torch.as_tensor(np.concatenate(micro_batches)).to(joined.device)] = joined
     return ordered

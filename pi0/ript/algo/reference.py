@@ -59,7 +59,7 @@ class Reference:
 
     @torch.no_grad()
     def predict(
-        self, model: Model, pieces: Sequence[Indices], predict: Callable[[Indices], Tensor]
+        self, model: Model, micro_batches: Sequence[Indices], predict: Callable[[Indices], Tensor]
     ) -> Tensor | None:
         """Return ``predict`` of all rows under the first weights, in row order; None if switched off."""
         if not self.is_on:
@@ -67,7 +67,7 @@ class Reference:
         if self._snapshot is None:
             self._snapshot = Snapshot(model.parameters())
         with model.holding(self._snapshot.weights):
-            return by_sample(pieces, [predict(piece) for piece in pieces])
+            return by_sample(micro_batches, [predict(micro_batch) for micro_batch in micro_batches])
 
     def state(self) -> dict[str, Tensor]:
         """Return what has to survive in a checkpoint."""

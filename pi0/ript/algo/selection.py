@@ -13,7 +13,7 @@ def is_mixed(rewards: Iterable[float]) -> bool:
     return len(set(rewards)) > 1
 
 
-class MasteredStates:
+class SolvedStates:
     """Leaves out initial states that every rollout solved, for a while, then tries them again.
 
     States are known by ``InitialState.key``, a hash that is the same in every process and run.
@@ -48,7 +48,7 @@ class MasteredStates:
         return {_PREFIX + key: left for key, left in self._skips_left.items()}
 
     @classmethod
-    def restored(cls, num_skips: int, counters: Mapping[str, int | float]) -> "MasteredStates":
+    def restored(cls, num_skips: int, counters: Mapping[str, int | float]) -> "SolvedStates":
         """Return the object stored in a checkpoint."""
         left = {
             k.removeprefix(_PREFIX): int(v) for k, v in counters.items() if k.startswith(_PREFIX)

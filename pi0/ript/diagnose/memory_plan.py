@@ -14,7 +14,7 @@ from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
 from pi0.ript.learner.update import PREFIX_BUDGET
 
-Place = Literal["device", "host"]
+RankInfo = Literal["device", "host"]
 GIB = 2**30
 
 # Memory of a card as its maker states it, in GB counted in powers of two.
@@ -42,7 +42,7 @@ class Item:
 
     name: str
     num_bytes: int
-    place: Place
+    place: RankInfo
 
 
 def expected_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:

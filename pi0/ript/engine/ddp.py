@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from pi0.ript.engine.process_group import Team
+from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.single import EngineState, SingleEngine
 
 BUCKET_NUMBERS = 2**24  # 64 MB of float32 per message
@@ -21,14 +21,14 @@ class ReplicatedEngine:
 
     Args:
         engine: Of this rank; begins with the same weights everywhere.
-        team: The ranks.
+        process_group: The ranks.
     """
 
     needs_equal_passes = False
 
-    def __init__(self, engine: SingleEngine, team: Team) -> None:
+    def __init__(self, engine: SingleEngine, process_group: ProcessGroup) -> None:
         self._engine = engine
-        self._team = team
+        self._process_group = process_group
 
     def learning(self) -> nullcontext[None]:
         """Nothing has to be prepared."""
@@ -43,7 +43,7 @@ class ReplicatedEngine:
         parameters = self._engine.parameters
         has_gradient = [float(parameter.grad is not None) for parameter in parameters]
         message = torch.tensor([*figures, *has_gradient], dtype=torch.float64)
-        self._team.sum_in_place(message)
+        self._process_group.sum_in_place(message)
         sums = message.tolist()
         # A rank without rows has no gradients; a parameter that nobody used must stay untouched.
         used = [p for p, n in zip(parameters, sums[len(figures) :], strict=True) if n > 0]
@@ -70,7 +70,7 @@ class ReplicatedEngine:
     def _add_up(self, bucket: list[nn.Parameter]) -> None:
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in bucket]
         message = torch.cat([gradient.flatten() for gradient in gradients])
-        self._team.sum_in_place(message)
+        self._process_group.sum_in_place(message)
         parts = message.split([parameter.numel() for parameter in bucket])
         for parameter, part in zip(bucket, parts, strict=True):
             parameter.grad = part.view_as(parameter)

@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from pi0.model.network import Pi0Network
-from pi0.ript.engine.process_group import Team
+from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.single import EngineState, SingleEngine
 
 
@@ -23,18 +23,20 @@ class ShardedEngine:
     """A ``SingleEngine`` over this rank's shards; see ``ReplicatedEngine`` for what gradients mean.
 
     Args:
-        engine: Of the parameters that ``spread`` returned.
+        engine: Of the parameters that ``shard`` returned.
         network: What they belong to.
-        team: The ranks.
+        process_group: The ranks.
     """
 
     needs_equal_passes = True
 
-    def __init__(self, engine: SingleEngine, network: Pi0Network, team: Team) -> None:
+    def __init__(
+        self, engine: SingleEngine, network: Pi0Network, process_group: ProcessGroup
+    ) -> None:
         self._engine = engine
         self._modules = [module for module in network.modules() if isinstance(module, FSDPModule)]
         self._root = network
-        self._team = team
+        self._process_group = process_group
         self._gather()
 
     @contextmanager
@@ -44,23 +46,23 @@ class ShardedEngine:
         try:
             yield
         except RuntimeError as error:  # a forward pass, which gathers layers, found nobody
-            self._team.blame_lost(error)
+            self._process_group.blame_lost(error)
             raise
         self._gather()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of this rank's part of the loss; all ranks meet in every layer."""
-        self._team.meet(lambda: self._engine.backward(loss))
+        self._process_group.meet(lambda: self._engine.backward(loss))
 
     def exchange(self, figures: Sequence[float]) -> list[float]:
         """Add up figures over ranks; gradients have met in the backward passes."""
         message = torch.tensor(figures, dtype=torch.float64)
-        self._team.sum_in_place(message)
+        self._process_group.sum_in_place(message)
         return message.tolist()
 
     def step(self) -> float:
         """Clip by the norm of the whole gradient and take one AdamW step."""
-        return self._team.meet(self._engine.step)
+        return self._process_group.meet(self._engine.step)
 
     def discard(self) -> None:
         """Forget the accumulated gradient."""
@@ -85,24 +87,24 @@ class ShardedEngine:
     def _gather(self) -> None:
         for module in self._modules:
             module.set_reshard_after_forward(False, recurse=False)
-            self._team.meet(module.unshard)
+            self._process_group.meet(module.unshard)
 
 
-def spread(
-    network: Pi0Network, parameters: Sequence[nn.Parameter], team: Team
+def shard(
+    network: Pi0Network, parameters: Sequence[nn.Parameter], process_group: ProcessGroup
 ) -> list[nn.Parameter]:
     """Spread what is trained over ranks, in place; return the shards in the order of ``parameters``.
 
     Args:
         network: Its weights are the same on every rank.
         parameters: What is trained.
-        team: The ranks.
+        process_group: The ranks.
     """
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     chosen = [names[id(parameter)] for parameter in parameters]
     frozen = {p for p in network.parameters() if not p.requires_grad}
     device = parameters[0].device
-    mesh = init_device_mesh(device.type, (team.world_size,))
+    mesh = init_device_mesh(device.type, (process_group.world_size,))
     for layer in network.core.model.dit.layers:
         if any(parameter.requires_grad for parameter in layer.parameters()):
             # the network computes layers itself; torch's hooks fire when a layer is called

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch.distributed.distributed_c10d import PrefixStore
 
-from pi0.ript.engine.ranks import Place
+from pi0.ript.engine.ranks import RankInfo
 
 _REJECTED = 2**32  # finished groups are counted below, rejected ones above
 
@@ -60,17 +60,17 @@ class RankLostError(OSError):
     """Another rank has ended; one line with what it left as its reason."""
 
 
-class RollCall:
+class LivenessCheck:
     """What one rank knows of the others.
 
     Args:
         store: Of all ranks; when it has gone with the launcher, nothing more is known of anybody.
-        place: Where this process is.
+        rank_info: Where this process is.
     """
 
-    def __init__(self, store: PrefixStore, place: Place) -> None:
+    def __init__(self, store: PrefixStore, rank_info: RankInfo) -> None:
         self._store = store
-        self._place = place
+        self._place = rank_info
 
     def sign_in(self) -> None:
         """Note where this rank runs."""

@@ -19,8 +19,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.engine.liveness import RankLostError, RollCall, StoreTally
-from pi0.ript.engine.ranks import ALONE, Alone, Place
+from pi0.ript.engine.liveness import LivenessCheck, RankLostError, StoreTally
+from pi0.ript.engine.ranks import SINGLE_PROCESS, RankInfo, SingleProcess
 
 PACKAGE = "pi0-ript"
 
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 Number = TypeVar("Number", np.float64, np.uint8)
 
 
-class Team:
+class ProcessGroup:
     """The ranks of a job; see ``pi0.ript.interfaces.Ranks``. Use it as a context manager.
 
     Inside the block a rank that fails leaves its reason for rank 0, which alone speaks of it, and every
@@ -40,14 +40,14 @@ class Team:
     first meeting.
 
     Args:
-        place: Where this process is.
+        rank_info: Where this process is.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, rank_info: RankInfo) -> None:
+        self.rank_info = rank_info
         self._root_store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_S)))
         self._store = PrefixStore("pi0-ript", self._root_store)
-        self._roll_call = RollCall(self._store, place)
+        self._liveness = LivenessCheck(self._store, rank_info)
         self._group: dist.ProcessGroup | None = None
         self._aside: dist.ProcessGroup | None = None
 
@@ -57,10 +57,10 @@ class Team:
         Args:
             timeout_s: Seconds after which a meeting counts as failed.
         """
-        self.meet(self._roll_call.sign_in)
+        self.meet(self._liveness.sign_in)
         has_gpu, timeout = torch.cuda.is_available(), timedelta(seconds=timeout_s)
         if has_gpu:
-            torch.cuda.set_device(self.place.local_rank % torch.cuda.device_count())
+            torch.cuda.set_device(self.rank_info.local_rank % torch.cuda.device_count())
         self.meet(
             lambda: dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if has_gpu else "gloo",
@@ -75,7 +75,7 @@ class Team:
         assert isinstance(aside, dist.ProcessGroup), "every rank belongs to the group"
         self._aside = aside
 
-    def aside(self) -> "Team":
+    def aside(self) -> "ProcessGroup":
         """Return the same ranks for another thread, whose meetings do not get in the way of ours."""
         other = copy(self)
         other._group = self._aside  # noqa: SLF001 - of its own class
@@ -90,12 +90,12 @@ class Team:
     @property
     def rank(self) -> int:
         """Return which of the processes this is."""
-        return self.place.rank
+        return self.rank_info.rank
 
     @property
     def world_size(self) -> int:
         """Return how many processes there are."""
-        return self.place.world_size
+        return self.rank_info.world_size
 
     def gather(self, values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """Return the values of every rank in rank order; all ranks meet here."""
@@ -143,7 +143,7 @@ class Team:
 
     def raise_if_lost(self) -> None:
         """Raise RankLostError if a rank has left a reason for its end."""
-        if reason := self._roll_call.left_reason():
+        if reason := self._liveness.left_reason():
             raise RankLostError(reason)
 
     def meet(self, action: Callable[[], Result]) -> Result:
@@ -161,7 +161,7 @@ class Team:
 
     def blame_lost(self, error: RuntimeError) -> None:
         """Raise RankLostError if another rank has ended, from which the error will have come."""
-        if reason := self._roll_call.awaited_reason():
+        if reason := self._liveness.awaited_reason():
             raise RankLostError(reason) from error
 
     def __enter__(self) -> Self:
@@ -169,15 +169,15 @@ class Team:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
-            self._roll_call.sign_out()
+            self._liveness.sign_out()
             dist.destroy_process_group()
             return
         # The process group stays as it is: the others notice when this process has ended.
         if not isinstance(error, SystemExit | KeyboardInterrupt | RankLostError):
             self._leave(error)
             return
-        reason, is_first = self._roll_call.reason(), self._roll_call.is_first_alive()
-        self._roll_call.sign_out()
+        reason, is_first = self._liveness.reason(), self._liveness.is_first_alive()
+        self._liveness.sign_out()
         if not is_first:
             raise SystemExit(FAILED) from None
         if reason:  # the launcher ends us because of it
@@ -187,7 +187,7 @@ class Team:
     def _leave(self, error: BaseException) -> None:
         """Tell rank 0 why this rank ends, and end without a word where that is all there is to say."""
         reason = f"rank {self.rank}: {_one_line(error)}"
-        if self.rank == 0 or not self._roll_call.leave_reason(reason):
+        if self.rank == 0 or not self._liveness.leave_reason(reason):
             return
         if isinstance(error, ValueError | OSError):
             raise SystemExit(FAILED) from None
@@ -207,12 +207,14 @@ class Team:
         return parts
 
 
-def join(place: Place) -> Alone | Team:
+def join(rank_info: RankInfo) -> SingleProcess | ProcessGroup:
     """Return the ranks that torchrun started, or the one that nobody started."""
-    return Team(place) if place.world_size > 1 else ALONE
+    return ProcessGroup(rank_info) if rank_info.world_size > 1 else SINGLE_PROCESS
 
 
-def require_agreement(ranks: Alone | Team, config: TrainConfig, settings: str) -> None:
+def require_agreement(
+    ranks: SingleProcess | ProcessGroup, config: TrainConfig, settings: str
+) -> None:
     """Refuse to train with ranks that differ, or that cannot share the groups of a step evenly.
 
     Args:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RankInfo:
     """Where torchrun put this process.
 
     Attributes:
@@ -69,12 +69,12 @@ class LocalTally:
         """There is nobody to wait for."""
 
 
-class Alone:
+class SingleProcess:
     """Rank 0 of 1; see ``pi0.ript.interfaces.Ranks``."""
 
     rank = 0
     world_size = 1
-    place = Place()
+    rank_info = RankInfo()
 
     def connect(self, timeout_s: float) -> None:
         """There is nobody to connect to."""
@@ -106,4 +106,4 @@ class Alone:
         return LocalTally()
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()

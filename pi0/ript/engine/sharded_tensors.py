@@ -18,16 +18,16 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pi0.ript.engine.process_group import Team
+from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.interfaces import Ranks
 
 
-def is_spread(tensors: Mapping[str, Tensor]) -> bool:
+def is_sharded(tensors: Mapping[str, Tensor]) -> bool:
     """Return whether ranks hold parts of some tensors."""
     return any(isinstance(tensor, DTensor) for tensor in tensors.values())
 
 
-def write_pieces(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
+def write_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
     """Write what this rank holds of the tensors; whole ones are written once. All ranks meet here.
 
     Args:
@@ -38,7 +38,7 @@ def write_pieces(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> N
     Raises:
         OSError: A rank cannot write; every rank raises it.
     """
-    assert isinstance(ranks, Team), "a process on its own holds whole tensors"
+    assert isinstance(ranks, ProcessGroup), "a process on its own holds whole tensors"
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     with _one_failure():
         ranks.meet(
@@ -46,8 +46,8 @@ def write_pieces(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> N
         )
 
 
-class StoredPieces(Mapping[str, Tensor]):
-    """What ``write_pieces`` wrote; every access reads a whole tensor from the files.
+class StoredShards(Mapping[str, Tensor]):
+    """What ``write_shards`` wrote; every access reads a whole tensor from the files.
 
     Args:
         folder: Where the files are.
@@ -117,7 +117,7 @@ def _one_failure() -> Iterator[None]:
         raise OSError(f"rank {rank}: {' '.join(str(reason).split())}") from error
 
 
-def spread_like(like: Tensor, tensor: Tensor) -> Tensor:
+def shard_like(like: Tensor, tensor: Tensor) -> Tensor:
     """Return a copy on the device of ``like``; a whole tensor is spread over ranks if that one is."""
     copy = tensor.detach().to(like.device, copy=True)
     if not isinstance(like, DTensor) or isinstance(copy, DTensor):

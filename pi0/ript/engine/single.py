@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pi0.ript.config.schema import OptimizerConfig
-from pi0.ript.engine.sharded_tensors import StoredPieces, is_finite, spread_like
+from pi0.ript.engine.sharded_tensors import StoredShards, is_finite, shard_like
 
 _WEIGHT = "weight"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -138,20 +138,20 @@ class SingleEngine:
             self._check_moments(number, moments)
         with torch.no_grad():
             for number, weight in weights.items():
-                self._parameters[number].copy_(spread_like(self._parameters[number], weight))
+                self._parameters[number].copy_(shard_like(self._parameters[number], weight))
         self._adamw.state.clear()
         for number, moments in loaded.items():
             parameter = self._parameters[number]
             # AdamW counts its steps in a CPU tensor, whatever the device of the weights.
             self._adamw.state[parameter] = {
-                name: tensor.clone() if name == "step" else spread_like(parameter, tensor)
+                name: tensor.clone() if name == "step" else shard_like(parameter, tensor)
                 for name, tensor in moments.items()
             }
         self._num_steps = state.num_steps
 
     def _parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the stored tensors, or what this process has of them where they lie in pieces."""
-        if not isinstance(stored, StoredPieces):
+        if not isinstance(stored, StoredShards):
             return stored
         numbers = {name: name.partition(".")[0] for name in stored}
         parameters = {str(number): p for number, p in enumerate(self._parameters)}

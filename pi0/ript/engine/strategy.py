@@ -33,7 +33,7 @@ def choose_strategy(
     return "ddp" if needed <= free else "fsdp"
 
 
-def require_spreadable(config: TrainConfig) -> None:
+def require_shardable(config: TrainConfig) -> None:
     """Refuse what needs every trained weight on every rank at any time.
 
     Raises:

@@ -10,7 +10,7 @@ from pi0.ript.interfaces import Policy
 GREY = 128
 
 
-class BlindPolicy:
+class NoVisionPolicy:
     """Acts on grey pictures; proprioception and instruction are untouched."""
 
     def __init__(self, policy: Policy) -> None:
@@ -36,7 +36,7 @@ class BlindPolicy:
         return self._policy.act(grey, tasks, seeds, sampling)
 
 
-class MutePolicy:
+class WrongInstructionPolicy:
     """Is given the instruction of another task; pictures and proprioception are untouched."""
 
     def __init__(self, policy: Policy, told: Mapping[str, str]) -> None:

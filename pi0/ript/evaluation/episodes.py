@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
 from pi0.ript.interfaces import Ranks, StepProtocol
 from pi0.ript.packed_frames import VideoRate
@@ -147,7 +147,7 @@ def evaluate(
     run: Callable[[Source], Generator[Episode, None, None]],
     requests: Sequence[EpisodeRequest],
     on_episode: Callable[[Episode], None],
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> list[EpisodeRecord]:
     """Run every requested episode and return the records in request order.
 

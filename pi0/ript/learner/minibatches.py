@@ -73,12 +73,12 @@ class Minibatch:
 
     Attributes:
         samples: Int64, numbers among the rows of all ranks.
-        pieces: Our part of them in micro-batches of our own row numbers.
+        micro_batches: Our part of them in micro-batches of our own row numbers.
         num_passes: Micro-batches of the rank with the largest part.
     """
 
     samples: Indices
-    pieces: list[Indices]
+    micro_batches: list[Indices]
     num_passes: int
 
 
@@ -95,7 +95,7 @@ def cut(share: Share, order: Indices, num_minibatches: int, size: int) -> list[M
     return [
         Minibatch(
             samples=part,
-            pieces=split(share.own(part), size),
+            micro_batches=split(share.own(part), size),
             num_passes=share.num_passes(part, size),
         )
         for part in parts

@@ -74,10 +74,12 @@ class Scorer:
         """Compute the prefixes of all rows now, if they cannot change and fit into ``budget`` bytes."""
         if not self._is_frozen:
             return
-        pieces = split(np.arange(len(self._inputs)), micro_batch_size)
-        first = self._read(pieces[0])
-        if first.num_bytes / len(pieces[0]) * len(self._inputs) <= budget:
-            self._kept = join_caches([first, *(self._read(piece) for piece in pieces[1:])])
+        micro_batches = split(np.arange(len(self._inputs)), micro_batch_size)
+        first = self._read(micro_batches[0])
+        if first.num_bytes / len(micro_batches[0]) * len(self._inputs) <= budget:
+            self._kept = join_caches(
+                [first, *(self._read(micro_batch) for micro_batch in micro_batches[1:])]
+            )
 
     def means(self, samples: Indices) -> Tensor:
         """Return the means of executed transitions, float32 [b, S, h, 7], with gradient where enabled."""

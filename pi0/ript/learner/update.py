@@ -20,7 +20,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.objective import Indices, Objective, Targets, require_finite
 from pi0.ript.config.schema import AlgoConfig
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.audit import Audit, audit_transitions, require_unit_ratios
@@ -86,7 +86,7 @@ def update(
     has_frozen_prefix: bool,
     prefix_budget: int = PREFIX_BUDGET,
     behavior_weights: Sequence[Tensor] | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> UpdateStats | None:
     """Improve the policy on a batch of its own decisions; same inputs give the same bits.
 
@@ -204,11 +204,13 @@ class _Learner:
 
     def run(self, seed: int, audit: Callable[[], Audit | None]) -> UpdateStats:
         first_plan = self._plan(seed, epoch=0)
-        first_pieces = [piece for minibatch in first_plan for piece in minibatch.pieces]
-        first_pieces = first_pieces or [IDLE_SAMPLE]
+        first_micro_batches = [
+            micro_batch for minibatch in first_plan for micro_batch in minibatch.micro_batches
+        ]
+        first_micro_batches = first_micro_batches or [IDLE_SAMPLE]
         try:
             self._figures.audit = audit()
-            self._objective.begin(self._scorer, self._targets, first_pieces, seed)
+            self._objective.begin(self._scorer, self._targets, first_micro_batches, seed)
         except FloatingPointError as error:
             self._trouble = error
         with self._engine.learning():
@@ -217,7 +219,7 @@ class _Learner:
                 for epoch in range(self._algo.num_epochs)
                 for minibatch in (first_plan if epoch == 0 else self._plan(seed, epoch))
             )
-        kl = self._final_kl(first_pieces)
+        kl = self._final_kl(first_micro_batches)
         self._objective.finish()
         is_stale = self._scorer.behavior_weights is not None
         return self._figures.stats(
@@ -254,32 +256,32 @@ class _Learner:
         """Add our part of the gradient; return our part of the minibatch's mean KL."""
         share = float(self._all_weights[minibatch.samples].sum())
         kl = 0.0
-        for piece in minibatch.pieces:
-            kl += self._add_piece(piece, share, epoch)
+        for micro_batch in minibatch.micro_batches:
+            kl += self._add_micro_batch(micro_batch, share, epoch)
         if self._engine.needs_equal_passes:
-            for _ in range(minibatch.num_passes - len(minibatch.pieces)):
+            for _ in range(minibatch.num_passes - len(minibatch.micro_batches)):
                 self._engine.backward(0.0 * self._objective.terms(IDLE_SAMPLE, epoch).loss.sum())
         if not self._figures.grad_norms:
             require_unit_ratios(self._figures.log_ratio_max)
         return kl
 
-    def _add_piece(self, piece: Indices, share: float, epoch: int) -> float:
-        weights = self._targets.weights[piece]
-        terms = self._objective.terms(piece, epoch)
+    def _add_micro_batch(self, micro_batch: Indices, share: float, epoch: int) -> float:
+        weights = self._targets.weights[micro_batch]
+        terms = self._objective.terms(micro_batch, epoch)
         loss = (weights * terms.loss).sum()
         require_finite(loss, "loss")
         self._engine.backward(loss / share)
         stale_kl = None if terms.stale_kl is None else (weights * terms.stale_kl).sum()
-        self._figures.add(loss, stale_kl, terms, len(piece), is_first_pass=epoch == 0)
+        self._figures.add(loss, stale_kl, terms, len(micro_batch), is_first_pass=epoch == 0)
         return 0.0 if terms.kl is None else float((weights * terms.kl).sum()) / share
 
     @torch.no_grad()
-    def _final_kl(self, pieces: list[Indices]) -> float | None:
+    def _final_kl(self, micro_batches: list[Indices]) -> float | None:
         """Return our part of the mean KL of all rows between the policies before and after the update."""
         parts: list[Tensor] = []
-        for piece in pieces:
-            kl = self._objective.terms(piece, 0).kl
+        for micro_batch in micro_batches:
+            kl = self._objective.terms(micro_batch, 0).kl
             if kl is None:
                 return None
-            parts.append((self._targets.weights[piece] * kl).sum())
+            parts.append((self._targets.weights[micro_batch] * kl).sum())
         return float(torch.stack(parts).sum())

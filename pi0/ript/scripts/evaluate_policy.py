@@ -20,7 +20,7 @@ from pi0.ript.config.schema import (
 )
 from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.suites import step_limit, task_language
-from pi0.ript.evaluation.controls import BlindPolicy, MutePolicy, next_instruction
+from pi0.ript.evaluation.controls import NoVisionPolicy, WrongInstructionPolicy, next_instruction
 from pi0.ript.evaluation.episodes import (
     EpisodeRecord,
     evaluate,
@@ -160,8 +160,8 @@ def requests_of(arguments: argparse.Namespace, policy: Pi0Policy) -> list[Episod
 def with_control(policy: Policy, arguments: argparse.Namespace) -> Policy:
     """Return the policy, or one that lacks a sense."""
     if arguments.control == "blind":
-        return BlindPolicy(policy)
+        return NoVisionPolicy(policy)
     if arguments.control == "mute":
         instructions = [task_language(*task) for task in arguments.tasks]
-        return MutePolicy(policy, next_instruction(instructions))
+        return WrongInstructionPolicy(policy, next_instruction(instructions))
     return policy

@@ -13,7 +13,7 @@ from pi0.ript import build
 from pi0.ript.config.environment import choose_runner
 from pi0.ript.config.load import load_launch
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, Place, advice, make_plan
+from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, RankInfo, advice, make_plan
 from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
 from pi0.ript.env.suites import step_limit
 from pi0.ript.scripts.flags import Parser
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     items = make_plan(config, contents.card, contents.config, sizing, limit)
     on_device = device_bytes(arguments.gpu, config.policy.device)
     print(f"policy {config.policy_path}; {sizing.line}")
-    places: list[tuple[str, set[Place], int]] = [
+    places: list[tuple[str, set[RankInfo], int]] = [
         ("device", {"device"}, on_device or 0),
         ("host", {"host"}, machine.memory_bytes),
     ]

@@ -26,8 +26,8 @@ from pi0.ript import build
 from pi0.ript.config.environment import RunnerName, choose_runner
 from pi0.ript.config.load import RUN_CONFIG_NAME, Launch, load_launch, save_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.engine.process_group import Team, join, require_agreement
-from pi0.ript.engine.ranks import ALONE, Alone, Place
+from pi0.ript.engine.process_group import ProcessGroup, join, require_agreement
+from pi0.ript.engine.ranks import SINGLE_PROCESS, RankInfo, SingleProcess
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import setup_logging
@@ -125,13 +125,15 @@ def new_run_dir(config: TrainConfig) -> Path:
     return run_dir
 
 
-def _common_run_dir(config: TrainConfig, ranks: Alone | Team) -> Path:
+def _common_run_dir(config: TrainConfig, ranks: SingleProcess | ProcessGroup) -> Path:
     """Return the run directory that rank 0 makes once every rank has come this far."""
     ranks.gather_text("ready")
     return Path(ranks.gather_text(str(new_run_dir(config)) if ranks.rank == 0 else "")[0])
 
 
-def run(launch: Launch, console: Console, ranks: Alone | Team = ALONE) -> Path:
+def run(
+    launch: Launch, console: Console, ranks: SingleProcess | ProcessGroup = SINGLE_PROCESS
+) -> Path:
     """Train as asked and return the run directory."""
     config = launch.config
     build.resolve_tasks(config)
@@ -140,7 +142,7 @@ def run(launch: Launch, console: Console, ranks: Alone | Team = ALONE) -> Path:
         ranks.require_same("checkpoint", checkpoint.name, "give every host the same run directory")
     policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
     with create_env_runner(
-        config, policy, ranks.rank, ranks.world_size, ranks.place.local_world_size
+        config, policy, ranks.rank, ranks.world_size, ranks.rank_info.local_world_size
     ) as runner:
         # Simulators prove that they start before anything is written.
         runner.start()
@@ -158,13 +160,13 @@ def run(launch: Launch, console: Console, ranks: Alone | Team = ALONE) -> Path:
 
 def main(argv: Sequence[str]) -> None:
     """Parse, build, run; on every rank, if torchrun started several."""
-    place = Place.of(os.environ)
+    rank_info = RankInfo.of(os.environ)
     console = Console(stderr=True)
     # what is said about the configuration itself
-    setup_logging("INFO", console, rank=place.rank)
-    with join(place) as ranks:
+    setup_logging("INFO", console, rank=rank_info.rank)
+    with join(rank_info) as ranks:
         launch = load_launch(argv, os.environ)
-        setup_logging(launch.config.logging.level, console, rank=place.rank)
+        setup_logging(launch.config.logging.level, console, rank=rank_info.rank)
         ranks.connect(launch.config.distributed.timeout_seconds)
         require_agreement(ranks, launch.config, to_yaml(launch.config))
         run(launch, console, ranks)

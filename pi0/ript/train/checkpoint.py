@@ -24,8 +24,8 @@ from torch import Tensor
 from pi0.checkpoint import save_policy
 from pi0.policy import Pi0Policy
 from pi0.ript.engine.liveness import RankLostError
-from pi0.ript.engine.ranks import ALONE
-from pi0.ript.engine.sharded_tensors import StoredPieces, is_spread, write_pieces
+from pi0.ript.engine.ranks import SINGLE_PROCESS
+from pi0.ript.engine.sharded_tensors import StoredShards, is_sharded, write_shards
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checksums import find_difference, flush, write_checksums
@@ -128,7 +128,7 @@ def save_checkpoint(
     keep: int,
     *,
     protected: int | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Path:
     """Write the checkpoint of ``state.step``, point ``last`` to it and delete the oldest ones.
 
@@ -223,8 +223,8 @@ def find_damage(checkpoint: Path) -> str:
 
 
 def _load_optimizer(checkpoint: Path) -> Mapping[str, Tensor]:
-    pieces = checkpoint / _OPTIMIZER_PIECES
-    return StoredPieces(pieces) if pieces.is_dir() else _load_tensors(checkpoint / _OPTIMIZER_FILE)
+    shards = checkpoint / _OPTIMIZER_PIECES
+    return StoredShards(shards) if shards.is_dir() else _load_tensors(checkpoint / _OPTIMIZER_FILE)
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
@@ -238,11 +238,11 @@ def _write_optimizer(folder: Path, engine: EngineState, ranks: Ranks) -> None:
     """Write the state of the optimizer into a folder that does not exist yet."""
     if ranks.rank == 0:
         (folder / STATE_FOLDER).mkdir(parents=True)
-    if not is_spread(engine.tensors):
+    if not is_sharded(engine.tensors):
         save_file(dict(engine.tensors), folder / _OPTIMIZER_FILE)
         return
     ranks.gather_text("the folder is there")
-    write_pieces(folder / _OPTIMIZER_PIECES, engine.tensors, ranks)
+    write_shards(folder / _OPTIMIZER_PIECES, engine.tensors, ranks)
 
 
 def _write(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:

@@ -6,9 +6,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from pi0.ript.algo.selection import MasteredStates, is_mixed
+from pi0.ript.algo.selection import SolvedStates, is_mixed
 from pi0.ript.config.schema import AlgoConfig
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import Totals, count
 from pi0.ript.packed_frames import VideoRate
@@ -165,8 +165,8 @@ class GroupCollector:
         *seed_path: int | str,
         num_recorded: int = 0,
         video_rate: VideoRate = "decisions",
-        mastered: MasteredStates | None = None,
-        ranks: Ranks = ALONE,
+        solved: SolvedStates | None = None,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self._next_state = next_state
         self._max_steps = max_steps
@@ -174,7 +174,7 @@ class GroupCollector:
         self._seed_path = seed_path
         self._num_recorded = num_recorded  # groups, the first ones
         self._video_rate: VideoRate = video_rate
-        self._mastered = mastered or MasteredStates(num_skips=0)
+        self._solved = solved or SolvedStates(num_skips=0)
         self._ranks = ranks
         self._tally = ranks.tally("/".join(map(str, seed_path)))
         self._budget = algo.demo_batch_size * algo.max_sampling_attempts
@@ -224,7 +224,7 @@ class GroupCollector:
         """Return where a group of any rank begins; states are dealt in group order."""
         while len(self._states) <= group:
             state = self._next_state()
-            while self._mastered.skips(state.key):  # bounded: every skip uses one of its skips up
+            while self._solved.skips(state.key):  # bounded: every skip uses one of its skips up
                 state = self._next_state()
             self._states.append(state)
         return self._states[group]
@@ -260,7 +260,7 @@ class GroupCollector:
             state = self._state_of(fact.group)
             if fact.num_crashed == 0:
                 rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
-                self._mastered.add(state.key, rewards)
+                self._solved.add(state.key, rewards)
         return summarise(groups, facts, records, num_wanted=self._algo.demo_batch_size)
 
     def _facts(self, number: int, episodes: list[Episode]) -> GroupFacts:

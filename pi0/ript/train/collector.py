@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.engine.threads import all_cores
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.interfaces import Policy
@@ -42,24 +42,24 @@ class Place:
 
     Attributes:
         position: ``InitialStateSampler.position``.
-        mastered: ``MasteredStates.counters()``.
+        solved: ``SolvedStates.counters()``.
     """
 
     position: int
-    mastered: Mapping[str, int]
+    solved: Mapping[str, int]
 
 
 class Order:
     """The order in which initial states are practised."""
 
-    def __init__(self, states: InitialStateSampler, mastered: MasteredStates) -> None:
+    def __init__(self, states: InitialStateSampler, solved: SolvedStates) -> None:
         self._states = states
-        self._mastered = mastered
+        self._solved = solved
 
     @property
     def place(self) -> Place:
         """Return where the next initial state will be taken."""
-        return Place(position=self._states.position, mastered=self._mastered.counters())
+        return Place(position=self._states.position, solved=self._solved.counters())
 
 
 class Practice(Protocol):

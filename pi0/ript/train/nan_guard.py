@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from pi0.policy import Pi0Policy
-from pi0.ript.engine.ranks import ALONE
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.sharded_tensors import is_finite
 from pi0.ript.env.rollout.policy_call import NotFiniteError
 from pi0.ript.interfaces import Ranks
@@ -64,7 +64,9 @@ class InspectionError(ValueError):
 
 
 @contextmanager
-def inspectable(batch: Batch, run_dir: Path, step: int, ranks: Ranks = ALONE) -> Iterator[None]:
+def inspectable(
+    batch: Batch, run_dir: Path, step: int, ranks: Ranks = SINGLE_PROCESS
+) -> Iterator[None]:
     """Turn a FloatingPointError inside the block into an ``InspectionError``, after saving the batch.
 
     No checkpoint is written on the way: the newest one is from before the failure.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
-from pi0.ript.algo.selection import MasteredStates
+from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Progress, Ranks, Reporter
@@ -32,7 +32,7 @@ class TrainerParts:
     engine: Engine
     ranks: Ranks
     objective: Objective
-    mastered: MasteredStates
+    solved: SolvedStates
     guard: RegressionGuard
     memory: MemoryWatch
     states: InitialStateSampler
@@ -51,7 +51,7 @@ class Start:
     """What a trainer goes on with besides policy, optimizer and objective.
 
     Attributes:
-        mastered: Initial states that need no practice for now.
+        solved: Initial states that need no practice for now.
         guard: Success rates so far.
         progression: Counters of the run.
         stopwatch: Seconds of the run by stage.
@@ -59,7 +59,7 @@ class Start:
         acting: Earlier weights that act in the next step; empty where the policy's own do.
     """
 
-    mastered: MasteredStates
+    solved: SolvedStates
     guard: RegressionGuard
     progression: Progression
     stopwatch: Stopwatch
@@ -70,7 +70,7 @@ class Start:
     def of_new_run(cls, config: TrainConfig) -> "Start":
         """Return the start of a run that has done nothing yet."""
         return cls(
-            mastered=MasteredStates(config.algo.rollout_skip_threshold),
+            solved=SolvedStates(config.algo.rollout_skip_threshold),
             guard=RegressionGuard(config.training.regression_guard),
             progression=Progression(),
             stopwatch=Stopwatch(),
@@ -84,7 +84,7 @@ class Start:
             ValueError: A counter is missing or makes no sense.
         """
         return cls(
-            mastered=MasteredStates.restored(config.algo.rollout_skip_threshold, state.counters),
+            solved=SolvedStates.restored(config.algo.rollout_skip_threshold, state.counters),
             guard=RegressionGuard.restored(config.training.regression_guard, state.counters),
             progression=Progression.restored(state.step, state.counters),
             stopwatch=Stopwatch.restored(state.counters),

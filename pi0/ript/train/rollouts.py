@@ -117,7 +117,7 @@ class Rollouts:
         algo, seed = self._config.algo, self._config.training.seed
         return GroupCollector(
             self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
-            num_recorded=int(self._config.video.save), mastered=self._parts.mastered,
+            num_recorded=int(self._config.video.save), solved=self._parts.solved,
             video_rate=self._parts.rollout_videos.rate(self._config.video.rate),
             ranks=self._parts.ranks.aside(),
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from itertools import chain
 
-from pi0.ript.engine.sharded_tensors import is_spread
+from pi0.ript.engine.sharded_tensors import is_sharded
 from pi0.ript.engine.single import EngineState
 from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
 from pi0.ript.train.collector import Practice
@@ -46,7 +46,7 @@ class Saver:
             counters={
                 **progression.counters(),
                 **self._stopwatch.counters(),
-                **place.mastered,
+                **place.solved,
                 **self._parts.guard.counters(),
             },
         )
@@ -72,7 +72,7 @@ class Saver:
             OSError: It cannot be written.
         """
         engine_state = self._parts.engine.state()
-        if self._parts.ranks.rank == 0 or is_spread(engine_state.tensors):
+        if self._parts.ranks.rank == 0 or is_sharded(engine_state.tensors):
             self._write(engine_state)
         self.saved_step = self._settled.step
 

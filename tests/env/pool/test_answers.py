@@ -33,10 +33,10 @@ def test_an_answer_becomes_the_workers_reply_in_the_pools_numbering():
 
 
 def test_the_first_answer_after_a_restart_tells_how_long_it_took():
-    blind = answer(replace(REPLY, observation=None))
+    unobserved = answer(replace(REPLY, observation=None))
 
-    assert as_reply(blind, restart_s=2.5).timings == {"physics_s": 0.25, "restart_s": 2.5}
-    assert as_reply(blind, restart_s=2.5).observation is None
+    assert as_reply(unobserved, restart_s=2.5).timings == {"physics_s": 0.25, "restart_s": 2.5}
+    assert as_reply(unobserved, restart_s=2.5).observation is None
 
 
 def test_of_the_slots_that_lose_their_worker_one_tells_the_fault():

@@ -121,8 +121,8 @@ def test_success_may_end_a_chunk_early_and_needs_no_look():
 
 
 def test_a_look_nobody_asked_for_may_be_missing():
-    blind = replace(CHUNK, may_be_blind=True)
-    blind.check(unpacked(replace(REPLY, observation=None)))
+    unobserved = replace(CHUNK, may_lack_observation=True)
+    unobserved.check(unpacked(replace(REPLY, observation=None)))
 
 
 SPEC = ObservationSpec(cameras=("agentview",), height=2, width=2)

@@ -176,7 +176,7 @@ class Request:
         position: The pool's number of the slot.
         work: What it is made of.
         num_steps: Most control steps it may report.
-        may_be_blind: Whether the answer may lack a look although nothing is solved.
+        may_lack_observation: Whether the answer may lack a look although nothing is solved.
         record_video: Whether its control steps are filmed.
     """
 
@@ -184,7 +184,7 @@ class Request:
     position: int = 0
     work: Mapping[Work, int]
     num_steps: int = 0
-    may_be_blind: bool = False
+    may_lack_observation: bool = False
     record_video: bool = False
 
     def check(self, reply: WireReply) -> None:
@@ -203,7 +203,7 @@ class Request:
             raise MalformedMessageError(f"{reply.num_steps} steps of {self.num_steps}")
         if reply.is_success and not self.num_steps:
             raise MalformedMessageError("solved without a step")
-        if reply.proprio is None and not (self.may_be_blind or reply.is_success):
+        if reply.proprio is None and not (self.may_lack_observation or reply.is_success):
             raise MalformedMessageError("a reply without a look")
 
 
@@ -225,7 +225,7 @@ def execute_request(
         position=slot,
         work=steps | images,
         num_steps=num_steps,
-        may_be_blind=not observe,
+        may_lack_observation=not observe,
         record_video=video,
     )
 

@@ -83,7 +83,7 @@ class _State:
 
     task: str
     columns: dict[int, str] = field(default_factory=dict[int, str])
-    mastered: int | None = None
+    solved: int | None = None
     visit: tuple[int, int] = (0, 0)
     visit_is_perfect: bool = False
 
@@ -116,9 +116,9 @@ class Grid:
         state.visit = visit
         state.visit_is_perfect = is_success and (is_new or state.visit_is_perfect)
         if not state.visit_is_perfect:
-            state.mastered = None
-        elif state.mastered is None:
-            state.mastered = row["step"]
+            state.solved = None
+        elif state.solved is None:
+            state.solved = row["step"]
 
     def _join(self) -> None:
         self._width *= 2
@@ -139,7 +139,7 @@ class Grid:
                 {
                     "task": state.task,
                     "state": key[2],
-                    "mastered": state.mastered,
+                    "mastered": state.solved,
                     "cells": {str(column): self._cell(s) for column, s in state.columns.items()},
                 }
                 for key, state in sorted(self._states.items())
