@@ -1,4 +1,7 @@
-"""Rules of the code base that no linter checks. Each one has a planted violation."""
+"""Rules of the code base that no linter checks. Each one has a planted violation.
+
+A rule is one test over all files; when it fails, it lists every offender.
+"""
 
 import ast
 import json
@@ -9,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = sorted((ROOT / "pi0").rglob("*.py"))
+from tests.project_files import PACKAGE, ROOT, nodes_of, offenders
+
 PYTHON = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py"))]
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".txt"}
 MAX_LINES = 400
@@ -18,31 +21,32 @@ CHINESE = ("RIPT_VLA_INTEGRATION_GUIDE.md",)
 HOME_PATH = re.compile(r"(?<![\w.])/(?:home|Users|mnt/data)/\w+|(?<![\w.])/root/\w+")
 
 
-def relative(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
 def text_files() -> list[Path]:
-    folders = [ROOT / name for name in ("pi0", "tests", "docs", "tools", "benchmarks", ".ci")]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    names = ("pi0", "tests", "docs", "tools", "benchmarks", "examples", ".ci")
+    files = [path for name in names for path in (ROOT / name).rglob("*") if path.is_file()]
     files += [path for path in ROOT.iterdir() if path.is_file()]
     return sorted(path for path in files if path.suffix in TEXT_SUFFIXES or path.name == "Makefile")
 
 
-def prints(source: str) -> list[int]:
+def is_chinese(path: Path) -> bool:
+    return path.name.endswith(".zh-CN.md") or path.name in CHINESE
+
+
+def prints(source: str) -> list[str]:
+    """Return the lines that print."""
     return [
-        node.lineno
-        for node in ast.walk(ast.parse(source))
+        f"line {node.lineno}"
+        for node in nodes_of(source)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
     ]
 
 
-def default_reads(source: str) -> list[int]:
+def default_reads(source: str) -> list[str]:
     """Return the lines that read a setting with a default: ``cfg.get(..)``, ``getattr(cfg, ..)``."""
-    lines: list[int] = []
-    for node in ast.walk(ast.parse(source)):
+    lines: list[str] = []
+    for node in nodes_of(source):
         if not isinstance(node, ast.Call):
             continue
         if isinstance(node.func, ast.Attribute) and node.func.attr == "get":
@@ -52,50 +56,64 @@ def default_reads(source: str) -> list[int]:
         else:
             continue
         if re.search(r"cfg|config", owner.lower()):
-            lines.append(node.lineno)
+            lines.append(f"line {node.lineno}")
     return lines
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=relative)
-def test_package_prints_only_in_scripts(path):
-    if "scripts" not in path.parts:
-        assert prints(path.read_text()) == []
+def excess(source: str) -> list[str]:
+    """Return how long a text is that is too long to read."""
+    length = len(source.splitlines())
+    return [f"{length} lines"] if length > MAX_LINES else []
+
+
+def foreign_letters(text: str) -> list[str]:
+    """Return the letters beyond ASCII."""
+    return sorted({letter for letter in text if not letter.isascii()})
+
+
+def test_package_prints_only_in_scripts():
+    assert offenders(prints, [path for path in PACKAGE if "scripts" not in path.parts]) == []
 
 
 def test_planted_print_is_found():
-    assert prints("def f():\n    print('x')") == [2]
+    assert prints("def f():\n    print('x')") == ["line 2"]
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=relative)
-def test_settings_are_read_without_a_second_default(path):
-    if "config" not in path.parent.parts:
-        assert default_reads(path.read_text()) == []
+def test_settings_are_read_without_a_second_default():
+    others = [path for path in PACKAGE if "config" not in path.parent.parts]
+    assert offenders(default_reads, others) == []
 
 
 @pytest.mark.parametrize("source", ["cfg.get('lr', 1)", "getattr(self.config, 'lr', None)"])
 def test_planted_default_is_found(source):
-    assert default_reads(source) == [1]
+    assert default_reads(source) == ["line 1"]
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=relative)
-def test_file_is_short_enough_to_read(path):
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+def test_every_file_is_short_enough_to_read():
+    assert offenders(excess, PYTHON) == []
 
 
-@pytest.mark.parametrize("path", text_files(), ids=relative)
-def test_text_is_ascii(path):
-    if not path.name.endswith(".zh-CN.md") and path.name not in CHINESE:
-        path.read_text(encoding="ascii")
+def test_planted_length_is_found():
+    assert excess("x = 1\n" * MAX_LINES) == []
+    assert excess("x = 1\n" * (MAX_LINES + 1)) == ["401 lines"]
 
 
-@pytest.mark.parametrize("path", text_files(), ids=relative)
-def test_text_names_no_private_folder(path):
-    assert HOME_PATH.findall(path.read_text(encoding="utf-8")) == []
+def test_text_is_ascii():
+    english = [path for path in text_files() if not is_chinese(path)]
+    assert offenders(foreign_letters, english) == []
+
+
+def test_planted_letter_is_found():
+    assert foreign_letters("caf\N{LATIN SMALL LETTER E WITH ACUTE}") == [chr(0xE9)]
+
+
+def test_text_names_no_private_folder():
+    assert offenders(HOME_PATH.findall, text_files()) == []
 
 
 def test_planted_private_folder_is_found():
-    planted = "/" + "home/someone/checkpoints"
-    assert HOME_PATH.findall(f"path: {planted}")
+    planted = "/" + "home/someone"
+    assert HOME_PATH.findall(f"path: {planted}/checkpoints") == [planted]
 
 
 # Runs in a fresh interpreter: what importing every module of the package changes.
@@ -118,7 +136,7 @@ print(json.dumps({
     "argv": sys.argv != argv,
 }))
 """
-# Importing robosuite and mujoco sets these; they select the renderer and are third-party behaviour.
+# Importing robosuite and mujoco sets these; they select the renderer and are third-party behavior.
 RENDERER_VARIABLES = {"MUJOCO_EGL_DEVICE_ID", "PYOPENGL_PLATFORM", "MUJOCO_GL"}
 # Importing torch (KMP_, TORCHINDUCTOR_), OpenCV (QT_, LD_LIBRARY_PATH) and gymnasium (PYGAME_) sets these.
 THIRD_PARTY_PREFIXES = ("KMP_", "TORCHINDUCTOR_", "QT_", "LD_LIBRARY_PATH", "PYGAME_")

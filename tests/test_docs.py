@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from pi0.ript.config.decode import known_keys
 from pi0.ript.config.legacy import LEGACY
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.scripts.cli import COMMANDS
+from tests.project_files import PACKAGE, ROOT, nodes_of, relative, text_of
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("pi0/**/*.md")])
 LINK = re.compile(r"\]\(([^)#]+)")
 OVERRIDE = re.compile(r"--((?:\w+\.)+\w+)")
@@ -27,7 +28,7 @@ METHODS = {"env.step", "env.reset"}  # LIBERO's, not ours
 # A line "<!-- runs -->" before a block, or "<!-- runs: libero -->" where it needs the simulator.
 BLOCK = re.compile(r"<!-- runs(: libero)? -->\n+```bash\n(.*?)```", flags=re.DOTALL)
 
-# Sections about messages, and the messages: what a row or a paragraph begins with.
+# Sections about messages, and the messages: what a table row or a paragraph begins with.
 TROUBLE = re.compile(
     r"^## (?:When something is wrong|Errors|9\. ).*?(?=^## |\Z)", flags=re.MULTILINE | re.DOTALL
 )
@@ -42,7 +43,7 @@ def is_file(name):
 
 def runnable():
     for path in DOCUMENTS:
-        for number, (needs, commands) in enumerate(BLOCK.findall(path.read_text("utf-8")), 1):
+        for number, (needs, commands) in enumerate(BLOCK.findall(text_of(path)), 1):
             marks = [pytest.mark.slow, *([pytest.mark.libero] if needs else [])]
             yield pytest.param(commands, id=f"{path.stem}-{number}", marks=marks)
 
@@ -69,57 +70,92 @@ def test_guides_have_runnable_blocks():
     assert len(list(runnable())) >= 6
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_document_points_at_what_exists(path):
-    text = path.read_text(encoding="utf-8")
+def dead_ends(path, text):
+    """Return the files that a document links to or names and that do not exist."""
     links = [link for link in LINK.findall(text) if not link.startswith("http")]
-    files = [path.parent / link for link in links]
-    files += [ROOT / name for name in PROJECT_FILE.findall(text)]
-    assert [str(file) for file in files if not file.exists()] == []
+    named = {link: path.parent / link for link in links}
+    named |= {name: ROOT / name for name in PROJECT_FILE.findall(text)}
+    return [name for name, file in named.items() if not file.exists()]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_document_has_no_figure_left_to_fill_in(path):
-    assert re.findall(r"@[A-Z]+@|<!-- figures.*", path.read_text(encoding="utf-8")) == []
+def gaps(path, text):
+    """Return the marks at which a number was to be filled in."""
+    return re.findall(r"@[A-Z]+@|<!-- figures.*", text)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_document_names_only_real_settings_and_commands(path):
-    text = path.read_text(encoding="utf-8")
+def inventions(path, text):
+    """Return the settings and commands that a document names and that do not exist."""
     keys = {key for key in OVERRIDE.findall(text) + KEY.findall(text) if not is_file(key)}
-    assert keys - set(known_keys(TrainConfig)) - set(LEGACY) - METHODS == set()
-    assert set(COMMAND.findall(text)) <= set(COMMANDS)
+    unknown = keys - set(known_keys(TrainConfig)) - set(LEGACY) - METHODS
+    return sorted(unknown | (set(COMMAND.findall(text)) - set(COMMANDS)))
+
+
+def in_documents(rule):
+    """Return ``document: what`` for everything that a rule finds in the documents."""
+    return [f"{relative(path)}: {what}" for path in DOCUMENTS for what in rule(path, text_of(path))]
+
+
+def test_documents_point_at_what_exists():
+    assert in_documents(dead_ends) == []
+
+
+def test_documents_have_no_number_left_to_fill_in():
+    assert in_documents(gaps) == []
+
+
+def test_documents_name_only_real_settings_and_commands():
+    assert in_documents(inventions) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "found"),
+    [
+        (dead_ends, "see [this](no_such.md), [that](README.md)", ["no_such.md"]),
+        (dead_ends, "`pi0/no_such.py`", ["pi0/no_such.py"]),
+        (gaps, "rises to @SUCCESS@", ["@SUCCESS@"]),
+        (inventions, "`ript train --algo.no_such 1 --algo.lr 1`", ["algo.no_such"]),
+        (inventions, "`task.no_such`, `env.step` and `task.task_name`", ["task.no_such"]),
+        (inventions, "ript dance\nript eval", ["dance"]),
+    ],
+)
+def test_planted_promise_is_found(rule, text, found):
+    assert rule(ROOT / "README.md", text) == found
 
 
 def quoted_messages():
-    for path in DOCUMENTS:
-        for section in TROUBLE.findall(path.read_text("utf-8")):
-            for message in MESSAGE.findall(section):
-                yield pytest.param(message, id=f"{path.stem}: {message}")
+    sections = (section for path in DOCUMENTS for section in TROUBLE.findall(text_of(path)))
+    return [message for section in sections for message in MESSAGE.findall(section)]
 
 
-@pytest.fixture(scope="module")
+@cache
 def texts_of_the_code():
-    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "pi0").rglob("*.py")]
-    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    return "\n".join(node.value for node in nodes if isinstance(node.value, str))
+    nodes = (node for path in PACKAGE for node in nodes_of(text_of(path)))
+    values = (node.value for node in nodes if isinstance(node, ast.Constant))
+    return "\n".join(value for value in values if isinstance(value, str))
 
 
-@pytest.mark.parametrize("message", list(quoted_messages()))
-def test_quoted_message_occurs_in_the_code(message, texts_of_the_code):
-    pieces = [piece.strip() for piece in VALUE.split(message)]
-    assert [piece for piece in pieces if piece not in texts_of_the_code] == []
+def unspoken(message):
+    """Return the parts of a quoted message that no text of the code has."""
+    parts = [part.strip() for part in VALUE.split(message)]
+    return [part for part in parts if part not in texts_of_the_code()]
+
+
+def test_quoted_messages_occur_in_the_code():
+    found = {message: unspoken(message) for message in quoted_messages()}
+    assert {message: parts for message, parts in found.items() if parts} == {}
+
+
+def test_planted_message_is_found():
+    assert unspoken("error: the policy 'x' is ever printed") == ["is ever printed"]
 
 
 def test_guides_quote_messages():
-    assert len(list(quoted_messages())) >= 8
+    assert len(quoted_messages()) >= 8
 
 
 def test_both_readmes_show_the_same_commands():
     english, chinese = (
         set(re.findall(r"^(?:make|ript|python) .*?(?=  +#|\s*$)", text, flags=re.MULTILINE))
-        for text in (
-            (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
-        )
+        for text in (text_of(ROOT / name) for name in ("README.md", "README.zh-CN.md"))
     )
     assert english <= chinese

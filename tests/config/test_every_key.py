@@ -85,18 +85,41 @@ def test_single_misspelt_key_is_named_with_the_nearest_key(misspelling):
     assert suggestion == dotted or likeness[0] >= 0.9 * likeness[1]
 
 
-@pytest.mark.parametrize("dotted", list(keys_in(EVERYTHING)))
-def test_value_of_a_wrong_type_is_refused_by_name(dotted):
-    class Nonsense:
-        def __repr__(self):
-            return "<nonsense>"
+class Nonsense:
+    """A value of no type that a setting has."""
 
+    def __repr__(self):
+        return "<nonsense>"
+
+
+def refusal_of(data):
+    try:
+        decode_config(TrainConfig, data)
+    except ConfigError as error:
+        return str(error)
+    return "accepted"
+
+
+def is_clear(dotted, message):
+    """Tell whether a refusal is one line with the key and the value."""
+    return message.startswith(dotted) and "<nonsense>" in message and "\n" not in message
+
+
+def test_value_of_a_wrong_type_is_refused_by_name():
     def spoil(owner, key):
         owner[key] = Nonsense()
 
-    message = error_of(replaced(EVERYTHING, dotted, spoil))
-    assert message.startswith(dotted)
-    assert "<nonsense>" in message
+    keys = list(keys_in(EVERYTHING))
+    messages = {key: refusal_of(replaced(EVERYTHING, key, spoil)) for key in keys}
+    assert {key: text for key, text in messages.items() if not is_clear(key, text)} == {}
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["accepted", "a number, got <nonsense>", "algo.lr: wrong", "algo.lr: wrong\n<nonsense>"],
+)
+def test_planted_unclear_message_is_found(message):
+    assert not is_clear("algo.lr", message)
 
 
 def test_printed_default_config_holds_every_key():
