@@ -123,7 +123,7 @@ def figures(runs: dict[str, list[dict[str, Any]]], num_epochs: int) -> dict[str,
         "num_epochs": num_epochs,
         "median_s": {
             mode: {
-                name: median(found, f"time/{name}_s") for name in ("practice", "update", "collect")
+                name: median(found, f"time/{name}_s") for name in ("rollout", "update", "collect")
             }
             for mode, found in runs.items()
         },
@@ -134,10 +134,10 @@ def figures(runs: dict[str, list[dict[str, Any]]], num_epochs: int) -> dict[str,
 def report(found: dict[str, Any]) -> None:
     """Print the figures."""
     rows = [
-        [mode, rate, *(found["median_s"][mode][n] for n in ("practice", "update", "collect"))]
+        [mode, rate, *(found["median_s"][mode][n] for n in ("rollout", "update", "collect"))]
         for mode, rate in found["steps_per_hour"].items()
     ]
-    header = ("", "steps per hour", "practice, s", "update, s", "waiting for practice, s")
+    header = ("", "steps per hour", "rollouts, s", "update, s", "waiting for rollouts, s")
     print(table(header, rows))
     print(f"\none ahead / in turn: {found['speedup']:.2f}, {found['num_epochs']} passes per update")
 

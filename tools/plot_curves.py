@@ -1,6 +1,6 @@
 """Draw success over time of one or more runs: ``python tools/plot_curves.py RUN... --output FILE``.
 
-Lines are practice (with exploration noise); the points at both ends are the held-out evaluations.
+Lines are training rollouts (with exploration noise); the points at both ends are the held-out evaluations.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pi0.ript.report.jsonl import read_metrics
 STAGES = ("time/collect_s", "time/update_s")
 
 
-def practice_curve(run: Path) -> tuple[list[float], list[float]]:
-    """Return minutes of practice and success rate after every step."""
+def training_curve(run: Path) -> tuple[list[float], list[float]]:
+    """Return minutes of training and success rate after every step."""
     minutes, success, elapsed_s = [], [], 0.0
     for line in read_metrics(run / "metrics.jsonl"):
         elapsed_s += sum(float(line[stage] or 0) for stage in STAGES)
@@ -30,7 +30,7 @@ def practice_curve(run: Path) -> tuple[list[float], list[float]]:
 
 
 def held_out(run: Path) -> list[Any]:
-    """Return the held-out success rates before and after practice."""
+    """Return the held-out success rates before and after training."""
     paths = sorted((run / "evaluations").glob("step_*.json"), key=lambda p: int(p.stem[5:]))
     return [
         success_rate([episode["outcome"] == "success" for episode in episodes])
@@ -40,7 +40,7 @@ def held_out(run: Path) -> list[Any]:
 
 
 def draw(runs: list[Path], output: Path) -> None:
-    """Draw all runs into one picture."""
+    """Draw all runs into one image."""
     figure, axes = plt.subplots(figsize=(7, 4))
     for run in runs:
         seed = next(
@@ -48,13 +48,15 @@ def draw(runs: list[Path], output: Path) -> None:
             for line in (run / "config.yaml").read_text().splitlines()
             if line.strip().startswith("seed:")
         )
-        minutes, success = practice_curve(run)
+        minutes, success = training_curve(run)
         (line,) = axes.plot(minutes, success, linewidth=1, alpha=0.7, label=f"seed {seed}")
         for when, rate in zip((0.0, minutes[-1]), held_out(run), strict=True):
             error = [[rate.rate - rate.low], [rate.high - rate.rate]]
             axes.errorbar(when, rate.rate, error, fmt="o", capsize=3, color=line.get_color())
-    axes.set(xlabel="minutes of practice", ylabel="success", ylim=(0, 1))
-    axes.set_title("line: practice with noise; points: held-out, ODE, 95 % interval", fontsize=9)
+    axes.set(xlabel="minutes of training", ylabel="success", ylim=(0, 1))
+    axes.set_title(
+        "line: training rollouts with noise; points: held-out, ODE, 95 % interval", fontsize=9
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(output, dpi=120, bbox_inches="tight")

@@ -73,20 +73,20 @@ def test_plain_progress_logs_begin_now_and_then_and_end(caplog):
     progress = LineProgress(clock=lambda: next(times))
     with (
         caplog.at_level(logging.INFO, logger="pi0"),
-        progress.stage("step 1 practise", 2) as on_episode,
+        progress.stage("step 1 collect", 2) as on_episode,
     ):
         on_episode(make_episode())
         on_episode(make_episode(outcome="failure"))
     assert [record.message for record in caplog.records] == [
-        "step 1 practise: about 2 episodes",
-        "step 1 practise: 2/2 episodes, 50.0% success, 0.065 episodes/s, 0 steps/s",
-        "step 1 practise: done in 40.0 s: 2/2 episodes, 50.0% success, 0.05 episodes/s, 0 steps/s",
+        "step 1 collect: about 2 episodes",
+        "step 1 collect: 2/2 episodes, 50.0% success, 0.065 episodes/s, 0 steps/s",
+        "step 1 collect: done in 40.0 s: 2/2 episodes, 50.0% success, 0.05 episodes/s, 0 steps/s",
     ]
 
 
 def test_live_progress_takes_more_episodes_than_expected():
     console = Console(file=io.StringIO(), force_terminal=True)
-    with LiveProgress(console).stage("step 1 practise", 1) as on_episode:
+    with LiveProgress(console).stage("step 1 collect", 1) as on_episode:
         on_episode(make_episode())
         on_episode(make_episode())
 
@@ -98,13 +98,13 @@ def _seen(console):
 
 def test_live_display_shows_step_stage_episodes_success_speed_and_time_left():
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    with LiveProgress(console).stage("step 3/30 practise", 4, run_left_s=7200) as on_episode:
+    with LiveProgress(console).stage("step 3/30 collect", 4, run_left_s=7200) as on_episode:
         on_episode(make_episode())
         on_episode(make_episode(outcome="failure"))
         time.sleep(0.3)  # it draws ten times a second
 
     assert re.search(
-        r"step 3/30 practise .* 2/4 episodes, 50\.0% success, \S+ episodes/s, \d+ steps/s, "
+        r"step 3/30 collect .* 2/4 episodes, 50\.0% success, \S+ episodes/s, \d+ steps/s, "
         r"\d+ s left, run 2 h 00 min left",
         _seen(console),
     )
@@ -113,10 +113,10 @@ def test_live_display_shows_step_stage_episodes_success_speed_and_time_left():
 def test_live_display_shows_practice_and_update_at_the_same_time():
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
     progress = LiveProgress(console)
-    with progress.stage("step 4/30 practise", 8), progress.stage("step 3/30 update", 0):
+    with progress.stage("step 4/30 collect", 8), progress.stage("step 3/30 update", 0):
         time.sleep(0.3)
 
-    last_frame = _seen(console).split("step 4/30 practise")[-1]
+    last_frame = _seen(console).split("step 4/30 collect")[-1]
     assert "0/8 episodes" in last_frame
     assert "step 3/30 update" in last_frame
 

@@ -27,7 +27,7 @@ from tests.train.toy_process import (
 
 pytestmark = pytest.mark.slow
 
-UPDATING = "step 2/2 practise: done"
+UPDATING = "step 2/2 collect: done"
 # Root may write everywhere unless it gives that right away.
 WITHOUT_RIGHTS = (
     ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
     ("line", "number", "saved"),
     [
         pytest.param("evaluate after step 0: about", signal.SIGTERM, 0, id="evaluation"),
-        pytest.param("step 2/2 practise: about", signal.SIGINT, 1, id="practice"),
+        pytest.param("step 2/2 collect: about", signal.SIGINT, 1, id="practice"),
         # weights are on their way from step 1 to step 2, and only step 0 is on disk
-        pytest.param("step 2/2 practise: done", signal.SIGTERM, 0, id="update"),
+        pytest.param("step 2/2 collect: done", signal.SIGTERM, 0, id="update"),
     ],
 )
 def test_stopped_run_says_how_to_go_on_and_ends_with_the_same_bits(

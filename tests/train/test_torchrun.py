@@ -72,10 +72,10 @@ def test_one_rank_leaves_the_bits_of_a_run_without_torchrun(policy: Path, tmp_pa
 @pytest.mark.parametrize(
     ("strategy", "stage", "rank"),
     [
-        pytest.param("ddp", "practise: about", 1, id="collecting"),
-        pytest.param("ddp", "practise: done", 1, id="updating"),
-        pytest.param("fsdp", "practise: done", 1, id="updating-fsdp"),
-        pytest.param("ddp", "practise: about", 0, id="rank-0-collecting"),
+        pytest.param("ddp", "collect: about", 1, id="collecting"),
+        pytest.param("ddp", "collect: done", 1, id="updating"),
+        pytest.param("fsdp", "collect: done", 1, id="updating-fsdp"),
+        pytest.param("ddp", "collect: about", 0, id="rank-0-collecting"),
     ],
 )
 def test_killed_rank_ends_the_job_with_its_reason_and_no_process_stays(

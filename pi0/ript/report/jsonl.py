@@ -13,6 +13,13 @@ from pi0.ript.atomic import write_atomically
 
 METRICS_NAME = "metrics.jsonl"
 
+RENAMED_METRICS = {
+    "time/practice_s": "time/rollout_s",
+    "time/worker_film_s": "time/worker_video_s",
+    "speed/policy_batch_rows": "speed/policy_batch_samples",
+}
+"""Old name -> new name. Files of earlier versions hold the old ones; every reader returns the new ones."""
+
 JsonValue = float | str | bool | None | Mapping[str, "JsonValue"] | Sequence["JsonValue"]
 
 
@@ -62,8 +69,20 @@ class JsonlReporter:
 
 
 def read_metrics(path: Path) -> list[dict[str, float | str | None]]:
-    """Return the lines of a metrics file; a torn last line, left by a killed process, is skipped."""
-    return [parse_line(path, n, line) for n, line in enumerate(complete_lines(path), 1)]
+    """Return the lines of a metrics file under today's names of metrics.
+
+    A torn last line, left by a killed process, is skipped.
+
+    Raises:
+        ValueError: A line was not written by a run.
+    """
+    lines = enumerate(complete_lines(path), 1)
+    return [with_new_names(parse_line(path, number, line)) for number, line in lines]
+
+
+def with_new_names(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of metrics with the new names of metrics that were renamed."""
+    return {RENAMED_METRICS.get(name, name): value for name, value in line.items()}
 
 
 def append_lines(file: FileIO, rows: Sequence[Mapping[str, JsonValue]]) -> None:
@@ -94,18 +113,21 @@ def complete_lines(path: Path, offset: int = 0) -> list[bytes]:
         return [line for line in file.readlines() if line.endswith(b"\n")]
 
 
-def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """Return the object in a line, counted from 1.
+def parse_line(
+    path: Path, number: int, line: bytes, needs: Sequence[str] = ("step",)
+) -> dict[str, Any]:
+    """Return the object in a line, counted from 1, that has a whole ``step`` and whatever it ``needs``.
 
     Raises:
         ValueError: It is none that a run writes.
     """
     try:
         row = json.loads(line)
-        if type(row["step"]) is int:
+        missing = [name for name in needs if name not in row]
+        if not missing and type(row["step"]) is int:
             return row
-        reason = f"step {row['step']!r:.40}"
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"it lacks {missing[0]!r}" if missing else f"step {row['step']!r:.40}"
+    except (ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
     raise ValueError(
         f"{path} line {number} was not written by a run ({reason}); mend it or move the file away"

@@ -113,6 +113,28 @@ def test_run_that_has_not_begun_has_no_figures(tmp_path):
     assert (empty.num_steps, empty.columns(), empty.last("minutes")) == (0, {}, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "reason"),
+    [
+        ("metrics.jsonl", '{"update/kl": 0.1}', "it lacks 'step'"),
+        ("metrics.jsonl", '{"step": 1.5}', "step 1.5"),
+        ("episodes.jsonl", '{"step": 2, "suite": "libero_goal"}', "it lacks 'task_id'"),
+        ("episodes.jsonl", "[1, 2]", "it lacks 'step'"),
+    ],
+)
+def test_line_that_no_run_writes_is_refused_with_file_and_number(tmp_path, name, line, reason):
+    run = make_run(tmp_path / "run", Made(num_steps=1))
+    num_lines = len((run / name).read_text().splitlines())
+    figures = RunFigures(run)
+    with (run / name).open("a") as file:
+        file.write(line + "\n")
+
+    # A page that is being watched counts lines on from those it has read.
+    for read in (lambda: RunFigures(run), figures.refresh):
+        with pytest.raises(ValueError, match=rf"{name} line {num_lines + 1} .*\({reason}\)"):
+            read()
+
+
 def test_practice_is_counted_by_task_without_crashes():
     tally = PracticeTally()
     for outcome in ("success", "failure", "crashed"):

@@ -1,15 +1,15 @@
 """The figures of a run that may still be going on: read once, then only what was appended."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pi0.ript.report.episode_log import EPISODES_NAME
-from pi0.ript.report.jsonl import METRICS_NAME, complete_lines
+from pi0.ript.report.jsonl import METRICS_NAME, complete_lines, parse_line, with_new_names
 
 MAX_POINTS = 2000
+EPISODE_NAMES = ("step", "suite", "task_id", "task", "state_index", "group", "outcome")
 
 Columns = dict[str, list[float | str | None]]
 
@@ -155,9 +155,12 @@ class Grid:
 class LineTail:
     """Reads what has been appended to a file of lines since the last call."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, needs: Sequence[str] = ("step",)) -> None:
+        """Read ``path`` from its beginning; every line must have what it ``needs``."""
         self._path = path
+        self._needs = needs
         self._offset = 0
+        self._num_lines = 0
 
     def has_lost_lines(self) -> bool:
         """Return whether lines that were read are gone: a resumed run drops those it repeats."""
@@ -165,10 +168,17 @@ class LineTail:
         return size < self._offset
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the finished lines appended since the last call, parsed."""
+        """Return the finished lines appended since the last call, parsed.
+
+        Raises:
+            ValueError: A line was not written by a run.
+        """
         lines = complete_lines(self._path, self._offset)
+        numbered = enumerate(lines, self._num_lines + 1)
+        parsed = [parse_line(self._path, number, line, self._needs) for number, line in numbered]
         self._offset += sum(len(line) for line in lines)
-        return [json.loads(line) for line in lines]
+        self._num_lines += len(lines)
+        return parsed
 
 
 class RunFigures:
@@ -188,7 +198,7 @@ class RunFigures:
 
     def _begin(self) -> None:
         self._metrics = LineTail(self._folder / METRICS_NAME)
-        self._episodes = LineTail(self._folder / EPISODES_NAME)
+        self._episodes = LineTail(self._folder / EPISODES_NAME, EPISODE_NAMES)
         self._grid = Grid()
         self._practice = PracticeTally()
         self.lines: list[Line] = []
@@ -200,7 +210,7 @@ class RunFigures:
             self.num_restarts += 1
             self._begin()
         minutes = float(self.lines[-1]["minutes"] or 0) if self.lines else 0.0
-        for line in self._metrics.read():
+        for line in map(with_new_names, self._metrics.read()):
             minutes += sum(line.get(stage) or 0.0 for stage in PRACTICE_STAGES) / 60
             self.lines.append(line | {"minutes": minutes})
         for row in self._episodes.read():
