@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pi0.ript.env.suites import split
+from pi0.ript.env.suites import split, task_language
 from pi0.ript.evaluation.episodes import (
-    EpisodeRecord,
     evaluate,
     evaluation_requests,
     read_evaluation,
@@ -18,7 +17,7 @@ from pi0.ript.evaluation.episodes import (
     write_evaluation,
 )
 from pi0.ript.train.run import paired_outcomes
-from pi0.ript.types import Episode, EpisodeRequest, Outcome
+from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest, Outcome
 from tests.evaluation.records import make_record
 from tests.evaluation.toy_evaluation import toy_records, toy_requests
 from tests.policy_parts import raises_one_line
@@ -40,8 +39,13 @@ def _evaluate(
     def run(source: Callable[[], EpisodeRequest | None]) -> Generator[Episode, None, None]:
         pending = list(iter(source, None))
         for request in reversed(pending):  # the last one asked for finishes first
+            state = request.initial_state
             yield Episode(
-                request=request, task="", policy_steps=(), outcome=verdict(request), num_steps=1
+                request=request,
+                task=task_language(state.suite, state.task_id),
+                policy_steps=(),
+                outcome=verdict(request),
+                num_steps=1,
             )
 
     return evaluate(run, requests, lambda _: None)

@@ -13,8 +13,9 @@ from pathlib import Path
 from pi0.records import Sampling
 from pi0.ript.env.rollout.scheduler import rollout
 from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.evaluation.episodes import evaluate, record_of
+from pi0.ript.evaluation.episodes import evaluate
 from pi0.ript.evaluation.log import EvaluationLog
+from pi0.ript.types import EpisodeRecord
 from tests.env.toys import ToyPolicy, ToyPool, toy_request
 
 SETTINGS = {"seed": 42, "card": {"protocol": "openpi"}, "tasks": [["libero_goal", 0]]}
@@ -52,7 +53,7 @@ def main():
         sys.stdout.write(f"{len(missing)} left\n")
 
         def on_episode(episode):
-            log.add(record_of(episode))
+            log.add(EpisodeRecord.of(episode))
             if len(log.records) == arguments.kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 

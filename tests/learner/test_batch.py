@@ -2,11 +2,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from pi0.records import Chunk, Observation
+from pi0.ript.algo.advantages import group_advantages
 from pi0.ript.config.algo import CfgConfig
 from pi0.ript.learner.batch import make_batch, window_indices
-from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState, Outcome, PolicyStep
+from pi0.ript.types import (
+    Batch,
+    Episode,
+    EpisodeGroup,
+    EpisodeRequest,
+    InitialState,
+    Outcome,
+    PolicyStep,
+)
+
+
+def batch_of(groups: list[EpisodeGroup], *more) -> Batch:
+    """Return the batch of all groups there are, with their own advantages; a crash counts as 0."""
+    rewards = [[float(e.outcome == "success") for e in group.episodes] for group in groups]
+    table = torch.tensor(rewards or np.zeros((0, 2)), dtype=torch.float64)
+    return make_batch(groups, group_advantages(table, float(table.mean())), *more)
 
 
 def windows(length: int, seed: int = 0, **settings) -> list[int]:
@@ -77,37 +94,37 @@ def group(*episodes: Episode) -> EpisodeGroup:
 LENGTHS_2_3_1 = group(
     episode("success", [1, 2]), episode("failure", [3, 4, 5]), episode("failure", [6], task="other")
 )
+# Two successes and a failure, one policy step each: advantages 1/2, 1/2, -1.
+OTHER = group(episode("success", [7]), episode("success", [8]), episode("failure", [9]))
 
 
 def test_rows_are_the_decisions_in_group_rollout_decision_order():
-    batch = make_batch(
-        [LENGTHS_2_3_1, group(episode("success", [7]), episode("failure", [8]))], "token"
-    )
+    batch = batch_of([LENGTHS_2_3_1, OTHER], "token")
 
-    assert batch.chains[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert len(batch) == 8
+    assert batch.chains[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert len(batch) == 9
     assert batch.tasks[5] == "other"
     assert batch.chains.dtype == batch.advantages.dtype == batch.weights.dtype == np.float32
 
 
 def test_every_row_carries_the_advantage_of_its_episode_within_its_group():
-    other = group(episode("success", [7]), episode("failure", [8]))
+    batch = batch_of([LENGTHS_2_3_1, OTHER], "token")
 
-    batch = make_batch([LENGTHS_2_3_1, other], "token")
-
-    np.testing.assert_allclose(batch.advantages, [1, 1, -0.5, -0.5, -0.5, -0.5, 1, -1], rtol=1e-7)
+    np.testing.assert_allclose(
+        batch.advantages, [1, 1, -0.5, -0.5, -0.5, -0.5, 0.5, 0.5, -1], rtol=1e-7
+    )
 
 
 def test_trajectory_weights_give_every_episode_the_same_total():
     # Three episodes of 2, 3 and 1 decisions: each has 1/3 to share.
-    batch = make_batch([LENGTHS_2_3_1], "trajectory")
+    batch = batch_of([LENGTHS_2_3_1], "trajectory")
 
     np.testing.assert_allclose(batch.weights, [1 / 6, 1 / 6, 1 / 9, 1 / 9, 1 / 9, 1 / 3], rtol=1e-6)
     assert batch.weights.sum() == pytest.approx(1)
 
 
 def test_token_weights_give_every_decision_the_same():
-    batch = make_batch([LENGTHS_2_3_1], "token")
+    batch = batch_of([LENGTHS_2_3_1], "token")
 
     np.testing.assert_allclose(batch.weights, np.full(6, 1 / 6), rtol=1e-6)
 
@@ -117,7 +134,7 @@ def test_a_decision_that_was_never_executed_is_no_row():
         episode("success", [1]), policy_steps=(policy_step(1), policy_step(2, num_executed=0))
     )
 
-    batch = make_batch([group(late, episode("failure", [3]))], "trajectory")
+    batch = batch_of([group(late, episode("failure", [3]))], "trajectory")
 
     assert batch.chains[:, 0, 0, 0].tolist() == [1, 3]
     np.testing.assert_allclose(batch.weights, [0.5, 0.5])
@@ -127,19 +144,19 @@ def test_a_crashed_rollout_is_refused_not_scored_zero():
     crashed = replace(episode("crashed", [1]), error="worker died")
 
     with pytest.raises(ValueError, match="worker died"):
-        make_batch([group(crashed, episode("success", [2]))], "trajectory")
+        batch_of([group(crashed, episode("success", [2]))], "trajectory")
 
 
 def test_a_chunk_without_noise_has_no_likelihood():
     plain = replace(episode("success", [1]), policy_steps=(policy_step(1, is_stochastic=False),))
 
     with pytest.raises(ValueError, match=r"noise\.scale"):
-        make_batch([group(plain, episode("failure", [2]))], "trajectory")
+        batch_of([group(plain, episode("failure", [2]))], "trajectory")
 
 
 def test_an_empty_collection_says_that_there_is_nothing_to_learn():
     with pytest.raises(ValueError, match="nothing to learn"):
-        make_batch([], "trajectory")
+        batch_of([], "trajectory")
 
 
 class TestOneRolloutPerState:
@@ -147,14 +164,14 @@ class TestOneRolloutPerState:
         # Rewards 1, 0, 0: mean 1/3.
         singles = [group(episode(outcome, [1])) for outcome in ("success", "failure", "failure")]
 
-        batch = make_batch(singles, "trajectory")
+        batch = batch_of(singles, "trajectory")
 
         np.testing.assert_allclose(batch.advantages, [2 / 3, -1 / 3, -1 / 3], rtol=1e-6)
 
 
 class TestWhatARowKnows:
     def test_rows_know_whether_their_episode_succeeded(self):
-        assert make_batch([LENGTHS_2_3_1], "token").is_success.tolist() == [True] * 2 + [False] * 4
+        assert batch_of([LENGTHS_2_3_1], "token").is_success.tolist() == [True] * 2 + [False] * 4
 
     def test_all_transitions_are_scored_or_the_one_that_was_noisy(self):
         # Chains of three points have two transitions.
@@ -162,10 +179,10 @@ class TestWhatARowKnows:
         one = replace(one, chunk=replace(one.chunk, noisy_step=1))
         mixed = group(replace(episode("success", []), policy_steps=(one,)), episode("failure", [2]))
 
-        assert make_batch([mixed], "token").is_scored.tolist() == [[False, True], [True, True]]
+        assert batch_of([mixed], "token").is_scored.tolist() == [[False, True], [True, True]]
 
     def test_windows_choose_rows_and_shares_are_of_what_is_left(self):
-        batch = make_batch([LENGTHS_2_3_1], "trajectory", CfgConfig(windowing_mode="last"))
+        batch = batch_of([LENGTHS_2_3_1], "trajectory", CfgConfig(windowing_mode="last"))
 
         assert batch.chains[:, 0, 0, 0].tolist() == [2, 5, 6]
         np.testing.assert_allclose(batch.weights, [1 / 3, 1 / 3, 1 / 3], rtol=1e-6)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 
-from pi0.ript.report.episode_log import EpisodeLog, episode_row
+from pi0.ript.report.episode_log import EpisodeLog
+from pi0.ript.types import EpisodeRecord
 from tests.report.episodes import make_episode
 
 
 def rows():
     return [
-        episode_row(make_episode(outcome=outcome), is_accepted=True)
+        EpisodeRecord.of_rollout(make_episode(outcome=outcome), is_accepted=True)
         for outcome in ("success", "failure")
     ]
 

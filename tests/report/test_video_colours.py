@@ -32,7 +32,7 @@ def recorded(observation):
 
 def test_film_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
     spec = ObservationSpec(cameras=("agentview",), height=SIZE, width=SIZE)
-    scene = Scene("libero_goal", 7, spec, num_slots=1)
+    scene = Scene("libero_goal", 7, spec, num_slots=1, num_steps_wait=10)
     observation = scene.restore(0, make_initial_state("libero_goal", 7, 0, 0))
     slot = scene._slots[0]
     model, data = scene._model, slot.data

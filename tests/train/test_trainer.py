@@ -3,10 +3,10 @@
 import pytest
 
 from pi0.ript.learner.batch import Totals
-from pi0.ript.report.episode_log import EpisodeRow
 from pi0.ript.train.collect import Collection
 from pi0.ript.train.metrics import collection_metrics, task_metrics, update_metrics
 from pi0.ript.train.progression import Progression, Stopwatch
+from pi0.ript.types import EpisodeRecord
 
 
 def _collection(*, successes: int, episodes: int = 8, steps: int = 400) -> Collection:
@@ -52,8 +52,8 @@ def test_an_empty_collection_has_no_success_and_does_not_divide_by_zero():
     assert metrics["rollout/ended_by"] == "attempt budget"
 
 
-def _row(suite: str, task_id: int, outcome: str) -> EpisodeRow:
-    return EpisodeRow(
+def _row(suite: str, task_id: int, outcome: str) -> EpisodeRecord:
+    return EpisodeRecord(
         suite=suite, task_id=task_id, task="", state_index=0, group=0, rollout=0,
         outcome=outcome, num_steps=60, seed=0, is_accepted=True,
     )  # fmt: skip

@@ -4,6 +4,19 @@ import torch
 from torch import Tensor
 
 
+def group_advantages(rewards: Tensor, mean_reward: float) -> Tensor:
+    """Return the advantage of every rollout: leave-one-out, or above the mean of all where K = 1.
+
+    Args:
+        rewards: [G, K], any dtype; computed in float64.
+        mean_reward: Over the groups of all ranks; used where K = 1.
+
+    Returns:
+        float64 [G, K].
+    """
+    return above_mean(rewards, mean_reward) if rewards.shape[1] == 1 else leave_one_out(rewards)
+
+
 def leave_one_out(rewards: Tensor) -> Tensor:
     """Return each rollout's reward minus the mean reward of its K - 1 siblings.
 

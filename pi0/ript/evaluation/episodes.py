@@ -7,80 +7,19 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
-from pi0.ript.env.suites import make_initial_state, split, step_limit, task_language
+from pi0.ript.env.suites import make_initial_state, split, step_limit
 from pi0.ript.interfaces import Ranks, StepProtocol
 from pi0.ript.packed_frames import VideoRate
 from pi0.ript.seeding import derive_seed
-from pi0.ript.types import Episode, EpisodeRequest
+from pi0.ript.types import Episode, EpisodeKey, EpisodeRecord, EpisodeRequest
 
 Source = Callable[[], EpisodeRequest | None]
-EpisodeKey = tuple[str, int, int, int]
-"""Suite, task number, initial state and seed: what two policies' episodes are paired by."""
-
 _REMEDY = "put back the file as the run wrote it, or start a new run"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeRecord:
-    """One evaluated episode, in plain values, so that two policies can be compared episode by episode.
-
-    Attributes:
-        suite: LIBERO suite.
-        task_id: Task number within the suite.
-        task: The instruction given to the policy.
-        state_index: Which of the task's initial states.
-        seed: Of every random draw of the episode.
-        outcome: ``success``, ``failure`` or ``crashed``, which is no failure.
-        num_steps: Control steps executed.
-        num_decisions: Looks the policy took.
-        error: The reason of a crash, else empty.
-        seconds: Wall time; differs every time, so records are equal without it.
-    """
-
-    suite: str
-    task_id: int
-    task: str
-    state_index: int
-    seed: int
-    outcome: str
-    num_steps: int
-    num_decisions: int
-    error: str = ""
-    seconds: float = field(default=0.0, compare=False)
-
-    @property
-    def key(self) -> EpisodeKey:
-        """Return what identifies the episode among those of any policy."""
-        return self.suite, self.task_id, self.state_index, self.seed
-
-    @property
-    def task_label(self) -> str:
-        """Return e.g. ``libero_goal/7 turn on the stove``."""
-        return f"{self.suite}/{self.task_id} {self.task}"
-
-    @property
-    def is_complete(self) -> bool:
-        """Return whether the simulator lasted to the end of the episode."""
-        return self.outcome != "crashed"
-
-    @property
-    def is_success(self) -> bool:
-        """Return whether the task was solved."""
-        return self.outcome == "success"
-
-    def to_dict(self) -> dict[str, str | int | float]:
-        """Return a JSON-ready view."""
-        return asdict(self)
-
-    def repeatable(self) -> dict[str, str | int | float]:
-        """Return a JSON-ready view without what differs every time."""
-        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 def evaluation_requests(
@@ -158,7 +97,7 @@ def evaluate(
     records: list[dict[str, str | int | float]] = []
     with closing(run(lambda: next(own, None))) as episodes:
         for episode in episodes:
-            records.append(record_of(episode).to_dict())
+            records.append(EpisodeRecord.of(episode).to_dict())
             on_episode(episode)
     told = [json.loads(text) for text in ranks.gather_text(json.dumps(records))]
     found = {record.key: record for one in told for record in (EpisodeRecord(**r) for r in one)}
@@ -185,23 +124,6 @@ def success_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[bool]]:
         if not results:
             raise RuntimeError(f"no episode of {task} could be completed; see the warnings above")
     return outcomes
-
-
-def record_of(episode: Episode) -> EpisodeRecord:
-    """Return what is kept of an evaluated episode."""
-    state = episode.request.initial_state
-    return EpisodeRecord(
-        suite=state.suite,
-        task_id=state.task_id,
-        task=task_language(state.suite, state.task_id),
-        state_index=state.index,
-        seed=episode.request.seed,
-        outcome=episode.outcome,
-        num_steps=episode.num_steps,
-        num_decisions=len(episode.policy_steps),
-        error=" ".join(episode.error.split()),
-        seconds=episode.seconds,
-    )
 
 
 def evaluation_path(run_dir: Path, step: int) -> Path:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pi0.ript.evaluation.episodes import EpisodeKey, EpisodeRecord, request_key
+from pi0.ript.evaluation.episodes import request_key
 from pi0.ript.report.jsonl import append_lines, complete_lines
-from pi0.ript.types import EpisodeRequest
+from pi0.ript.types import EpisodeKey, EpisodeRecord, EpisodeRequest
 
 LOG_NAME = "episodes.jsonl"
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0.ript.evaluation.episodes import EpisodeRecord
 from pi0.ript.evaluation.log import LOG_NAME, Settings, differing
 from pi0.ript.report.evaluation_report import (
     RESULTS_NAME,
@@ -13,6 +12,7 @@ from pi0.ript.report.evaluation_report import (
     RateRow,
 )
 from pi0.ript.report.intervals import paired_change, success_rate
+from pi0.ript.types import EpisodeRecord
 
 ALL = "all"
 # What a comparison of policies is about.

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pi0.card import PolicyCard
 from pi0.records import Chunk, Observation
-from pi0.ript.algo.advantages import above_mean, leave_one_out
 from pi0.ript.config.algo import CfgConfig
 from pi0.ript.seeding import derive_seed, noise_seed
 from pi0.ript.types import Batch, Episode, EpisodeGroup
@@ -72,6 +71,7 @@ def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_POLICY_STEP
 
 def make_batch(
     groups: Sequence[EpisodeGroup],
+    advantages: Tensor,
     aggregation: Aggregation,
     windows: CfgConfig = EVERY_POLICY_STEP,
     totals: Totals | None = None,
@@ -80,6 +80,7 @@ def make_batch(
 
     Args:
         groups: Accepted groups; a group with a crashed rollout must have been dropped before.
+        advantages: float64 [G, K], of the rollouts of these groups.
         aggregation: ``trajectory`` gives every episode the same total weight, ``token`` every
             decision. Failures run to the step limit and so have more decisions: under ``token``
             they dominate.
@@ -108,7 +109,7 @@ def make_batch(
         observations=tuple(sample.observation for sample in samples),
         tasks=tuple(episode.task for episode, _ in places),
         chains=np.stack([sample.chunk.chain for sample in samples]),
-        advantages=np.repeat(_advantages(groups, totals), lengths).astype(np.float32),
+        advantages=np.repeat(advantages.flatten().numpy(), lengths).astype(np.float32),
         weights=_weights(lengths, aggregation, totals),
         is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
         is_scored=np.stack([scored_steps(sample.chunk) for sample in samples]),
@@ -147,17 +148,6 @@ def scored_steps(chunk: Chunk) -> NDArray[np.bool_]:
     steps = np.arange(len(chunk.chain) - 1)
     is_noisy = steps == chunk.noisy_step if chunk.noisy_step is not None else steps >= 0
     return is_noisy & chunk.is_stochastic
-
-
-def _advantages(groups: Sequence[EpisodeGroup], totals: Totals) -> NDArray[np.float64]:
-    """Return the advantages of all episodes in group, rollout order."""
-    if all(len(group.episodes) == 1 for group in groups):
-        rewards = torch.from_numpy(np.stack([group.rewards for group in groups]))
-        mean = totals.num_successes / totals.num_episodes
-        return above_mean(rewards, mean)[:, 0].numpy()
-    return np.concatenate(
-        [leave_one_out(torch.from_numpy(group.rewards)[None])[0].numpy() for group in groups]
-    )
 
 
 def _executed(episode: Episode, windows: CfgConfig) -> list[int]:

@@ -22,10 +22,8 @@ from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.suites import step_limit, task_language
 from pi0.ript.evaluation.controls import NoVisionPolicy, WrongInstructionPolicy, next_instruction
 from pi0.ript.evaluation.episodes import (
-    EpisodeRecord,
     evaluate,
     evaluation_requests,
-    record_of,
     request_key,
 )
 from pi0.ript.evaluation.log import EvaluationLog, Settings
@@ -36,7 +34,7 @@ from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.scripts.flags import read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from pi0.ript.train.rollouts import video_cost
-from pi0.ript.types import Episode, EpisodeRequest
+from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +78,7 @@ def evaluate_policy(
                 video = EpisodeVideos(writer, videos, show)
 
                 def on_episode(episode: Episode) -> None:
-                    log.add(record_of(episode))
+                    log.add(EpisodeRecord.of(episode))
                     video(episode)
 
                 sampling = Sampling(num_steps=settings["denoise_steps"])

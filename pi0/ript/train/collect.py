@@ -12,9 +12,8 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import Totals, count
 from pi0.ript.packed_frames import VideoRate
-from pi0.ript.report.episode_log import EpisodeRow, episode_row
 from pi0.ript.seeding import derive_seed
-from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState
+from pi0.ript.types import Episode, EpisodeGroup, EpisodeRecord, EpisodeRequest, InitialState
 
 Source = Callable[[], EpisodeRequest | None]
 
@@ -75,7 +74,7 @@ class Collection:
     num_episodes: int
     num_successes: int
     num_steps: int
-    records: tuple[EpisodeRow, ...] = ()
+    records: tuple[EpisodeRecord, ...] = ()
 
     @property
     def success_rate(self) -> float:
@@ -93,8 +92,8 @@ class Collection:
 
 
 def gather_facts(
-    ranks: Ranks, facts: Sequence[GroupFacts], records: Sequence[EpisodeRow]
-) -> tuple[list[GroupFacts], tuple[EpisodeRow, ...]]:
+    ranks: Ranks, facts: Sequence[GroupFacts], records: Sequence[EpisodeRecord]
+) -> tuple[list[GroupFacts], tuple[EpisodeRecord, ...]]:
     """Return the facts and rows of the groups of all ranks in request order; all ranks meet here."""
     own = {
         "facts": [asdict(fact) for fact in facts],
@@ -102,7 +101,7 @@ def gather_facts(
     }
     told = [json.loads(text) for text in ranks.gather_text(json.dumps(own))]
     all_facts = [GroupFacts(**fact) for one in told for fact in one["facts"]]
-    all_records = [EpisodeRow(**record) for one in told for record in one["rows"]]
+    all_records = [EpisodeRecord(**record) for one in told for record in one["rows"]]
     return (
         sorted(all_facts, key=lambda fact: fact.group),
         tuple(sorted(all_records, key=lambda record: (record.group, record.rollout))),
@@ -112,7 +111,7 @@ def gather_facts(
 def summarise(
     groups: tuple[EpisodeGroup, ...],
     facts: Sequence[GroupFacts],
-    records: tuple[EpisodeRow, ...],
+    records: tuple[EpisodeRecord, ...],
     *,
     num_wanted: int,
 ) -> Collection:
@@ -251,7 +250,7 @@ class GroupCollector:
         groups = tuple(_as_group(group) for group in accepted.values())
         own = [self._facts(number, group) for number, group in self._episodes.items()]
         own_records = [
-            episode_row(episode, is_accepted=number in accepted)
+            EpisodeRecord.of_rollout(episode, is_accepted=number in accepted)
             for number, group in self._episodes.items()
             for episode in group
         ]

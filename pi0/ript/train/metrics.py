@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
-from pi0.ript.report.episode_log import EpisodeRow
 from pi0.ript.train.collect import Collection
 from pi0.ript.train.collector import Practised
 from pi0.ript.train.progression import Progression, Stopwatch
-from pi0.ript.types import UpdateStats
+from pi0.ript.types import EpisodeRecord, UpdateStats
 
 
 def step_metrics(
@@ -20,7 +19,7 @@ def step_metrics(
         "train/num_episodes": after.num_episodes,
         "train/num_env_steps": after.num_env_steps,
         **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
-        "time/practice_s": practised.seconds,
+        "time/rollout_s": practised.seconds,
         **practised.stats.metrics(practised.seconds),
     }
 
@@ -42,7 +41,7 @@ def collection_metrics(collection: Collection) -> dict[str, float | str]:
     }
 
 
-def task_metrics(records: Iterable[EpisodeRow]) -> dict[str, float | str]:
+def task_metrics(records: Iterable[EpisodeRecord]) -> dict[str, float | str]:
     """Return what every practised task came to, e.g. ``task/libero_goal/7/success_rate``, in [0, 1].
 
     Crashed episodes are neither success nor failure; a task without any other episode has no figures.

@@ -10,14 +10,14 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import protocol_of, step_limit
-from pi0.ript.evaluation.episodes import EpisodeRecord, evaluate, requests_of_run
+from pi0.ript.evaluation.episodes import evaluate, requests_of_run
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.train.collect import Collection, GroupCollector, collect
 from pi0.ript.train.nan_guard import inspectable_episodes
 from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.progression import Stages
-from pi0.ript.types import Episode, EpisodeRequest, InitialState
+from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest, InitialState
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Rollouts:
         sampling = algo.sampling(step, self._config.policy.denoise_steps)
         wanted = algo.demo_batch_size * algo.rloo_batch_size
         with (
-            self._stages.of_step(step, "practise", wanted) as show,
+            self._stages.of_step(step, "collect", wanted) as show,
             inspectable_episodes(self._parts.run_dir, step),
         ):
             video = self._video(self._parts.rollout_videos, f"practice_{step}", show)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from pi0.ript.evaluation.episodes import (
-    EpisodeRecord,
     evaluation_path,
     read_evaluation,
     set_aside,
@@ -21,6 +20,7 @@ from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.nan_guard import StepNotFiniteError
 from pi0.ript.train.signals import Interruption
 from pi0.ript.train.trainer import Trainer
+from pi0.ript.types import EpisodeRecord
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from pi0.description import describe_policy
+from pi0.ript.algo.advantages import group_advantages
 from pi0.ript.config.schema import Measure, TrainConfig
-from pi0.ript.evaluation.episodes import EpisodeRecord
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import idle_batch, make_batch
 from pi0.ript.learner.update import update
@@ -24,7 +26,7 @@ from pi0.ript.train.regression_guard import roll_back
 from pi0.ript.train.rollouts import Rollouts, announce_practice
 from pi0.ript.train.saver import Saver
 from pi0.ript.train.signals import raise_if_stopped
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch, EpisodeRecord, UpdateStats
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +122,10 @@ class Trainer:
         algo = self._config.algo
         if not collection.groups:
             return idle_batch(self._parts.policy.card, self._config.policy.denoise_steps)
-        return make_batch(collection.groups, algo.loss_aggregation, algo.cfg, collection.totals)
+        rewards = torch.from_numpy(np.stack([group.rewards for group in collection.groups]))
+        totals = collection.totals
+        advantages = group_advantages(rewards, totals.num_successes / totals.num_episodes)
+        return make_batch(collection.groups, advantages, algo.loss_aggregation, algo.cfg, totals)
 
     def _report(self, practised: Practised, stats: UpdateStats | None, watch: Stopwatch) -> None:
         self.stopwatch.add(watch)

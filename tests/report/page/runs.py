@@ -8,10 +8,11 @@ import numpy as np
 
 from pi0.ript.config.load import save_config
 from pi0.ript.config.schema import EvaluationConfig, TaskConfig, TrainConfig, TrainingConfig
-from pi0.ript.report.episode_log import EpisodeLog, EpisodeRow
+from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.jsonl import JsonlReporter
 from pi0.ript.report.launches import record_launch
 from pi0.ript.report.video import video_name, write_video
+from pi0.ript.types import EpisodeRecord
 
 K = 4
 GROUPS = 3
@@ -63,7 +64,7 @@ def practise(folder: Path, made: Made, steps: range) -> None:
     episodes.close()
 
 
-def practice_rows(made: Made, step: int, skill: float, random) -> list[EpisodeRow]:
+def practice_rows(made: Made, step: int, skill: float, random) -> list[EpisodeRecord]:
     """Return the episodes of a step; groups visit the initial states in turn."""
     rows = []
     for group in range(GROUPS):
@@ -72,7 +73,7 @@ def practice_rows(made: Made, step: int, skill: float, random) -> list[EpisodeRo
         if step == 2 and group == 0:
             outcomes[0] = "crashed"
         rows += [
-            EpisodeRow(
+            EpisodeRecord(
                 suite="libero_goal",
                 task_id=task,
                 task=TASKS[task],
@@ -89,7 +90,7 @@ def practice_rows(made: Made, step: int, skill: float, random) -> list[EpisodeRo
     return rows
 
 
-def figures(rows: list[EpisodeRow], step: int, random) -> dict[str, float | str]:
+def figures(rows: list[EpisodeRecord], step: int, random) -> dict[str, float | str]:
     """Return metrics under the names that a run logs."""
     groups = [rows[i : i + K] for i in range(0, len(rows), K)]
     done = [row for row in rows if row.outcome != "crashed"]
