@@ -17,7 +17,7 @@ from tests.project_files import PACKAGE, ROOT, nodes_of, offenders
 PYTHON = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py"))]
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".txt"}
 MAX_LINES = 400
-CHINESE = ("RIPT_VLA_INTEGRATION_GUIDE.md",)
+CHINESE = ("RIPT_VLA_INTEGRATION_GUIDE.md", "RIPT_VLA_INTEGRATION_COMPLETE.md")
 HOME_PATH = re.compile(r"(?<![\w.])/(?:home|Users|mnt/data)/\w+|(?<![\w.])/root/\w+")
 
 
