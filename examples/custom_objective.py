@@ -35,10 +35,10 @@ class AdvantageWeighted(FlowMatching):
         """Learn from every row that has a share of the loss."""
         return batch.weights > 0
 
-    def terms(self, rows: Indices, epoch: int) -> Terms:
+    def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch, [b]; the update multiplies it by the rows' shares."""
-        velocity, target = self.velocity_at(rows, epoch)
-        advantages = self._targets.advantages[rows]
+        velocity, target = self.velocity_at(own_index, epoch)
+        advantages = self._targets.advantages[own_index]
         weights = (advantages / TEMPERATURE).exp().clamp(max=MAX_WEIGHT)
         return Terms(loss=weights * squared_error(velocity, target).mean(dim=1))
 

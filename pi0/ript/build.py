@@ -25,8 +25,8 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
-from pi0.ript.engine.ddp import ReplicatedEngine
-from pi0.ript.engine.fsdp import ShardedEngine, shard
+from pi0.ript.engine.ddp import DdpEngine
+from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import SingleEngine
@@ -149,8 +149,8 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_P
     if process_group is None:
         return engine
     if is_sharded:
-        return ShardedEngine(engine, policy.network, process_group)
-    return ReplicatedEngine(engine, process_group)
+        return FsdpEngine(engine, policy.network, process_group)
+    return DdpEngine(engine, process_group)
 
 
 def build_objective(algo: AlgoConfig) -> Objective:

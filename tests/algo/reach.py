@@ -62,16 +62,18 @@ class ReachModel:
         self.stds = torch.tensor(PRACTICE.stds)
         self.times = torch.tensor(PRACTICE.times)
 
-    def means(self, samples: Indices) -> Tensor:
-        x = self.chains[samples][:, :-1]
-        times = self.times.expand(len(samples), -1)
-        return transition_means(x, self.velocity(samples, x, times, is_conditional=True), PRACTICE)
+    def means(self, own_index: Indices) -> Tensor:
+        x = self.chains[own_index][:, :-1]
+        times = self.times.expand(len(own_index), -1)
+        return transition_means(
+            x, self.velocity(own_index, x, times, is_conditional=True), PRACTICE
+        )
 
     def velocity(
-        self, samples: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
+        self, own_index: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
     ) -> Tensor:
         assert is_conditional
-        goals = self._goals[samples][:, None].expand(-1, x.shape[1], -1)
+        goals = self._goals[own_index][:, None].expand(-1, x.shape[1], -1)
         return self._policy(goals, x[:, :, 0], times)[:, :, None]
 
     def parameters(self) -> list[nn.Parameter]:
@@ -176,14 +178,14 @@ def practise(
             advantages=advantages[chosen],
             weights=torch.full((count,), 1 / count),
             is_scored=torch.ones(count, 4, dtype=torch.bool),
-            numbers=np.arange(count),
+            global_index=np.arange(count),
         )
-        samples = np.arange(count)
+        own_index = np.arange(count)
         behavior_weights = [p.detach() for p in actor.parameters()] if is_one_behind else None
         model = ReachModel(policy, goals[chosen], chains[chosen], behavior_weights)
-        objective.begin(model, targets, [samples], update)
+        objective.begin(model, targets, [own_index], update)
         for epoch in range(2):
-            loss = (targets.weights * objective.terms(samples, epoch).loss).sum()
+            loss = (targets.weights * objective.terms(own_index, epoch).loss).sum()
             adam.zero_grad()
             loss.backward()
             adam.step()

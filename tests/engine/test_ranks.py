@@ -11,8 +11,8 @@ from torch import Tensor
 from pi0.policy import Pi0Policy
 from pi0.ript.build import build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
-from pi0.ript.engine.ddp import ReplicatedEngine
-from pi0.ript.engine.fsdp import ShardedEngine, shard
+from pi0.ript.engine.ddp import DdpEngine
+from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import SingleEngine
@@ -94,9 +94,9 @@ def learn(
     engine: Engine = single
     if isinstance(ranks, ProcessGroup):
         engine = (
-            ShardedEngine(single, policy.network, ranks)
+            FsdpEngine(single, policy.network, ranks)
             if is_sharded
-            else ReplicatedEngine(single, ranks)
+            else DdpEngine(single, ranks)
         )
     witness = Witness(engine, parameters)
     stats = []

@@ -162,7 +162,8 @@ def loss_and_gradient(policy: Pi0Policy, batch: Batch) -> list[Tensor]:
     samples = np.arange(len(batch))
     scorer = Scorer(policy, batch, samples, SAMPLING, is_frozen=True)
     objective = FlowSde(ALGO)
-    objective.begin(scorer, Targets.of(batch, samples, policy.device), [samples], seed=0)
+    weights = torch.from_numpy(batch.weights)
+    objective.begin(scorer, Targets.of(batch, samples, weights, samples), [samples], seed=0)
     loss = objective.terms(samples, epoch=0).loss
     gradients = torch.autograd.grad(loss.sum(), parameters, allow_unused=True)
     return [loss.detach(), *(g for g in gradients if g is not None)]

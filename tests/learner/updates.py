@@ -33,8 +33,8 @@ class Recorder:
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def exchange(self, figures: Sequence[float]) -> list[float]:
-        return list(figures)
+    def exchange(self, values: Sequence[float]) -> list[float]:
+        return list(values)
 
     def step(self) -> float:
         gradients = [p.grad for p in self.parameters if p.grad is not None]

@@ -22,7 +22,7 @@ from pi0.ript.config.schema import (
     TrainConfig,
     TrainingConfig,
 )
-from pi0.ript.engine.ddp import ReplicatedEngine
+from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.update import update
@@ -192,7 +192,7 @@ def fail_together(ranks: ProcessGroup, run_dir: Path) -> str:
     if ranks.rank == 1:
         batch.chains[0] = np.nan
     parameters = policy.trainable_parameters(expert_only=True)
-    engine = ReplicatedEngine(SingleEngine(parameters, OptimizerConfig(), 1e-4, 0, 1.0), ranks)
+    engine = DdpEngine(SingleEngine(parameters, OptimizerConfig(), 1e-4, 0, 1.0), ranks)
     with pytest.raises(InspectionError) as caught, inspectable(batch, run_dir, 2, ranks):
         update(
             policy, engine, batch, FlowSde(ALGO), ALGO, SAMPLING, 0, has_frozen_prefix=True, ranks=ranks

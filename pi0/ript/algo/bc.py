@@ -18,8 +18,8 @@ class Cloning(FlowMatching):
         """Return the rows of successful rollouts."""
         return batch.is_success & (batch.weights > 0)
 
-    def terms(self, samples: Indices, epoch: int) -> Terms:
+    def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""
-        velocity, target = self.velocity_at(samples, epoch)
-        loss = squared_error(velocity, target) + self.penalty(velocity, samples, epoch)
+        velocity, target = self.velocity_at(own_index, epoch)
+        loss = squared_error(velocity, target) + self.penalty(velocity, own_index, epoch)
         return Terms(loss=loss.mean(dim=1))

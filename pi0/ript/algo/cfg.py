@@ -50,10 +50,10 @@ class GuidedCloning(FlowMatching):
         """Return all rows: failures teach the unconditional branch."""
         return batch.weights > 0
 
-    def terms(self, samples: Indices, epoch: int) -> Terms:
+    def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""
-        conditional, target = self.velocity_at(samples, epoch)
-        unconditional, _ = self.velocity_at(samples, epoch, is_conditional=False)
-        advantage = self._targets.advantages[samples]
+        conditional, target = self.velocity_at(own_index, epoch)
+        unconditional, _ = self.velocity_at(own_index, epoch, is_conditional=False)
+        advantage = self._targets.advantages[own_index]
         loss = cfg_loss(conditional, unconditional, target, advantage, self._algo.cfg.uncond_weight)
-        return Terms(loss=(loss + self.penalty(conditional, samples, epoch)).mean(dim=1))
+        return Terms(loss=(loss + self.penalty(conditional, own_index, epoch)).mean(dim=1))

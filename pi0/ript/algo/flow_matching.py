@@ -35,24 +35,24 @@ class Points:
 
 
 def draw_points(
-    actions: Tensor, numbers: Indices, grid: Tensor, num_draws: int, *seed_path: int | str
+    actions: Tensor, global_index: Indices, grid: Tensor, num_draws: int, *seed_path: int | str
 ) -> Points:
-    """Return R points per row; a row's draws depend on the seed path and its number only.
+    """Return R points per sample; a sample's draws depend on the seed path and its global index only.
 
     Args:
-        actions: Float32 [b, H, A], the chunks of the rows.
-        numbers: Int64 [b], what the rows are called.
+        actions: Float32 [b, H, A], the action chunks of the samples.
+        global_index: Int64 [b], of the samples.
         grid: Float32 [S], denoise times.
         num_draws: R.
         seed_path: Names the draws.
     """
     shape = (num_draws, *actions.shape[1:])
-    noise = np.empty((len(numbers), *shape), dtype=np.float32)
-    steps = np.empty((len(numbers), num_draws), dtype=np.int64)
-    for place, number in enumerate(numbers):
-        rng = np.random.Generator(np.random.Philox(derive_seed(*seed_path, "points", int(number))))
-        rng.standard_normal(out=noise[place], dtype=np.float32)
-        steps[place] = rng.integers(len(grid), size=num_draws)
+    noise = np.empty((len(global_index), *shape), dtype=np.float32)
+    steps = np.empty((len(global_index), num_draws), dtype=np.int64)
+    for n, sample in enumerate(global_index):
+        rng = np.random.Generator(np.random.Philox(derive_seed(*seed_path, "points", int(sample))))
+        rng.standard_normal(out=noise[n], dtype=np.float32)
+        steps[n] = rng.integers(len(grid), size=num_draws)
     device = actions.device
     clean = actions[:, None]
     drawn = torch.as_tensor(noise).to(device)
@@ -111,20 +111,20 @@ class FlowMatching:
         self._reference.load_state(tensors)
 
     def velocity_at(
-        self, samples: Indices, epoch: int, *, is_conditional: bool = True
+        self, own_index: Indices, epoch: int, *, is_conditional: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Return velocities [b, R, h, 7] at the rows' points of a pass, and targets [b, R, H, A]."""
         model = self._model
-        actions = model.chains[torch.as_tensor(samples).to(model.chains.device), -1]
-        numbers, draws = self._targets.numbers[samples], self._algo.draws_per_row
-        points = draw_points(actions, numbers, model.times, draws, self._seed, epoch)
-        velocity = model.velocity(samples, points.x, points.times, is_conditional=is_conditional)
+        actions = model.chains[torch.as_tensor(own_index).to(model.chains.device), -1]
+        global_index, draws = self._targets.global_index[own_index], self._algo.draws_per_row
+        points = draw_points(actions, global_index, model.times, draws, self._seed, epoch)
+        velocity = model.velocity(own_index, points.x, points.times, is_conditional=is_conditional)
         require_finite(velocity, "velocities of the current policy")
         return velocity, points.target
 
-    def penalty(self, velocity: Tensor, samples: Indices, epoch: int) -> Tensor | float:
+    def penalty(self, velocity: Tensor, own_index: Indices, epoch: int) -> Tensor | float:
         """Return the weighted distance from the reference policy, [b, R]; 0 if switched off."""
         reference = self._by_reference[epoch]
         if reference is None:
             return 0.0
-        return self._reference.weight * squared_error(velocity, reference[samples])
+        return self._reference.weight * squared_error(velocity, reference[own_index])

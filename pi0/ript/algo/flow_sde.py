@@ -136,27 +136,27 @@ class FlowSde:
         self._mean_ref = self._reference.predict(model, micro_batches, model.means)
         self._importance, self._stale_kl = self._staleness(model, micro_batches)
 
-    def terms(self, samples: Indices, epoch: int) -> Terms:
+    def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return loss and figures of a micro-batch."""
-        algo, is_scored = self._algo, self._targets.is_scored[samples]
-        mean, mean_old = self._model.means(samples), self._mean_old[samples]
+        algo, is_scored = self._algo, self._targets.is_scored[own_index]
+        mean, mean_old = self._model.means(own_index), self._mean_old[own_index]
         num_executed, num_dims = mean.shape[-2:]
-        x_next = self._model.chains[samples][:, 1:, :num_executed, :num_dims]
+        x_next = self._model.chains[own_index][:, 1:, :num_executed, :num_dims]
         log_ratios = log_ratio(mean, mean_old, x_next, self._model.stds)
         require_finite(log_ratios, "log ratios")
         log_ratios = torch.where(is_scored, log_ratios, 0.0)
         surrogate = clipped_surrogate(
             log_ratios,
-            self._targets.advantages[samples],
+            self._targets.advantages[own_index],
             algo.ppo_clip_range,
             algo.ppo_clip_high,
             algo.dual_clip,
         )
         if self._importance is not None:
-            surrogate = self._importance[samples] * surrogate
+            surrogate = self._importance[own_index] * surrogate
         loss = mean_over_scored(surrogate, is_scored)
         if self._mean_ref is not None:
-            distance = gaussian_kl(mean, self._mean_ref[samples], self._model.stds)
+            distance = gaussian_kl(mean, self._mean_ref[own_index], self._model.stds)
             loss = loss + self._reference.weight * mean_over_scored(distance, is_scored)
         kl = gaussian_kl(mean.detach(), mean_old, self._model.stds)
         clipped = clip_fraction(log_ratios, algo.ppo_clip_range, algo.ppo_clip_high)
@@ -165,7 +165,7 @@ class FlowSde:
             kl=mean_over_scored(kl, is_scored),
             log_ratios=log_ratios.detach(),
             clip_fraction=mean_over_scored(clipped, is_scored),
-            stale_kl=None if self._stale_kl is None else self._stale_kl[samples],
+            stale_kl=None if self._stale_kl is None else self._stale_kl[own_index],
         )
 
     def _staleness(

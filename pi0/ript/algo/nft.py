@@ -89,14 +89,14 @@ class Nft(FlowMatching):
                 for epoch in range(self._algo.num_epochs)
             ]
 
-    def terms(self, samples: Indices, epoch: int) -> Terms:
+    def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""
         nft = self._algo.nft
-        velocity, target = self.velocity_at(samples, epoch)
-        share = optimality(self._targets.advantages[samples], nft.max_advantage)
-        old = self._by_old[epoch][samples]
+        velocity, target = self.velocity_at(own_index, epoch)
+        share = optimality(self._targets.advantages[own_index], nft.max_advantage)
+        old = self._by_old[epoch][own_index]
         loss = nft_loss(velocity, old, target, share, nft.beta, nft.max_drift)
-        return Terms(loss=(loss + self.penalty(velocity, samples, epoch)).mean(dim=1))
+        return Terms(loss=(loss + self.penalty(velocity, own_index, epoch)).mean(dim=1))
 
     def finish(self) -> None:
         """Let the frozen policy follow."""

@@ -1,7 +1,9 @@
-"""What an objective is: the seam between the update, which walks rows, and the rules they are learnt by.
+"""What an objective is: the interface between the update, which walks samples, and the learning rules.
 
-Shape legend: n rows of an update, b rows of a micro-batch, S denoise steps, R noise draws per row,
-H actions per chunk, h executed actions, A model action dims.
+Objectives address samples by own index: position among this rank's samples with signal.
+
+Shape legend: n samples with signal of this rank, b samples of a micro-batch, S denoise steps, R noise draws
+per sample, H actions per chunk, h executed actions, A model action dims.
 """
 
 from collections.abc import Sequence
@@ -17,14 +19,15 @@ from torch import Tensor, nn
 from pi0.ript.types import Batch
 
 Indices = NDArray[np.int64]
+"""Positions of samples; the name or docstring of each argument says in which index space."""
 
 
 class Model(Protocol):
-    """The policy as an objective sees it: row numbers in, tensors out, with gradient where enabled."""
+    """The policy as an objective uses it: own indices in, tensors out, with gradient where enabled."""
 
     @property
     def chains(self) -> Tensor:
-        """Return the denoising chains of all rows, float32 [n, S + 1, H, A]."""
+        """Return the denoising chains of all samples, float32 [n, S + 1, H, A]."""
         ...
 
     @property
@@ -42,20 +45,20 @@ class Model(Protocol):
         """Return the weights that drew the chains; None where they are those before the update."""
         ...
 
-    def means(self, samples: Indices) -> Tensor:
-        """Return the means of executed transitions, float32 [b, S, h, 7]."""
+    def means(self, own_index: Indices) -> Tensor:
+        """Return the means of executed transitions, float32 [b, S, h, 7]; ``own_index`` int64 [b]."""
         ...
 
     def velocity(
-        self, samples: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
+        self, own_index: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
     ) -> Tensor:
         """Return velocities of executed entries, float32 [b, R, h, 7].
 
         Args:
-            samples: b row numbers.
+            own_index: Int64 [b].
             x: Float32 [b, R, H, A].
             times: Float32 [b, R].
-            is_conditional: False asks the unconditional branch of classifier-free guidance.
+            is_conditional: False for the unconditional branch of classifier-free guidance.
         """
         ...
 
@@ -64,51 +67,44 @@ class Model(Protocol):
         ...
 
     def holding(self, weights: Sequence[Tensor]) -> AbstractContextManager[None]:
-        """Let the policy have other weights inside the block; for use without gradient."""
+        """Give the policy other weights inside the block; for use without gradient."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """What is known about the rows besides what the policy saw and drew.
+    """What is known about samples besides observations and chains; all attributes by own index.
 
     Attributes:
-        advantages: Float32 [n], of the row's episode.
+        advantages: Float32 [n], of the sample's episode.
         weights: Float32 [n], shares of the loss; those of all ranks sum to 1.
         is_scored: Bool [n, S], transitions that were drawn with noise.
-        numbers: Int64 [n], place of the row among those of all ranks; what is drawn for a row derives from
-            it, so that it does not matter which rank holds the row.
+        global_index: Int64 [n], position of the sample among those of all ranks; what is drawn for a sample
+            derives from it, so that it does not matter which rank holds the sample.
     """
 
     advantages: Tensor
     weights: Tensor
     is_scored: Tensor
-    numbers: Indices
+    global_index: Indices
 
     @classmethod
     def of(
-        cls,
-        batch: Batch,
-        samples: Indices,
-        device: torch.device,
-        total: Tensor | None = None,
-        numbers: Indices | None = None,
+        cls, batch: Batch, batch_index: Indices, weights: Tensor, global_index: Indices
     ) -> "Targets":
-        """Return the targets of chosen rows.
+        """Return the targets of chosen samples, on the device of ``weights``.
 
         Args:
-            batch: Where the rows are.
-            samples: Which of them.
-            device: Where the targets go.
-            total: Float32 scalar, what weights are divided by; None takes the sum of these rows'.
-            numbers: Int64 [n], places among the rows of all ranks; None if these are all.
+            batch: Holds the samples.
+            batch_index: Int64 [n], which of them; position in this array is the own index.
+            weights: Float32 [n], shares of the loss by own index.
+            global_index: Int64 [n], by own index.
         """
-        weights = torch.as_tensor(batch.weights[samples]).to(device)
         return cls(
-            advantages=torch.as_tensor(batch.advantages[samples]).to(device),
-            weights=weights / (weights.sum() if total is None else total),
-            is_scored=torch.as_tensor(batch.is_scored[samples]).to(device),
-            numbers=np.arange(len(samples)) if numbers is None else numbers,
+            advantages=torch.as_tensor(batch.advantages[batch_index]).to(weights.device),
+            weights=weights,
+            is_scored=torch.as_tensor(batch.is_scored[batch_index]).to(weights.device),
+            global_index=global_index,
         )
 
 
@@ -141,7 +137,7 @@ class Objective(Protocol):
         ...
 
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
-        """Return which rows it learns from, bool [B]."""
+        """Return which samples it learns from, bool [B] by batch index."""
         ...
 
     def begin(
@@ -151,18 +147,19 @@ class Objective(Protocol):
 
         Args:
             model: The policy before the update.
-            targets: Of all rows.
-            micro_batches: The micro-batches of the first pass: the same rows in the same call give the same bits.
+            targets: Of all samples.
+            micro_batches: Own indices of the micro-batches of the first pass: the same samples in the same
+                call give the same bits.
             seed: Every draw of the update derives from it.
         """
         ...
 
-    def terms(self, samples: Indices, epoch: int) -> Terms:
-        """Return loss and figures of a micro-batch."""
+    def terms(self, own_index: Indices, epoch: int) -> Terms:
+        """Return loss and metrics of the micro-batch ``own_index``, int64 [b]; epochs count from 0."""
         ...
 
     def finish(self) -> None:
-        """Take note that the update is over."""
+        """Conclude the update."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -183,7 +180,7 @@ def require_finite(values: Tensor, what: str) -> None:
 
 
 def by_sample(micro_batches: Sequence[Indices], parts: Sequence[Tensor]) -> Tensor:
-    """Join what was computed piece by piece, in row order."""
+    """Join what was computed by micro-batch, float [b, ...] each, in order of own index, [n, ...]."""
     joined = torch.cat(list(parts))
     ordered = torch.empty_like(joined)
     ordered[torch.as_tensor(np.concatenate(micro_batches)).to(joined.device)] = joined

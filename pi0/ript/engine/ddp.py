@@ -16,7 +16,7 @@ from pi0.ript.engine.single import EngineState, SingleEngine
 BUCKET_NUMBERS = 2**24  # 64 MB of float32 per message
 
 
-class ReplicatedEngine:
+class DdpEngine:
     """A ``SingleEngine`` on every rank, all with the same gradient.
 
     Args:
@@ -38,18 +38,18 @@ class ReplicatedEngine:
         """Add the gradient of this rank's part of the loss."""
         self._engine.backward(loss)
 
-    def exchange(self, figures: Sequence[float]) -> list[float]:
-        """Add up gradients and figures over ranks; all ranks meet here."""
+    def exchange(self, values: Sequence[float]) -> list[float]:
+        """Add up gradients and values over ranks; all ranks meet here."""
         parameters = self._engine.parameters
         has_gradient = [float(parameter.grad is not None) for parameter in parameters]
-        message = torch.tensor([*figures, *has_gradient], dtype=torch.float64)
+        message = torch.tensor([*values, *has_gradient], dtype=torch.float64)
         self._process_group.sum_in_place(message)
         sums = message.tolist()
         # A rank without rows has no gradients; a parameter that nobody used must stay untouched.
-        used = [p for p, n in zip(parameters, sums[len(figures) :], strict=True) if n > 0]
+        used = [p for p, n in zip(parameters, sums[len(values) :], strict=True) if n > 0]
         for bucket in buckets(used, BUCKET_NUMBERS):
             self._add_up(bucket)
-        return sums[: len(figures)]
+        return sums[: len(values)]
 
     def step(self) -> float:
         """Clip and take one AdamW step, the same on every rank."""

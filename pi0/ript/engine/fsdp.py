@@ -19,8 +19,8 @@ from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.single import EngineState, SingleEngine
 
 
-class ShardedEngine:
-    """A ``SingleEngine`` over this rank's shards; see ``ReplicatedEngine`` for what gradients mean.
+class FsdpEngine:
+    """A ``SingleEngine`` over this rank's shards; see ``DdpEngine`` for what gradients mean.
 
     Args:
         engine: Of the parameters that ``shard`` returned.
@@ -54,9 +54,9 @@ class ShardedEngine:
         """Add the gradient of this rank's part of the loss; all ranks meet in every layer."""
         self._process_group.meet(lambda: self._engine.backward(loss))
 
-    def exchange(self, figures: Sequence[float]) -> list[float]:
-        """Add up figures over ranks; gradients have met in the backward passes."""
-        message = torch.tensor(figures, dtype=torch.float64)
+    def exchange(self, values: Sequence[float]) -> list[float]:
+        """Add up values over ranks; gradients have met in the backward passes."""
+        message = torch.tensor(values, dtype=torch.float64)
         self._process_group.sum_in_place(message)
         return message.tolist()
 

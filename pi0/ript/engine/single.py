@@ -81,9 +81,9 @@ class SingleEngine:
         """Nothing has to be prepared."""
         return nullcontext()
 
-    def exchange(self, figures: Sequence[float]) -> list[float]:
-        """Return the figures: there is no other rank."""
-        return list(figures)
+    def exchange(self, values: Sequence[float]) -> list[float]:
+        """Return the values: there is no other rank."""
+        return list(values)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss to what has been accumulated since the last step."""

@@ -1,12 +1,19 @@
-"""Which rows of an update are whose: every rank knows the order and weight of all rows, and holds its own.
+"""Which samples of an update lie on which rank: every rank knows the order and weight of all of them.
 
-Minibatches are cut from the rows of all ranks together, as one process would cut them.
+Minibatches are cut from the samples of all ranks together, as a single process would cut them. Three
+index spaces meet here; each argument and attribute says which one it is in:
+
+- batch index: position in this rank's ``Batch``;
+- own index: position among this rank's samples with signal;
+- global index: position among the samples with signal of all ranks, in the order of their groups.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pi0.ript.algo.objective import Indices
 from pi0.ript.interfaces import Ranks
@@ -14,89 +21,97 @@ from pi0.ript.learner.scorer import split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """The rows that teach something, in the order of their groups.
+class GlobalSamples:
+    """The samples with signal of all ranks; position n of every attribute is global index n.
 
     Attributes:
-        weights: Float32 [n], of all ranks' rows.
-        owners: Int64 [n], the rank that holds each.
-        places: Int64 [n], position among the rows of its owner.
-        rank: Who we are.
+        weights: Float32 [n], on the device of the policy: shares of the loss, whose sum is 1.
+        owners: Int64 [n], the rank that holds each sample.
+        own_index: Int64 [n], own index of each sample on the rank that holds it.
+        rank: This rank.
     """
 
-    weights: NDArray[np.float32]
+    weights: Tensor
     owners: NDArray[np.int64]
-    places: NDArray[np.int64]
+    own_index: Indices
     rank: int
 
     @classmethod
-    def of(cls, ranks: Ranks, groups: NDArray[np.int64], weights: NDArray[np.float32]) -> "Share":
-        """Tell the others about our rows and hear about theirs; all ranks meet here.
+    def gather(
+        cls,
+        ranks: Ranks,
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        device: torch.device,
+    ) -> "GlobalSamples":
+        """Return what all ranks hold, with normalized weights. A collective: all ranks call it.
 
         Args:
             ranks: The processes.
-            groups: Int64 [m], group numbers of our rows, rising; a group lies on one rank.
-            weights: Float32 [m].
+            groups: Int64 [m], group numbers of this rank's samples by own index, rising; a group lies
+                on one rank.
+            weights: Float32 [m] by own index, not normalized.
+            device: Where the normalized weights go.
         """
         parts = ranks.gather(np.stack([groups, weights], axis=1).astype(np.float64))
         table = np.concatenate(parts)
         order = np.argsort(table[:, 0], kind="stable")
         owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        places = np.concatenate([np.arange(len(part)) for part in parts])
+        own_index = np.concatenate([np.arange(len(part)) for part in parts])
+        all_weights = torch.as_tensor(table[order, 1].astype(np.float32)).to(device)
         return cls(
-            weights=table[order, 1].astype(np.float32),
+            weights=all_weights / all_weights.sum(),
             owners=owners[order],
-            places=places[order],
+            own_index=own_index[order],
             rank=ranks.rank,
         )
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return len(self.owners)
 
-    @property
-    def own_numbers(self) -> Indices:
-        """Return the numbers that our rows have among those of all ranks, in the order of our rows."""
+    def global_index_of_own(self) -> Indices:
+        """Return the global index of each of this rank's samples, int64 [m] by own index."""
         return np.flatnonzero(self.owners == self.rank)
 
-    def own(self, samples: Indices) -> Indices:
-        """Return which of our rows are among ``samples`` of all, in their order."""
-        return self.places[samples[self.owners[samples] == self.rank]]
+    def own_among(self, global_index: Indices) -> Indices:
+        """Return the own index of those samples that this rank holds, in their order."""
+        return self.own_index[global_index[self.owners[global_index] == self.rank]]
 
-    def num_passes(self, samples: Indices, size: int) -> int:
-        """Return how many micro-batches the rank with most of ``samples`` needs."""
-        return -(-int(np.bincount(self.owners[samples]).max()) // size)
+    def num_passes(self, global_index: Indices, size: int) -> int:
+        """Return how many micro-batches of ``size`` the rank with most of the samples needs."""
+        return -(-int(np.bincount(self.owners[global_index]).max()) // size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minibatch:
-    """What one optimizer step sees.
+    """The samples of one optimizer step.
 
     Attributes:
-        samples: Int64, numbers among the rows of all ranks.
-        micro_batches: Our part of them in micro-batches of our own row numbers.
+        global_index: Int64 [b], the samples of all ranks.
+        micro_batches: Own indices of this rank's part of them, in micro-batches.
         num_passes: Micro-batches of the rank with the largest part.
     """
 
-    samples: Indices
+    global_index: Indices
     micro_batches: list[Indices]
     num_passes: int
 
 
-def cut(share: Share, order: Indices, num_minibatches: int, size: int) -> list[Minibatch]:
+def cut(samples: GlobalSamples, order: Indices, num_minibatches: int, size: int) -> list[Minibatch]:
     """Return the minibatches of an epoch, each cut into micro-batches.
 
     Args:
-        share: Whose rows are whose.
-        order: Int64 [n], a permutation of the rows of all ranks.
+        samples: Those of all ranks.
+        order: Int64 [n], a permutation of the global indices.
         num_minibatches: Most minibatches.
-        size: Most rows of a micro-batch.
+        size: Most samples of a micro-batch.
     """
     parts = np.array_split(order, min(num_minibatches, len(order)))
     return [
         Minibatch(
-            samples=part,
-            micro_batches=split(share.own(part), size),
-            num_passes=share.num_passes(part, size),
+            global_index=part,
+            micro_batches=split(samples.own_among(part), size),
+            num_passes=samples.num_passes(part, size),
         )
         for part in parts
     ]

@@ -1,4 +1,4 @@
-"""The policy as objectives see it: chosen rows of a batch, prefixes kept where they cannot change."""
+"""The policy as objectives use it: chosen samples of a batch, prefixes kept where they cannot change."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,14 +17,15 @@ from pi0.sampler import make_schedule
 
 
 class Scorer:
-    """Forward passes over chosen rows; see ``pi0.ript.algo.objective.Model``.
+    """Forward passes over chosen samples; see ``pi0.ript.algo.objective.Model``.
 
     Everything an objective compares comes from here: one forward function.
 
     Args:
-        policy: Whose weights are asked.
-        batch: Where the rows are.
-        samples: Which of them; row numbers of all methods count within these.
+        policy: Whose weights are used.
+        batch: Holds the samples.
+        batch_index: Int64 [n], which of them; position in this array is the own index that all methods
+            take, int64 [b].
         sampling: How the chains were drawn.
         is_frozen: Prefixes cannot change.
         behavior_weights: The weights that drew the chains; None where they are the policy's own.
@@ -34,7 +35,7 @@ class Scorer:
         self,
         policy: Pi0Policy,
         batch: Batch,
-        samples: Indices,
+        batch_index: Indices,
         sampling: Sampling,
         *,
         is_frozen: bool,
@@ -44,20 +45,20 @@ class Scorer:
         self._policy = policy
         self._sampling = sampling
         self._inputs = policy.encode(
-            [batch.observations[sample] for sample in samples],
-            [batch.tasks[sample] for sample in samples],
+            [batch.observations[index] for index in batch_index],
+            [batch.tasks[index] for index in batch_index],
         )
         self._is_frozen = is_frozen
         self._kept: PrefixCache | None = None
         self._schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
-        self._chains = torch.from_numpy(batch.chains[samples]).to(policy.device)
+        self._chains = torch.from_numpy(batch.chains[batch_index]).to(policy.device)
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     @property
     def chains(self) -> Tensor:
-        """Return the denoising chains of all rows, float32 [n, S + 1, H, A]."""
+        """Return the denoising chains of all samples, float32 [n, S + 1, H, A]."""
         return self._chains
 
     @property
@@ -71,39 +72,39 @@ class Scorer:
         return torch.tensor(self._schedule.times, dtype=torch.float32, device=self._policy.device)
 
     def keep_prefixes(self, micro_batch_size: int, budget: int) -> None:
-        """Compute the prefixes of all rows now, if they cannot change and fit into ``budget`` bytes."""
+        """Compute the prefixes of all samples now, if they cannot change and fit into ``budget`` bytes."""
         if not self._is_frozen:
             return
         micro_batches = split(np.arange(len(self._inputs)), micro_batch_size)
-        first = self._read(micro_batches[0])
+        first = self._compute_prefix(micro_batches[0])
         if first.num_bytes / len(micro_batches[0]) * len(self._inputs) <= budget:
             self._kept = join_caches(
-                [first, *(self._read(micro_batch) for micro_batch in micro_batches[1:])]
+                [first, *(self._compute_prefix(micro_batch) for micro_batch in micro_batches[1:])]
             )
 
-    def means(self, samples: Indices) -> Tensor:
+    def means(self, own_index: Indices) -> Tensor:
         """Return the means of executed transitions, float32 [b, S, h, 7], with gradient where enabled."""
-        prefix, index = self._prefix(samples), torch.from_numpy(samples)
+        prefix, index = self._prefix(own_index), torch.from_numpy(own_index)
         chains = self._chains[index.to(self._chains.device)]
         return self._policy.transition_means(
             prefix, self._inputs.samples(index), chains, self._sampling
         )
 
-    def chain_velocities(self, samples: Indices) -> Tensor:
+    def chain_velocities(self, own_index: Indices) -> Tensor:
         """Return the velocities along the chains, float32 [b, S, H, A]."""
-        prefix, index = self._prefix(samples), torch.from_numpy(samples)
+        prefix, index = self._prefix(own_index), torch.from_numpy(own_index)
         chains = self._chains[index.to(self._chains.device)]
         return self._policy.chain_velocities(
             prefix, self._inputs.samples(index), chains, self._sampling
         )
 
     def velocity(
-        self, samples: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
+        self, own_index: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
     ) -> Tensor:
         """Return velocities of executed entries, float32 [b, R, h, 7]."""
-        inputs = self._inputs.samples(torch.from_numpy(samples))
+        inputs = self._inputs.samples(torch.from_numpy(own_index))
         guidance = 1.0 if is_conditional else 0.0
-        found = self._policy.velocity(self._prefix(samples), inputs, x, times, guidance=guidance)
+        found = self._policy.velocity(self._prefix(own_index), inputs, x, times, guidance=guidance)
         return found[:, :, : self._policy.card.execute_steps, :ENV_ACTION_DIM]
 
     def parameters(self) -> list[nn.Parameter]:
@@ -111,14 +112,14 @@ class Scorer:
         return [p for p in self._policy.network.parameters() if p.requires_grad]
 
     def with_behavior_weights(self) -> AbstractContextManager[None]:
-        """Let the policy be the one that drew the chains inside the block."""
+        """Give the policy the weights that drew the chains, inside the block."""
         return (
             nullcontext() if self.behavior_weights is None else self.holding(self.behavior_weights)
         )
 
     @contextmanager
     def holding(self, weights: Sequence[Tensor]) -> Iterator[None]:
-        """Let the policy have other weights inside the block; nothing is copied but devices."""
+        """Give the policy other weights inside the block; copied only if on another device."""
         trained = self.parameters()
         assert len(trained) == len(weights), "the weights belong to other parameters"
         own = [parameter.data for parameter in trained]
@@ -130,16 +131,16 @@ class Scorer:
             for parameter, data in zip(trained, own, strict=True):
                 parameter.data = data
 
-    def _prefix(self, samples: Indices) -> PrefixCache:
+    def _prefix(self, own_index: Indices) -> PrefixCache:
         if self._kept is None:
-            return self._read(samples)
-        return self._kept.samples(torch.from_numpy(samples).to(self._chains.device))
+            return self._compute_prefix(own_index)
+        return self._kept.samples(torch.from_numpy(own_index).to(self._chains.device))
 
-    def _read(self, samples: Indices) -> PrefixCache:
+    def _compute_prefix(self, own_index: Indices) -> PrefixCache:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
-            return self._policy.prefix(self._inputs.samples(torch.from_numpy(samples)))
+            return self._policy.prefix(self._inputs.samples(torch.from_numpy(own_index)))
 
 
-def split(samples: Indices, size: int) -> list[Indices]:
-    """Return the rows in pieces of at most ``size``."""
-    return [samples[start : start + size] for start in range(0, len(samples), size)]
+def split(indices: Indices, size: int) -> list[Indices]:
+    """Return indices of any space in consecutive micro-batches of at most ``size``."""
+    return [indices[start : start + size] for start in range(0, len(indices), size)]

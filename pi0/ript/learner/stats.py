@@ -1,4 +1,4 @@
-"""What is counted along an update, and what the ranks' counts come to together."""
+"""Metrics of an update: what one rank accumulates, and how those of all ranks are joined."""
 
 from dataclasses import dataclass, field
 
@@ -16,16 +16,16 @@ NOT_AUDITED = Audit(
 
 
 @dataclass(slots=True)
-class Figures:
-    """The counts of one rank; gradient norms are the same on every rank.
+class UpdateMetrics:
+    """What one rank accumulates; gradient norms are the same on every rank.
 
     Attributes:
-        audit: How well stored chains agree with the policy; None on a rank without rows.
+        audit: How well stored chains agree with the policy; None on a rank without samples.
         loss: Weighted loss of the first pass.
-        stale_kl: Weighted KL between the weights that acted and those that learn, in the first pass.
+        stale_kl: Weighted KL from the behavior weights to those before the update, in the first pass.
         log_ratio_max: Largest |log ratio| before the first optimizer step.
-        clipped: Rows times share of clipped ratios.
-        num_samples_seen: Rows over all passes.
+        clipped: Samples times share of clipped ratios.
+        num_samples_seen: Samples over all passes.
         grad_norms: Of every optimizer step.
     """
 
@@ -46,7 +46,7 @@ class Figures:
         *,
         is_first_pass: bool,
     ) -> None:
-        """Count a micro-batch with its weighted loss and KL."""
+        """Add a micro-batch with its weighted loss and KL, scalars; ``terms`` [num_samples]."""
         if is_first_pass:
             self.loss += float(loss.detach())
             self.stale_kl += 0.0 if stale_kl is None else float(stale_kl)
@@ -59,11 +59,11 @@ class Figures:
     def stats(
         self, ranks: Ranks, kl: float | None, *, is_stale: bool, has_stopped_early: bool
     ) -> UpdateStats:
-        """Return the figures of all ranks; they meet here.
+        """Return the metrics of all ranks together. A collective: all ranks call it.
 
         Args:
             ranks: The processes.
-            kl: Our part of the mean KL; None for an objective without likelihood.
+            kl: This rank's part of the mean KL; None for an objective without likelihood.
             is_stale: Whether older weights acted.
             has_stopped_early: Whether the KL bound ended the update.
         """

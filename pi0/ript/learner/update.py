@@ -1,14 +1,13 @@
-"""The update: the only place where practice changes weights.
+"""The update: the only place where training changes weights.
 
-Every optimizer step sees one minibatch of rows, cut into micro-batches that fit into memory. Cutting
+Every optimizer step takes one minibatch of samples, cut into micro-batches that fit into memory. Cutting
 changes nothing but memory: the loss is a weighted sum divided by the weight of the whole minibatch.
-Minibatches are those of all ranks together: each rank computes its rows' part of the gradient, and a rank
-without rows takes part with a row of weight 0.
+Minibatches are those of all ranks together: each rank computes its samples' part of the gradient, and a rank
+without samples takes part with one of weight 0. ``pi0.ript.learner.minibatches`` names the index spaces.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -24,16 +23,17 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.audit import Audit, audit_transitions, require_unit_ratios
-from pi0.ript.learner.minibatches import Minibatch, Share, cut
+from pi0.ript.learner.minibatches import GlobalSamples, Minibatch, cut
 from pi0.ript.learner.scorer import Scorer
-from pi0.ript.learner.stats import Figures
+from pi0.ript.learner.stats import UpdateMetrics
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Batch, UpdateStats
 from pi0.sampler import draw_noise, make_schedule
 
+# Index 0, in whatever space: the sample that a rank without signal computes, with weight 0.
 IDLE_SAMPLE: Indices = np.zeros(1, dtype=np.int64)
 
-# The tiny pi0 needs 0.1 MB per row, the real one 10 to 15 MB.
+# The tiny pi0 needs 0.1 MB per sample, the real one 10 to 15 MB.
 PREFIX_BUDGET = 16 * 2**30
 
 
@@ -53,8 +53,8 @@ class Engine(Protocol):
         """Accumulate the gradient of this rank's part of a loss."""
         ...
 
-    def exchange(self, figures: Sequence[float]) -> list[float]:
-        """Add up gradients over ranks and return the sums of the figures; all ranks meet here."""
+    def exchange(self, values: Sequence[float]) -> list[float]:
+        """Add up gradients over ranks and return the sums of ``values``. A collective."""
         ...
 
     def step(self) -> float:
@@ -88,59 +88,62 @@ def update(
     behavior_weights: Sequence[Tensor] | None = None,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> UpdateStats | None:
-    """Improve the policy on a batch of its own decisions; same inputs give the same bits.
+    """Improve the policy on a batch of its own policy steps; same inputs give the same bits.
 
     Args:
-        policy: What is trained, in place; switched to eval mode, in which it also acted.
+        policy: What is trained, in place; switched to eval mode, in which it also acts.
         engine: Holds the trained parameters of ``policy``.
-        batch: This rank's rows; those that teach the objective nothing are left out.
+        batch: This rank's samples; those without signal for the objective are left out.
         objective: The learning rule; may remember earlier weights from update to update.
         algo: Passes, minibatches and micro-batches.
         sampling: How the chains were drawn.
-        seed: Orders the rows; derive it from run seed and step.
+        seed: Orders the samples; derive it from run seed and step.
         has_frozen_prefix: Prefixes cannot change, so they are computed without gradient and kept.
         prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
         behavior_weights: The trained weights that drew the chains, where they are older than the policy's.
-        ranks: The processes that learn together; all of them call this.
+        ranks: The processes that learn together. The update is a collective: all of them call it.
 
     Returns:
-        What happened, as plain floats; None if no row of any rank teaches anything.
+        What happened, as plain floats; None if no sample of any rank has signal.
 
     Raises:
         FloatingPointError: If a mean, ratio, loss or gradient is not finite, or the stored chains are not
-            draws of this policy; raised before the optimizer step it would have spoiled. Earlier steps of
+            draws of this policy; raised before the optimizer step that it would have spoiled. Earlier steps of
             the same update have changed weights by then.
     """
     policy.network.eval()
-    with_signal = np.flatnonzero(objective.has_signal(batch))
-    share = Share.of(ranks, batch.groups[with_signal], batch.weights[with_signal])
-    if len(share) == 0:
+    batch_index = np.flatnonzero(objective.has_signal(batch))
+    samples = GlobalSamples.gather(
+        ranks, batch.groups[batch_index], batch.weights[batch_index], policy.device
+    )
+    if len(samples) == 0:
         return None
-    samples = with_signal if with_signal.size else IDLE_SAMPLE
+    is_idle = batch_index.size == 0
+    batch_index = IDLE_SAMPLE if is_idle else batch_index
     scorer = Scorer(
         policy,
         batch,
-        samples,
+        batch_index,
         sampling,
         is_frozen=has_frozen_prefix,
         behavior_weights=behavior_weights,
     )
     scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
-    all_weights = torch.as_tensor(share.weights).to(policy.device)
-    numbers = share.own_numbers if with_signal.size else IDLE_SAMPLE
-    targets = Targets.of(batch, samples, policy.device, all_weights.sum(), numbers)
-    if not with_signal.size:
-        targets = replace(targets, weights=torch.zeros_like(targets.weights))
-    learner = _Learner(engine, scorer, objective, targets, algo, share, ranks)
+    global_index = IDLE_SAMPLE if is_idle else samples.global_index_of_own()
+    weights = samples.weights[global_index]
+    targets = Targets.of(
+        batch, batch_index, torch.zeros_like(weights) if is_idle else weights, global_index
+    )
+    learner = _Learner(engine, scorer, objective, targets, algo, samples, ranks)
 
     def audit() -> Audit | None:
-        if not with_signal.size:
+        if is_idle:
             return None
-        num_audited = min(algo.micro_batch_size, len(samples))
-        chosen = np.linspace(0, len(samples) - 1, num_audited).astype(
-            np.int64
-        )  # of all groups alike
-        return _audit(policy, scorer, targets, sampling, chosen, batch.seeds[samples[chosen]])
+        num_audited = min(algo.micro_batch_size, len(batch_index))
+        # evenly spaced, so that all groups are audited alike
+        own_index = np.linspace(0, len(batch_index) - 1, num_audited).astype(np.int64)
+        seeds = batch.seeds[batch_index[own_index]]
+        return _audit(policy, scorer, targets, sampling, own_index, seeds)
 
     try:
         return learner.run(seed, audit)
@@ -155,14 +158,14 @@ def _audit(
     scorer: Scorer,
     targets: Targets,
     sampling: Sampling,
-    samples: Indices,
+    own_index: Indices,
     seeds: NDArray[np.int64],
 ) -> Audit:
-    """Return how well the stored chains of some rows agree with the policy that acted."""
+    """Return how well the stored chains of some samples agree with the behavior weights."""
     with scorer.with_behavior_weights():
-        velocity = scorer.chain_velocities(samples)
+        velocity = scorer.chain_velocities(own_index)
     require_finite(velocity, "velocities of the current policy")
-    index = torch.from_numpy(samples).to(scorer.chains.device)
+    index = torch.from_numpy(own_index).to(scorer.chains.device)
     chains = scorer.chains[index]
     noise, _ = draw_noise(seeds.tolist(), sampling.num_steps, *chains.shape[2:])
     audit = audit_transitions(
@@ -187,7 +190,7 @@ class _Learner:
         objective: Objective,
         targets: Targets,
         algo: AlgoConfig,
-        share: Share,
+        samples: GlobalSamples,
         ranks: Ranks,
     ) -> None:
         self._engine = engine
@@ -195,12 +198,10 @@ class _Learner:
         self._objective = objective
         self._targets = targets
         self._algo = algo
-        self._share = share
+        self._samples = samples
         self._ranks = ranks
-        weights = torch.as_tensor(share.weights).to(targets.weights.device)
-        self._all_weights = weights / weights.sum()
-        self._figures = Figures()
-        self._trouble: FloatingPointError | None = None
+        self._metrics = UpdateMetrics()
+        self._failure: FloatingPointError | None = None
 
     def run(self, seed: int, audit: Callable[[], Audit | None]) -> UpdateStats:
         first_plan = self._plan(seed, epoch=0)
@@ -209,10 +210,10 @@ class _Learner:
         ]
         first_micro_batches = first_micro_batches or [IDLE_SAMPLE]
         try:
-            self._figures.audit = audit()
+            self._metrics.audit = audit()
             self._objective.begin(self._scorer, self._targets, first_micro_batches, seed)
         except FloatingPointError as error:
-            self._trouble = error
+            self._failure = error
         with self._engine.learning():
             has_stopped_early = not all(
                 self._learn(minibatch, epoch)
@@ -222,62 +223,62 @@ class _Learner:
         kl = self._final_kl(first_micro_batches)
         self._objective.finish()
         is_stale = self._scorer.behavior_weights is not None
-        return self._figures.stats(
+        return self._metrics.stats(
             self._ranks, kl, is_stale=is_stale, has_stopped_early=has_stopped_early
         )
 
     def _plan(self, seed: int, epoch: int) -> list[Minibatch]:
         """Return the minibatches of an epoch."""
         generator = np.random.default_rng(derive_seed(seed, "update", epoch))
-        order = generator.permutation(len(self._share))
-        return cut(self._share, order, self._algo.num_minibatches, self._algo.micro_batch_size)
+        order = generator.permutation(len(self._samples))
+        return cut(self._samples, order, self._algo.num_minibatches, self._algo.micro_batch_size)
 
     def _learn(self, minibatch: Minibatch, epoch: int) -> bool:
         """Take one optimizer step; return False, without a step, if the policy has moved too far."""
-        kl, trouble = 0.0, self._trouble
-        if trouble is None:
+        kl, failure = 0.0, self._failure
+        if failure is None:
             try:
                 kl = self._accumulate(minibatch, epoch)
             except FloatingPointError as error:
-                trouble = error
-        if trouble is not None and self._engine.needs_equal_passes:
-            raise trouble  # the others wait inside a pass and will be told why it never comes
-        kl, num_troubled = self._engine.exchange([kl, float(trouble is not None)])
-        if num_troubled:
-            reasons = self._ranks.gather_text(str(trouble or ""))
-            raise trouble or FloatingPointError(next(reason for reason in reasons if reason))
+                failure = error
+        if failure is not None and self._engine.needs_equal_passes:
+            raise failure  # the others wait inside a pass, in which they receive the reason
+        kl, num_failed = self._engine.exchange([kl, float(failure is not None)])
+        if num_failed:
+            reasons = self._ranks.gather_text(str(failure or ""))
+            raise failure or FloatingPointError(next(reason for reason in reasons if reason))
         if self._objective.kl_stop is not None and kl > self._objective.kl_stop:
             self._engine.discard()
             return False
-        self._figures.grad_norms.append(self._engine.step())
+        self._metrics.grad_norms.append(self._engine.step())
         return True
 
     def _accumulate(self, minibatch: Minibatch, epoch: int) -> float:
-        """Add our part of the gradient; return our part of the minibatch's mean KL."""
-        share = float(self._all_weights[minibatch.samples].sum())
+        """Add this rank's part of the gradient; return its part of the minibatch's mean KL."""
+        minibatch_weight = float(self._samples.weights[minibatch.global_index].sum())
         kl = 0.0
         for micro_batch in minibatch.micro_batches:
-            kl += self._add_micro_batch(micro_batch, share, epoch)
+            kl += self._add_micro_batch(micro_batch, minibatch_weight, epoch)
         if self._engine.needs_equal_passes:
             for _ in range(minibatch.num_passes - len(minibatch.micro_batches)):
                 self._engine.backward(0.0 * self._objective.terms(IDLE_SAMPLE, epoch).loss.sum())
-        if not self._figures.grad_norms:
-            require_unit_ratios(self._figures.log_ratio_max)
+        if not self._metrics.grad_norms:
+            require_unit_ratios(self._metrics.log_ratio_max)
         return kl
 
-    def _add_micro_batch(self, micro_batch: Indices, share: float, epoch: int) -> float:
+    def _add_micro_batch(self, micro_batch: Indices, minibatch_weight: float, epoch: int) -> float:
         weights = self._targets.weights[micro_batch]
         terms = self._objective.terms(micro_batch, epoch)
         loss = (weights * terms.loss).sum()
         require_finite(loss, "loss")
-        self._engine.backward(loss / share)
+        self._engine.backward(loss / minibatch_weight)
         stale_kl = None if terms.stale_kl is None else (weights * terms.stale_kl).sum()
-        self._figures.add(loss, stale_kl, terms, len(micro_batch), is_first_pass=epoch == 0)
-        return 0.0 if terms.kl is None else float((weights * terms.kl).sum()) / share
+        self._metrics.add(loss, stale_kl, terms, len(micro_batch), is_first_pass=epoch == 0)
+        return 0.0 if terms.kl is None else float((weights * terms.kl).sum()) / minibatch_weight
 
     @torch.no_grad()
     def _final_kl(self, micro_batches: list[Indices]) -> float | None:
-        """Return our part of the mean KL of all rows between the policies before and after the update."""
+        """Return this rank's part of the mean KL of all samples between policy before and after the update."""
         parts: list[Tensor] = []
         for micro_batch in micro_batches:
             kl = self._objective.terms(micro_batch, 0).kl
