@@ -51,7 +51,7 @@ def damaged_checkpoint(run: SavedRun, harm: tuple[int, list[tuple[str, float, by
 
 
 def forged_checkpoint(run: SavedRun, forgery: tuple[str, dict[str, Any]]) -> bool:
-    """What no run would write is refused by whoever needs it, before anything is changed."""
+    """What no run would write is refused by the part that needs it, before anything is changed."""
     name, change = forgery
     path = run.newest / name
     before = path.read_bytes()
@@ -111,14 +111,15 @@ def _forge_tensor(path: Path, number: int, kind: str) -> None:
 def _forge_json(path: Path, keys: list[int], value: object) -> None:
     """Replace the value that ``keys`` lead to; each chooses among what is there."""
     content = json.loads(path.read_text())
-    owner, place = {"": content}, ""
+    owner, inner_key = {"": content}, ""
     for key in keys:
-        inner = owner[place]
+        inner = owner[inner_key]
         if not isinstance(inner, dict | list) or not inner:
             break
         owner = inner
-        place = sorted(inner)[key % len(inner)] if isinstance(inner, dict) else key % len(inner)
-    owner[place] = value
+        number = key % len(inner)
+        inner_key = sorted(inner)[number] if isinstance(inner, dict) else number
+    owner[inner_key] = value
     path.write_text(json.dumps(content))
 
 

@@ -1,4 +1,4 @@
-"""What is thrown at the programs: real files, damaged; and texts nobody meant."""
+"""What the programs are given: real files, damaged; and texts that make no sense."""
 
 import json
 import string
@@ -35,7 +35,7 @@ VALUES = st.recursive(
     ),
     max_leaves=5,
 )
-# One change of a file: kind, place as a share of its length, what is put there.
+# One change of a file: kind, position as a share of its length, what is put there.
 EDITS = st.lists(
     st.tuples(
         st.sampled_from(("flip", "cut", "remove", "insert", "double", "zero")),
@@ -52,8 +52,8 @@ EDITS = st.lists(
 
 def damage(content: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
     """Return a file's content after the edits."""
-    for kind, place, data in edits:
-        at = int(place * len(content))
+    for kind, position, data in edits:
+        at = int(position * len(content))
         before, after = content[:at], content[at:]
         match kind:
             case "flip" if after:
@@ -79,7 +79,7 @@ def nested(dotted: str, value: object) -> dict[str, object]:
 
 @st.composite
 def config_texts(draw: st.DrawFn) -> bytes:
-    """A shipped configuration that was damaged, or a key with a value nobody meant."""
+    """A shipped configuration that was damaged, or a key with a value that makes no sense."""
     if draw(st.booleans()):
         return damage(draw(st.sampled_from(SHIPPED)), draw(EDITS))
     if draw(st.booleans()):

@@ -1,4 +1,4 @@
-"""What may become of an input: it is taken for what it says, or refused in one line."""
+"""What may become of an input: it is accepted for what it is, or refused in one line."""
 
 import io
 import signal
@@ -8,7 +8,7 @@ from types import FrameType
 
 from pi0.ript.scripts.exits import is_user_error, one_line
 
-PATIENCE_S = 20
+TIME_LIMIT_S = 20
 MAX_LINE = 2000
 
 
@@ -17,17 +17,17 @@ class FindingError(AssertionError):
 
 
 def judge(take: Callable[[], bool]) -> str:
-    """Run ``take``, which says whether it accepted; return ``accepted`` or ``refused``.
+    """Run ``take``, which returns whether it accepted; return ``accepted`` or ``refused``.
 
     Raises:
         FindingError: It hung, or an error of ours would have shown a traceback.
     """
     try:
-        with _patience(), redirect_stdout(io.StringIO()):
+        with _time_limit(), redirect_stdout(io.StringIO()):
             return "accepted" if take() else "refused"
-    except SystemExit as left:
-        if left.code not in (0, None):
-            raise FindingError(f"left with status {left.code}") from left
+    except SystemExit as ended:
+        if ended.code not in (0, None):
+            raise FindingError(f"ended with status {ended.code}") from ended
         return "accepted"
     except (ValueError, OSError) as error:
         if not is_user_error(error):
@@ -43,12 +43,12 @@ def judge(take: Callable[[], bool]) -> str:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
-    def give_up(_number: int, _frame: FrameType | None) -> None:
-        raise FindingError(f"hung for {PATIENCE_S} s")
+def _time_limit() -> Iterator[None]:
+    def fail(_number: int, _frame: FrameType | None) -> None:
+        raise FindingError(f"hung for {TIME_LIMIT_S} s")
 
-    earlier = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    earlier = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT_S)
     try:
         yield
     finally:

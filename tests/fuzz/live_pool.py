@@ -1,6 +1,6 @@
 """A real pool with a real worker process, whose replies are changed on their way to the pool.
 
-The sockets carry bytes of ours instead of the worker's; what is believed of them is the pool's business.
+The pool receives our bytes from the socket instead of the worker's, and must refuse what is malformed.
 """
 
 import os
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from pi0.ript.env.pool.messages import HEADER, MAX_MESSAGE_BYTES, frame, unpack
 from pi0.ript.env.pool.process_pool import ProcessPool
-from pi0.ript.env.pool.wire import WireReply, unpack_reply
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.faults.inject import send_as
 from pi0.ript.faults.processes import MarkedProcess
@@ -35,7 +34,7 @@ Change = tuple[str, Any]
 
 
 class LivePool:
-    """One slot in one worker; every attack is on the reply to a chunk of three steps."""
+    """One slot in one worker; every attack is on the reply to an action chunk of three steps."""
 
     def __init__(self) -> None:
         """Start the worker."""
@@ -49,11 +48,11 @@ class LivePool:
         self._pool.close()
         os.environ["PYTHONPATH"] = self._path
 
-    def exchange(self, change: Callable[[bytes], bytes]) -> tuple[WireReply, Reply]:
-        """Return the worker's reply and what the pool took a changed one for.
+    def exchange(self, change: Callable[[bytes], bytes]) -> tuple[tuple[Any, ...], Reply]:
+        """Return the fields of the worker's reply, and what the pool took the changed one for.
 
         Raises:
-            FindingError: A worker that sent nonsense was kept, or lives on.
+            FindingError: A worker that sent malformed bytes was kept, or has not ended.
         """
         self._restore()
         [pid] = self._pool.pids
@@ -64,11 +63,11 @@ class LivePool:
         # A good reply with more bytes behind it is believed, and the worker replaced all the same.
         was_replaced = self._pool.pids != (pid,)
         _require(was_replaced or reply.fault not in (*REPLACED, "raised"), f"{pid} was kept")
-        _require(not (was_replaced and Path(f"/proc/{pid}").exists()), f"{pid} lives on")
-        return unpack_reply(unpack(sent[HEADER.size :])[1:]), reply
+        _require(not (was_replaced and Path(f"/proc/{pid}").exists()), f"{pid} has not ended")
+        return unpack(sent[HEADER.size :])[1:], reply
 
     def _restore(self) -> None:
-        """Begin anew; bytes that an earlier attack has left may cost one more worker."""
+        """Restore the slot; bytes that an earlier attack has left may cost one more worker."""
         for _ in range(2):
             self._pool.restore(0, STATE)
             [reply] = self._pool.wait()
@@ -76,27 +75,27 @@ class LivePool:
                 return
             if reply.fault not in REPLACED:
                 break
-        raise FindingError(f"a new worker is of no use: {reply.fault}: {reply.error}")
+        raise FindingError(f"a new worker does not work: {reply.fault}: {reply.error}")
 
     def _intercept(self) -> bytes:
         """Take the worker's reply off the pool's socket."""
         [worker] = self._pool._workers
         poll = select.poll()
         poll.register(worker.channel, select.POLLIN)
-        assert poll.poll(60_000), "the worker does not answer"
+        assert poll.poll(60_000), "the worker does not reply"
         return os.read(worker.channel.fileno(), MAX_MESSAGE_BYTES)
 
     def _send(self, pid: int, data: bytes) -> None:
-        """Write in the worker's place; one that breaks off in mid-message dies of it."""
-        request = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+        """Write as if the worker did, which is killed after an incomplete message."""
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         if data:
-            send_as(MarkedProcess(pid=pid, request=tuple(request), rss_bytes=0), data)
-        if _breaks_off(data):
+            send_as(MarkedProcess(pid=pid, command=tuple(command), rss_bytes=0), data)
+        if _is_incomplete(data):
             os.kill(pid, signal.SIGKILL)
 
 
 def take_damaged(pool: LivePool, edits: list[tuple[str, float, bytes]]) -> bool:
-    """Bytes that are not what the worker sent are noticed, whatever they say."""
+    """Bytes that are not what the worker sent are noticed, also where they form a reply."""
     sent, reply = pool.exchange(lambda data: damage(data, edits))
     if reply.fault:
         _require(reply.fault in REPLACED, f"a fault of another kind: {reply.fault}")
@@ -105,16 +104,17 @@ def take_damaged(pool: LivePool, edits: list[tuple[str, float, bytes]]) -> bool:
     return True
 
 
-def require_same(sent: WireReply, reply: Reply) -> None:
-    """Raise ``FindingError`` if a reply says something else than what the worker sent."""
-    observe = reply.observation
-    _require(observe is not None and np.array_equal(observe.proprio, sent.proprio), "another place")
+def require_same(sent: tuple[Any, ...], reply: Reply) -> None:
+    """Raise ``FindingError`` if a reply differs from the fields that the worker sent."""
+    proprio, timings = sent[1], sent[6]
+    observation = reply.observation
+    _require(observation is not None and observation.proprio.tobytes() == proprio, "another pose")
     _require((reply.num_steps, reply.is_success) == (3, False), "another outcome")
-    _require(dict(reply.timings) == dict(sent.timings), "other seconds")
+    _require(dict(reply.timings) == dict(timings), "other seconds")
 
 
 def take_forged(pool: LivePool, change: Change) -> bool:
-    """What a worker says itself is believed only if a worker could say it."""
+    """A reply with the right checksum is accepted only if a worker could have sent it."""
     kind, what = change
     forge = with_field(*what) if kind == "field" else lambda packed: damage(packed, what)
     _, reply = pool.exchange(lambda data: frame(forge(data[HEADER.size :])))
@@ -122,20 +122,20 @@ def take_forged(pool: LivePool, change: Change) -> bool:
         _require(reply.observation is None or bool(reply.error), "a fault without a reason")
         return False
     _require(reply.num_steps == 3 or (reply.is_success and 0 <= reply.num_steps < 3), "steps")
-    observe = reply.observation
-    _require(observe is not None or reply.is_success, "nothing to see")
-    if observe is not None:
-        _require(bool(np.isfinite(observe.proprio).all()), "a place that is none")
-        _require(len(np.unique(observe.images)) == 1, "a picture that the worker did not draw")
+    observation = reply.observation
+    _require(observation is not None or reply.is_success, "no observation")
+    if observation is not None:
+        _require(bool(np.isfinite(observation.proprio).all()), "a pose that is not finite")
+        _require(len(np.unique(observation.images)) == 1, "an image that the worker did not draw")
     return True
 
 
-def with_field(place: int, value: object) -> Callable[[bytes], bytes]:
-    """Return what replaces a field of a packed reply."""
+def with_field(number: int, value: object) -> Callable[[bytes], bytes]:
+    """Return a function that replaces a field of a packed reply."""
 
     def forge(packed: bytes) -> bytes:
         values = list(unpack(packed))
-        values[1 + place] = value
+        values[1 + number] = value
         try:
             return msgpack.packb(tuple(values)) or b""
         except (OverflowError, UnicodeEncodeError):  # nothing that msgpack could send
@@ -144,7 +144,7 @@ def with_field(place: int, value: object) -> Callable[[bytes], bytes]:
     return forge
 
 
-def _breaks_off(data: bytes) -> bool:
+def _is_incomplete(data: bytes) -> bool:
     if len(data) < HEADER.size:
         return True
     length, _ = HEADER.unpack_from(data)
@@ -162,7 +162,7 @@ ONE_BIT = st.tuples(
 )
 DAMAGED = st.one_of(ONE_BIT.map(lambda edit: [edit]), EDITS)
 
-# What a worker could say, by the number of the field, or just not.
+# Values by the number of the field that a worker could send, or almost.
 PLAUSIBLE = {
     1: st.binary(min_size=72, max_size=72),
     2: st.booleans(),
@@ -176,7 +176,7 @@ FORGED: st.SearchStrategy[Change] = st.one_of(
         st.just("field"),
         st.one_of(
             st.tuples(st.integers(0, NUM_FIELDS - 1), VALUES),
-            *(st.tuples(st.just(place), values) for place, values in PLAUSIBLE.items()),
+            *(st.tuples(st.just(number), values) for number, values in PLAUSIBLE.items()),
         ),
     ),
 )

@@ -1,6 +1,6 @@
-"""Throw many inputs at the programs: ``python -m tests.fuzz.run --inputs 10000 --seed 0 --json FILE``.
+"""Give the programs many inputs: ``python -m tests.fuzz.run --inputs 10000 --seed 0 --json FILE``.
 
-Leaves with status 1 if any input hung, would have shown a traceback or was taken for something else.
+Ends with status 1 if any input hung, would have shown a traceback or was taken for something else.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def attack(target: Target, run: SavedRun, num_inputs: int, number: int) -> Count
     """Try ``num_inputs`` inputs; return how many were accepted and refused.
 
     Raises:
-        FindingError: An input did harm; says which, as small as it could be made.
+        FindingError: An input did harm; the message has it, as small as it could be made.
     """
     counts: Counter[str] = Counter()
 
@@ -73,15 +73,15 @@ def main() -> int:
             except FindingError as error:
                 findings.append({"target": name, "what": str(error)})
             print(f"{name:<22}{results.get(name, findings[-1:])}", flush=True)
-    figures = {
+    report = {
         "inputs": sum(result["inputs"] for result in results.values()),
         "findings": findings,
         "targets": results,
         "seconds": round(time.monotonic() - started, 1),
     }
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-    print(f"{figures['inputs']} inputs, {len(findings)} findings, {figures['seconds']} s")
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"{report['inputs']} inputs, {len(findings)} findings, {report['seconds']} s")
     return int(bool(findings))
 
 

@@ -49,9 +49,9 @@ class SavedRun:
         shutil.copytree(self.original, self.folder, symlinks=True)
 
 
-def save_run(place: Path) -> SavedRun:
-    """Learn two steps and write what a run writes."""
-    original = place / "original"
+def save_run(folder: Path) -> SavedRun:
+    """Train two steps and write what a run writes."""
+    original = folder / "original"
     original.mkdir(parents=True)
     policy = small_policy()
     engine, objective = build_engine(CONFIG, policy), build_objective(CONFIG.algo)
@@ -75,6 +75,6 @@ def save_run(place: Path) -> SavedRun:
     write_evaluation(original / "evaluations" / "step_0.json", {}, [make_record()])
     assert find_last(original).name == "2"
     assert load_file(original / "checkpoints/2/training_state/optimizer.safetensors")
-    run = SavedRun(folder=place / "run", original=original)
+    run = SavedRun(folder=folder / "run", original=original)
     shutil.copytree(original, run.folder, symlinks=True)
     return run

@@ -1,4 +1,4 @@
-"""Where inputs enter the programs, each with what must hold when one is accepted."""
+"""Where inputs enter the programs, each with what must hold when an input is accepted."""
 
 import json
 import socket
@@ -18,6 +18,7 @@ from pi0.ript.env.pool.wire import Request, pack_reply, unpack_reply
 from pi0.ript.evaluation.episodes import read_evaluation
 from pi0.ript.interfaces import Reply
 from pi0.ript.report.jsonl import JsonlReporter
+from tests.env.toys import SPEC
 from tests.evaluation.records import make_record
 from tests.fuzz.checkpoints import FORGERIES, damaged_checkpoint, forged_checkpoint
 from tests.fuzz.inputs import COMMAND_LINES, EDITS, VALUES, config_texts, damage
@@ -30,12 +31,12 @@ from tests.train.toy_run import ToyRunner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A way in.
+    """A place where inputs enter.
 
     Attributes:
-        share: Of all inputs.
+        share: Share of all inputs, in [0, 1].
         inputs: What to try.
-        take: Tries one against a saved run; returns whether it was accepted, raises what users would see.
+        take: Tries one against a saved run; returns whether it was accepted, raises what users would get.
     """
 
     share: float
@@ -68,10 +69,13 @@ def take_norm_stats(run: SavedRun, content: bytes) -> bool:
     path = run.folder.parent / "norm_stats.json"
     path.write_bytes(content)
     stats = read_norm_stats(path, small_card())
-    for figures in (stats.state, stats.actions):
-        for values in figures.values():
+    for group in (stats.state, stats.actions):
+        for values in group.values():
             require(bool(np.isfinite(values).all()), "statistics that are not finite")
     return True
+
+
+BLANK = np.zeros((1, SPEC.height, SPEC.width, 3), np.uint8)
 
 
 class _StillPolicy:
@@ -86,32 +90,32 @@ def take_initial_states(run: SavedRun, states: list[np.ndarray]) -> bool:
 
 
 def take_message(run: SavedRun, content: bytes) -> bool:
-    """What a worker sends is a possible answer, or it is malformed; reading it never waits."""
+    """What a worker sends is a possible reply, or it is malformed; receiving it never waits."""
     ours, theirs = socket.socketpair()
-    command = Request(place=1, work={"step": 4}, num_steps=4)
+    request = Request(worker_slot=1, slot=5, work={"step": 4}, num_steps=4)
     with Channel(ours) as channel, theirs:
         theirs.sendall(content)
         theirs.close()
         try:
             _, *values = channel.receive(timeout_s=5.0)
-            reply = unpack_reply(tuple(values))
-            command.check(reply)
+            reply, _ = unpack_reply(tuple(values), request, SPEC, lambda: BLANK, bytes)
         except (EOFError, MalformedMessageError):
             return False
-    require(0 <= reply.num_steps <= 4 and reply.place == 1, "an impossible answer")
+    require(0 <= reply.num_steps <= 4 and reply.slot == 5, "an impossible reply")
     return True
 
 
-def take_figures(run: SavedRun, edits: list[tuple[str, float, bytes]]) -> bool:
-    """A damaged metrics file is refused, or goes on with whole lines up to the step resumed."""
+def take_metrics(run: SavedRun, edits: list[tuple[str, float, bytes]]) -> bool:
+    """A damaged metrics file is refused, or goes on with whole records up to the step resumed."""
     path = run.folder / "metrics.jsonl"
     path.write_bytes(damage((run.original / "metrics.jsonl").read_bytes(), edits))
     reporter = JsonlReporter(path, last_step=1)
     reporter.log(2, {"rollout/success_rate": 0.25})
     reporter.close()
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    require(rows[-1] == {"step": 2, "rollout/success_rate": 0.25}, "the new line is not the last")
-    require(all(row["step"] <= 1 for row in rows[:-1]), "a step stands twice")
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    newest = {"step": 2, "rollout/success_rate": 0.25}
+    require(records[-1] == newest, "the new record is not the last")
+    require(all(record["step"] <= 1 for record in records[:-1]), "a step has two records")
     return True
 
 
@@ -137,8 +141,8 @@ def messages(draw: st.DrawFn) -> bytes:
     """A real reply with one field replaced, or with damaged bytes, or bytes of any kind."""
     reply = list(_reply())
     if draw(st.booleans()):
-        place = draw(st.integers(0, len(reply) - 1))
-        reply[place] = draw(st.one_of(VALUES, st.binary(max_size=80)))
+        field = draw(st.integers(0, len(reply) - 1))
+        reply[field] = draw(st.one_of(VALUES, st.binary(max_size=80)))
     try:
         packed = msgpack.packb(tuple(reply))
     except (OverflowError, UnicodeEncodeError):  # nothing that msgpack could send
@@ -160,15 +164,15 @@ def statistics(draw: st.DrawFn) -> bytes:
         return damage(text.encode(), draw(EDITS))
     content = json.loads(text)
     group = draw(st.sampled_from(("state", "actions")))
-    figure = draw(st.sampled_from(("mean", "std", "q01", "q99")))
-    content["norm_stats"][group][figure] = draw(VALUES)
+    statistic = draw(st.sampled_from(("mean", "std", "q01", "q99")))
+    content["norm_stats"][group][statistic] = draw(VALUES)
     return json.dumps(content).encode()
 
 
 NUMBERS = st.floats(width=64) | st.sampled_from([0.0, float("nan"), float("inf")])
 STATES = st.lists(
     st.builds(
-        lambda length, value, place: np.where(np.arange(length) == place, value, 0.1),
+        lambda length, value, index: np.where(np.arange(length) == index, value, 0.1),
         st.sampled_from([79, 79, 79, 78, 80, 0, 1]),
         NUMBERS,
         st.integers(0, 90),
@@ -190,7 +194,7 @@ TARGETS: dict[str, Target] = {
     "forged replies": Target(
         share=0.01, inputs=FORGED, take=lambda run, change: take_forged(run.live_pool, change)
     ),
-    "metrics": Target(share=0.05, inputs=EDITS, take=take_figures),
+    "metrics": Target(share=0.05, inputs=EDITS, take=take_metrics),
     "evaluations": Target(share=0.05, inputs=EDITS, take=take_evaluation),
     "damaged checkpoints": Target(
         share=0.1, inputs=st.tuples(st.integers(0, 99), EDITS), take=damaged_checkpoint

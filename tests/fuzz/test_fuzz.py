@@ -1,4 +1,4 @@
-"""A few inputs at every way in; ``python -m tests.fuzz.run`` tries as many as one likes."""
+"""A few inputs for every target; ``python -m tests.fuzz.run`` tries as many as wanted."""
 
 import numpy as np
 import pytest
@@ -36,12 +36,12 @@ def test_no_input_hangs_shows_a_traceback_or_is_taken_for_something_else(run, na
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("field", "value"),
     [(1, np.full(9, 2.0).tobytes()), (2, True), (6, (("physics_s", 9.0),))],
     ids=["proprioception", "success", "seconds"],
 )
-def test_a_reply_that_says_something_else_is_found(run, place, value):
-    forge = with_field(place, value)
+def test_a_reply_that_differs_from_what_was_sent_is_found(run, field, value):
+    forge = with_field(field, value)
     sent, reply = run.live_pool.exchange(lambda data: frame(forge(data[HEADER.size :])))
 
     with pytest.raises(FindingError, match=r"another|other"):

@@ -1,4 +1,4 @@
-"""Two runs of the same seed side by side: what is lost, what is there twice, what differs."""
+"""Two runs of the same seed compared: episodes lost, repeated and differing; metrics; weights."""
 
 import json
 from collections import Counter
@@ -24,11 +24,11 @@ class Comparison:
     """What a disturbed run did differently.
 
     Attributes:
-        num_episodes: Practice episodes of the undisturbed run.
+        num_episodes: Episodes that the undisturbed run was trained on.
         lost_episodes: Those that the disturbed run does not have.
-        repeated_episodes: Deliveries of an episode beyond its first.
-        differing_episodes: Those with another outcome, length or action, or that nobody asked for.
-        differing_metrics: Steps with another figure.
+        repeated_episodes: Records of an episode beyond its first.
+        differing_episodes: Those with another outcome, length or action, or that were not requested.
+        differing_metrics: Steps with another metric.
         differing_weights: Files of the last checkpoint that are not equal bit for bit.
     """
 
@@ -42,17 +42,17 @@ class Comparison:
 
 def compare_runs(disturbed: Path, undisturbed: Path, num_steps: int) -> Comparison:
     """Compare the first steps of two run directories."""
-    rows, reference = (_episodes(folder, num_steps) for folder in (disturbed, undisturbed))
-    ours = {_key(row): row for row in rows}
-    theirs = {_key(row): row for row in reference}
+    records, reference = (_episodes(folder, num_steps) for folder in (disturbed, undisturbed))
+    ours = {_key(record): record for record in records}
+    theirs = {_key(record): record for record in reference}
     common = ours.keys() & theirs.keys()
-    unasked = ours.keys() - theirs.keys()
+    unrequested = ours.keys() - theirs.keys()
     return Comparison(
         num_episodes=len(theirs),
         lost_episodes=len(theirs.keys() - ours.keys()),
-        repeated_episodes=sum(count - 1 for count in Counter(map(_key, rows)).values()),
-        differing_episodes=sum(ours[key] != theirs[key] for key in common) + len(unasked),
-        differing_metrics=_differing_lines(disturbed, undisturbed, num_steps),
+        repeated_episodes=sum(count - 1 for count in Counter(map(_key, records)).values()),
+        differing_episodes=sum(ours[key] != theirs[key] for key in common) + len(unrequested),
+        differing_metrics=_differing_metrics(disturbed, undisturbed, num_steps),
         differing_weights=sum(
             _checkpoint(disturbed, num_steps, name) != _checkpoint(undisturbed, num_steps, name)
             for name in WEIGHTS
@@ -61,31 +61,34 @@ def compare_runs(disturbed: Path, undisturbed: Path, num_steps: int) -> Comparis
 
 
 def read_steps(run_dir: Path, name: str, num_steps: int) -> list[dict[str, Any]]:
-    """Return the lines of a file of JSON lines up to a step."""
-    lines = [json.loads(line) for line in complete_lines(run_dir / name)]
-    return [line for line in lines if line["step"] <= num_steps]
+    """Return the records of a file of JSON lines up to a step."""
+    records = [json.loads(line) for line in complete_lines(run_dir / name)]
+    return [record for record in records if record["step"] <= num_steps]
 
 
 def _episodes(run_dir: Path, num_steps: int) -> list[dict[str, Any]]:
     return read_steps(run_dir, EPISODES_NAME, num_steps)
 
 
-def _key(row: Mapping[str, Any]) -> Key:
-    return row["step"], row["group"], row["rollout"]
+def _key(record: Mapping[str, Any]) -> Key:
+    return record["step"], record["group"], record["rollout"]
 
 
-def _differing_lines(disturbed: Path, undisturbed: Path, num_steps: int) -> int:
+def _differing_metrics(disturbed: Path, undisturbed: Path, num_steps: int) -> int:
     ours, theirs = (
-        {line["step"]: _lasting(line) for line in read_steps(folder, METRICS_NAME, num_steps)}
+        {
+            record["step"]: _comparable(record)
+            for record in read_steps(folder, METRICS_NAME, num_steps)
+        }
         for folder in (disturbed, undisturbed)
     )
     return sum(ours.get(step) != theirs.get(step) for step in ours.keys() | theirs.keys())
 
 
-def _lasting(line: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
-        for name, value in line.items()
+        for name, value in record.items()
         if not name.startswith(DISTURBED_PREFIXES) and name not in DISTURBED_NAMES
     }
 

@@ -1,4 +1,4 @@
-"""Faults done to real processes from outside, planned from a seed: nothing in the programs knows of them."""
+"""Faults injected into real processes from outside, planned from a seed; the programs have no code for them."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ from pi0.ript.faults.processes import WORKER_MODULE, MarkedProcess
 from pi0.ript.seeding import derive_seed
 
 FaultKind = Literal["kill", "stop", "corrupt", "trainer_kill"]
-"""SIGKILL or SIGSTOP of a worker, nonsense in its replies, SIGKILL of the trainer."""
+"""SIGKILL or SIGSTOP of a worker, malformed bytes in its replies, SIGKILL of the trainer."""
 
 SYS_PIDFD_GETFD = 438  # the same on every architecture
 NOISE_BYTES = 64
@@ -26,9 +26,9 @@ class PlannedFault:
     """One fault.
 
     Attributes:
-        time_s: When, in seconds after the run began.
+        time_s: Seconds after the run began.
         kind: What is done.
-        seed: Decides the victim and what nonsense it is made to send.
+        seed: Decides which worker it is, and which malformed bytes are sent.
     """
 
     time_s: float
@@ -37,7 +37,7 @@ class PlannedFault:
 
 
 def plan_faults(seed: int, minutes: float, counts: Mapping[FaultKind, int]) -> list[PlannedFault]:
-    """Return so many faults of each kind at random moments, in order of time."""
+    """Return ``counts[kind]`` faults of each kind at random times within ``minutes``, in order of time."""
     draw = np.random.default_rng(derive_seed("faults", seed))
     kinds = [kind for kind in get_args(FaultKind) for _ in range(counts.get(kind, 0))]
     times = draw.uniform(0.0, 60.0 * minutes, len(kinds))
@@ -49,21 +49,21 @@ def plan_faults(seed: int, minutes: float, counts: Mapping[FaultKind, int]) -> l
 
 
 def inject(fault: PlannedFault, workers: list[MarkedProcess]) -> int:
-    """Do a fault to one of the workers and return its process id.
+    """Inject a fault into one of the workers and return its process id.
 
     Raises:
-        ProcessLookupError: The victim has ended in between; try again with another.
+        ProcessLookupError: The worker has ended in between; try again with another.
     """
     draw = np.random.default_rng(fault.seed)
     victim = workers[draw.integers(len(workers))]
     if fault.kind == "corrupt":
-        send_as(victim, nonsense(draw))
+        send_as(victim, malformed_bytes(draw))
     else:
         os.kill(victim.pid, signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
     return victim.pid
 
 
-def nonsense(draw: np.random.Generator) -> bytes:
+def malformed_bytes(draw: np.random.Generator) -> bytes:
     """Return bytes that no worker sends: noise, noise in a frame, half a frame, a forged reply."""
     noise = draw.bytes(NOISE_BYTES)
     not_finite = np.full(9, np.nan).tobytes()
@@ -77,7 +77,7 @@ def nonsense(draw: np.random.Generator) -> bytes:
     packed = msgpack.packb(forged[draw.integers(len(forged))])
     assert packed is not None
     choices = [
-        b"\xff" + noise,  # a length beyond all messages
+        b"\xff" + noise,  # a length beyond that of any message
         frame(noise),
         HEADER.pack(10 * len(noise), 0) + noise,
         frame(packed),
@@ -90,7 +90,7 @@ def send_as(worker: MarkedProcess, data: bytes) -> None:
 
     Raises:
         ProcessLookupError: The worker has ended.
-        PermissionError: The system does not let us take another process's descriptors.
+        PermissionError: The system does not permit duplicating another process's descriptors.
     """
     socket_number = int(worker.command[worker.command.index(WORKER_MODULE) + 1])
     process = os.pidfd_open(worker.pid)

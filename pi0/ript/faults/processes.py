@@ -1,4 +1,4 @@
-"""The processes of one run, found by a mark in their environment, also after their parent is gone."""
+"""The processes of one run, found by a mark in their environment, also after their parent has ended."""
 
 import os
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedProcess:
-    """A process that carries the mark.
+    """A process with the mark in its environment.
 
     Attributes:
         pid: Its number.
         command: Its command line.
-        rss_bytes: Resident memory.
+        rss_bytes: Resident memory, in bytes.
     """
 
     pid: int
@@ -32,12 +32,12 @@ class MarkedProcess:
 
 
 def marked_processes(mark: str) -> list[MarkedProcess]:
-    """Return every living process with the mark, oldest first; zombies do not live."""
+    """Return every process with the mark that has not ended, oldest first; zombies have ended."""
     return [process for pid in _pids() if (process := _read(pid, mark)) is not None]
 
 
 def shared_segments(mark: str) -> set[str]:
-    """Return the shared memory that processes with the mark hold, by file and inode."""
+    """Return the shared memory that processes with the mark have open, by file and inode."""
     found: set[str] = set()
     for process in marked_processes(mark):
         found |= _segments(process.pid)
@@ -45,7 +45,7 @@ def shared_segments(mark: str) -> set[str]:
 
 
 def left_segments(known: set[str]) -> set[str]:
-    """Return which of these segments any process still holds, or a file still stands for."""
+    """Return which of these segments any process still has open, or still have a file."""
     left = {name for name in known if Path(name.rpartition(" ")[0]).exists()}
     for pid in _pids():
         left |= known & _segments(pid)

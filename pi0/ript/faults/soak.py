@@ -1,4 +1,4 @@
-"""A training run under fire, then the same run in peace, then what the fire has changed."""
+"""A training run with injected faults, then the same run without, then what the faults have changed."""
 
 import json
 import logging
@@ -23,22 +23,22 @@ INTERRUPTED = 143
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoakResult:
-    """What a soak did and found; every count of damage is 0 if nothing was lost.
+    """What a soak did and measured; every count of damage is 0 if nothing was lost.
 
     Attributes:
         kills: Workers killed.
         stops: Workers stopped (SIGSTOP).
-        corruptions: Workers made to send nonsense.
+        corruptions: Workers into whose sockets malformed bytes were written.
         trainer_kills: Trainers killed and resumed.
-        steps: RIPT steps compared.
+        steps: Training steps compared.
         minutes: How long the disturbed run took.
         restarts: Workers replaced, as the disturbed run counts them.
         comparison: What differs from the undisturbed run.
         orphans: Processes that outlived their trainer by 5 s.
         leaked_segments: Segments of shared memory left behind.
-        unexpected_exits: Ends of the trainer that nobody caused.
-        rss_growth: Growth of the trainer's resident memory after warm-up, under fire.
-        workers_rss_growth: Growth of all workers together after warm-up, in peace.
+        unexpected_exits: Ends of the trainer that no fault caused.
+        rss_growth: Relative growth of the trainer's resident memory after warm-up, with faults.
+        workers_rss_growth: That of all workers together after warm-up, without faults.
         throughput_ratio: Pace of the collections without a restart or a scene build over that of the
             same collections of the undisturbed run, which execute the same control steps.
     """
@@ -67,10 +67,10 @@ class SoakResult:
         return self.steps > 0 and not any((*damage, *left))
 
     def to_json(self) -> str:
-        """Return all figures as one flat JSON object."""
-        figures = asdict(self)
-        comparison = figures.pop("comparison")
-        return json.dumps({**figures, **comparison}, indent=1) + "\n"
+        """Return all numbers as one flat JSON object."""
+        numbers = asdict(self)
+        comparison = numbers.pop("comparison")
+        return json.dumps({**numbers, **comparison}, indent=1) + "\n"
 
 
 def soak(
@@ -79,11 +79,11 @@ def soak(
     plan: Sequence[PlannedFault],
     minutes: float,
 ) -> SoakResult:
-    """Train under the planned faults for some minutes, then in peace, and compare.
+    """Train with the planned faults for some minutes, then without, and compare.
 
     Args:
-        folder: Receives both runs.
-        settings: Command line of the run but for its length and folder.
+        folder: Both runs are written below it.
+        settings: Command line of the run without its length and folder.
         plan: The faults, in order of time.
         minutes: Least length of the disturbed run.
     """
@@ -92,18 +92,22 @@ def soak(
         folder / "disturbed", _arguments(folder / "disturbed", settings, ENDLESS)
     )
     with disturbed:
-        done, unexpected = _under_fire(disturbed, plan, began + 60.0 * minutes)
+        done, unexpected = _run_with_faults(disturbed, plan, began + 60.0 * minutes)
     took = (time.monotonic() - began) / 60.0
     steps = disturbed.step
     if not steps or disturbed.run_dir is None:
         raise ValueError(f"no step was finished in {took:.1f} minutes; raise --minutes")
-    logger.info("under fire: %d steps in %.1f minutes; the same in peace", steps, took)
-    peaceful = TrainingRun(folder / "peaceful", _arguments(folder / "peaceful", settings, steps))
-    with peaceful:
-        peaceful.start()
-        status = peaceful.wait()
-    if status != 0 or peaceful.run_dir is None:
-        raise OSError(f"the undisturbed run ended with status {status}; see {peaceful.output_dir}")
+    logger.info("with faults: %d steps in %.1f minutes; the same without", steps, took)
+    undisturbed = TrainingRun(
+        folder / "undisturbed", _arguments(folder / "undisturbed", settings, steps)
+    )
+    with undisturbed:
+        undisturbed.start()
+        status = undisturbed.wait()
+    if status != 0 or undisturbed.run_dir is None:
+        raise OSError(
+            f"the undisturbed run ended with status {status}; see {undisturbed.output_dir}"
+        )
     return SoakResult(
         kills=done["kill"],
         stops=done["stop"],
@@ -112,13 +116,13 @@ def soak(
         steps=steps,
         minutes=took,
         restarts=_restarts(disturbed.run_dir, steps),
-        comparison=compare_runs(disturbed.run_dir, peaceful.run_dir, steps),
-        orphans=disturbed.num_orphans + peaceful.num_orphans,
-        leaked_segments=disturbed.leaked_segments + peaceful.leaked_segments,
+        comparison=compare_runs(disturbed.run_dir, undisturbed.run_dir, steps),
+        orphans=disturbed.num_orphans + undisturbed.num_orphans,
+        leaked_segments=disturbed.leaked_segments + undisturbed.leaked_segments,
         unexpected_exits=unexpected,
         rss_growth=disturbed.trainer_growth,
-        workers_rss_growth=peaceful.workers_growth,
-        throughput_ratio=_throughput_ratio(disturbed.run_dir, peaceful.run_dir, steps),
+        workers_rss_growth=undisturbed.workers_growth,
+        throughput_ratio=_throughput_ratio(disturbed.run_dir, undisturbed.run_dir, steps),
     )
 
 
@@ -133,16 +137,16 @@ def _arguments(folder: Path, settings: Sequence[str], num_steps: int) -> list[st
     return [*settings, *(f"--{key}={value}" for key, value in own.items())]
 
 
-def _under_fire(
+def _run_with_faults(
     run: TrainingRun, plan: Sequence[PlannedFault], until: float
 ) -> tuple[Counter[str], int]:
-    """Return the faults done by kind and the ends of the trainer that were none of them."""
+    """Return how many faults of each kind were injected, and how often the trainer ended by itself."""
     began = time.monotonic()
     done: Counter[str] = Counter()
     unexpected = 0
     run.start()
     for fault in plan:
-        while time.monotonic() < began + fault.time_s or not _strike(run, fault):
+        while time.monotonic() < began + fault.time_s or not _inject(run, fault):
             unexpected += _watch(run)
         done[fault.kind] += 1
         logger.info("%d of %d faults: %s", sum(done.values()), len(plan), fault.kind)
@@ -153,8 +157,8 @@ def _under_fire(
     return done, unexpected + (status not in (0, INTERRUPTED))
 
 
-def _strike(run: TrainingRun, fault: PlannedFault) -> bool:
-    """Do a fault if there is a victim for it; simulators are struck once they have proved to start."""
+def _inject(run: TrainingRun, fault: PlannedFault) -> bool:
+    """Inject a fault if there is a process for it: a simulator only after simulators have started."""
     if fault.kind == "trainer_kill":
         run.kill()
         run.start()
@@ -166,39 +170,39 @@ def _strike(run: TrainingRun, fault: PlannedFault) -> bool:
     except PermissionError:
         raise
     except OSError:
-        return False  # the victim has just ended
+        return False  # the worker has just ended
     return True
 
 
 def _watch(run: TrainingRun) -> int:
-    """Wait a little; start the trainer again if it has ended and return how often that was so."""
+    """Wait a little; start the trainer again if it has ended and return how often it had: 0 or 1."""
     time.sleep(PAUSE_S)
     if not run.is_running:
         status = run.wait()
         logger.error("the trainer ended with status %d; see %s", status, run.output_dir)
         run.start()
         return 1
-    run.observe()
+    run.sample()
     return 0
 
 
 def _restarts(run_dir: Path, steps: int) -> int:
-    return sum(line["rollout/restarts"] for line in read_steps(run_dir, METRICS_NAME, steps))
+    return sum(record["rollout/restarts"] for record in read_steps(run_dir, METRICS_NAME, steps))
 
 
 def _throughput_ratio(disturbed: Path, undisturbed: Path, steps: int) -> float | None:
     """Compare the pace of the collections in which neither run replaced a worker or built a scene."""
     ours, theirs = (
-        {line["step"]: line for line in read_steps(folder, METRICS_NAME, steps)}
+        {record["step"]: record for record in read_steps(folder, METRICS_NAME, steps)}
         for folder in (disturbed, undisturbed)
     )
     clean = [step for step in ours if _is_clean(ours[step]) and _is_clean(theirs[step])]
     if not clean:
         return None
-    spent = [sum(lines[step]["time/collect_s"] for step in clean) for lines in (ours, theirs)]
+    spent = [sum(records[step]["time/collect_s"] for step in clean) for records in (ours, theirs)]
     return spent[1] / spent[0]
 
 
-def _is_clean(line: Mapping[str, Any]) -> bool:
+def _is_clean(record: Mapping[str, Any]) -> bool:
     absent = ("time/worker_restart_s", "time/worker_build_s")
-    return not line["rollout/restarts"] and not any(name in line for name in absent)
+    return not record["rollout/restarts"] and not any(name in record for name in absent)

@@ -29,7 +29,7 @@ WARM_UP_SHARE = 0.2
 
 
 class TrainingRun:
-    """Starts, resumes and ends ``ript train``, and looks at its processes and files.
+    """Starts, resumes and ends ``ript train``, and observes its processes and files.
 
     Example: ``with TrainingRun(folder, settings) as run: run.start(); run.wait()``.
     """
@@ -49,13 +49,13 @@ class TrainingRun:
 
     @property
     def run_dir(self) -> Path | None:
-        """Return the run directory once it has a checkpoint to go on from."""
+        """Return the run directory once it has a checkpoint to resume from."""
         found = sorted(self.output_dir.glob("*/checkpoints/last"))
         return found[0].parents[1] if found else None
 
     @property
     def step(self) -> int:
-        """Return the steps that are saved."""
+        """Return the last training step that is saved; 0 before the first."""
         last = [int(path.resolve().name) for path in self.output_dir.glob("*/checkpoints/last")]
         return max(last, default=0)
 
@@ -66,12 +66,12 @@ class TrainingRun:
 
     @property
     def is_up(self) -> bool:
-        """Return whether this start has got as far as having simulators that work."""
+        """Return whether the trainer runs and its simulators have worked since this start."""
         return self.is_running and self._launches() > self._num_launches
 
     @property
     def is_running(self) -> bool:
-        """Return whether the trainer lives."""
+        """Return whether the trainer has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -93,22 +93,22 @@ class TrainingRun:
         self._lifeline.tie(self._process.pid)
 
     def kill(self) -> None:
-        """SIGKILL the trainer and count the processes that outlive it for too long."""
+        """Send SIGKILL to the trainer and count the processes that outlive it for too long."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """SIGTERM the trainer, count what outlives it, and return its exit status."""
+        """Send SIGTERM to the trainer, count what outlives it, and return its exit status."""
         return self._end(signal.SIGTERM)
 
     def wait(self) -> int:
         """Wait for the trainer to end by itself and return its exit status."""
         while self.is_running:
-            self.observe()
+            self.sample()
             time.sleep(1.0)
         return self._finish()
 
-    def observe(self) -> None:
-        """Note memory and shared segments as they are."""
+    def sample(self) -> None:
+        """Record the memory and the shared segments of all processes."""
         self._segments |= shared_segments(self._mark)
         sizes = [process.rss_bytes for process in self.workers]
         if sizes:
@@ -119,17 +119,17 @@ class TrainingRun:
 
     @property
     def leaked_segments(self) -> int:
-        """Return how much of the shared memory ever seen is still there."""
+        """Return how many of the shared segments ever observed are still there."""
         return len(left_segments(self._segments))
 
     @property
     def trainer_growth(self) -> float | None:
-        """Return by which share the longest-lived trainer grew after its warm-up."""
+        """Return the relative growth of the longest trainer process after its warm-up."""
         return growth(max(self._trainer_rss.values(), key=len, default=[]))
 
     @property
     def workers_growth(self) -> float | None:
-        """Return by which share all workers together grew after the warm-up."""
+        """Return the relative growth of all workers together after the warm-up."""
         return growth(self._workers_rss)
 
     def __enter__(self) -> Self:
@@ -145,7 +145,7 @@ class TrainingRun:
 
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
-        self.observe()
+        self.sample()
         self._process.send_signal(number)
         self._process.wait(END_PATIENCE_S)
         return self._finish()
@@ -165,9 +165,12 @@ class TrainingRun:
 
 
 def growth(samples: Sequence[int]) -> float | None:
-    """Return the growth from the first to the last third of samples after a warm-up; None for few."""
-    lasting = samples[int(WARM_UP_SHARE * len(samples)) :]
-    third = len(lasting) // 3
+    """Return the relative growth from the first to the last third of samples after a warm-up.
+
+    None where less than three samples are left after the warm-up.
+    """
+    steady = samples[int(WARM_UP_SHARE * len(samples)) :]
+    third = len(steady) // 3
     if not third:
         return None
-    return statistics.median(lasting[-third:]) / statistics.median(lasting[:third]) - 1.0
+    return statistics.median(steady[-third:]) / statistics.median(steady[:third]) - 1.0

@@ -1,4 +1,4 @@
-"""Scenes that were dropped for want of memory come back as they were."""
+"""Scenes that were dropped to free memory are built again as they were."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ STATE = make_initial_state("libero_goal", 7, 0, 0)
 
 
 @pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
-def test_a_dropped_scene_is_built_again_and_looks_the_same(kind):
+def test_a_dropped_scene_is_built_again_and_gives_the_same_observation(kind):
     with kind(SPEC, num_slots=1, max_scenes=2) as pool:
         pool.restore(0, STATE)
         [before] = pool.wait()

@@ -1,4 +1,4 @@
-"""Looks and film strips of neighbouring slots do not touch, and strips leave no memory behind."""
+"""Images arrive bit for bit, those of neighboring slots do not overlap, and videos leave no memory behind."""
 
 import mmap
 import os
@@ -32,7 +32,7 @@ SHAPE = (2, 6, 5, 3)
     ],
     ids=["black", "white", "noise"],
 )
-def test_pictures_come_back_bit_for_bit_and_cannot_be_written(images, compress):
+def test_images_come_back_bit_for_bit_and_cannot_be_written(images, compress):
     packed = pack_images(images, compress=compress)
     again = unpack_images(packed, SHAPE, compressed=compress)
 
@@ -41,8 +41,8 @@ def test_pictures_come_back_bit_for_bit_and_cannot_be_written(images, compress):
     assert not again.flags.writeable
 
 
-def test_neighbours_that_change_evenly_compress_well():
-    # A ramp: every pixel is 3 more than its left neighbour, modulo 256, so that all differences agree.
+def test_neighboring_pixels_that_change_evenly_compress_well():
+    # A ramp: every pixel is 3 more than its left neighbor, modulo 256, so that all differences agree.
     ramp = np.tile((3 * np.arange(96)).astype(np.uint8)[None, None, :, None], (1, 96, 1, 3))
 
     assert len(pack_images(ramp, compress=True)) < ramp.nbytes / 50
@@ -50,7 +50,7 @@ def test_neighbours_that_change_evenly_compress_well():
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         lambda packed: b"",
         lambda packed: packed[:-1],
@@ -59,20 +59,20 @@ def test_neighbours_that_change_evenly_compress_well():
     ],
     ids=["nothing", "cut", "flipped", "of-another-size"],
 )
-def test_bytes_that_are_no_pictures_are_refused(spoil, compressed):
+def test_bytes_that_are_not_images_are_refused(damage, compressed):
     packed = pack_images(np.full(SHAPE, 7, np.uint8), compress=compressed)
-    spoilt = spoil(packed)
-    if not compressed and len(spoilt) == len(packed):
+    damaged = damage(packed)
+    if not compressed and len(damaged) == len(packed):
         return  # any byte is a pixel
 
-    with pytest.raises(ValueError, match="pictures"):
-        unpack_images(spoilt, SHAPE, compressed=compressed)
+    with pytest.raises(ValueError, match="images"):
+        unpack_images(damaged, SHAPE, compressed=compressed)
 
 
-def test_a_few_bytes_never_become_more_than_the_pictures_take():
+def test_a_few_bytes_never_unpack_to_more_than_the_images_take():
     bomb = pack_images(np.zeros((1, 5000, 5000, 3), np.uint8), compress=True)
 
-    with pytest.raises(ValueError, match="181 bytes of pictures, expected 180"):
+    with pytest.raises(ValueError, match="181 bytes of images, expected 180"):
         unpack_images(bomb, SHAPE, compressed=True)
 
 
@@ -82,7 +82,7 @@ NUM_SLOTS = 3
 
 @pytest.fixture
 def memory():
-    """Anonymous memory of three slots, as a file number and as both sides map it."""
+    """Anonymous memory of three slots, as a file descriptor and as both sides map it."""
     number = os.memfd_create("test")
     os.ftruncate(number, NUM_SLOTS * slot_bytes(SPEC))
     size = NUM_SLOTS * slot_bytes(SPEC)
@@ -100,25 +100,25 @@ def noise(*shape):
 
 
 def longest_video():
-    """What compresses worst, as many steps as a command may have."""
+    """What compresses worst, with as many steps as a request may have."""
     return PackedFrames.pack(noise(MAX_RECORDED_STEPS, 2, 31, 17, 3)).packed
 
 
-def test_every_slot_keeps_its_look_and_its_longest_film(memory):
+def test_every_slot_keeps_its_images_and_its_longest_video(memory):
     _, worker, program = memory
-    observations = [noise(2, 31, 17, 3) + np.uint8(slot) for slot in range(NUM_SLOTS)]
+    images = [noise(2, 31, 17, 3) + np.uint8(slot) for slot in range(NUM_SLOTS)]
     video = longest_video()
     assert len(video) > MAX_RECORDED_STEPS * image_bytes(SPEC)  # grown, not shrunk
-    for slot, observe in enumerate(observations):
-        worker.write_images(slot, observe)
+    for slot in range(NUM_SLOTS):
+        worker.write_images(slot, images[slot])
         worker.write_frames(slot, video + bytes([slot]))
 
-    for slot, observe in enumerate(observations):
-        np.testing.assert_array_equal(program.read_images(slot), observe)
+    for slot in range(NUM_SLOTS):
+        np.testing.assert_array_equal(program.read_images(slot), images[slot])
         assert program.take_frames(slot, len(video) + 1) == video + bytes([slot])
 
 
-def test_a_film_takes_memory_only_until_it_is_taken(memory):
+def test_a_video_takes_memory_only_until_it_is_taken(memory):
     number, worker, program = memory
     assert resident_bytes(number) == 0
     worker.write_images(1, noise(2, 31, 17, 3))
@@ -133,13 +133,13 @@ def test_a_film_takes_memory_only_until_it_is_taken(memory):
     np.testing.assert_array_equal(program.read_images(1), noise(2, 31, 17, 3))
 
 
-def test_a_film_longer_than_any_is_nonsense(memory):
+def test_a_video_longer_than_any_is_malformed(memory):
     _, _, program = memory
-    with pytest.raises(MalformedMessageError, match="a film of"):
+    with pytest.raises(MalformedMessageError, match="a video of"):
         program.take_frames(0, slot_bytes(SPEC))
 
 
-def test_a_command_too_long_to_be_filmed_says_what_to_lower():
+def test_the_error_of_a_request_too_long_to_be_recorded_names_what_to_lower():
     check_video(MAX_RECORDED_STEPS)
     with pytest.raises(ValueError, match=r"got 129; lower policy\.overrides\.execute_steps"):
         check_video(MAX_RECORDED_STEPS + 1)

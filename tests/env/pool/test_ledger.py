@@ -7,7 +7,7 @@ from pi0.ript.env.pool.ledger import SceneLedger, SlotLedger
 A, B, C = [("libero_goal", task) for task in range(3)]
 
 
-def test_slots_on_one_scene_share_its_place():
+def test_slots_of_one_task_share_its_scene():
     ledger = SceneLedger(max_scenes=1)
     ledger.hold(0, A)
     ledger.hold(1, A)
@@ -27,11 +27,11 @@ def test_a_released_scene_makes_room_only_after_its_last_slot():
     assert ledger.fits(0, B)
 
 
-def test_a_slot_does_not_stand_in_its_own_way():
+def test_a_slot_may_replace_its_own_scene():
     ledger = SceneLedger(max_scenes=1)
     ledger.hold(0, A)
 
-    ledger.hold(0, B)  # restoring lets go of the slot's earlier scene
+    ledger.hold(0, B)  # restoring releases the slot's earlier scene
 
     assert ledger.scenes == {B}
 
@@ -45,7 +45,7 @@ def test_a_loaded_scene_that_no_slot_holds_is_no_obstacle():
     assert ledger.scenes == {A, B}
 
 
-def test_a_scene_that_does_not_fit_is_refused_in_one_line():
+def test_a_scene_that_does_not_fit_is_refused_with_what_to_do():
     ledger = SceneLedger(max_scenes=2)
     ledger.hold(0, A)
     ledger.hold(1, B)
@@ -55,7 +55,7 @@ def test_a_scene_that_does_not_fit_is_refused_in_one_line():
         ledger.hold(2, C)
 
 
-def test_slots_are_dealt_out_to_workers_in_turn():
+def test_slots_are_assigned_to_workers_round_robin():
     ledger = SlotLedger(num_slots=5, num_workers=2, max_scenes=1)
 
     assert [ledger.worker_of(slot) for slot in range(5)] == [0, 1, 0, 1, 0]
@@ -63,7 +63,7 @@ def test_slots_are_dealt_out_to_workers_in_turn():
 
 
 @pytest.mark.parametrize("wrong", ["num_slots", "num_workers", "max_scenes"])
-def test_nothing_is_made_of_nothing(wrong):
+def test_every_size_must_be_positive(wrong):
     sizes = {"num_slots": 1, "num_workers": 1, "max_scenes": 1, wrong: 0}
     with pytest.raises(ValueError, match=f"{wrong} must be >= 1, got 0"):
         SlotLedger(**sizes)

@@ -1,4 +1,4 @@
-"""What may travel between the program and its simulator processes, and what it arrives as."""
+"""What may be sent between the program and its simulator processes, and what it arrives as."""
 
 import socket
 
@@ -75,7 +75,7 @@ def test_anything_else_is_refused_before_it_is_sent(value):
         through(("value", value))
 
 
-def test_a_closed_other_side_is_the_end_after_its_last_words(ends):
+def test_the_messages_of_a_side_that_has_ended_come_before_the_end(ends):
     channel, other = ends
     other.sendall(frame(END))
     other.close()
@@ -96,12 +96,12 @@ def test_half_a_message_is_not_waited_for(ends):
     assert channel.take() == ("end", 1)
 
 
-def test_a_reader_that_does_not_read_is_not_waited_for(ends):
+def test_a_receiver_that_does_not_read_is_not_waited_for(ends):
     channel, _ = ends
-    # Together far more than a socket holds, so one of them finds it full.
+    # Together far more than a socket buffers, so one of them does not fit.
     paddings = [("padding", bytes(2**16))] * 100
 
-    with pytest.raises(TimeoutError, match="does not answer"):
+    with pytest.raises(TimeoutError, match="does not respond"):
         any(channel.send(padding, timeout_s=0.05) for padding in paddings)
 
 
@@ -114,11 +114,11 @@ def test_a_reader_that_does_not_read_is_not_waited_for(ends):
         pytest.param(frame(b"\x01\x02"), id="two values"),
         pytest.param(frame(b"\x90"), id="an empty list"),
         pytest.param(frame(b"\x91\x05"), id="a list without a kind"),
-        pytest.param(frame(b"\x91\xa1\xff"), id="a text that is none"),
+        pytest.param(frame(b"\x91\xa1\xff"), id="a text that is not UTF-8"),
         pytest.param(frame(b"\xdd\xff\xff\xff\xff"), id="four billion values"),
     ],
 )
-def test_nonsense_is_told_from_messages(ends, data):
+def test_bytes_that_are_not_a_message_are_malformed(ends, data):
     channel, other = ends
     other.sendall(data)
     with pytest.raises(MalformedMessageError):
@@ -126,12 +126,12 @@ def test_nonsense_is_told_from_messages(ends, data):
 
 
 @pytest.mark.parametrize("bit", range(8 * len(frame(END))))
-def test_a_flipped_bit_is_never_taken_for_what_was_sent(ends, bit):
+def test_a_message_with_a_flipped_bit_is_never_returned(ends, bit):
     channel, other = ends
     flipped = bytearray(frame(END))
     flipped[bit // 8] ^= 1 << bit % 8
     other.sendall(flipped)
     other.close()
-    # A length that has grown waits for a rest that never comes.
+    # A length that has grown waits for bytes that are never sent.
     with pytest.raises((MalformedMessageError, EOFError)):
         channel.take()

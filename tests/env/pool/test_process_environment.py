@@ -1,4 +1,4 @@
-"""What simulator processes are told before they load a library."""
+"""The environment that simulator processes have before they load a library."""
 
 import os
 
@@ -20,7 +20,7 @@ def test_workers_have_our_environment_with_one_thread_and_our_package(monkeypatc
     assert (environment["OMP_NUM_THREADS"], environment["SOMETHING_ELSE"]) == ("1", "kept")
 
 
-def test_actors_are_told_only_what_their_host_does_not_know(monkeypatch):
+def test_actors_get_only_the_variables_that_their_host_lacks(monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     threads = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 

@@ -1,4 +1,4 @@
-"""Simulator processes: who runs what, what they load, and what happens when one is lost."""
+"""Simulator processes: which slots they run, what they load, and what happens when one is lost."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def test_slots_are_spread_over_processes_that_run_at_once(pool):
     assert {"build_s", "restore_s", "render_s"} <= set(replies[0].timings)
 
 
-def test_execute_reports_steps_and_looks(pool):
+def test_execute_reports_steps_and_observations(pool):
     actions = np.full((3, 7), 0.2, np.float32)
 
     for slot in (0, 1):
@@ -79,7 +79,7 @@ def test_simulator_processes_never_load_torch(pool):
         assert not {"torch", "transformers", "draccus"} & modules
 
 
-def test_wrong_commands_are_refused_before_they_are_sent(pool):
+def test_wrong_requests_are_refused_before_they_are_sent(pool):
     with pytest.raises(ValueError, match=r"shape \[h, 7\], got \[3, 6\]"):
         pool.execute(0, np.zeros((3, 6), np.float32))
     with pytest.raises(ValueError, match="finite"):
@@ -87,24 +87,24 @@ def test_wrong_commands_are_refused_before_they_are_sent(pool):
     with pytest.raises(ValueError, match=r"slot must be in 0\.\.2, got 3"):
         pool.restore(3, STATE)
     pool.restore(0, STATE)
-    with pytest.raises(ValueError, match="slot 0 already has a command under way"):
+    with pytest.raises(ValueError, match="slot 0 already has a request under way"):
         pool.restore(0, STATE)
     wait_for(pool, 1)
 
 
 def test_a_killed_worker_is_replaced_and_its_slots_report_the_loss(pool):
-    victim, neighbour = pool.pids
+    victim, neighbor = pool.pids
     os.kill(victim, signal.SIGKILL)
-    pool.restore(0, STATE)  # slots 0 and 2 live in the first worker, slot 1 in the second
+    pool.restore(0, STATE)  # slots 0 and 2 belong to the first worker, slot 1 to the second
     pool.execute(1, np.zeros((1, 7), np.float32))
     replies = wait_for(pool, 2)
 
-    assert replies[0].error == f"process {victim} died (SIGKILL)"
+    assert replies[0].error == f"process {victim} ended (SIGKILL)"
     assert replies[0].fault == "died"
     assert replies[1].error == ""
-    assert pool.pids[1] == neighbour
+    assert pool.pids[1] == neighbor
     assert pool.pids[0] != victim
-    pool.execute(2, np.zeros((1, 7), np.float32))  # its simulation went down with the worker
+    pool.execute(2, np.zeros((1, 7), np.float32))  # its simulation ended with the worker
     assert wait_for(pool, 1)[2].fault == "lost"
 
 
@@ -116,7 +116,7 @@ def test_a_hung_worker_is_replaced():
         started = time.monotonic()
         [reply] = pool.wait()
 
-        assert reply.error == f"process {pid} gave no answer for 1 s"
+        assert reply.error == f"process {pid} sent no reply for 1 s"
         assert reply.fault == "hung"
         assert time.monotonic() - started < 10
         assert not is_running(pid)
@@ -125,16 +125,16 @@ def test_a_hung_worker_is_replaced():
 def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
     state = STATE.state.copy()
     state[-1] = 1e300  # a velocity no physics survives
-    neighbour, victim = pool.pids
+    neighbor, victim = pool.pids
 
     pool.restore(1, replace(STATE, index=-1, state=state))
     [reply] = wait_for(pool, 1).values()
-    if not reply.error:  # settling did not notice, the next chunk does
+    if not reply.error:  # it did not diverge while settling, but will in the next steps
         pool.execute(1, np.zeros((1, 7), np.float32))
         [reply] = wait_for(pool, 1).values()
 
     assert (reply.fault, "diverged" in reply.error) == ("raised", True)
-    assert pool.pids[0] == neighbour
+    assert pool.pids[0] == neighbor
     assert not is_running(victim)
 
 
@@ -144,20 +144,20 @@ def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
     [
         (replace(SPEC, cameras=("agentvew",)), {}, "no LIBERO scene has a camera 'agentvew'"),
         (replace(SPEC, cameras=()), {}, "at least one of agentview, .* got none"),
-        (replace(SPEC, width=0), {}, "picture width must be >= 1 pixel, got 0"),
+        (replace(SPEC, width=0), {}, "width must be >= 1 pixel, got 0"),
         (SPEC, {"num_slots": 10**7}, "need up to .* GB of memory .*, .* are available; lower env"),
         (SPEC, {"max_scenes": 10**4}, "scenes in each: 10000"),
         (SPEC, {"num_slots": 0}, "num_slots must be >= 1, got 0"),
     ],
 )
-def test_simulators_that_cannot_be_are_refused_before_any_is_started(kind, spec, sizes, message):
+def test_impossible_simulators_are_refused_before_any_is_started(kind, spec, sizes, message):
     before = os.listdir("/proc/self/fd")
     with pytest.raises(ValueError, match=message):
         kind(spec, **{"num_slots": 1, "max_scenes": 1, **sizes})
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_initial_states_that_cannot_be_are_refused_before_they_are_sent(pool):
+def test_impossible_initial_states_are_refused_before_they_are_sent(pool):
     for wrong, message in (
         (replace(STATE, state=np.zeros(8)), "have length 79, got 8"),
         (replace(STATE, state=np.full(79, np.nan)), "not finite"),
@@ -166,11 +166,11 @@ def test_initial_states_that_cannot_be_are_refused_before_they_are_sent(pool):
     ):
         with pytest.raises(ValueError, match=message):
             pool.restore(0, wrong)
-    pool.restore(0, STATE)  # nothing of this was under way
+    pool.restore(0, STATE)  # none of these was under way
     wait_for(pool, 1)
 
 
-def test_a_scene_beyond_the_limit_is_refused_until_a_slot_lets_go():
+def test_a_scene_beyond_the_limit_is_refused_until_a_slot_is_released():
     other = make_initial_state("libero_goal", 6, 0, fixture_seed=0)
     with InlinePool(SPEC, num_slots=2, max_scenes=1) as pool:
         pool.restore(0, STATE)
@@ -191,7 +191,7 @@ def test_a_scene_beyond_the_limit_is_refused_until_a_slot_lets_go():
         assert pool.wait()[0].counts == {"restores_cached": 1}
 
 
-def test_a_worker_that_dies_while_starting_is_told_in_one_line():
+def test_a_worker_that_ends_while_starting_is_an_error_of_one_line():
     with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
         os.kill(pool.pids[0], signal.SIGKILL)
         with pytest.raises(
@@ -227,7 +227,7 @@ def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
             pool.wait()
 
 
-def test_a_renderer_that_does_not_exist_is_told_in_one_line(monkeypatch):
+def test_a_renderer_that_does_not_exist_is_an_error_of_one_line(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "warp")
     with (
         ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool,
@@ -236,7 +236,7 @@ def test_a_renderer_that_does_not_exist_is_told_in_one_line(monkeypatch):
         pool.wait_until_ready()
 
 
-def test_whatever_else_keeps_a_worker_from_starting_is_told_in_one_line(monkeypatch, tmp_path):
+def test_any_other_failure_to_start_a_worker_is_an_error_of_one_line(monkeypatch, tmp_path):
     (tmp_path / "mujoco.py").write_text("raise KeyError('a broken installation')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with (
@@ -246,21 +246,21 @@ def test_whatever_else_keeps_a_worker_from_starting_is_told_in_one_line(monkeypa
         pool.wait_until_ready()
 
 
-def test_a_command_after_a_failed_start_says_so_too(monkeypatch):
+def test_a_request_after_a_failed_start_raises_its_reason_too(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
     with ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool:
         [pid] = pool.pids
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has given up and left
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended by itself
         with pytest.raises(RenderingError, match="could not start"):
             pool.restore(0, STATE)
 
 
 def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
-    # The pool lives outside of the rollout, as in the programs; nothing is waited for afterwards.
+    # The pool is opened outside of the rollout, as in the programs.
     program = """
     from pi0.records import Sampling
     from pi0.ript.env.pool.process_pool import ProcessPool
-    from pi0.ript.env.rollout.scheduler import rollout
+    from pi0.ript.env.rollout.scheduler import Scheduler
     from pi0.ript.env.rollout.stats import RolloutStats
     from pi0.ript.env.suites import make_initial_state
     from pi0.ript.scripts.exits import run_main
@@ -271,8 +271,8 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
         state = make_initial_state("libero_goal", 7, 0, fixture_seed=0)
         requests = iter(EpisodeRequest(initial_state=state, seed=n, max_steps=4) for n in range(4))
         with ProcessPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
-            list(rollout(pool, ToyPolicy(), lambda: next(requests, None), batch_size=2,
-                 sampling=Sampling(num_steps=4), max_attempts=3, stats=RolloutStats()))
+            list(Scheduler(pool, ToyPolicy(), lambda: next(requests, None), batch_size=2,
+                 sampling=Sampling(num_steps=4), max_attempts=3, max_restarts=20, stats=RolloutStats()).run())
 
     run_main(main, [])
     """

@@ -1,9 +1,9 @@
-"""What every pool of other processes does about its workers, shown with workers that are none."""
+"""What every pool of other processes does about its workers, shown with workers that are no processes."""
 
 import numpy as np
 
 from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
-from pi0.ript.env.pool.wire import Answer, blame_oldest, pack_reply, unpack_reply
+from pi0.ript.env.pool.wire import blame_oldest
 from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.interfaces import Reply
@@ -14,7 +14,7 @@ SCENES = (("libero_goal", 7),)
 
 
 class ToyWorker:
-    """Notes what it is asked."""
+    """Records the messages that it is sent."""
 
     pid = 0
 
@@ -25,23 +25,22 @@ class ToyWorker:
 
     def send(self, request, name, *arguments):
         self.requests.add(request)
-        self.messages.append((name, request.place, *arguments))
+        self.messages.append((name, request.worker_slot, *arguments))
 
-    def release(self, place):
-        self.released.append(place)
+    def release(self, worker_slot):
+        self.released.append(worker_slot)
 
-    def answer(self):
+    def receive(self):
         request = self.requests.oldest
         self.requests.next()
         reply = Reply(
-            slot=request.place, observation=None, is_success=False, num_steps=request.num_steps
+            slot=request.slot, observation=None, is_success=False, num_steps=request.num_steps
         )
-        wire = unpack_reply(pack_reply(reply, SCENES))
-        return Answer(slot=request.position, wire=wire, images=None, frames=None)
+        return reply, SCENES
 
 
 class ToyPool(WorkerPool):
-    """Every worker answers its oldest command, unless it is told to fail first."""
+    """Every worker replies to its oldest request, but the one of slot ``failing`` ends first."""
 
     _kind = "toy"
 
@@ -59,12 +58,12 @@ class ToyPool(WorkerPool):
     def _start(self, number, missing_s=None):
         return ToyWorker(number, missing_s)
 
-    def _listen(self):
+    def _receive(self):
         if self.failing is not None:
             worker, self.failing = self._worker(self.failing), None
-            return blame_oldest(self._start_anew(worker, missing_s=3.0), "died", "gone")
+            return blame_oldest(self._start_replacement(worker, missing_s=3.0), "died", "gone")
         busy = [worker for worker in self._workers if worker.requests]
-        return [self._accept(worker, worker.answer()) for worker in busy]
+        return [self._accept(worker, *worker.receive()) for worker in busy]
 
 
 def restored():
@@ -81,7 +80,7 @@ def faults(replies):
     return {reply.slot: reply.fault for reply in replies}
 
 
-def test_commands_reach_the_worker_of_their_slot_under_its_own_number():
+def test_requests_reach_the_worker_of_their_slot_under_its_worker_slot():
     pool = restored()
     pool.execute(3, STILL, observe=False, video=True)  # slots 1 and 3 belong to the second worker
 
@@ -94,7 +93,7 @@ def test_commands_reach_the_worker_of_their_slot_under_its_own_number():
     assert pool.worker(3).released == [1]
 
 
-def test_a_lost_worker_is_blamed_once_and_its_idle_slots_hear_of_it_when_they_execute():
+def test_a_lost_worker_is_blamed_once_and_its_idle_slots_are_lost_when_they_execute():
     pool = restored()
     pool.execute(2, STILL)
     pool.execute(0, STILL)
@@ -104,14 +103,14 @@ def test_a_lost_worker_is_blamed_once_and_its_idle_slots_hear_of_it_when_they_ex
 
     pool.execute(4, STILL)  # it had nothing under way, but its simulation is gone as well
     [reply] = pool.wait()
-    assert (reply.fault, reply.error) == ("lost", "the simulation went down with its toy")
+    assert (reply.fault, reply.error) == ("lost", "the simulation ended with its toy")
 
     pool.restore(4, STATE)
-    pool.execute(1, STILL)  # a neighbour in another worker
+    pool.execute(1, STILL)  # a slot of another worker
     assert faults(pool.wait()) == {4: "", 1: ""}
 
 
-def test_the_first_answer_of_a_replacement_tells_how_long_it_was_missing():
+def test_the_first_reply_of_a_replacement_has_the_seconds_it_was_missing():
     pool = restored()
     pool.execute(0, STILL)
     pool.failing = 0
@@ -143,7 +142,7 @@ def test_a_restore_may_build_what_is_not_loaded_or_was_dropped():
     assert work_of_restore(pool) == {"restore", "build"}
 
 
-def test_a_closed_pool_forgets_what_was_not_heard():
+def test_a_closed_pool_forgets_replies_that_were_not_returned():
     pool = restored()
     pool.execute(0, STILL)
     pool.failing = 0
@@ -152,4 +151,4 @@ def test_a_closed_pool_forgets_what_was_not_heard():
 
     pool.close()
 
-    assert (pool._unheard, pool._busy) == ([], set())
+    assert (pool._pending_replies, pool._busy) == ([], set())

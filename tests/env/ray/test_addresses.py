@@ -1,4 +1,4 @@
-"""Clusters that are not there, or not what they should be, are told within a minute, in one line."""
+"""Addresses without a Ray cluster are refused within a minute, in one line."""
 
 import socket
 import time
@@ -39,7 +39,7 @@ def test_a_port_of_something_else_is_refused_within_a_minute(listener):
     port = listener.getsockname()[1]
     started = time.monotonic()
 
-    with pytest.raises(RayUnavailableError, match="has not answered as Ray"):
+    with pytest.raises(RayUnavailableError, match="has not responded as Ray"):
         connect(f"127.0.0.1:{port}")
 
     assert time.monotonic() - started < 60

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes: the same episodes, on cores that come late and through a lost node."""
+"""A Ray cluster of two nodes: the same episodes, on cores that are added late and after a lost node."""
 
 import os
 import signal
@@ -27,16 +27,16 @@ def fingerprint(view):
 
 
 class Watcher(ToyPolicy):
-    """Does something once, before the call of a number."""
+    """A policy that runs an action once, before a given call."""
 
     def __init__(self, number, action):
         super().__init__()
         self._number, self._action = number, action
 
-    def act(self, *rows):
+    def act(self, *batch):
         if len(self.batches) == self._number:
             self._action()
-        return super().act(*rows)
+        return super().act(*batch)
 
 
 def run(env, policy, prepare=lambda pool: None):
@@ -71,7 +71,7 @@ def kill_node(node):
 
 @pytest.fixture
 def cluster():
-    # The head holds no simulators, as where a learner has a host of its own.
+    # The head has no simulators, as where a learner has a host of its own.
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES}
     )
@@ -110,7 +110,7 @@ def test_a_lost_node_loses_no_episode(cluster, process_episodes):
     assert stats.num_retries >= 1
 
 
-def test_a_node_that_comes_late_is_used(cluster, process_episodes):
+def test_a_node_that_is_added_late_is_used(cluster, process_episodes):
     add_node(cluster)
     pools = []
 
@@ -125,7 +125,7 @@ def test_a_node_that_comes_late_is_used(cluster, process_episodes):
     assert set(stats.busy_seconds) == {0, 1}
 
 
-def test_a_cluster_without_room_is_told_in_time(cluster):
+def test_a_cluster_without_room_is_an_error_after_the_timeout(cluster):
     ray = RayConfig(address=cluster.address, start_timeout_s=5.0)
     with (
         RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1, ray=ray) as pool,

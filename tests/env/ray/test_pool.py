@@ -42,7 +42,7 @@ def wait_until(is_met, patience_s=10.0):
 
 
 def episodes(env, pool=None):
-    """What five episodes saw and did, bit for bit, and the pool's statistics."""
+    """The images, actions and outcomes of five episodes, bit for bit."""
     config = TrainConfig(task=TASK, env=env)
     with PI0LiberoRunner(ToyPolicy(), None, NUM_EPISODES, NUM_EPISODES, config=config) as runner:
         results = runner.run_policy_in_env("turn_on_the_stove", created_env=pool)
@@ -65,19 +65,19 @@ def wait_for(pool, count):
 
 
 @pytest.fixture(scope="module")
-def own_answer():
-    """What the program does on SIGTERM, said before Ray starts."""
+def own_handler():
+    """The program's handler of SIGTERM, set before Ray starts."""
 
-    def answer(_signal, _frame):
+    def handler(_signal, _frame):
         raise SystemExit(143)
 
-    earlier = signal.signal(signal.SIGTERM, answer)
-    yield answer
+    earlier = signal.signal(signal.SIGTERM, handler)
+    yield handler
     signal.signal(signal.SIGTERM, earlier)
 
 
 @pytest.fixture(scope="module")
-def pool(own_answer):
+def pool(own_handler):
     with RayPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
         pool.wait_until_ready()
         yield pool
@@ -95,12 +95,12 @@ def test_episodes_equal_those_of_the_process_pool(pool, process_episodes):
 
 
 @pytest.mark.libero
-def test_compressed_pictures_are_the_same_and_pools_share_one_instance(pool, process_episodes):
+def test_compressed_images_are_the_same_and_pools_share_one_instance(pool, process_episodes):
     env = EnvConfig(backend="ray", num_workers=1, ray=RayConfig(compress_images=True))
 
     assert episodes(env) == process_episodes
 
-    # The other pool goes on.
+    # The other pool still works.
     pool.restore(0, STATE)
     assert wait_for(pool, 1)[0].error == ""
 
@@ -117,8 +117,8 @@ def test_actors_are_single_threaded_processes_that_never_load_torch(pool):
 
 @pytest.mark.libero
 @pytest.mark.usefixtures("pool")
-def test_the_program_keeps_its_own_answer_to_sigterm(own_answer):
-    assert signal.getsignal(signal.SIGTERM) is own_answer
+def test_the_program_keeps_its_own_handler_of_sigterm(own_handler):
+    assert signal.getsignal(signal.SIGTERM) is own_handler
 
 
 @pytest.mark.libero
@@ -126,19 +126,19 @@ def test_a_killed_actor_is_replaced_and_its_slots_report_the_loss(pool):
     for slot in range(3):
         pool.restore(slot, STATE)
     wait_for(pool, 3)
-    victim, neighbour = pool.pids
+    victim, neighbor = pool.pids
 
     os.kill(victim, signal.SIGKILL)
-    pool.execute(0, np.zeros((1, 7), np.float32))  # slots 0 and 2 live in the first actor
+    pool.execute(0, np.zeros((1, 7), np.float32))  # slots 0 and 2 belong to the first actor
     pool.execute(1, np.zeros((1, 7), np.float32))
     replies = wait_for(pool, 2)
 
     assert (replies[0].fault, "died" in replies[0].error) == ("died", True)
     assert replies[1].error == ""
-    pool.execute(2, np.zeros((1, 7), np.float32))  # its simulation went down with the actor
+    pool.execute(2, np.zeros((1, 7), np.float32))  # its simulation ended with the actor
     assert wait_for(pool, 1)[2].fault == "lost"
     pool.wait_until_ready()
-    assert pool.pids[1] == neighbour
+    assert pool.pids[1] == neighbor
     assert pool.pids[0] not in (0, victim)
 
 
@@ -150,7 +150,7 @@ def test_a_hung_actor_is_replaced():
         os.kill(pid, signal.SIGSTOP)
         pool.restore(0, STATE)
         [reply] = pool.wait()
-    assert (reply.fault, "gave no answer for 1 s" in reply.error) == ("hung", True)
+    assert (reply.fault, "sent no reply for 1 s" in reply.error) == ("hung", True)
     wait_until(lambda: not is_running(pid))
 
 
@@ -221,7 +221,7 @@ def _text(path):
         (SPEC, {"num_slots": 0}, "num_slots must be >= 1, got 0"),
     ],
 )
-def test_simulators_that_cannot_be_are_refused_before_ray_is_started(spec, sizes, message):
+def test_impossible_simulators_are_refused_before_ray_is_started(spec, sizes, message):
     with pytest.raises(ValueError, match=message):
         RayPool(spec, **{"num_slots": 1, "num_workers": 1, "max_scenes": 1, **sizes})
 
@@ -232,7 +232,7 @@ def test_without_ray_the_extra_to_install_is_named(monkeypatch):
         RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1)
 
 
-def test_small_shared_memory_is_told_with_what_to_type(tmp_path):
+def test_the_error_of_small_shared_memory_names_what_to_type(tmp_path):
     require_shared_memory(str(tmp_path), 1)
     with pytest.raises(RayUnavailableError, match=r"needs 1000000000 MB .* --shm-size="):
         require_shared_memory(str(tmp_path), 10**15)

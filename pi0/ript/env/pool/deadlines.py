@@ -1,9 +1,9 @@
-"""How long a worker may take for what it has under way, learned from what commands take.
+"""How long a worker may take for its oldest request, learned from what requests have taken.
 
-The limit of a command is ``FACTOR`` times what it would take at the slowest pace seen so far, at least
-``LEAST_S`` and never more than ``env.timeout_s``, which also holds as long as a kind of work has not
-been seen. Where a machine has become slower than that, patience grows: every hang in a row doubles the
-limit, and what then succeeds is the slowest pace from there on.
+The limit of a request is ``FACTOR`` times what it would take at the slowest pace measured so far, at
+least ``LEAST_S`` and never more than ``env.timeout_s``, which also holds until a kind of work has been
+measured. Where a machine has become slower than that, the limit grows: every hang in a row doubles it,
+and what then succeeds is the slowest pace from there on.
 """
 
 import time
@@ -17,9 +17,9 @@ LEAST_S = 10.0
 
 
 class TimeLimits:
-    """The slowest pace of every kind of work.
+    """The slowest pace of every kind of work, in seconds a unit.
 
-    Example: a chunk of 20 steps, the slowest of which took 0.1 s, may take 20 s.
+    Example: an action chunk of 20 steps, the slowest of which took 0.1 s, may take 20 s.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -33,11 +33,16 @@ class TimeLimits:
         self._slowest_s[work] = max(seconds, self._slowest_s.get(work, 0.0))
 
     def learn_hang(self) -> None:
-        """Note that a command was given up."""
+        """Note that a worker was replaced because a request took too long."""
         self._hangs_in_a_row += 1
 
     def learn_reply(self, timings: Mapping[str, float], num_steps: int) -> None:
-        """Note what a reply says that its command took."""
+        """Note what a request took.
+
+        Args:
+            timings: Worker seconds by stage, see ``Reply.timings``.
+            num_steps: Control steps executed.
+        """
         self._hangs_in_a_row = 0
         if "build_s" in timings:
             self.learn("build", timings["build_s"])
@@ -47,22 +52,22 @@ class TimeLimits:
         elif "physics_s" in timings and num_steps:
             self.learn("step", (timings["physics_s"] + drawing) / num_steps)
         if "video_s" in timings and num_steps:
-            # The last step's picture is most often that of the policy's look.
+            # The last step's image is most often that of the policy's observation.
             self.learn("frame", timings["video_s"] / max(1, num_steps - 1))
 
     def limit_s(self, work: Mapping[Work, int]) -> float:
-        """Return the seconds that a command made of so many units of work may take."""
+        """Return the seconds that a request of so many units of each kind of work may take."""
         if not all(kind in self._slowest_s for kind in work):
             return self._timeout_s
         expected = sum(units * self._slowest_s[kind] for kind, units in work.items())
-        patience = 2.0**self._hangs_in_a_row
-        return min(self._timeout_s, patience * max(LEAST_S, FACTOR * expected))
+        slowdown = 2.0**self._hangs_in_a_row
+        return min(self._timeout_s, slowdown * max(LEAST_S, FACTOR * expected))
 
 
 class RequestQueue:
-    """Commands in the order of their answers. The clock of the oldest one runs.
+    """The requests that a worker has under way, in order. The clock of the oldest one runs.
 
-    Example: ``queue.add(request)``; once ``queue.oldest`` is answered, ``queue.next()``.
+    Example: ``queue.add(request)``; once the reply to ``queue.oldest`` is there, ``queue.next()``.
     """
 
     def __init__(
@@ -75,10 +80,10 @@ class RequestQueue:
         """Start the clock.
 
         Args:
-            limits: How long a command may take once it is the oldest.
+            limits: How long a request may take once it is the oldest.
             requests: What is under way from the beginning.
-            arrival_s: Seconds that commands may wait for a worker to arrive; None for one that is
-                there.
+            arrival_s: Seconds that requests may wait for a worker that has not been started yet;
+                None for one that has.
         """
         self._limits = limits
         self._requests = deque(requests)
@@ -90,13 +95,13 @@ class RequestQueue:
 
     @property
     def oldest(self) -> Request:
-        """Return the command that is answered next; there must be one."""
+        """Return the request whose reply comes next; there must be one."""
         return self._requests[0]
 
     @property
-    def places(self) -> list[int]:
-        """Return the places that have a command under way, in order."""
-        return [request.place for request in self._requests if request is not START]
+    def worker_slots(self) -> list[int]:
+        """Return the worker's slots that have a request under way, in order."""
+        return [request.worker_slot for request in self._requests if request is not START]
 
     @property
     def began(self) -> float:
@@ -110,33 +115,33 @@ class RequestQueue:
 
     @property
     def limit_s(self) -> float:
-        """Return the seconds that the oldest command may take, or wait for its worker."""
+        """Return the seconds that the oldest request may take, or wait for its worker."""
         if self._arrival_s is not None:
             return self._arrival_s
         return self._limits.limit_s(self.oldest.work)
 
     @property
     def deadline(self) -> float:
-        """Return the monotonic time at which the oldest command takes too long."""
+        """Return the monotonic time from which on the oldest request takes too long."""
         return self._began + self.limit_s
 
     @property
     def is_overdue(self) -> bool:
-        """Return whether a slot waits and the oldest command takes too long."""
-        return bool(self.places) and time.monotonic() >= self.deadline
+        """Return whether a slot waits and the oldest request takes too long."""
+        return bool(self.worker_slots) and time.monotonic() >= self.deadline
 
     def add(self, request: Request) -> None:
-        """Note what the worker is asked after all that is under way."""
+        """Note a request that the worker begins after all that are under way."""
         if not self._requests:
             self._began = time.monotonic()
         self._requests.append(request)
 
     def next(self) -> None:
-        """Note that the oldest command has been answered."""
+        """Note that the reply to the oldest request has been received."""
         self._requests.popleft()
         self._began = time.monotonic()
 
     def arrive(self) -> None:
-        """Note that the worker is there; the oldest command has its whole time from here on."""
+        """Note that the worker has started; the oldest request has its whole time from here on."""
         self._arrival_s = None
         self._began = time.monotonic()

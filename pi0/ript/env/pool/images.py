@@ -1,7 +1,7 @@
-"""Pictures as bytes, raw or compressed without losing a bit, and where they lie in memory shared with workers.
+"""Images as bytes, raw or compressed without loss, and their layout in memory shared with workers.
 
-Every slot has a place for its look, and behind it one for the film strip of a command. The second is
-large only on paper: memory that nobody has written to takes no room, and what was read is given back.
+Every slot has a part for the images of its observation, and behind it one for the video of a request. The
+second is large only nominally: memory that was never written to takes no room, and what was read is freed.
 """
 
 import math
@@ -21,7 +21,7 @@ def pack_images(images: NDArray[np.uint8], *, compress: bool) -> bytes:
     """Return uint8 [N, height, width, 3] as bytes; ``unpack_images`` gives the same pixels back."""
     if not compress:
         return images.tobytes()
-    # Neighbouring pixels differ little, so their differences (modulo 256) are mostly small numbers.
+    # Neighboring pixels differ little, so their differences (modulo 256) are mostly small numbers.
     steps = images.copy()
     steps[:, :, 1:] -= images[:, :, :-1]
     return zlib.compress(steps.tobytes(), FASTEST)
@@ -30,15 +30,20 @@ def pack_images(images: NDArray[np.uint8], *, compress: bool) -> bytes:
 def unpack_images(
     packed: bytes, shape: tuple[int, int, int, int], *, compressed: bool
 ) -> NDArray[np.uint8]:
-    """Return the pictures of ``pack_images``, uint8 [N, height, width, 3], read-only.
+    """Return the images that ``pack_images`` packed, uint8 [N, height, width, 3], read-only.
+
+    Args:
+        packed: The bytes.
+        shape: N cameras, height and width in pixels, 3.
+        compressed: Whether they were compressed.
 
     Raises:
-        ValueError: The bytes are no pictures of that shape.
+        ValueError: The bytes are not images of that shape.
     """
     num_bytes = math.prod(shape)
     raw = _decompress(packed, num_bytes) if compressed else packed
     if len(raw) != num_bytes:
-        raise ValueError(f"{len(raw)} bytes of pictures, expected {num_bytes}")
+        raise ValueError(f"{len(raw)} bytes of images, expected {num_bytes}")
     pixels = np.frombuffer(raw, dtype=np.uint8).reshape(shape)
     if not compressed:
         return pixels
@@ -53,18 +58,18 @@ def _decompress(packed: bytes, num_bytes: int) -> bytes:
     try:
         raw = reader.decompress(packed, num_bytes + 1)
     except zlib.error as error:
-        raise ValueError(f"pictures that cannot be unpacked: {error}") from None
+        raise ValueError(f"images that cannot be unpacked: {error}") from None
     if not reader.eof and len(raw) <= num_bytes:
-        raise ValueError("pictures that end too early")
+        raise ValueError("images that end too early")
     return raw
 
 
-MAX_RECORDED_STEPS = 128  # of one command
-SLACK = 64  # bytes around compressed pictures
+MAX_RECORDED_STEPS = 128  # of one request
+SLACK = 64  # bytes around compressed images
 
 
 def image_bytes(spec: ObservationSpec) -> int:
-    """Return how many bytes one picture of every camera takes."""
+    """Return how many bytes one image of every camera takes."""
     return len(spec.cameras) * spec.height * spec.width * 3
 
 
@@ -74,47 +79,47 @@ def slot_bytes(spec: ObservationSpec) -> int:
 
 
 def check_video(num_steps: int) -> None:
-    """Raise ``ValueError`` if a command is too long to be filmed."""
+    """Raise ``ValueError`` if a request has too many control steps to be recorded."""
     if num_steps > MAX_RECORDED_STEPS:
         raise ValueError(
-            f"at most {MAX_RECORDED_STEPS} control steps between two looks can be filmed, got "
-            f"{num_steps}; lower policy.overrides.execute_steps, or film with video.rate=decisions"
+            f"at most {MAX_RECORDED_STEPS} control steps between two observations can be recorded, got "
+            f"{num_steps}; lower policy.overrides.execute_steps, or record with video.rate=decisions"
         )
 
 
 class SharedImages:
-    """Looks and film strips of all slots of a pool, as both sides see them."""
+    """Images and videos of all slots of a pool, as the program and its workers share them."""
 
     def __init__(self, spec: ObservationSpec, memory: mmap.mmap) -> None:
         """Take the memory, ``slot_bytes`` for every slot."""
         self._spec, self._memory = spec, memory
 
     def write_images(self, slot: int, images: NDArray[np.uint8]) -> None:
-        """Put a slot's pictures, uint8 [N, height, width, 3], where the program reads them."""
+        """Store a slot's images, uint8 [N, height, width, 3], for the program to read."""
         start = slot * slot_bytes(self._spec)
         self._memory[start : start + image_bytes(self._spec)] = images.tobytes()
 
     def read_images(self, slot: int) -> NDArray[np.uint8]:
-        """Return a copy of a slot's pictures, uint8 [N, height, width, 3]."""
+        """Return a copy of a slot's images, uint8 [N, height, width, 3]."""
         spec, start = self._spec, slot * slot_bytes(self._spec)
         pixels = self._memory[start : start + image_bytes(spec)]
         shape = (len(spec.cameras), spec.height, spec.width, 3)
         return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
     def write_frames(self, slot: int, packed: bytes) -> None:
-        """Put the compressed film of a slot's command where the program reads it."""
-        assert len(packed) <= _frames_bytes(self._spec), f"a film of {len(packed)} bytes"
+        """Store the compressed video of a slot's request for the program to read."""
+        assert len(packed) <= _frames_bytes(self._spec), f"a video of {len(packed)} bytes"
         start = self._frames_start(slot)
         self._memory[start : start + len(packed)] = packed
 
     def take_frames(self, slot: int, num_bytes: int) -> bytes:
-        """Return a copy of the compressed film of a slot's command and give its memory back.
+        """Return a copy of the compressed video of a slot's request and free its memory.
 
         Raises:
-            MalformedMessageError: No film can be that long.
+            MalformedMessageError: No video can be that long.
         """
         if num_bytes > _frames_bytes(self._spec):
-            raise MalformedMessageError(f"a film of {num_bytes} bytes")
+            raise MalformedMessageError(f"a video of {num_bytes} bytes")
         start = self._frames_start(slot)
         packed = self._memory[start : start + num_bytes]
         if num_bytes:

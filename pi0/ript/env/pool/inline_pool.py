@@ -21,7 +21,7 @@ from pi0.ript.types import InitialState
 
 
 class InlinePool(SlotLedger):
-    """All slots in this process; commands run, in order, when ``wait`` is called.
+    """All slots in this process; requests run, in order, when ``wait`` is called.
 
     Example: ``with InlinePool(policy.spec, num_slots=1) as pool: ...``
     """
@@ -38,7 +38,7 @@ class InlinePool(SlotLedger):
         """Load the simulator libraries; scenes are built when first needed.
 
         Args:
-            spec: Which pictures to draw.
+            spec: Which images to draw.
             num_slots: How many episodes can be under way at once.
             max_scenes: Most scenes loaded at any time.
             num_steps_wait: Settling steps after every restore.
@@ -70,19 +70,19 @@ class InlinePool(SlotLedger):
         observe: bool = True,
         video: bool = False,
     ) -> None:
-        """Queue up to h control steps, float32 [h, 7]; no picture if nobody looks, all for a film."""
+        """Queue up to h control steps, float32 [h, 7]; ``observe`` and ``video`` say what is drawn."""
         check_actions(actions)
         self._begin(slot)
         self._queue.append(partial(self._host.execute, slot, actions, observe=observe, video=video))
 
     def wait(self) -> list[Reply]:
-        """Run all queued commands and return their replies.
+        """Run all queued requests and return their replies.
 
         Raises:
             PoolClosedError: The pool was closed; nothing is under way any more.
         """
         self._require_open()
-        assert self._queue, "wait needs a command under way"
+        assert self._queue, "wait needs a request under way"
         replies: list[Reply] = []
         while self._queue:
             reply = self._queue.popleft()()
@@ -92,7 +92,7 @@ class InlinePool(SlotLedger):
         return replies
 
     def release(self, slot: int) -> None:
-        """Say that the slot's episode is over, so that its scene may make room for another."""
+        """Release the slot's scene after its episode, so that it may make room for another."""
         self._ledger(slot).release(slot)
         self._host.release(slot)
 
@@ -104,7 +104,7 @@ class InlinePool(SlotLedger):
         """Return at once: the libraries were loaded, and rendering tried, by the constructor."""
 
     def close(self) -> None:
-        """Free all scenes and drop queued commands; safe to call twice."""
+        """Free all scenes and drop queued requests; safe to call twice."""
         super().close()
         self._queue.clear()
         self._host.close()

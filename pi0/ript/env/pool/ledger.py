@@ -1,4 +1,4 @@
-"""What a pool knows of its slots without asking: who is busy, and which scenes each worker holds."""
+"""A pool's own record of its slots: which are busy, and which scenes each worker has."""
 
 from collections.abc import Collection
 from typing import Self
@@ -10,7 +10,7 @@ SceneKey = tuple[str, int]
 
 
 class PoolClosedError(RuntimeError):
-    """A closed pool was asked to work."""
+    """A request to a closed pool."""
 
 
 class SceneLedger:
@@ -33,7 +33,7 @@ class SceneLedger:
 
     @property
     def scenes(self) -> frozenset[SceneKey]:
-        """Return the scenes that are loaded or on the way."""
+        """Return the scenes that are loaded or being loaded."""
         return frozenset(self.loaded) | self.held
 
     def fits(self, slot: int, scene: SceneKey) -> bool:
@@ -61,7 +61,7 @@ class SceneLedger:
 
 
 class SlotLedger:
-    """Bookkeeping every pool shares: which slots have a command under way, and the scenes behind."""
+    """Bookkeeping that every pool shares: slots with a request under way, and their workers' scenes."""
 
     def __init__(self, num_slots: int, num_workers: int, max_scenes: int) -> None:
         for name, value in (("num_slots", num_slots), ("num_workers", num_workers),
@@ -85,11 +85,11 @@ class SlotLedger:
         return len(self._ledgers)
 
     def worker_of(self, slot: int) -> int:
-        """Return which worker runs a slot; a worker runs its commands one after the other."""
+        """Return which worker runs a slot; a worker runs its requests one after the other."""
         return slot % len(self._ledgers)
 
     def loaded_scenes(self, slot: int) -> frozenset[SceneKey]:
-        """Return the scenes that are loaded, or being loaded, where the slot lives."""
+        """Return the scenes that are loaded, or being loaded, in the slot's worker."""
         return self._ledger(slot).scenes
 
     def can_restore(self, slot: int, scene: SceneKey) -> bool:
@@ -98,7 +98,7 @@ class SlotLedger:
 
     @property
     def local_pids(self) -> tuple[int, ...]:
-        """Return the simulator processes on this machine; none where slots live in this one."""
+        """Return the simulator processes on this machine; none where slots are in this process."""
         return ()
 
     def drop_scenes(self) -> None:
@@ -123,12 +123,12 @@ class SlotLedger:
             raise PoolClosedError("the simulator pool is closed; make a new one")
 
     def _begin(self, slot: int) -> None:
-        """Note that a command of a slot is under way from here on."""
+        """Note that a request of a slot is under way from here on."""
         self._require_open()
         if not 0 <= slot < self._num_slots:
             raise ValueError(f"slot must be in 0..{self._num_slots - 1}, got {slot}")
         if slot in self._busy:
-            raise ValueError(f"slot {slot} already has a command under way")
+            raise ValueError(f"slot {slot} already has a request under way")
         self._busy.add(slot)
 
     def _begin_restore(self, slot: int, initial_state: InitialState) -> None:

@@ -2,7 +2,7 @@
 
 A message is a packed tuple whose first entry names its kind. It travels in a frame: its length and its CRC-32
 (4 bytes each, big-endian), then the message. A library that writes into the socket by mistake shifts or
-overwrites bytes, and what is left may well be a tuple; the checksum tells it from what was sent.
+overwrites bytes, and what is left may still be a tuple; the checksum shows that it is not what was sent.
 """
 
 import select
@@ -16,17 +16,17 @@ from typing import Any, Self
 import msgpack
 import numpy as np
 
-MAX_MESSAGE_BYTES = 2**20  # pictures travel through shared memory; the rest is small
+MAX_MESSAGE_BYTES = 2**20  # images travel through shared memory; the rest is small
 READ_BYTES = 2**16
 HEADER = struct.Struct(">II")
 
 
 class MalformedMessageError(ValueError):
-    """What arrived is not what the other side may send."""
+    """A message that the other side cannot have sent."""
 
 
 class Channel:
-    """One end of a socket pair. It never waits for the rest of half a message unless told to."""
+    """One end of a socket pair; only ``receive`` waits for the rest of a message."""
 
     def __init__(self, end: socket.socket) -> None:
         """Take a connected stream socket, which this object closes."""
@@ -42,7 +42,7 @@ class Channel:
         """Send a tuple of numbers, strings, bytes and such tuples.
 
         Raises:
-            ConnectionError: The other side is gone.
+            ConnectionError: The other side has ended.
             TimeoutError: It does not read; the channel cannot be used any more.
         """
         packed = msgpack.packb(message, default=_plain_number)
@@ -60,9 +60,9 @@ class Channel:
         """Wait for the next message.
 
         Raises:
-            EOFError: The other side is gone.
-            MalformedMessageError: What arrived is no message.
-            TimeoutError: Nothing whole arrived in time.
+            EOFError: The other side has ended.
+            MalformedMessageError: What arrived is not a message.
+            TimeoutError: No whole message arrived in time.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (message := self.take()) is None:
@@ -70,15 +70,15 @@ class Channel:
         return message
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until something has arrived or the other side is gone; return whether it has."""
+        """Wait until something has arrived or the other side has ended; return whether it has."""
         return bool(wait_for_any([self], timeout_s))
 
     def take(self) -> tuple[Any, ...] | None:
         """Return the next message if it has arrived completely, else None.
 
         Raises:
-            EOFError: The other side is gone and all its whole messages have been taken.
-            MalformedMessageError: What arrived is no message.
+            EOFError: The other side has ended and all its whole messages have been taken.
+            MalformedMessageError: What arrived is not a message.
         """
         message = self._next()
         while message is None:
@@ -124,11 +124,11 @@ class Channel:
         poll.register(self._end, event)
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not poll.poll(None if left_s is None else 1000 * left_s):
-            raise TimeoutError("the other side does not answer")
+            raise TimeoutError("the other side does not respond")
 
 
 def wait_for_any(channels: Sequence[Channel], timeout_s: float) -> list[Channel]:
-    """Wait until something has arrived at one of the channels, or its other side is gone."""
+    """Return the channels at which something has arrived, or whose other side has ended; wait for one."""
     poll = select.poll()
     by_number = {channel.fileno(): channel for channel in channels}
     for number in by_number:

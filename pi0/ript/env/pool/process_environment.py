@@ -24,11 +24,11 @@ def worker_environment(egl_device: int | None) -> dict[str, str]:
 
 
 def actor_environment(egl_device: int | None, *, is_this_host: bool) -> dict[str, str]:
-    """Return what an actor of a cluster needs on top of the environment of its host.
+    """Return what an actor of a cluster needs beside the environment of its host.
 
     Args:
         egl_device: Index among the devices of EGL; None keeps what the environment says.
-        is_this_host: Whether it runs here; elsewhere the package lies in other places.
+        is_this_host: Whether it runs here; other hosts have the package in other folders.
     """
     path = _import_path() if is_this_host else {}
     return {**SINGLE_THREADED, **_drawing(egl_device), **path}

@@ -23,8 +23,8 @@ DEFAULT_TIMEOUT_S = 120.0
 class ProcessPool(WorkerPool[WorkerProcess]):
     """Slots spread round-robin over worker processes.
 
-    A worker that dies, raises, answers nonsense or takes too long is replaced, see ``WorkerPool``.
-    Pictures travel through anonymous shared memory that ends with the last process.
+    A worker that ends, raises, sends malformed messages or takes too long is replaced, see
+    ``WorkerPool``. Images travel through anonymous shared memory that ends with the last process.
 
     Example: ``with ProcessPool(policy.spec, num_slots=8, num_workers=2) as pool: ...``
     """
@@ -45,13 +45,13 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         """Start the workers; they load libraries and scenes on their own time.
 
         Args:
-            spec: Which pictures to draw.
+            spec: Which images to draw.
             num_slots: How many episodes can be under way at once.
             num_workers: Processes, at most one per slot; None takes one per core.
             max_scenes: Most scenes loaded in a worker at any time.
             num_steps_wait: Settling steps after every restore.
-            timeout_s: Seconds a command may take at most; a limit of its own, learned from what
-                such commands take, ends it sooner.
+            timeout_s: Most seconds that a request may take; a limit of its own, learned from what
+                such requests take, applies sooner.
             egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
 
         Raises:
@@ -79,7 +79,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         return self.pids
 
     def drop_scenes(self) -> None:
-        """Let every worker free the scenes that no slot holds."""
+        """Free the scenes of every worker that no slot holds."""
         self._has_dropped = True
         for worker in self._workers:
             worker.drop_scenes()
@@ -101,7 +101,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         """End every worker and free the shared memory; safe to call twice."""
         super().close()
         for worker in self._workers:
-            worker.ask_to_stop()
+            worker.request_stop()
         deadline = time.monotonic() + STOP_PATIENCE_S
         for worker in self._workers:
             worker.stop(deadline)
@@ -128,50 +128,52 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         check_video(num_steps)
 
     def _send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
-        worker = self._worker(request.position)
+        worker = self._worker(request.slot)
         try:
             super()._send(request, name, *arguments)
         except ConnectionError:
-            self._unheard += self._hear(worker)  # its last words may say that it cannot start
+            # What it sent before it ended may say that it cannot start.
+            self._pending_replies += self._receive_from(worker)
         except TimeoutError:
-            self._unheard += self._replace_hung(worker)
+            self._pending_replies += self._replace_hung(worker)
 
-    def _listen(self) -> list[Reply]:
+    def _receive(self) -> list[Reply]:
         replies: list[Reply] = []
         while not replies:
-            busy = {worker.channel: worker for worker in self._workers if worker.requests.places}
+            busy = {w.channel: w for w in self._workers if w.requests.worker_slots}
             deadline = min(worker.requests.deadline for worker in busy.values())
             for channel in wait_for_any(list(busy), max(0.0, deadline - time.monotonic())):
-                replies += self._hear(busy[channel])
+                replies += self._receive_from(busy[channel])
             for worker in busy.values():
                 if worker in self._workers and worker.requests.is_overdue:
                     replies += self._replace_hung(worker)
         return replies
 
-    def _hear(self, worker: WorkerProcess) -> list[Reply]:
+    def _receive_from(self, worker: WorkerProcess) -> list[Reply]:
         """Return all replies that have arrived from a worker."""
         replies: list[Reply] = []
         try:
-            while (answer := worker.take_answer()) is not None:
-                replies.append(self._accept(worker, answer))
-                if answer.wire.fault == "raised":
-                    return replies + self._replace(worker, "lost", answer.wire.error)
+            while (received := worker.receive()) is not None:
+                reply = self._accept(worker, *received)
+                replies.append(reply)
+                if reply.fault == "raised":
+                    return replies + self._replace(worker, "lost", reply.error)
         except EOFError:
-            replies += self._replace(worker, "died", f"process {worker.pid} died")
+            replies += self._replace(worker, "died", f"process {worker.pid} ended")
         except MalformedMessageError as error:
-            reason = f"process {worker.pid} sent nonsense: {error}"
+            reason = f"process {worker.pid} sent a malformed message: {error}"
             replies += self._replace(worker, "malformed", reason)
         return replies
 
     def _replace_hung(self, worker: WorkerProcess) -> list[Reply]:
-        reason = f"process {worker.pid} gave no answer for {worker.requests.limit_s:.3g} s"
+        reason = f"process {worker.pid} sent no reply for {worker.requests.limit_s:.3g} s"
         self._limits.learn_hang()
         return self._replace(worker, "hung", reason)
 
     def _replace(self, worker: WorkerProcess, fault: Fault, reason: str) -> list[Reply]:
-        """Put another process in a worker's place; answer the oldest command with the fault."""
+        """Replace a worker by another process; its oldest request gets a reply with the fault."""
         missing_s = (worker.missing_s or 0.0) + worker.requests.silent_s
         worker.kill()
         if fault == "died":
-            reason += f" ({worker.ending})"
-        return blame_oldest(self._start_anew(worker, missing_s), fault, reason)
+            reason += f" ({worker.exit_status})"
+        return blame_oldest(self._start_replacement(worker, missing_s), fault, reason)

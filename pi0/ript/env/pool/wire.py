@@ -1,4 +1,4 @@
-"""Commands to workers and their replies as plain values, and the checks that a reply must pass to be believed."""
+"""Requests to workers and their replies as plain values, and the checks that a reply must pass."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,40 +16,95 @@ from pi0.ript.packed_frames import PackedFrames
 
 PROPRIO_VALUES = 9
 MAX_ERROR_CHARACTERS = 2000
-FIELDS = 10
+NUM_FIELDS = 10
+
+Work = Literal["start", "build", "restore", "step", "frame"]
+"""Starting a worker, building a scene, restoring a slot, one control step, its image for a video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WireReply:
-    """A reply as it travels; the pictures are in shared memory.
+class Request:
+    """A request to a worker, which replies to its requests in order.
 
     Attributes:
-        place: The worker's own number of the slot.
-        proprio: float64 [9]; None where the reply has no look.
-        is_success: See ``Reply``.
-        num_steps: See ``Reply``.
-        error: See ``Reply``.
-        fault: See ``Reply``.
-        timings: See ``Reply``.
-        counts: See ``Reply``.
-        frames_bytes: Length of the compressed film, which comes another way; 0 for none.
-        loaded: Scenes that the worker holds after the command, least recently used first.
+        worker_slot: The slot's number within its worker; -1 for starting, which concerns no slot.
+        slot: The slot's number within the pool.
+        work: Units of each kind of work that it takes.
+        num_steps: Most control steps that the reply may report.
+        may_lack_observation: Whether the reply may lack an observation although the task is not
+            solved.
+        record_video: Whether an image is recorded after each control step.
     """
 
-    place: int
-    proprio: NDArray[np.float64] | None
-    is_success: bool
-    num_steps: int
-    error: str
-    fault: Fault
-    timings: Mapping[str, float]
-    counts: Mapping[str, int]
-    frames_bytes: int
-    loaded: tuple[SceneKey, ...]
+    worker_slot: int
+    slot: int = 0
+    work: Mapping[Work, int]
+    num_steps: int = 0
+    may_lack_observation: bool = False
+    record_video: bool = False
+
+    def check(
+        self, reply: Reply, *, worker_slot: int, has_observation: bool, frames_bytes: int
+    ) -> None:
+        """Raise ``MalformedMessageError`` unless this request can have the reply.
+
+        Args:
+            reply: The reply, still without images.
+            worker_slot: The slot that it is about, numbered within the worker.
+            has_observation: Whether an observation comes with it.
+            frames_bytes: Length of the compressed video that comes with it; 0 for none.
+        """
+        if worker_slot != self.worker_slot:
+            raise MalformedMessageError(
+                f"a reply of slot {worker_slot} to a request for slot {self.worker_slot}"
+            )
+        if bool(frames_bytes) != (self.record_video and not reply.error and reply.num_steps > 0):
+            raise MalformedMessageError(f"a video of {frames_bytes} bytes")
+        if reply.error:
+            return
+        if reply.num_steps > self.num_steps or (
+            not reply.is_success and reply.num_steps < self.num_steps
+        ):
+            raise MalformedMessageError(f"{reply.num_steps} steps of {self.num_steps}")
+        if reply.is_success and not self.num_steps:
+            raise MalformedMessageError("solved without a step")
+        if not (has_observation or self.may_lack_observation or reply.is_success):
+            raise MalformedMessageError("a reply without an observation")
+
+
+START = Request(worker_slot=-1, work={"start": 1})
+
+
+def restore_request(slot: int, num_workers: int, *, may_build: bool) -> Request:
+    """Return the request to restore a slot of the pool, whose scene may not be loaded."""
+    work: dict[Work, int] = {"restore": 1}
+    building: dict[Work, int] = {"build": 1} if may_build else {}
+    return Request(worker_slot=slot // num_workers, slot=slot, work=work | building)
+
+
+def execute_request(
+    slot: int, num_workers: int, num_steps: int, *, observe: bool, video: bool
+) -> Request:
+    """Return the request to run up to ``num_steps`` control steps in a slot of the pool."""
+    steps: dict[Work, int] = {"step": num_steps}
+    images: dict[Work, int] = {"frame": num_steps} if video else {}
+    return Request(
+        worker_slot=slot // num_workers,
+        slot=slot,
+        work=steps | images,
+        num_steps=num_steps,
+        may_lack_observation=not observe,
+        record_video=video,
+    )
 
 
 def pack_reply(reply: Reply, loaded: tuple[SceneKey, ...]) -> tuple[Any, ...]:
-    """Return a reply as plain values: all but the pictures."""
+    """Return a worker's reply as plain values: all but the images, whose bytes travel another way.
+
+    Args:
+        reply: The reply; its slot is numbered within the worker.
+        loaded: Scenes that the worker has loaded after the request, least recently used first.
+    """
     proprio = b"" if reply.observation is None else reply.observation.proprio.tobytes()
     return (
         reply.slot,
@@ -65,50 +120,93 @@ def pack_reply(reply: Reply, loaded: tuple[SceneKey, ...]) -> tuple[Any, ...]:
     )
 
 
-def unpack_reply(values: tuple[Any, ...]) -> WireReply:
-    """Return what ``pack_reply`` packed.
+def unpack_reply(
+    values: tuple[Any, ...],
+    request: Request,
+    spec: ObservationSpec,
+    read_images: Callable[[], NDArray[np.uint8]],
+    take_frames: Callable[[int], bytes],
+) -> tuple[Reply, tuple[SceneKey, ...]]:
+    """Return the pool's reply to a request, and the scenes that its worker has loaded.
+
+    Images are copied only after everything else has passed its checks.
+
+    Args:
+        values: What ``pack_reply`` returned.
+        request: What the worker was asked.
+        spec: Which images were requested.
+        read_images: Returns the images of the observation, uint8 [N, height, width, 3].
+        take_frames: Returns the compressed video, given its length in bytes; nothing for 0.
+
+    Returns:
+        The reply, with its slot numbered within the pool; the loaded scenes, least recently used
+        first.
 
     Raises:
-        MalformedMessageError: The values cannot come from ``pack_reply``; says which.
+        MalformedMessageError: The worker cannot have sent this in reply to the request; the message
+            names what is wrong.
     """
-    _require(len(values) == FIELDS, f"a reply has {FIELDS} fields, got {len(values)}")
-    place, proprio, is_success, num_steps, error, fault, timings, counts, frames_bytes, loaded = (
-        values
-    )
-    _require(_is_count(place), f"a slot is a number, got {place!r:.80}")
-    _require(type(is_success) is bool, f"success is true or false, got {is_success!r:.80}")
-    _require(_is_count(num_steps), f"steps are a number >= 0, got {num_steps!r:.80}")
-    _require(type(error) is str, f"an error is a text, got {error!r:.80}")
-    _require(_is_count(frames_bytes), f"a film has bytes, got {frames_bytes!r:.80}")
-    return WireReply(
-        place=place,
-        proprio=_proprio(proprio),
+    _check_plain_fields(values)
+    (worker_slot, packed_proprio, is_success, num_steps, error,
+     fault, timings, counts, frames_bytes, loaded) = values  # fmt: skip
+    proprio, scenes = _proprio(packed_proprio), _scenes(loaded)
+    reply = Reply(
+        slot=request.slot,
+        observation=None,
         is_success=is_success,
         num_steps=num_steps,
         error=error,
         fault=_fault(fault, error),
-        timings=_figures("timings", timings, _is_duration),
-        counts=_figures("counts", counts, _is_count),
+        timings=_numbers("timings", timings, _is_duration),
+        counts=_numbers("counts", counts, _is_count),
+    )
+    request.check(
+        reply,
+        worker_slot=worker_slot,
+        has_observation=proprio is not None,
         frames_bytes=frames_bytes,
-        loaded=_scenes(loaded),
+    )
+    frames = _frames(take_frames(frames_bytes), frames_bytes, num_steps, spec)
+    observation = None if proprio is None else Observation(images=read_images(), proprio=proprio)
+    return replace(reply, observation=observation, frames=frames), scenes
+
+
+def lost(slot: int, error: str) -> Reply:
+    """Return the reply of a slot whose simulation was lost through the fault of another request."""
+    return Reply(
+        slot=slot, observation=None, is_success=False, num_steps=0, error=error, fault="lost"
     )
 
 
-def unpack_frames(reply: WireReply, packed: bytes, spec: ObservationSpec) -> PackedFrames | None:
-    """Return the film that came with a reply.
+def blame_oldest(slots: Sequence[int], fault: Fault, error: str) -> list[Reply]:
+    """Return the replies of slots that lost their worker: the first has the fault, others are lost."""
+    replies = [lost(slot, error) for slot in slots]
+    return [replace(reply, fault=fault) for reply in replies[:1]] + replies[1:]
 
-    Raises:
-        MalformedMessageError: It is anything else than one picture of every camera after each step.
-    """
-    _require(len(packed) == reply.frames_bytes, f"a film of {len(packed)} bytes")
+
+def _check_plain_fields(values: tuple[Any, ...]) -> None:
+    _require(len(values) == NUM_FIELDS, f"a reply has {NUM_FIELDS} fields, got {len(values)}")
+    worker_slot, _, is_success, num_steps, error, _, _, _, frames_bytes, _ = values
+    _require(_is_count(worker_slot), f"a slot is a number, got {worker_slot!r:.80}")
+    _require(type(is_success) is bool, f"success is true or false, got {is_success!r:.80}")
+    _require(_is_count(num_steps), f"steps are a number >= 0, got {num_steps!r:.80}")
+    _require(type(error) is str, f"an error is a text, got {error!r:.80}")
+    _require(_is_count(frames_bytes), f"a video has a number of bytes, got {frames_bytes!r:.80}")
+
+
+def _frames(
+    packed: bytes, num_bytes: int, num_steps: int, spec: ObservationSpec
+) -> PackedFrames | None:
+    """Return the video of a reply; it must hold one image of every camera after each control step."""
+    _require(len(packed) == num_bytes, f"a video of {len(packed)} bytes instead of {num_bytes}")
     if not packed:
         return None
-    shape = (reply.num_steps, len(spec.cameras), spec.height, spec.width, 3)
+    shape = (num_steps, len(spec.cameras), spec.height, spec.width, 3)
     frames = PackedFrames(packed=packed, shape=shape)
     try:
         frames.check()
     except ValueError as error:
-        raise MalformedMessageError(f"a film that is none: {error}") from None
+        raise MalformedMessageError(f"a video that cannot be unpacked: {error}") from None
     return frames
 
 
@@ -130,22 +228,22 @@ def _fault(fault: object, error: str) -> Fault:
     raise MalformedMessageError(f"fault {fault!r:.80} with error {error!r:.80}")
 
 
-def _figures(name: str, pairs: object, is_right: Callable[[object], bool]) -> dict[str, Any]:
+def _numbers(name: str, pairs: object, is_valid: Callable[[object], bool]) -> dict[str, Any]:
     is_mapping = isinstance(pairs, tuple) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and type(pair[0]) is str and is_right(pair[1])
+        isinstance(pair, tuple) and len(pair) == 2 and type(pair[0]) is str and is_valid(pair[1])
         for pair in pairs
     )
-    _require(is_mapping, f"{name} are names with figures, got {pairs!r:.80}")
+    _require(is_mapping, f"{name} are names with numbers, got {pairs!r:.80}")
     assert isinstance(pairs, tuple)
     return dict(pairs)
 
 
 def _scenes(scenes: object) -> tuple[SceneKey, ...]:
-    are_right = isinstance(scenes, tuple) and all(
+    are_valid = isinstance(scenes, tuple) and all(
         isinstance(scene, tuple) and [type(part) for part in scene] == [str, int]
         for scene in scenes
     )
-    _require(are_right, f"scenes are suites with task numbers, got {scenes!r:.80}")
+    _require(are_valid, f"scenes are suites with task numbers, got {scenes!r:.80}")
     assert isinstance(scenes, tuple)
     return scenes
 
@@ -161,128 +259,3 @@ def _is_duration(value: object) -> bool:
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
     if not holds:
         raise MalformedMessageError(message)
-
-
-Work = Literal["start", "build", "restore", "step", "frame"]
-"""Starting a worker, building a scene, restoring a slot, one control step, its picture for a film."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A request to a worker, which answers requests in order.
-
-    Attributes:
-        place: The worker's own number of the slot; -1 for starting, which concerns no slot.
-        position: The pool's number of the slot.
-        work: What it is made of.
-        num_steps: Most control steps it may report.
-        may_lack_observation: Whether the answer may lack a look although nothing is solved.
-        record_video: Whether its control steps are filmed.
-    """
-
-    place: int
-    position: int = 0
-    work: Mapping[Work, int]
-    num_steps: int = 0
-    may_lack_observation: bool = False
-    record_video: bool = False
-
-    def check(self, reply: WireReply) -> None:
-        """Raise ``MalformedMessageError`` unless the reply can be the answer."""
-        if reply.place != self.place:
-            raise MalformedMessageError(f"slot {reply.place} answers, {self.place} was asked")
-        if bool(reply.frames_bytes) != (
-            self.record_video and not reply.error and reply.num_steps > 0
-        ):
-            raise MalformedMessageError(f"a film of {reply.frames_bytes} bytes")
-        if reply.error:
-            return
-        if reply.num_steps > self.num_steps or (
-            not reply.is_success and reply.num_steps < self.num_steps
-        ):
-            raise MalformedMessageError(f"{reply.num_steps} steps of {self.num_steps}")
-        if reply.is_success and not self.num_steps:
-            raise MalformedMessageError("solved without a step")
-        if reply.proprio is None and not (self.may_lack_observation or reply.is_success):
-            raise MalformedMessageError("a reply without a look")
-
-
-def restore_request(slot: int, num_workers: int, *, may_build: bool) -> Request:
-    """Return the request of an initial state in a slot of the pool, whose scene may not be loaded."""
-    work: dict[Work, int] = {"restore": 1}
-    building: dict[Work, int] = {"build": 1} if may_build else {}
-    return Request(place=slot // num_workers, position=slot, work=work | building)
-
-
-def execute_request(
-    slot: int, num_workers: int, num_steps: int, *, observe: bool, video: bool
-) -> Request:
-    """Return the request of up to ``num_steps`` control steps in a slot of the pool."""
-    steps: dict[Work, int] = {"step": num_steps}
-    images: dict[Work, int] = {"frame": num_steps} if video else {}
-    return Request(
-        place=slot // num_workers,
-        position=slot,
-        work=steps | images,
-        num_steps=num_steps,
-        may_lack_observation=not observe,
-        record_video=video,
-    )
-
-
-START = Request(place=-1, work={"start": 1})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The checked answer to a command, with what came beside the message.
-
-    Attributes:
-        slot: The pool's number of the slot.
-        wire: The message.
-        images: uint8 [N, height, width, 3]; None where the message has no look.
-        frames: The film, if the command was filmed.
-    """
-
-    slot: int
-    wire: WireReply
-    images: NDArray[np.uint8] | None
-    frames: PackedFrames | None
-
-
-def as_reply(answer: Answer, restart_s: float | None) -> Reply:
-    """Return an answer as the pool's reply.
-
-    Args:
-        answer: The answer.
-        restart_s: Seconds that its worker was missing, if this is the first since it was replaced.
-    """
-    wire, observation = answer.wire, None
-    if wire.proprio is not None:
-        assert answer.images is not None
-        observation = Observation(images=answer.images, proprio=wire.proprio)
-    restarts = {} if restart_s is None else {"restart_s": restart_s}
-    return Reply(
-        slot=answer.slot,
-        observation=observation,
-        is_success=wire.is_success,
-        num_steps=wire.num_steps,
-        error=wire.error,
-        fault=wire.fault,
-        frames=answer.frames,
-        timings={**wire.timings, **restarts},
-        counts=wire.counts,
-    )
-
-
-def lost(slot: int, error: str) -> Reply:
-    """Return the reply of a slot whose simulation went down with another one."""
-    return Reply(
-        slot=slot, observation=None, is_success=False, num_steps=0, error=error, fault="lost"
-    )
-
-
-def blame_oldest(slots: Sequence[int], fault: Fault, error: str) -> list[Reply]:
-    """Return the replies of slots that lost their worker: the oldest has the fault, others are lost."""
-    replies = [lost(slot, error) for slot in slots]
-    return [replace(reply, fault=fault) for reply in replies[:1]] + replies[1:]

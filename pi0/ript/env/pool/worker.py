@@ -1,7 +1,7 @@
-"""A simulator process: commands in over a socket, small replies out, pictures in shared memory.
+"""A simulator process: requests in over a socket, small replies out, images in shared memory.
 
 Started as ``python -m pi0.ript.env.pool.worker``, never by forking or by re-importing the program that
-wants it, so it loads neither torch nor anything else of that program.
+needs it, so it loads neither torch nor anything else of that program.
 """
 
 import mmap
@@ -22,17 +22,17 @@ from pi0.ript.types import InitialState
 
 
 def serve(channel: Channel, memory: mmap.mmap) -> None:
-    """Answer commands until told to stop or until the other side is gone.
+    """Reply to requests until one to stop is received or the program has ended.
 
     Raises:
-        MalformedMessageError: A command is none; there is no telling what else is wrong.
+        MalformedMessageError: A message is not a request; what else is wrong cannot be known.
     """
     try:
         host, spec, began = _start(channel)
     except (ImportError, OSError) as error:
         channel.send(("failed", str(error)))
         return
-    except Exception as error:  # noqa: BLE001 - the boundary: told in one line by the program
+    except Exception as error:  # noqa: BLE001 - the boundary: one line in the program's error
         channel.send(("broken", f"{type(error).__name__}: {error}"))
         return
     images = SharedImages(spec, memory)
@@ -53,8 +53,8 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
             if request[0] == "drop":
                 host.drop_scenes()
                 continue
-            position, reply = _run(host, request)
-            _write_images(images, position, reply)
+            slot, reply = _run(host, request)
+            _write_images(images, slot, reply)
             channel.send(("reply", *pack_reply(reply, host.loaded)))
     except (EOFError, ConnectionError):
         return  # the program that started this process has ended
@@ -71,9 +71,9 @@ def _start(channel: Channel) -> tuple[SceneHost, ObservationSpec, float]:
 
 
 def _run(host: SceneHost, request: tuple) -> tuple[int, Reply]:
-    """Return the slot's place in shared memory and the reply."""
+    """Return the slot within the pool, which is where its images go, and the reply."""
     match request:
-        case ("restore", slot, position, suite, task_id, index, fixture_seed, bytes() as state):
+        case ("restore", worker_slot, slot, suite, task_id, index, fixture_seed, bytes() as state):
             initial_state = InitialState(
                 suite=suite,
                 task_id=task_id,
@@ -81,19 +81,19 @@ def _run(host: SceneHost, request: tuple) -> tuple[int, Reply]:
                 fixture_seed=fixture_seed,
                 state=np.frombuffer(state, dtype=np.float64),
             )
-            return position, host.restore(slot, initial_state)
-        case ("execute", slot, position, bytes() as actions, observe, video):
-            chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-            return position, host.execute(slot, chunk, observe=observe, video=video)
+            return slot, host.restore(worker_slot, initial_state)
+        case ("execute", worker_slot, slot, bytes() as packed, observe, video):
+            actions = np.frombuffer(packed, dtype=np.float32).reshape(-1, 7)
+            return slot, host.execute(worker_slot, actions, observe=observe, video=video)
         case _:
-            raise MalformedMessageError(f"no command: {request!r:.80}")
+            raise MalformedMessageError(f"not a request: {request!r:.80}")
 
 
-def _write_images(images: SharedImages, position: int, reply: Reply) -> None:
+def _write_images(images: SharedImages, slot: int, reply: Reply) -> None:
     if reply.observation is not None:
-        images.write_images(position, reply.observation.images)
+        images.write_images(slot, reply.observation.images)
     if reply.frames is not None:
-        images.write_frames(position, reply.frames.packed)
+        images.write_frames(slot, reply.frames.packed)
 
 
 def main() -> None:

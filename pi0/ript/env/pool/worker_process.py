@@ -1,4 +1,4 @@
-"""The parent's view of one worker process."""
+"""One worker process as the pool sees it: its socket, its requests under way, and its end."""
 
 import contextlib
 import fcntl
@@ -9,18 +9,21 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import SharedImages
+from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
 from pi0.ript.env.pool.process_environment import worker_environment
-from pi0.ript.env.pool.wire import START, Answer, Request, WireReply, unpack_frames, unpack_reply
+from pi0.ript.env.pool.wire import START, Request, unpack_reply
+from pi0.ript.interfaces import Reply
 
 STOP_PATIENCE_S = 5.0
-KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver lets it
+KILL_PATIENCE_S = 10.0  # a process inside a driver that hangs ends only when the driver returns
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +58,11 @@ class Lifeline:
 
 
 class WorkerStartError(OSError):
-    """A simulator process could not begin its work; says what is known."""
+    """A simulator process could not start; the message says what is known."""
 
 
 class WorkerProcess:
-    """A running worker, its socket, and the commands it has under way, in order."""
+    """A running worker, its socket, and the requests it has under way, in order."""
 
     def __init__(
         self,
@@ -79,13 +82,13 @@ class WorkerProcess:
 
         Args:
             number: Which of the pool's workers this is.
-            spec: Which pictures to draw.
+            spec: Which images to draw.
             num_slots: Slots of this worker.
             settings: Most scenes loaded, settling steps.
-            memory_fd: Shared memory for the pictures of all workers.
+            memory_fd: Shared memory for the images of all workers.
             memory_bytes: Its size.
             images: What lies in it.
-            limits: How long commands may take; learns from this worker's answers.
+            limits: How long requests may take; learns from this worker's replies.
             egl_device: Which GPU draws; None leaves it to the environment.
             missing_s: For a replacement, the seconds for which its predecessor did no work.
         """
@@ -104,12 +107,12 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(), memory_fd, self._lifeline.far_end),
                 env=worker_environment(egl_device),
                 stdin=subprocess.DEVNULL,  # LIBERO opens a debugger on some failures
-                start_new_session=True,  # Ctrl-C is for the program, which then closes the pool
+                start_new_session=True,  # Ctrl-C goes to the program, which then closes the pool
             )  # fmt: skip
         self._lifeline.tie(self._process.pid)
         self.channel = Channel(ours)
         observations = spec.cameras, spec.height, spec.width, spec.quality
-        with contextlib.suppress(ConnectionError):  # an end this early is noticed when we listen
+        with contextlib.suppress(ConnectionError):  # an end this early is noticed when we receive
             self.channel.send(("start", self.requests.began, *observations, num_slots, *settings))
 
     @property
@@ -118,50 +121,50 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
-        """Send a slot's command.
+        """Send a slot's request.
 
         Raises:
-            ConnectionError: The worker is gone.
+            ConnectionError: The worker has ended.
             TimeoutError: It has not read earlier messages for too long.
         """
         self.requests.add(request)
-        message = (name, request.place, request.position, *arguments)
+        message = (name, request.worker_slot, request.slot, *arguments)
         self.channel.send(message, self.requests.limit_s)
 
-    def take_answer(self) -> Answer | None:
-        """Return the next answer if one has arrived.
+    def receive(self) -> tuple[Reply, tuple[SceneKey, ...]] | None:
+        """Return the reply to the oldest request and the worker's loaded scenes, if they have arrived.
 
         Raises:
             EOFError: The worker has ended.
-            MalformedMessageError: It sent what cannot be an answer.
-            RenderingError: It could not start; it says why.
-            WorkerStartError: The first worker in this place ended while starting, without a word.
+            MalformedMessageError: It sent what cannot be a reply to the request.
+            RenderingError: It could not start; the message says why.
+            WorkerStartError: It ended while starting, without a reason, and is no replacement.
         """
         message = self._take()
         if message is None:
             return None
         if message[0] != "reply":
             raise MalformedMessageError(f"a message of kind {message[0]!r:.80}")
-        return self._answer(unpack_reply(message[1:]))
+        return self._unpack(message[1:])
 
-    def release(self, place: int) -> None:
-        """Let the worker's own slot number ``place`` let go of its scene; there is no reply."""
-        with contextlib.suppress(ConnectionError, TimeoutError):  # one that is gone holds nothing
-            self.channel.send(("release", place), STOP_PATIENCE_S)
+    def release(self, worker_slot: int) -> None:
+        """Release the scene of one of the worker's slots; there is no reply."""
+        with contextlib.suppress(ConnectionError, TimeoutError):  # one that has ended holds nothing
+            self.channel.send(("release", worker_slot), STOP_PATIENCE_S)
 
     def drop_scenes(self) -> None:
-        """Let the worker free the scenes that no slot holds; there is no reply."""
-        with contextlib.suppress(ConnectionError, TimeoutError):  # one that is gone holds nothing
+        """Free the scenes that no slot of the worker holds; there is no reply."""
+        with contextlib.suppress(ConnectionError, TimeoutError):  # one that has ended holds nothing
             self.channel.send(("drop",), STOP_PATIENCE_S)
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the worker has imported; waits until it has started.
 
         Raises:
-            RenderingError: The worker could not start; it says why.
+            RenderingError: The worker could not start; the message says why.
             WorkerStartError: The worker ended while starting, or takes too long.
         """
-        with contextlib.suppress(ConnectionError):  # its last words can still be received
+        with contextlib.suppress(ConnectionError):  # the reason for its end can still be received
             self.channel.send(("modules",))
         limit_s = self._limits.limit_s(START.work)
         try:
@@ -172,7 +175,7 @@ class WorkerProcess:
                         "raise env.timeout_s on a slow machine"
                     )
         except EOFError:
-            raise WorkerStartError(self._last_words()) from None
+            raise WorkerStartError(self._reason_for_exit()) from None
         return frozenset(message[1:])
 
     def _take(self) -> tuple[Any, ...] | None:
@@ -185,21 +188,24 @@ class WorkerProcess:
             # another one would not start either.
             if self._has_started or self.missing_s is not None:
                 raise
-            raise WorkerStartError(self._last_words()) from None
+            raise WorkerStartError(self._reason_for_exit()) from None
         return message
 
-    def _answer(self, wire: WireReply) -> Answer:
-        """Take the pictures of the message that answers the oldest command, which is done then."""
+    def _unpack(self, values: tuple[Any, ...]) -> tuple[Reply, tuple[SceneKey, ...]]:
+        """Return the reply to the oldest request, which is done then, and the loaded scenes."""
         if not self.requests:
-            raise MalformedMessageError("an answer to no command")
+            raise MalformedMessageError("a reply to no request")
         request = self.requests.oldest
-        request.check(wire)
-        packed = self._images.take_frames(request.position, wire.frames_bytes)
-        frames = unpack_frames(wire, packed, self._spec)
-        self._limits.learn_reply(wire.timings, wire.num_steps)
+        reply, loaded = unpack_reply(
+            values,
+            request,
+            self._spec,
+            partial(self._images.read_images, request.slot),
+            partial(self._images.take_frames, request.slot),
+        )
+        self._limits.learn_reply(reply.timings, reply.num_steps)
         self.requests.next()
-        images = None if wire.proprio is None else self._images.read_images(request.position)
-        return Answer(slot=request.position, wire=wire, images=images, frames=frames)
+        return reply, loaded
 
     def _begin(self, message: tuple[Any, ...]) -> None:
         match message:
@@ -216,10 +222,10 @@ class WorkerProcess:
             case _:
                 raise MalformedMessageError(f"a first message of kind {message[0]!r:.80}")
 
-    def _last_words(self) -> str:
+    def _reason_for_exit(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_PATIENCE_S)
-        reason = self.ending
+        reason = self.exit_status
         if (self._process.returncode or 0) >= 0:
             reason += "; its last lines are above"
         if self._process.returncode == -signal.SIGKILL:
@@ -227,21 +233,21 @@ class WorkerProcess:
         return f"simulator process {self.pid} ended while starting ({reason})"
 
     @property
-    def ending(self) -> str:
-        """Return how the process ended, in words."""
+    def exit_status(self) -> str:
+        """Return how the process ended, e.g. ``exit status 1`` or ``SIGKILL``."""
         status = self._process.poll()
         if status is None:
             return "still running"
         return f"exit status {status}" if status >= 0 else _signal_name(-status)
 
-    def ask_to_stop(self) -> None:
-        """Ask the worker to end by itself, unless it is busy or gone."""
+    def request_stop(self) -> None:
+        """Request that the worker ends by itself, unless it is busy or has ended."""
         if not self.requests and self._process.poll() is None:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 self.channel.send(("stop",), STOP_PATIENCE_S)
 
     def stop(self, deadline: float) -> None:
-        """Wait for an asked worker to end until a monotonic time, then make sure."""
+        """Wait until a monotonic time for a worker to end by itself, then end it."""
         if not self.requests:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, deadline - time.monotonic()))

@@ -1,6 +1,6 @@
-"""A simulator process of a Ray cluster: what a worker process is on this host, anywhere.
+"""A simulator process on any host of a Ray cluster, as a worker process is one on this host.
 
-Knows nothing of Ray, and takes and gives plain values only, so that Ray has nothing to unpickle but
+Does not use Ray, and takes and returns plain values only, so that Ray has nothing to unpickle but
 numbers, strings, bytes and tuples of them. Loads neither torch nor the policy.
 """
 
@@ -26,21 +26,20 @@ class SimulatorActor:
     _host: SceneHost
 
     def __init__(self, *, compress: bool) -> None:
-        """Choose how pictures travel; simulators come with ``start``."""
+        """Choose how images travel; simulators are made by ``start``."""
         self._compress = compress
 
     def start(self, spec: tuple, num_slots: int, max_scenes: int, num_steps_wait: int) -> tuple:
         """Load the simulator libraries.
 
         Args:
-            spec: Cameras, height, width and quality of the pictures.
+            spec: Cameras, height, width and quality of the images.
             num_slots: Slots of this actor.
             max_scenes: Most scenes loaded at any time.
             num_steps_wait: Settling steps after every restore.
 
         Returns:
             Host name, process id, versions as (name, version) pairs, and why it cannot work, else "".
-            Commands answer with a packed reply, its pictures and its film.
         """
         # Ray hides GPUs from those that reserve none, and robosuite stumbles over an empty list.
         os.environ.pop(CUDA_VARIABLE, None)
@@ -54,9 +53,19 @@ class SimulatorActor:
         return platform.node(), os.getpid(), tuple(read_versions().items()), problem
 
     def restore(
-        self, place: int, suite: str, task_id: int, index: int, fixture_seed: int, state: bytes
+        self,
+        worker_slot: int,
+        suite: str,
+        task_id: int,
+        index: int,
+        fixture_seed: int,
+        state: bytes,
     ) -> tuple:
-        """Bring a slot to the settled initial state, float64 bytes, and return the reply."""
+        """Bring a slot to a settled initial state, given as float64 bytes.
+
+        Returns:
+            The packed reply, the bytes of its images, and those of its video; empty where none.
+        """
         initial_state = InitialState(
             suite=suite,
             task_id=task_id,
@@ -64,29 +73,31 @@ class SimulatorActor:
             fixture_seed=fixture_seed,
             state=np.frombuffer(state, dtype=np.float64),
         )
-        return self._pack(self._host.restore(place, initial_state))
+        return self._pack(self._host.restore(worker_slot, initial_state))
 
     def execute(
         self,
-        place: int,
+        worker_slot: int,
         actions: bytes,
         observe: bool,  # noqa: FBT001 - a message
         video: bool,  # noqa: FBT001 - a message
     ) -> tuple:
-        """Run up to h control steps, float32 [h, 7] bytes, and return the reply."""
-        chunk = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
-        return self._pack(self._host.execute(place, chunk, observe=observe, video=video))
+        """Run up to h control steps, float32 [h, 7] as bytes; returns what ``restore`` does."""
+        steps = np.frombuffer(actions, dtype=np.float32).reshape(-1, 7)
+        return self._pack(self._host.execute(worker_slot, steps, observe=observe, video=video))
 
-    def release(self, place: int) -> None:
-        """Let go of a slot's scene."""
-        self._host.release(place)
+    def release(self, worker_slot: int) -> None:
+        """Release a slot's scene."""
+        self._host.release(worker_slot)
 
     def modules(self) -> tuple[str, ...]:
         """Return the top-level modules that are loaded."""
         return tuple(sorted({name.partition(".")[0] for name in sys.modules}))
 
     def _pack(self, reply: Reply) -> tuple:
-        observe = reply.observation
-        images = b"" if observe is None else pack_images(observe.images, compress=self._compress)
-        video = b"" if reply.frames is None else reply.frames.packed
-        return pack_reply(reply, self._host.loaded), images, video
+        images, frames = b"", b""
+        if reply.observation is not None:
+            images = pack_images(reply.observation.images, compress=self._compress)
+        if reply.frames is not None:
+            frames = reply.frames.packed
+        return pack_reply(reply, self._host.loaded), images, frames

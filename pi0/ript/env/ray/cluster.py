@@ -1,6 +1,6 @@
-"""A Ray instance of our own or a cluster that exists. The only file that knows Ray.
+"""A Ray instance of our own or a cluster that exists. The only file that uses Ray.
 
-Ray moves messages with cloudpickle and trusts everybody inside a cluster; so do we. Our own messages
+Ray moves messages with cloudpickle and trusts every process of a cluster; so do we. Our own messages
 are plain values all the same.
 """
 
@@ -22,23 +22,24 @@ SHARED_MEMORY = "/dev/shm"
 PROBE_TIMEOUT_S = 10.0
 CHECK_TIMEOUT_S = 20.0
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-ANSWER_TIMEOUT_S = 30.0  # for an answer that is known to have arrived
+RESULT_TIMEOUT_S = 30.0  # for a result that is known to have arrived
+
 
 # Ray connects a process once; the pools of a process share that connection, which has one entry.
 _connections: dict[str, "_Connection"] = {}
 
 
 class RayUnavailableError(OSError):
-    """There is no Ray to work with; says why and what to type."""
+    """There is no Ray to work with; the message names the reason and what to type."""
 
 
 class LostActorError(RuntimeError):
-    """An actor, its host or its answer is gone."""
+    """An actor, its host or its result is lost."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Connection:
-    """What the pools of this process share: how many they are, and the folder of our instance."""
+    """What the pools of this process share: their number, and the folder of our instance."""
 
     folder: str | None
     num_pools: int = 0
@@ -55,7 +56,7 @@ class RayCluster:
 
         Args:
             address: ``auto`` or ``host:port``; None starts an instance.
-            store_bytes: Shared memory for answers under way in an instance of our own.
+            store_bytes: Shared memory for results under way in an instance of our own.
 
         Raises:
             ValueError: Ray is not installed.
@@ -77,17 +78,17 @@ class RayCluster:
 
     @property
     def is_ours(self) -> bool:
-        """Return whether this process has started the instance and has it for itself."""
+        """Return whether this process has started the instance for itself alone."""
         return self._connection is not None and self._connection.folder is not None
 
     def start_actor(
         self, kind: type, *, memory_bytes: int, environment: Mapping[str, str], **arguments: object
     ) -> Any:
-        """Ask for an actor with a core of its own and return its handle at once.
+        """Request an actor with a core of its own and return its handle at once.
 
         Args:
             kind: Class of the actor; its module must be importable on every host.
-            memory_bytes: What its host must have left.
+            memory_bytes: Memory that it needs on its host.
             environment: Variables of the process, set before it starts.
             arguments: Of the constructor.
         """
@@ -97,31 +98,31 @@ class RayCluster:
         runtime = {"env_vars": dict(environment)}
         return self._ray.remote(kind).options(**options, runtime_env=runtime).remote(**arguments)
 
-    def wait(self, requests: Sequence[Any], timeout_s: float) -> list[Any]:
-        """Return the requests that have been answered; block until there is one, or so long."""
-        answered, waiting = self._ray.wait(list(requests), num_returns=len(requests), timeout=0)
-        if answered or timeout_s <= 0:
-            return answered
+    def wait(self, results: Sequence[Any], timeout_s: float) -> list[Any]:
+        """Return the handles whose results have arrived; block until there is one, or so long."""
+        arrived, waiting = self._ray.wait(list(results), num_returns=len(results), timeout=0)
+        if arrived or timeout_s <= 0:
+            return arrived
         return self._ray.wait(waiting, num_returns=1, timeout=timeout_s)[0]
 
-    def answer(self, request: Any) -> Any:
-        """Return the answer to a request that ``wait`` has named.
+    def result(self, handle: Any) -> Any:
+        """Return the result behind a handle that ``wait`` has returned.
 
         Raises:
-            LostActorError: There is none; says why.
+            LostActorError: There is none; the message says why.
         """
         try:
-            return self._ray.get(request, timeout=ANSWER_TIMEOUT_S)
+            return self._ray.get(handle, timeout=RESULT_TIMEOUT_S)
         except self._ray.exceptions.RayError as error:
             raise LostActorError(_reason(error)) from None
 
     def end_actor(self, actor: Any) -> None:
-        """End an actor now, wherever it is in its life."""
+        """End an actor now, also one that has not started yet."""
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.kill(actor)
 
     def free_resources(self) -> str:
-        """Return what nobody uses, for a message."""
+        """Return the cores and memory that are not in use, for a message."""
         everything, free = self._ray.cluster_resources(), self._ray.available_resources()
         cores = f"{free.get('CPU', 0):g} of {everything.get('CPU', 0):g} cores"
         return f"{cores} and {free.get('memory', 0) / 1e9:.1f} GB of memory are free in all"
@@ -141,7 +142,7 @@ class RayCluster:
 
 
 def require_shared_memory(folder: str, needed_bytes: int) -> None:
-    """Raise ``RayUnavailableError`` where answers under way do not fit into shared memory."""
+    """Raise ``RayUnavailableError`` where results under way do not fit into shared memory."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise RayUnavailableError(
@@ -164,9 +165,10 @@ def _import_ray() -> Any:
 
 def _connect(ray: Any, address: str | None, store_bytes: int) -> str | None:
     """Connect this process and return the folder of an instance of our own."""
-    # No statistics leave this machine, whoever has started the cluster.
+    # No statistics leave this machine, also where the cluster is not ours.
+
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    with _own_signal_handlers(), _told_in_one_line(address):
+    with _own_signal_handlers(), _errors_in_one_line(address):
         if address is None:
             require_shared_memory(SHARED_MEMORY, store_bytes)
             return _start_instance(ray, store_bytes)
@@ -177,8 +179,9 @@ def _connect(ray: Any, address: str | None, store_bytes: int) -> str | None:
 
 
 def _start_instance(ray: Any, store_bytes: int) -> str:
-    # A folder of its own: the default one belongs to whoever used Ray first on this host. Not below
+    # A folder of its own: the default one belongs to the first user of Ray on this host. Not below
     # TMPDIR, which may be too long for the name of a socket.
+
     folder = tempfile.mkdtemp(prefix="ript-ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -196,7 +199,7 @@ def _start_instance(ray: Any, store_bytes: int) -> str:
 
 @contextlib.contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Keep the program's answer to SIGTERM, which Ray replaces."""
+    """Keep the program's handler of SIGTERM, which Ray replaces."""
     earlier = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -206,7 +209,7 @@ def _own_signal_handlers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told_in_one_line(address: str | None) -> Iterator[None]:
+def _errors_in_one_line(address: str | None) -> Iterator[None]:
     try:
         yield
     except RayUnavailableError:
@@ -220,20 +223,20 @@ def _told_in_one_line(address: str | None) -> Iterator[None]:
 
 
 def _probe(address: str) -> None:
-    """Raise ``ConnectionError`` unless a Ray of our version answers, which Ray itself tries for minutes."""
+    """Raise ``ConnectionError`` unless a Ray of our version responds, which Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S).close()
     except OSError as error:
         raise ConnectionError(f"{error.strerror or error}") from None
-    request = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         check = subprocess.run(
-            request, timeout=CHECK_TIMEOUT_S, capture_output=True, text=True, check=False
+            command, timeout=CHECK_TIMEOUT_S, capture_output=True, text=True, check=False
         )
     except subprocess.TimeoutExpired:
         raise ConnectionError(
-            f"what listens there has not answered as Ray for {CHECK_TIMEOUT_S:g} s"
+            f"what listens there has not responded as Ray for {CHECK_TIMEOUT_S:g} s"
         ) from None
     if check.returncode:
         raise ConnectionError(check.stderr.strip().rpartition("\n")[2])

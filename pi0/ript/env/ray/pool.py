@@ -1,4 +1,4 @@
-"""Simulator slots spread over the actors of a Ray cluster: the process pool, on any number of hosts."""
+"""Simulator slots spread over the actors of a Ray cluster, on any number of hosts."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -22,16 +22,16 @@ from pi0.ript.env.resources import predict_memory, read_machine, require_memory
 from pi0.ript.interfaces import Fault, Reply
 
 MAX_STARTS = 3  # in a row without one that worked
-STORED_ANSWERS = 2  # per slot: the one under way and one that is being copied
+STORED_IMAGES = 2  # per slot: those under way and those that are being copied
 
 
 class RayPool(WorkerPool[RayWorker]):
     """Slots spread round-robin over Ray actors, one actor per core, each with scenes of its own.
 
-    A core that the cluster does not have yet is used from the moment it comes: its slots take no
-    episode before, see ``can_restore``. An actor that dies, with its host or alone, raises, answers
-    nonsense or takes too long is replaced, as in the process pool; its episodes run again where there
-    is room.
+    A core that the cluster does not have yet is used from the moment it is there: its slots take no
+    episode before, see ``can_restore``. An actor that ends, with its host or alone, raises, sends
+    malformed messages or takes too long is replaced, as in the process pool; its episodes run again
+    where there is room.
 
     Example: ``with RayPool(policy.spec, num_slots=8, num_workers=2) as pool: ...``
     """
@@ -50,17 +50,17 @@ class RayPool(WorkerPool[RayWorker]):
         timeout_s: float = DEFAULT_TIMEOUT_S,
         egl_device: int | None = None,
     ) -> None:
-        """Connect to Ray and ask for the actors; they come and load libraries on their own time.
+        """Connect to Ray and request the actors; they start and load libraries on their own time.
 
         Args:
-            spec: Which pictures to draw.
+            spec: Which images to draw.
             num_slots: How many episodes can be under way at once.
             num_workers: Actors, at most one per slot.
-            ray: Which cluster, and how pictures travel; None starts an instance on this host.
+            ray: Which cluster, and how images travel; None starts an instance on this host.
             max_scenes: Most scenes loaded in an actor at any time.
             num_steps_wait: Settling steps after every restore.
-            timeout_s: Seconds a command may take at most; a limit of its own, learned from what
-                such commands take, ends it sooner.
+            timeout_s: Most seconds that a request may take; a limit of its own, learned from what
+                such requests take, applies sooner.
             egl_device: Which GPU of its host draws, as EGL counts them; None leaves it to the host.
 
         Raises:
@@ -83,19 +83,19 @@ class RayPool(WorkerPool[RayWorker]):
             start_timeout_s=settings.start_timeout_s,
         )
         self._versions = read_versions()
-        self._num_arrivals = 0
+        self._num_starts = 0
         self._failed_starts = [0] * self.num_workers
-        store_bytes = STORED_ANSWERS * num_slots * image_bytes(spec)
+        store_bytes = STORED_IMAGES * num_slots * image_bytes(spec)
         self._cluster = RayCluster(settings.address, store_bytes=store_bytes)
         self._workers = [self._start(number) for number in range(self.num_workers)]
 
     def can_restore(self, slot: int, scene: SceneKey) -> bool:
-        """Return whether the slot's actor is there and the scenes of its other slots leave room.
+        """Return whether the slot's actor has started and the scenes of its other slots leave room.
 
-        Where no actor is there at all, this waits for the first.
+        Where no actor has started at all, this waits for the first.
 
         Raises:
-            RayUnavailableError: None came in time; ``wait`` says what else may go wrong.
+            RayUnavailableError: None started in time; ``wait`` names what else may go wrong.
         """
         self._await_actors(any)
         return self._worker(slot).is_ready and super().can_restore(slot, scene)
@@ -104,7 +104,7 @@ class RayPool(WorkerPool[RayWorker]):
         """Block until all actors have loaded their libraries; on a cluster, which may grow, until one has.
 
         Raises:
-            RayUnavailableError: They did not come in time; ``wait`` says what else may go wrong.
+            RayUnavailableError: They did not start in time; ``wait`` names what else may go wrong.
         """
         self._await_actors(all if self._cluster.is_ours else any)
 
@@ -135,62 +135,63 @@ class RayPool(WorkerPool[RayWorker]):
         )
 
     def _await_actors(self, quantifier: Callable[[Iterable[bool]], bool]) -> None:
-        """Block until ``any`` or ``all`` actors can be used; answers that arrive meanwhile are kept."""
-        patience_s = self._settings.start_timeout_s
-        deadline = time.monotonic() + patience_s
+        """Block until ``any`` or ``all`` actors can be used; replies that arrive meanwhile are kept."""
+        timeout_s = self._settings.start_timeout_s
+        deadline = time.monotonic() + timeout_s
         while not quantifier(worker.is_ready for worker in self._workers):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise RayUnavailableError(
-                    f"no simulator came up within {patience_s:g} s: each needs a core and "
+                    f"no simulator started within {timeout_s:g} s: each needs a core and "
                     f"{self._settings.memory_bytes / 1e9:.1f} GB of memory on one host, "
                     f"{self._cluster.free_resources()}; free some, or raise env.ray.start_timeout_s "
                     "where hosts are started on demand"
                 )
-            self._unheard += self._hear_any(left)
+            self._pending_replies += self._receive_any(left)
 
-    def _listen(self) -> list[Reply]:
+    def _receive(self) -> list[Reply]:
         replies: list[Reply] = []
-        num_arrivals = self._num_arrivals
-        while not replies and self._num_arrivals == num_arrivals:
+        num_starts = self._num_starts
+        while not replies and self._num_starts == num_starts:
             queues = [worker.requests for worker in self._workers if worker.requests]
             deadline = min(queue.deadline for queue in queues)
-            replies += self._hear_any(deadline - time.monotonic())
+            replies += self._receive_any(deadline - time.monotonic())
             for worker in [worker for worker in self._workers if worker.requests.is_overdue]:
                 replies += self._replace_silent(worker)
         return replies
 
-    def _hear_any(self, timeout_s: float) -> list[Reply]:
-        """Wait for answers of any actors and return the replies among them."""
-        workers = {worker.oldest_request: worker for worker in self._workers}
+    def _receive_any(self, timeout_s: float) -> list[Reply]:
+        """Wait for results of any actors and return the replies among them."""
+        workers = {worker.oldest_result: worker for worker in self._workers}
         workers.pop(None, None)
-        answered = self._cluster.wait(list(workers), max(0.0, timeout_s))
-        return [reply for request in answered for reply in self._hear(workers[request])]
+        finished = self._cluster.wait(list(workers), max(0.0, timeout_s))
+        return [reply for result in finished for reply in self._receive_from(workers[result])]
 
-    def _hear(self, worker: RayWorker) -> list[Reply]:
-        """Take the oldest answer of an actor."""
+    def _receive_from(self, worker: RayWorker) -> list[Reply]:
+        """Take the oldest result of an actor: the end of its start, or a reply."""
         try:
             if not worker.is_ready:
-                self._welcome(worker)
+                self._admit(worker)
                 return []
-            reply = self._accept(worker, worker.hear())
+            reply = self._accept(worker, *worker.receive())
         except LostActorError as error:
             if not worker.is_ready:
                 self._count_failed_start(worker, str(error))
             return self._replace(worker, "died", str(error))
         except MalformedMessageError as error:
-            return self._replace(worker, "malformed", f"{worker} sent nonsense: {error}")
+            return self._replace(worker, "malformed", f"{worker} sent a malformed message: {error}")
         if reply.fault == "raised":
             return [reply, *self._replace(worker, "lost", reply.error)]
         return [reply]
 
-    def _welcome(self, worker: RayWorker) -> None:
-        versions, problem = worker.hear_start()
+    def _admit(self, worker: RayWorker) -> None:
+        """Use an actor from here on, if it can work and its host has the same versions as this one."""
+        versions, problem = worker.receive_start()
         if problem:
             raise RenderingError(f"a simulator on host {worker.host} could not start: {problem}")
         check_versions(worker.host, versions, self._versions)
         self._failed_starts[worker.number] = 0
-        self._num_arrivals += 1
+        self._num_starts += 1
 
     def _count_failed_start(self, worker: RayWorker, reason: str) -> None:
         self._failed_starts[worker.number] += 1
@@ -204,12 +205,12 @@ class RayPool(WorkerPool[RayWorker]):
         if not worker.is_ready:
             reason = f"no host had room for its simulator within {worker.requests.limit_s:g} s"
             return self._replace(worker, "lost", reason)
-        reason = f"{worker} gave no answer for {worker.requests.limit_s:g} s"
+        reason = f"{worker} sent no reply for {worker.requests.limit_s:g} s"
         return self._replace(worker, "hung", reason, worker.requests.silent_s)
 
     def _replace(
         self, worker: RayWorker, fault: Fault, reason: str, missing_s: float = 0.0
     ) -> list[Reply]:
-        """Ask for another actor in a worker's place; answer the oldest command with the fault."""
+        """Replace an actor by another one; its oldest request gets a reply with the fault."""
         worker.kill()
-        return blame_oldest(self._start_anew(worker, missing_s), fault, reason)
+        return blame_oldest(self._start_replacement(worker, missing_s), fault, reason)

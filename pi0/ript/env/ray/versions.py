@@ -1,4 +1,4 @@
-"""What an episode depends on besides its request: two hosts with the same give the same episodes."""
+"""Versions that an episode depends on besides its request; hosts with equal ones run equal episodes."""
 
 import hashlib
 import platform

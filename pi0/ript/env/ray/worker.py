@@ -1,4 +1,4 @@
-"""The program's view of one simulator actor: what it was asked and in which order it answers."""
+"""One simulator actor as the pool sees it: its requests under way, in order, and its end."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from pi0.records import ObservationSpec
 from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import unpack_images
+from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.process_environment import actor_environment
-from pi0.ript.env.pool.wire import Answer, Request, unpack_frames, unpack_reply
+from pi0.ript.env.pool.wire import Request, unpack_reply
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S
 from pi0.ript.env.ray.actor import SimulatorActor
 from pi0.ript.env.ray.cluster import RayCluster
+from pi0.ript.interfaces import Reply
 
 POLL_S = 0.02
 
@@ -31,14 +34,14 @@ class ActorSettings:
     """What every actor of a pool has in common.
 
     Attributes:
-        spec: Which pictures to draw.
+        spec: Which images to draw.
         max_scenes: Most scenes loaded at any time.
         num_steps_wait: Settling steps after every restore.
-        compress: Whether pictures travel compressed.
+        compress: Whether images travel compressed.
         egl_device: Which GPU of its host draws, as EGL counts them; None leaves it to the host.
-        memory_bytes: What an actor's host must have left.
-        limits: How long commands may take; learns from all actors' answers.
-        start_timeout_s: Seconds that commands wait for an actor that has no host yet.
+        memory_bytes: Memory that an actor needs on its host.
+        limits: How long requests may take; learns from all actors' replies.
+        start_timeout_s: Seconds that requests wait for an actor that has no host yet.
     """
 
     spec: ObservationSpec
@@ -52,7 +55,7 @@ class ActorSettings:
 
 
 class RayWorker:
-    """An actor, which may not have a host yet, and its requests in the order of their answers."""
+    """An actor, which may not have a host yet, and the requests it has under way, in order."""
 
     def __init__(
         self,
@@ -63,11 +66,11 @@ class RayWorker:
         num_slots: int,
         missing_s: float | None = None,
     ) -> None:
-        """Ask the cluster for the actor; returns before there is one.
+        """Request the actor from the cluster; returns before there is one.
 
         Args:
             number: Which of the pool's workers this is.
-            cluster: Where the actor lives.
+            cluster: Where the actor runs.
             settings: What it has in common with the others.
             num_slots: Slots of this actor.
             missing_s: For a replacement, the seconds for which its predecessor did no work.
@@ -92,72 +95,75 @@ class RayWorker:
             settings.max_scenes,
             settings.num_steps_wait,
         )
-        self._requests: deque[Any] = deque([start])  # the start, then one for every command
+        self._results: deque[Any] = deque([start])  # of the start, then of every request
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
     @property
-    def oldest_request(self) -> Any:
-        """Return the request that is answered next, None if there is none."""
-        return self._requests[0] if self._requests else None
+    def oldest_result(self) -> Any:
+        """Return Ray's handle of the result that comes next; None if nothing is under way."""
+        return self._results[0] if self._results else None
 
     def send(self, request: Request, name: str, *arguments: int | str | bytes) -> None:
-        """Send a slot's command."""
-        self._requests.append(getattr(self._actor, name).remote(request.place, *arguments))
+        """Send a slot's request."""
+        self._results.append(getattr(self._actor, name).remote(request.worker_slot, *arguments))
         self.requests.add(request)
 
-    def release(self, place: int) -> None:
-        """Let the actor's own slot number ``place`` let go of its scene; nobody waits for it."""
-        self._actor.release.remote(place)
+    def release(self, worker_slot: int) -> None:
+        """Release the scene of one of the actor's slots; there is no reply."""
+        self._actor.release.remote(worker_slot)
 
-    def hear_start(self) -> tuple[Mapping[str, str], str]:
-        """Return the host's versions and what is wrong there, once the answer to the start has come.
+    def receive_start(self) -> tuple[Mapping[str, str], str]:
+        """Return the host's versions and what is wrong there, else ``""``, once the start is over.
 
         Raises:
             LostActorError: The actor ended while starting.
         """
-        self.host, self.pid, versions, problem = self._cluster.answer(self._requests[0])
-        self._requests.popleft()
+        self.host, self.pid, versions, problem = self._cluster.result(self._results[0])
+        self._results.popleft()
         self.is_ready = True
         if self.missing_s is not None:
             self.missing_s += self.requests.silent_s
         self.requests.arrive()
         return dict(versions), problem
 
-    def hear(self) -> Answer:
-        """Return the answer to the oldest command, once it has come.
+    def receive(self) -> tuple[Reply, tuple[SceneKey, ...]]:
+        """Return the reply to the oldest request and the actor's loaded scenes, once they are there.
 
         Raises:
-            LostActorError: The actor is gone.
-            MalformedMessageError: It sent what cannot be an answer.
+            LostActorError: The actor has ended.
+            MalformedMessageError: It sent what cannot be a reply to the request.
         """
-        request = self.requests.oldest
-        values, packed_images, packed_frames = self._cluster.answer(self._requests[0])
-        wire = unpack_reply(values)
-        request.check(wire)
-        frames = unpack_frames(wire, packed_frames, self._settings.spec)
-        images = None if wire.proprio is None else self._unpack(packed_images)
-        self._settings.limits.learn_reply(wire.timings, wire.num_steps)
-        self._requests.popleft()
+        values, packed_images, packed_frames = self._cluster.result(self._results[0])
+        reply, loaded = unpack_reply(
+            values,
+            self.requests.oldest,
+            self._settings.spec,
+            partial(self._unpack, packed_images),
+            lambda _: packed_frames,
+        )
+        self._settings.limits.learn_reply(reply.timings, reply.num_steps)
+        self._results.popleft()
         self.requests.next()
-        return Answer(slot=request.position, wire=wire, images=images, frames=frames)
+        return reply, loaded
 
     def modules(self) -> frozenset[str]:
         """Return the top-level modules the actor has imported; only while nothing is under way."""
-        return frozenset(self._cluster.answer(self._actor.modules.remote()))
+        return frozenset(self._cluster.result(self._actor.modules.remote()))
 
     def kill(self) -> None:
         """End the actor now."""
         self._cluster.end_actor(self._actor)
         if self.pid and self._cluster.is_ours:
             with contextlib.suppress(ProcessLookupError):  # Ray was faster
-                os.kill(self.pid, signal.SIGKILL)  # Ray asks first, and who hangs does not listen
+                # Ray sends a request to end first, which a process that hangs does not receive.
+                os.kill(self.pid, signal.SIGKILL)
 
     def join(self) -> None:
         """Wait until a killed actor of this host has ended, but not for long."""
-        patience = time.monotonic() + STOP_PATIENCE_S
-        while self.pid and _is_running(self.pid) and time.monotonic() < patience:
+        deadline = time.monotonic() + STOP_PATIENCE_S
+        while self.pid and _is_running(self.pid) and time.monotonic() < deadline:
             time.sleep(POLL_S)
 
     def _unpack(self, images: bytes) -> NDArray[np.uint8]:
