@@ -1,4 +1,4 @@
-"""What the engine's parts cost beside robosuite's and LIBERO's own: steps, restores, pictures, memory.
+"""What the engine's parts cost beside robosuite's and LIBERO's own: steps, restores, images, memory.
 
     python benchmarks/engine.py --quick --json outputs/benchmarks/engine.json
     python benchmarks/engine.py --memory
@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 import mujoco
@@ -36,6 +36,7 @@ from benchmarks.measure import (
 from benchmarks.memory import FEW_SLOTS, MANY_SLOTS, measure_growth, measure_slots
 from benchmarks.peer import (
     CAMERAS,
+    SETTLE_STEPS,
     LiberoPeer,
     begin_episode,
     make_env,
@@ -53,9 +54,9 @@ SMALL_SPEC = ObservationSpec(cameras=CAMERAS, height=8, width=8, quality="fast")
 
 
 def measure_steps(suite: str, task_id: int, rounds: int) -> dict[str, float]:
-    """Compare control steps without pictures; both sides take the same actions."""
+    """Compare control steps without images; both sides take the same actions."""
     env = make_env_without_images(suite, task_id)
-    scene = Scene(suite, task_id, SMALL_SPEC, num_slots=1)
+    scene = Scene(suite, task_id, SMALL_SPEC, num_slots=1, num_steps_wait=SETTLE_STEPS)
     start = make_initial_state(suite, task_id, 0, fixture_seed=0)
     begin_episode(env, start)
     scene.restore(0, start)
@@ -88,9 +89,9 @@ def measure_steps(suite: str, task_id: int, rounds: int) -> dict[str, float]:
 
 
 def measure_restores(suite: str, task_id: int, rounds: int) -> dict[str, float]:
-    """Compare restoring, settling included: LIBERO's calls, a state not seen before, a seen one."""
+    """Compare restoring, settling included: LIBERO's calls, a new state, a known one."""
     env = make_env(suite, task_id, SPEC.width)
-    scene = Scene(suite, task_id, SPEC, num_slots=1)
+    scene = Scene(suite, task_id, SPEC, num_slots=1, num_steps_wait=SETTLE_STEPS)
     known = make_initial_state(suite, task_id, 0, fixture_seed=0)
     scene.restore(0, known)
     seeds = count(1)
@@ -128,7 +129,7 @@ def measure_restores(suite: str, task_id: int, rounds: int) -> dict[str, float]:
 
 
 def measure_images(rounds: int) -> dict[str, dict[str, float]]:
-    """Return what MuJoCo's parts of one picture cost, by camera, size and quality."""
+    """Return what MuJoCo's parts of one image cost, by camera, size and quality."""
     suite, task_id = TASKS[0]
     peer = LiberoPeer(suite, task_id, SPEC.width)
     peer.start(make_initial_state(suite, task_id, 0, fixture_seed=0), num_steps_wait=0)
@@ -147,7 +148,7 @@ def measure_images(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def report(found: dict[str, Any]) -> None:
-    """Print the figures as tables."""
+    """Print the measurements as tables."""
     if "steps" in found:
         rows = [
             [task, *(f"{1e3 * s[f'{k}_s']:.2f}" for k in ("robosuite", "engine", "mj_step_alone")),
@@ -155,7 +156,7 @@ def report(found: dict[str, Any]) -> None:
             for task, s in found["steps"].items()
         ]  # fmt: skip
         header = (
-            "control step without pictures, ms",
+            "control step without images, ms",
             "robosuite",
             "engine",
             "25 mj_step",
@@ -165,18 +166,18 @@ def report(found: dict[str, Any]) -> None:
         r = found["restore"]
         rows = [
             ["reset, set_init_state, 10 steps", f"{1e3 * r['libero_s']:.1f}", ""],
-            ["engine, state not seen before", f"{1e3 * r['cold_s']:.1f}", f"{r['speedup_cold']:.0f} x"],
-            ["engine, the same without its two pictures", f"{1e3 * r['undrawn_s']:.1f}",
+            ["engine, new state", f"{1e3 * r['cold_s']:.1f}", f"{r['speedup_cold']:.0f} x"],
+            ["engine, the same without its two images", f"{1e3 * r['undrawn_s']:.1f}",
              f"{r['speedup_undrawn']:.0f} x"],
-            ["engine, state seen before", f"{1e3 * r['cached_s']:.2f}", f"{r['speedup_cached']:.0f} x"],
+            ["engine, known state", f"{1e3 * r['cached_s']:.2f}", f"{r['speedup_cached']:.0f} x"],
         ]  # fmt: skip
         print(table(("restore, settling included", "ms", "speed-up"), rows) + "\n")
         rows = [
             [name, *(f"{1e3 * value:.2f}" for value in parts.values()),
              f"{1e3 * sum(parts.values()):.1f}"]
-            for name, parts in found["pictures"].items()
+            for name, parts in found["images"].items()
         ]  # fmt: skip
-        print(table(("one picture by MuJoCo, ms", "update", "draw", "read", "sum"), rows) + "\n")
+        print(table(("one image by MuJoCo, ms", "update", "draw", "read", "sum"), rows) + "\n")
     if "memory" in found:
         m = found["memory"]
         rows = [
@@ -191,7 +192,7 @@ def report(found: dict[str, Any]) -> None:
 
 
 def measure_speed(*, is_quick: bool) -> dict[str, Any]:
-    """Measure steps, restores and pictures."""
+    """Measure steps, restores and images."""
     tasks = TASKS[:NUM_QUICK] if is_quick else TASKS
     steps = {
         f"{suite} {task_id}": measure_steps(suite, task_id, 20 if is_quick else 60)
@@ -205,7 +206,7 @@ def measure_speed(*, is_quick: bool) -> dict[str, Any]:
         "restore_speedup_cached": restore["speedup_cached"],
         "steps": steps,
         "restore": restore,
-        "pictures": measure_images(5 if is_quick else 20),
+        "images": measure_images(5 if is_quick else 20),
     }
 
 

@@ -3,8 +3,8 @@
     python benchmarks/exactness.py --quick
 
 For every task three slots run episodes of mixed expert and random actions in random interleaving.
-LIBERO's environment then takes the same actions: time, qpos and qvel after every command, success
-after every step, proprioception and both pictures at every decision must be equal. One episode is
+LIBERO's environment then takes the same actions: time, qpos and qvel after every action chunk, success
+after every step, proprioception and both images at every observation must be equal. One episode is
 repeated after 50 restores of its slot. Ends with status 1 on any difference.
 """
 
@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.exactness_task import Verdict, check_task
@@ -48,7 +48,7 @@ def check_all(
     tasks: tuple[tuple[str, int], ...], num_steps: int, num_processes: int
 ) -> list[Verdict]:
     """Check tasks in processes of their own, so that each starts and ends with an empty memory."""
-    # The pictures do not depend on it, and one renderer per process is enough.
+    # The images do not depend on it, and one renderer per process is enough.
     os.environ["LP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     suites, task_ids = zip(*tasks, strict=True)
     with ProcessPoolExecutor(num_processes, get_context("spawn"), max_tasks_per_child=1) as pool:
@@ -57,8 +57,8 @@ def check_all(
 
 def report(verdicts: list[Verdict]) -> None:
     """Print one line per task; all counts of differences should be 0."""
-    header = ("task", "steps", "looks", "successes", "burner", "states differ", "proprio",
-              "pictures", "success", "after 50 restores")  # fmt: skip
+    header = ("task", "steps", "observations", "successes", "burner", "states differ", "proprio",
+              "images", "success", "after 50 restores")  # fmt: skip
     rows = [
         [f"{v.suite} {v.task_id}", v.num_steps, v.num_observations, v.num_successes,
          "lit" if v.is_burner_lit else "", v.states, v.proprio, v.images, v.flags, v.repeated]
@@ -68,7 +68,7 @@ def report(verdicts: list[Verdict]) -> None:
     steps = sum(v.num_steps for v in verdicts)
     observations = sum(v.num_observations for v in verdicts)
     print(
-        f"\n{len(verdicts)} tasks, {steps} control steps, {observations} looks of two {SIZE} px cameras"
+        f"\n{len(verdicts)} tasks, {steps} control steps, {observations} observations of two {SIZE} px cameras"
     )
 
 

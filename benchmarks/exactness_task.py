@@ -7,7 +7,7 @@ import numpy as np
 from libero.libero.envs.bddl_utils import robosuite_parse_problem
 from numpy.typing import NDArray
 
-from benchmarks.peer import CAMERAS, LiberoPeer
+from benchmarks.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.demos.experts import EXPERTS, Expert, PickAndPlace, TurnKnob
 from pi0.ript.demos.record import ScenePoses
@@ -32,14 +32,14 @@ class Verdict:
         suite: LIBERO suite.
         task_id: Task number within the suite.
         num_steps: Control steps compared.
-        num_observations: Looks compared, each with two pictures.
+        num_observations: Observations compared, each with two images.
         num_successes: Episodes that ended in success on both sides.
-        is_burner_lit: Whether a stove was burning in some look.
-        states: Commands after which time, qpos or qvel differed.
-        proprio: Looks whose proprioception differed.
-        images: Looks whose pictures differed.
+        is_burner_lit: Whether a stove was burning in some observation.
+        states: Action chunks after which time, qpos or qvel differed.
+        proprio: Observations whose proprioception differed.
+        images: Observations whose images differed.
         flags: Control steps whose success differed.
-        repeated: Commands that differed when an episode was repeated after 50 restores.
+        repeated: Action chunks that differed when an episode was repeated after 50 restores.
     """
 
     suite: str
@@ -61,7 +61,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Execution:
     """Actions, float32 [h, 7], and what the engine made of them."""
 
     actions: NDArray[np.float32]
@@ -71,19 +71,19 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """An episode on the engine: its first look, then commands."""
+    """An episode on the engine: its first observation, then action chunks."""
 
     start: InitialState
     observation: Observation
     state: NDArray[np.float64]
-    requests: list[Request]
+    executions: list[Execution]
 
 
 def check_task(suite: str, task_id: int, *, num_steps: int, size: int) -> Verdict:
     """Compare three episodes of a task with LIBERO's environment."""
     spec = ObservationSpec(cameras=CAMERAS, height=size, width=size)
     peer = LiberoPeer(suite, task_id, size)
-    scene = Scene(suite, task_id, spec, num_slots=NUM_SLOTS)
+    scene = Scene(suite, task_id, spec, num_slots=NUM_SLOTS, num_steps_wait=SETTLE_STEPS)
     starts = [make_initial_state(suite, task_id, 7 * n, fixture_seed=n) for n in range(NUM_SLOTS)]
     if (suite, task_id) == STOVE_TASK:
         starts[-1] = _with_stove_on(starts[-1], peer)
@@ -97,31 +97,31 @@ def check_task(suite: str, task_id: int, *, num_steps: int, size: int) -> Verdic
 
 
 def run_interleaved(scene: Scene, starts: list[InitialState], num_steps: int) -> list[Trace]:
-    """Run one episode per slot, with the next slot drawn at random after every command."""
+    """Run one episode per slot, with the next slot drawn at random after every action chunk."""
     rng = np.random.Generator(np.random.Philox(scene.task_id))
     traces = [
-        Trace(start=s, observation=scene.restore(n, s), state=scene.physics_state(n), requests=[])
+        Trace(start=s, observation=scene.restore(n, s), state=scene.physics_state(n), executions=[])
         for n, s in enumerate(starts)
     ]
     plans = {n: _plan(scene, n, num_steps) for n in range(len(starts))}
     while plans:
         slot = int(rng.choice(list(plans)))
         actions, observe = next(plans[slot])
-        request = _execute(scene, slot, actions, observe=observe)
-        traces[slot].requests.append(request)
-        steps = sum(c.result.num_steps for c in traces[slot].requests)
-        if request.result.is_success or steps >= num_steps:
+        execution = _execute(scene, slot, actions, observe=observe)
+        traces[slot].executions.append(execution)
+        steps = sum(c.result.num_steps for c in traces[slot].executions)
+        if execution.result.is_success or steps >= num_steps:
             del plans[slot]
     return traces
 
 
-def _execute(scene: Scene, slot: int, actions: NDArray[np.float32], *, observe: bool) -> Request:
+def _execute(scene: Scene, slot: int, actions: NDArray[np.float32], *, observe: bool) -> Execution:
     result = scene.execute(slot, actions, observe=observe)
-    return Request(actions=actions, result=result, state=scene.physics_state(slot))
+    return Execution(actions=actions, result=result, state=scene.physics_state(slot))
 
 
 def _plan(scene: Scene, slot: int, num_steps: int) -> Iterator[tuple[NDArray[np.float32], bool]]:
-    """Yield (actions, whether to look): slot 0 begins with the expert, 1 ends with it, 2 is random."""
+    """Yield (actions, whether to observe): slot 0 begins with the expert, 1 ends with it, 2 is random."""
     rng = np.random.Generator(np.random.Philox([scene.task_id, slot]))
     if slot > 0:
         for _ in range(num_steps // CHUNK // 3):
@@ -161,11 +161,11 @@ def _with_stove_on(start: InitialState, peer: LiberoPeer) -> InitialState:
 
 
 def _repeat(scene: Scene, starts: list[InitialState], trace: Trace, slot: int = 1) -> int:
-    """Restore one slot many times, repeat an episode in it and count commands that differ."""
+    """Restore one slot many times, repeat an episode in it and count action chunks that differ."""
     for number in range(NUM_RESTORES):
         scene.restore(slot, starts[number % len(starts)])
     differences = int(not _same_observation(scene.restore(slot, trace.start), trace.observation))
-    for was in trace.requests:
+    for was in trace.executions:
         again = _execute(scene, slot, was.actions, observe=was.result.observation is not None)
         equal = np.array_equal(again.state, was.state)
         equal &= again.result.is_success == was.result.is_success
@@ -184,20 +184,20 @@ def follow(peer: LiberoPeer, trace: Trace, verdict: Verdict) -> Verdict:
     """Take the same actions in LIBERO's environment and add what differs to the verdict."""
     verdict = _compare_observation(verdict, trace.observation, peer.start(trace.start))
     verdict = _compare_state(verdict, trace.state, peer)
-    for request in trace.requests:
-        result = request.result
-        wanted, seen = result.observation, None
-        for number, action in enumerate(request.actions[: result.num_steps], start=1):
+    for execution in trace.executions:
+        result = execution.result
+        mine, theirs = result.observation, None
+        for number, action in enumerate(execution.actions[: result.num_steps], start=1):
             is_last = number == result.num_steps
-            peer.is_drawing = is_last and wanted is not None
-            seen, done = peer.step(action)
+            peer.is_drawing = is_last and mine is not None
+            theirs, done = peer.step(action)
             wrong = done != (is_last and result.is_success)
             verdict = replace(verdict, num_steps=verdict.num_steps + 1, flags=verdict.flags + wrong)
-        verdict = _compare_state(verdict, request.state, peer)
-        if wanted is not None and seen is not None:
-            verdict = _compare_observation(verdict, wanted, seen)
+        verdict = _compare_state(verdict, execution.state, peer)
+        if mine is not None and theirs is not None:
+            verdict = _compare_observation(verdict, mine, theirs)
         verdict = replace(verdict, is_burner_lit=verdict.is_burner_lit or peer.is_burner_lit())
-    ended = trace.requests[-1].result.is_success
+    ended = trace.executions[-1].result.is_success
     return replace(verdict, num_successes=verdict.num_successes + ended)
 
 

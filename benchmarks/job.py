@@ -1,4 +1,4 @@
-"""What one side of a comparison is asked to do, and how it is started as a process of its own.
+"""What one side of a comparison has to do, and how it is started as a process of its own.
 
 A process of its own, because the numbers of rendering and linear algebra threads are chosen by
 environment variables that libraries read once.
@@ -18,6 +18,8 @@ from typing import Any, Literal
 from pi0.checkpoint import load_policy
 from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, ObservationSpec, RenderQuality, Sampling
+from pi0.ript.config.env import EnvConfig
+from pi0.ript.config.task import TaskConfig
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import EpisodeRequest
@@ -25,6 +27,8 @@ from pi0.ript.types import EpisodeRequest
 ROOT = Path(__file__).parents[1]
 SAMPLING = Sampling(num_steps=4, noise_scale=0.5)
 BATCH_SIZE = 4
+NUM_STEPS_WAIT = TaskConfig().num_steps_wait
+TIMEOUT_S = EnvConfig().timeout_s
 ROLLOUTS_PER_STATE = 8
 # Another task of the same scene than the one that ends an episode, so that all of them are whole.
 INSTRUCTION = "put the cream cheese in the bowl"
@@ -61,13 +65,13 @@ class Threads:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one side is asked to do.
+    """What one side has to do.
 
     Attributes:
         side: Who does it.
         suite: LIBERO suite.
         task_id: Task number within the suite.
-        cameras: Cameras drawn; the policy looks at the first one.
+        cameras: Cameras drawn; the policy observes the first one.
         size: Rendered width and height in pixels.
         quality: Rendering of the engine; the others always render exactly.
         num_workers: Simulator processes.
@@ -89,7 +93,7 @@ class Job:
 
     @property
     def spec(self) -> ObservationSpec:
-        """Return which pictures are drawn."""
+        """Return which images are drawn."""
         return ObservationSpec(
             cameras=self.cameras, height=self.size, width=self.size, quality=self.quality
         )
@@ -127,9 +131,9 @@ SETTINGS = {"exact": _exact, "fast": _fast, "quickstart": _quickstart}
 
 
 class FirstCameraPolicy:
-    """The embedded policy where more cameras are drawn than it looks at.
+    """The embedded policy where more cameras are drawn than it observes.
 
-    Its codec brings the first picture to the size it was trained with. It always works at
+    Its codec brings the first image to the size it was trained with. It always works at
     ``INSTRUCTION``.
     """
 
@@ -145,14 +149,14 @@ class FirstCameraPolicy:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Answer every row from its first picture."""
+        """Return an action chunk for every observation from its first image."""
         del tasks
-        seen = [Observation(images=o.images[:1], proprio=o.proprio) for o in observations]
-        return self._policy.act(seen, [INSTRUCTION] * len(seen), seeds, sampling)
+        first = [Observation(images=o.images[:1], proprio=o.proprio) for o in observations]
+        return self._policy.act(first, [INSTRUCTION] * len(first), seeds, sampling)
 
 
 def policy_step_digest(observation: Observation, chunk: Chunk) -> str:
-    """Return a hash of every bit that was seen and answered."""
+    """Return a hash of every bit of an observation and its actions."""
     digest = hashlib.sha256(observation.images.tobytes())
     digest.update(observation.proprio.tobytes())
     digest.update(chunk.actions.tobytes())

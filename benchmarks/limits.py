@@ -1,7 +1,7 @@
-"""The lower bound of an episode: physics, pictures and policy forwards, and nothing else.
+"""The lower bound of an episode: physics, images and policy forwards, and nothing else.
 
 Everything is timed on the very episodes that the sides of the comparison run first: physics on several,
-because contacts make one episode dearer than another, pictures on one.
+because contacts make one episode dearer than another, images on one.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -38,8 +38,8 @@ def measure_limits(job: Job, specs: Mapping[str, ObservationSpec], rounds: int) 
         rounds: Samples per part; medians count.
 
     Returns:
-        Seconds: ``physics_s`` per control step, ``policy_s`` per decision in a full batch,
-        ``check_s`` per success check, and by name per look of all cameras ``mujoco_render_s`` with
+        Seconds: ``physics_s`` per control step, ``policy_s`` per policy step in a full batch,
+        ``check_s`` per success check, and by name per observation of all cameras ``mujoco_render_s`` with
         one ``mjr_render`` and ``mjr_readPixels`` each, ``render_s`` with those or with the engine's
         renderer, whichever takes less.
     """
@@ -100,7 +100,7 @@ def _physics_seconds(model: Any, states: list[NDArray[np.float64]]) -> float:
 def _render_seconds(
     model: Any, spec: ObservationSpec, states: list[NDArray[np.float64]], rounds: int
 ) -> dict[str, float]:
-    """Return the seconds of one look with all cameras, by MuJoCo's own calls and by the engine."""
+    """Return the seconds of one observation with all cameras, by MuJoCo's own calls and by the engine."""
     engine = Renderer(model, spec)  # adapts model.vis, which plain rendering then uses too
     plain = PlainRenderer(model, spec)
     poses = [_posed(model, state) for state in states[RENDER_EVERY - 1 :: 2 * RENDER_EVERY]]

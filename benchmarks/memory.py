@@ -6,10 +6,13 @@ import numpy as np
 
 from benchmarks.peer import CAMERAS
 from pi0.records import ObservationSpec
+from pi0.ript.config.env import EnvConfig
+from pi0.ript.config.task import TaskConfig
 from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import InitialState
 
+ENV = EnvConfig()
 SPEC = ObservationSpec(cameras=CAMERAS, height=256, width=256)
 TASK = ("libero_goal", 7)
 OTHER_TASK = ("libero_goal", 6)
@@ -34,7 +37,7 @@ def _kilobytes(path: Path, name: str) -> float:
 
 
 def measure_slots() -> dict[str, float]:
-    """Return the memory of two workers with few and with many slots of one task, all acting."""
+    """Return the memory of two workers with few and with many slots of one task, all in use."""
     few, many = (_acting_slots_mb(count) for count in (FEW_SLOTS, MANY_SLOTS))
     return {
         f"workers_mb_{FEW_SLOTS}_slots": few,
@@ -46,7 +49,7 @@ def measure_slots() -> dict[str, float]:
 
 def _acting_slots_mb(num_slots: int) -> float:
     chunk = np.zeros((10, 7), dtype=np.float32)
-    with ProcessPool(SPEC, num_slots, NUM_WORKERS) as pool:
+    with _pool(num_slots, NUM_WORKERS, ENV.max_scenes) as pool:
         for slot in range(num_slots):
             pool.restore(slot, make_initial_state(*TASK, slot, fixture_seed=0))
         _wait_for(pool, num_slots)
@@ -59,10 +62,10 @@ def _acting_slots_mb(num_slots: int) -> float:
 def measure_growth(num_restores: int, num_evictions: int) -> dict[str, float]:
     """Return how the memory of one worker changes over many restores and scene evictions.
 
-    Restores are counted from when the cache has seen every state once, evictions from the fourth,
-    when the allocator has seen both scenes.
+    Restores are counted from when the cache holds every state, evictions from the fourth,
+    when the allocator has served both scenes.
     """
-    with ProcessPool(SPEC, 1, 1, max_scenes=1) as pool:
+    with _pool(1, 1, max_scenes=1) as pool:
         for n in range(NUM_STATES):
             _restore(pool, make_initial_state(*TASK, n, fixture_seed=0))
         before = resident_mb(pool.pids[0])
@@ -82,6 +85,17 @@ def measure_growth(num_restores: int, num_evictions: int) -> dict[str, float]:
         "evictions_growth_percent": 100.0 * (evicted / evicted_before - 1.0),
         "worker_mb": evicted,
     }
+
+
+def _pool(num_slots: int, num_workers: int, max_scenes: int) -> ProcessPool:
+    return ProcessPool(
+        SPEC,
+        num_slots,
+        num_workers,
+        max_scenes=max_scenes,
+        num_steps_wait=TaskConfig().num_steps_wait,
+        timeout_s=ENV.timeout_s,
+    )
 
 
 def _alternating(number: int) -> InitialState:

@@ -31,7 +31,7 @@ _IMAGES = {"tiny": (96, 16), "middle": (224, 14), "full": (224, 14)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observations:
-    """B encoded looks and what sampling starts from.
+    """B encoded observations and what sampling starts from.
 
     Attributes:
         pixels: Float32 [B, N, 3, size, size].
@@ -48,7 +48,7 @@ class Observations:
     noise: Tensor
 
     def to(self, device: torch.device) -> "Observations":
-        """Return the looks on a device."""
+        """Return the observations on a device."""
         return Observations(
             pixels=self.pixels.to(device),
             token_ids=self.token_ids.to(device),
@@ -58,7 +58,7 @@ class Observations:
         )
 
     def with_masked_camera(self) -> tuple["Observations", Tensor]:
-        """Return the looks with a third, masked camera, as pi0 is served with, and bool [B, N + 1]."""
+        """Return the observations with a third, masked camera, as pi0 is served with, and bool [B, N + 1]."""
         samples, cameras, *_ = self.pixels.shape
         per_camera = (self.token_ids[0] == self.token_ids[0, 0]).sum().item() // cameras
         at = per_camera * cameras
@@ -129,14 +129,14 @@ def reference_model(size: Size, seed: int = 0) -> PI0ForConditionalGeneration:
 def our_network(reference: PI0ForConditionalGeneration, size: Size) -> Pi0Network:
     """Return our network around the very same weights."""
     network = Pi0Network(model_config(size))
-    dead = dead_tensor_names(network.config)
-    live = {name: tensor for name, tensor in reference.state_dict().items() if name not in dead}
-    network.core.load_state_dict(live, strict=True, assign=True)
+    unused = dead_tensor_names(network.config)
+    kept = {name: tensor for name, tensor in reference.state_dict().items() if name not in unused}
+    network.core.load_state_dict(kept, strict=True, assign=True)
     return network
 
 
 def make_observations(config: PI0Config, samples: int, seed: int = 0) -> Observations:
-    """Return looks of two cameras with prompts of 8 to 23 tokens, padded to 48."""
+    """Return observations of two cameras with prompts of 8 to 23 tokens, padded to 48."""
     generator = torch.Generator().manual_seed(seed)
     vision = vlm_sizes(config).vision_config
     num_images = NUM_CAMERAS * (vision.image_size // vision.patch_size) ** 2

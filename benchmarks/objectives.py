@@ -1,10 +1,10 @@
 """Compare the objectives: ``python benchmarks/objectives.py --output_dir DIR [--publish]``.
 
-Every arm practises the same task from the same policy with the same seeds until it has used the same number
+Every arm trains on the same task from the same policy with the same seeds until it has used the same number
 of simulator steps, through the program that users run. Held-out success is measured every few steps. Several
 calls with one folder add up, e.g. one for negative controls with ``--arms permuted flipped --seeds 0``. The
 result is ``objectives.json`` and ``objectives.png``; an interrupted comparison continues where it was.
-``--publish`` writes docs/objectives.md and its picture.
+``--publish`` writes docs/results.md and its plot.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.job import ROOT
@@ -30,12 +30,12 @@ ARMS: dict[str, tuple[str, ...]] = {
     "cfg": ("--algo.objective=cfg",),
     "bc": ("--algo.objective=bc",),
     "parity": ("--algo.preset=parity",),
-    # how the noise of practice matters to rules that need no likelihood
+    # how the noise of rollouts matters to rules that need no likelihood
     "nft quiet": ("--algo.objective=nft", "--algo.noise.final_std=0.03"),
     "cfg noisy": ("--algo.objective=cfg", "--algo.noise.scale=0.5"),
     "bc noisy": ("--algo.objective=bc", "--algo.noise.scale=0.5"),
 }
-# Negative controls: the default rule with rewards that teach nothing, and with rewards for failure.
+# Negative controls: the default rule with rewards that carry no signal, and with rewards for failure.
 CONTROLS = ("permuted", "flipped")
 STAGES = ("time/collect_s", "time/update_s")
 
@@ -48,9 +48,9 @@ class Settings:
         config: Configuration that all arms start from.
         arms: Names of arms.
         seeds: Run seeds.
-        env_steps: Simulator steps of practice after which the arms are compared, ascending; each arm
-            practises as long as the last of them.
-        evaluate_every: Practice steps between two evaluations.
+        env_steps: Simulator steps of training after which the arms are compared, ascending; each arm
+            trains as long as the last of them.
+        evaluate_every: Training steps between two evaluations.
         episodes: Held-out episodes per evaluation.
         extra: Overrides for all arms, ``--key=VALUE``.
     """
@@ -65,7 +65,7 @@ class Settings:
 
 
 def train(settings: Settings, arm: str, seed: int, folder: Path) -> Curve:
-    """Practise until the simulator steps are used up; a run that was interrupted is continued."""
+    """Train until the simulator steps are used up; a run that was interrupted is continued."""
     num_steps = 0
     while True:
         runs = sorted(folder.glob("run_*"))
@@ -99,7 +99,7 @@ def program(arm: str) -> tuple[str, ...]:
 
 
 def read_curve(run: Path, arm: str, seed: int) -> Curve:
-    """Return what a run directory says."""
+    """Return the curve of a run directory."""
     env_steps, minutes = {0: 0}, {0: 0.0}
     elapsed_s = 0.0
     for step, line in enumerate(read_metrics(run / "metrics.jsonl"), start=1):
@@ -148,7 +148,7 @@ def parse() -> tuple[argparse.Namespace, Settings]:
     parser.add_argument("--env_steps", nargs="+", type=int, default=[30_000, 80_000])
     parser.add_argument("--evaluate_every", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--publish", action="store_true", help="write docs/objectives.md")
+    parser.add_argument("--publish", action="store_true", help="write docs/results.md")
     given, extra = parser.parse_known_args()
     return given, Settings(
         config=given.config,
@@ -162,7 +162,7 @@ def parse() -> tuple[argparse.Namespace, Settings]:
 
 
 def main() -> None:
-    """Run what was asked for and write the comparison of all that the folder holds."""
+    """Run the chosen arms and write the comparison of all that the folder holds."""
     given, settings = parse()
     output: Path = given.output_dir
     for seed in settings.seeds:

@@ -1,4 +1,4 @@
-"""The comparison of ``objectives.py`` as a table, a picture and a section of docs/objectives.md."""
+"""The comparison of ``objectives.py`` as a table, a plot and a section of docs/results.md."""
 
 import random
 import statistics
@@ -18,20 +18,20 @@ from benchmarks.job import ROOT
 from benchmarks.measure import describe_machine
 from pi0.ript.report.intervals import success_rate
 
-DOCUMENT = ROOT / "docs" / "objectives.md"
+DOCUMENT = ROOT / "docs" / "results.md"
 IMAGE = ROOT / "docs" / "images" / "objectives.png"
 SECTION = "comparison"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One run, looked at after growing amounts of practice; the first entries are the base policy.
+    """One run, evaluated after growing amounts of training; the first entries are the base policy.
 
     Attributes:
         arm: What was compared.
         seed: The run's seed.
-        env_steps: Simulator steps of practice until then.
-        minutes: Minutes of practice and updates until then.
+        env_steps: Simulator steps of training until then.
+        minutes: Minutes of rollouts and updates until then.
         outcomes: Which held-out episodes succeeded, the same episodes every time.
     """
 
@@ -51,7 +51,7 @@ class Curve:
         return float(np.interp(env_steps, self.env_steps, self.success))
 
     def minutes_at(self, env_steps: int) -> float:
-        """Return the minutes of practice and updates after some simulator steps."""
+        """Return the minutes of rollouts and updates after some simulator steps."""
         return float(np.interp(env_steps, self.env_steps, self.minutes))
 
 
@@ -60,7 +60,7 @@ def table(curves: Sequence[Curve], points: Sequence[int]) -> list[str]:
 
     Args:
         curves: All that use at least the simulator steps of the first point.
-        points: Simulator steps, ascending; an arm whose seeds did not all get there has no figure.
+        points: Simulator steps, ascending; an arm whose seeds did not all get there has no number.
     """
     after = [f"after {env_steps:,} steps, every seed" for env_steps in points]
     header = ["arm", "seeds", "base", *after, f"minutes to {points[0]:,}"]
@@ -110,8 +110,8 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         _lines(over_steps, [curve.env_steps for curve in mine], mine, color)
         _lines(over_time, [curve.minutes for curve in mine], mine, color)
         over_steps.plot([], [], color=color, label=arm)
-    over_steps.set(xlabel="simulator steps of practice", ylabel="held-out success", ylim=(0, 1))
-    over_time.set(xlabel="minutes of practice and updates")
+    over_steps.set(xlabel="simulator steps of training", ylabel="held-out success", ylim=(0, 1))
+    over_time.set(xlabel="minutes of rollouts and updates")
     figure.legend(loc="outside lower center", ncols=5, fontsize=8)
     for axes in (over_steps, over_time):
         axes.grid(alpha=0.3)
@@ -120,25 +120,25 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 
 
 def _lines(
-    axes: Axes, practice: Sequence[Sequence[float]], mine: Sequence[Curve], color: str
+    axes: Axes, amounts: Sequence[Sequence[float]], mine: Sequence[Curve], color: str
 ) -> None:
     """Draw one arm, its mean as far as all of its seeds went."""
-    for xs, curve in zip(practice, mine, strict=True):
+    for xs, curve in zip(amounts, mine, strict=True):
         axes.plot(xs, curve.success, marker="o", markersize=3, lw=1, alpha=0.3, color=color)
-    grid = np.linspace(0, min(xs[-1] for xs in practice), 101)
-    each = [np.interp(grid, xs, curve.success) for xs, curve in zip(practice, mine, strict=True)]
+    grid = np.linspace(0, min(xs[-1] for xs in amounts), 101)
+    each = [np.interp(grid, xs, curve.success) for xs, curve in zip(amounts, mine, strict=True)]
     axes.plot(grid, np.mean(each, axis=0), lw=2.2, color=color)
 
 
 def publish(curves: Sequence[Curve], points: Sequence[int], command: str) -> None:
-    """Write the table and the picture into docs/objectives.md."""
+    """Write the table and the plot into docs/results.md."""
     machine = describe_machine()
     num_episodes = len(curves[0].outcomes[0])
     lines = [
         f"Measured by `{command}` on {machine['cores']} cores ({machine['cpu']}), torch "
         f"{machine['torch']}: held-out success by ODE in percent, n = {num_episodes} per seed, the same "
         "episodes for every arm; mean over seeds, 95 % interval by bootstrap over seeds and episodes, and "
-        "every seed. *Steps* are simulator steps of practice, *minutes* those of practice and updates.",
+        "every seed. *Steps* are simulator steps of training, *minutes* those of rollouts and updates.",
         *table(curves, points),
         "![held-out success of every arm and seed](images/objectives.png)",
     ]

@@ -1,11 +1,11 @@
-"""RIPT steps per hour with and without practising one step ahead (``training.overlap``).
+"""RIPT steps per hour with and without collecting one step ahead (``training.overlap``).
 
     python benchmarks/overlap.py [--quick] [--json FILE]
 
 The learner has one core and the simulators another, as on a machine whose learner is a GPU: nobody gains by
 the other's rest. Passes over the batch (``algo.num_epochs``) are chosen so that an update takes as long as
-the practice of a step. The learning rate is one that float32 rounds to nothing, so both sides do the same
-work on the same episodes; figures that differ in any bit end the program with status 1.
+the rollouts of a step. The learning rate is one that float32 rounds to nothing, so both sides do the same
+work on the same episodes; metrics that differ in any bit end the program with status 1.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 from rich.console import Console
@@ -68,7 +68,7 @@ def settings(num_steps: int, num_epochs: int, *, overlap: bool) -> TrainConfig:
 
 
 def run(config: TrainConfig, policy: Pi0Policy, runner: EnvRunner) -> dict[str, Any]:
-    """Train and return the wall seconds and the figures of every step."""
+    """Train and return the wall seconds and the metrics of every step."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)
         console = Console(quiet=True)
@@ -82,12 +82,12 @@ def run(config: TrainConfig, policy: Pi0Policy, runner: EnvRunner) -> dict[str, 
 
 
 def median(runs: list[dict[str, Any]], name: str) -> float:
-    """Return the median of a figure over all steps of all runs."""
+    """Return the median of a metric over all steps of all runs."""
     return statistics.median(step[name] for found in runs for step in found["steps"])
 
 
 def choose_num_epochs(policy: Pi0Policy, runner: EnvRunner) -> int:
-    """Return the passes that take as long as practice, from steps with one pass and with five.
+    """Return the passes that take as long as the rollouts, from steps with one pass and with five.
 
     The first run also builds the scene and settles the initial states that all others begin with.
     """
@@ -99,7 +99,7 @@ def choose_num_epochs(policy: Pi0Policy, runner: EnvRunner) -> int:
 
 
 def same_work(runs: list[dict[str, Any]]) -> bool:
-    """Return whether all runs had the same figures, but for those of time and staleness."""
+    """Return whether all runs had the same metrics, but for those of time and staleness."""
     kept = [
         [
             {k: v for k, v in step.items() if not k.startswith(MACHINE_DEPENDENT) and k not in OWN}
@@ -110,7 +110,7 @@ def same_work(runs: list[dict[str, Any]]) -> bool:
     return all(other == kept[0] for other in kept)
 
 
-def figures(runs: dict[str, list[dict[str, Any]]], num_epochs: int) -> dict[str, Any]:
+def summary(runs: dict[str, list[dict[str, Any]]], num_epochs: int) -> dict[str, Any]:
     """Return steps per hour of both sides and what their steps took."""
     rate = {
         mode: 3600 * len(found[0]["steps"]) / statistics.median(one["wall_s"] for one in found)
@@ -132,7 +132,7 @@ def figures(runs: dict[str, list[dict[str, Any]]], num_epochs: int) -> dict[str,
 
 
 def report(found: dict[str, Any]) -> None:
-    """Print the figures."""
+    """Print the measurements."""
     rows = [
         [mode, rate, *(found["median_s"][mode][n] for n in ("rollout", "update", "collect"))]
         for mode, rate in found["steps_per_hour"].items()
@@ -161,13 +161,13 @@ def main() -> int:
         runs: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
         for _ in range(num_rounds):
             for mode, overlap in MODES.items():
-                asked = settings(num_steps, num_epochs, overlap=overlap)
-                runs[mode].append(run(asked, policy, runner))
+                config = settings(num_steps, num_epochs, overlap=overlap)
+                runs[mode].append(run(config, policy, runner))
     os.sched_setaffinity(0, set(cores))
     if not same_work([found for side in runs.values() for found in side]):
         print("the two sides did not do the same work", file=sys.stderr)
         return 1
-    found = figures(runs, num_epochs)
+    found = summary(runs, num_epochs)
     report(found)
     write_json(arguments.json, found, is_quick=arguments.quick)
     return 0

@@ -20,7 +20,7 @@ PROPRIO = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 SETTLE_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SETTLE_STEPS = 10
 
-Seen = Mapping[str, Any]
+RawObservation = Mapping[str, Any]
 
 
 class RepeatableEnv(OffScreenRenderEnv):
@@ -30,7 +30,7 @@ class RepeatableEnv(OffScreenRenderEnv):
     seed gives other fixture poses the next time.
     """
 
-    def reset(self) -> Seen:
+    def reset(self) -> RawObservation:
         """Reset as LIBERO does, with one set of joint initializers."""
         kinds = {(type(i), i.name): i for i in self.env.object_property_initializers}
         self.env.object_property_initializers = list(kinds.values())
@@ -56,21 +56,21 @@ def make_env_without_images(suite: str, task_id: int) -> ControlEnv:
     )
 
 
-def begin_episode(env: ControlEnv, start: InitialState) -> Seen:
+def begin_episode(env: ControlEnv, start: InitialState) -> RawObservation:
     """Seed, reset, set the state and settle; return what the last step returned."""
     env.seed(start.fixture_seed)
     env.reset()
-    seen = env.set_init_state(start.state)
+    raw = env.set_init_state(start.state)
     for _ in range(SETTLE_STEPS):
-        seen, *_ = env.step(SETTLE_ACTION)
-    return seen
+        raw, *_ = env.step(SETTLE_ACTION)
+    return raw
 
 
-def observation(seen: Seen) -> Observation:
-    """Return LIBERO's observation as the engine's record; pictures in the order of ``CAMERAS``."""
+def observation(raw: RawObservation) -> Observation:
+    """Return LIBERO's observation as the engine's record; images in the order of ``CAMERAS``."""
     return Observation(
-        images=np.stack([seen[f"{camera}_image"] for camera in CAMERAS]),
-        proprio=np.concatenate([seen[name] for name in PROPRIO]),
+        images=np.stack([raw[f"{camera}_image"] for camera in CAMERAS]),
+        proprio=np.concatenate([raw[name] for name in PROPRIO]),
     )
 
 
@@ -78,7 +78,7 @@ class LiberoPeer:
     """LIBERO's environment beside the engine in one process, episode by episode.
 
     Example: ``peer = LiberoPeer("libero_goal", 7, size=64)``, ``peer.start(state)``,
-    ``seen, done = peer.step(action)``; ``peer.close()`` at the end.
+    ``observation, done = peer.step(action)``; ``peer.close()`` at the end.
     """
 
     def __init__(self, suite: str, task_id: int, size: int) -> None:
@@ -94,17 +94,17 @@ class LiberoPeer:
         self._env.reset()
         self._let_drawing_be_skipped()
         self.is_drawing = num_steps_wait == 0
-        seen = self._env.set_init_state(initial_state.state)
+        raw = self._env.set_init_state(initial_state.state)
         for steps_left in reversed(range(num_steps_wait)):
-            self.is_drawing = steps_left == 0  # only the last look is handed out
-            seen, _, _, _ = self._env.step(SETTLE_ACTION)
-        return observation(seen)
+            self.is_drawing = steps_left == 0  # only the last observation is handed out
+            raw, _, _, _ = self._env.step(SETTLE_ACTION)
+        return observation(raw)
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, bool]:
-        """Return what ``env.step`` returned; its pictures are black where ``is_drawing`` is False."""
+        """Return what ``env.step`` returned; its images are black where ``is_drawing`` is False."""
         self._make_current()
-        seen, _, done, _ = self._env.step(action)
-        return observation(seen), bool(done)
+        raw, _, done, _ = self._env.step(action)
+        return observation(raw), bool(done)
 
     def physics_state(self) -> NDArray[np.float64]:
         """Return time, qpos and qvel, float64 [n]."""

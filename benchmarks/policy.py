@@ -1,11 +1,11 @@
-"""Decisions and scorings per second against transformers' own PI0, on the very same weights and inputs.
+"""Policy steps and scorings per second against transformers' own PI0, on the very same weights and inputs.
 
     python benchmarks/policy.py [--quick] [--json FILE] [--memory] [--precision] [--sizes tiny middle full]
 
-``--processor_time`` counts the processor seconds of one thread instead of wall seconds: figures that a busy
+``--processor_time`` counts the processor seconds of one thread instead of wall seconds: numbers that a busy
 machine hardly changes.
 
-transformers samples twice: with the two pictures LIBERO has, and with the third, masked picture that pi0
+transformers samples twice: with the two images LIBERO has, and with the third, masked image that pi0
 checkpoints are served with. ``full`` needs a GPU.
 """
 
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
@@ -102,7 +102,7 @@ def measure_sampling(
     observations: Observations,
     rounds: int,
 ) -> dict[str, Any]:
-    """Return decisions per second of both and the largest difference between their chunks."""
+    """Return policy steps per second of both and the largest difference between their action chunks."""
     device, dtype = observations.state.device, network.compute_dtype
     two = torch.ones(observations.pixels.shape[:2], dtype=torch.bool, device=device)
     wide, is_real = observations.with_masked_camera()
@@ -111,16 +111,16 @@ def measure_sampling(
         "theirs_masked": partial(sample_theirs, reference, wide, is_real, dtype),
         "ours": partial(sample_ours, network, observations),
     }
-    answers = {name: side() for name, side in sides.items()}  # and a first call that is not timed
+    chunks = {name: side() for name, side in sides.items()}  # and a first call that is not timed
     times = interleaved({n: partial(timed, s, device) for n, s in sides.items()}, rounds)
     samples = len(observations.state)
     return {
-        "rows": samples,
-        **{f"{n}_decisions_per_s": samples / statistics.median(t) for n, t in times.items()},
+        "samples": samples,
+        **{f"{n}_policy_steps_per_s": samples / statistics.median(t) for n, t in times.items()},
         "speedup": median_ratio(times["theirs_masked"], times["ours"]),
         "speedup_two_cameras": median_ratio(times["theirs"], times["ours"]),
         "max_difference": max(
-            float((answers[name].float() - answers["ours"]).abs().max())
+            float((chunks[name].float() - chunks["ours"]).abs().max())
             for name in ("theirs", "theirs_masked")
         ),
     }
@@ -150,14 +150,14 @@ def measure_scoring(network: Pi0Network, observations: Observations, rounds: int
     times = interleaved(sides, rounds)
     samples = len(observations.state)
     return {
-        "rows": samples,
+        "samples": samples,
         **{f"scorings_per_s_{n}": samples / statistics.median(t) for n, t in times.items()},
         **{f"cost_{n}": median_ratio(times[n], times["s1"]) for n in ("s4", "s10")},
     }
 
 
 def measure_size(size: Size, device: torch.device, rounds: int) -> list[dict[str, Any]]:
-    """Return the figures of one size, one entry per batch."""
+    """Return the measurements of one size, one entry per batch."""
     reference = reference_model(size)
     network = our_network(reference, size)
     if device.type == "cuda":
@@ -165,32 +165,32 @@ def measure_size(size: Size, device: torch.device, rounds: int) -> list[dict[str
         reference = reference.to(device, torch.bfloat16)
     network = network.to(device)
     batches = GPU_BATCHES if device.type == "cuda" else (BATCH[size],)
-    figures = []
+    found = []
     for samples in batches:
         observations = make_observations(network.config, samples).to(device)
-        figures.append({"size": size, **measure_sampling(reference, network, observations, rounds)})
+        found.append({"size": size, **measure_sampling(reference, network, observations, rounds)})
     scored = make_observations(network.config, SCORED_SAMPLES[size]).to(device)
-    figures[-1]["scoring"] = measure_scoring(network, scored, rounds)
-    return figures
+    found[-1]["scoring"] = measure_scoring(network, scored, rounds)
+    return found
 
 
-def print_figures(figures: Sequence[dict[str, Any]]) -> None:
+def report(found: Sequence[dict[str, Any]]) -> None:
     """Print both tables."""
     columns = (
-        "size", "rows", "theirs_masked_decisions_per_s", "theirs_decisions_per_s",
-        "ours_decisions_per_s", "speedup", "speedup_two_cameras", "max_difference",
+        "size", "samples", "theirs_masked_policy_steps_per_s", "theirs_policy_steps_per_s",
+        "ours_policy_steps_per_s", "speedup", "speedup_two_cameras", "max_difference",
     )  # fmt: skip
-    print(table(columns, [[entry[name] for name in columns] for entry in figures]), "\n")
-    scored = [entry for entry in figures if "scoring" in entry]
-    names = ("rows", "scorings_per_s_s1", "scorings_per_s_s4", "scorings_per_s_s10", "cost_s4")
+    print(table(columns, [[entry[name] for name in columns] for entry in found]), "\n")
+    scored = [entry for entry in found if "scoring" in entry]
+    names = ("samples", "scorings_per_s_s1", "scorings_per_s_s4", "scorings_per_s_s10", "cost_s4")
     names += ("cost_s10",)
     samples = [[entry["size"], *(entry["scoring"][name] for name in names)] for entry in scored]
     print(table(("size", *names), samples), "\n")
 
 
-def summary(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the headline figures of the middle size on a CPU."""
-    chosen = [entry for entry in figures if entry["size"] == "middle" and entry["rows"] == 8]
+def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the headline numbers of the middle size on a CPU."""
+    chosen = [entry for entry in found if entry["size"] == "middle" and entry["samples"] == 8]
     if not chosen or "scoring" not in chosen[0]:
         return {}
     return {
@@ -202,7 +202,7 @@ def summary(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what was asked for, print it and write it."""
+    """Measure what the flags name, print it and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add_output_arguments(parser)
     parser.add_argument("--sizes", nargs="+", choices=get_args(Size), default=["tiny", "middle"])
@@ -227,9 +227,9 @@ def main() -> None:
         content["precision"] = measure_precision("middle", samples=2)
         print(table(("layer", "relative difference"), content["precision"]["layers"]))
     else:
-        figures = [f for size in arguments.sizes for f in measure_size(size, device, rounds)]
-        print_figures(figures)
-        content |= summary(figures) | {"sizes": figures}
+        found = [f for size in arguments.sizes for f in measure_size(size, device, rounds)]
+        report(found)
+        content |= summary(found) | {"sizes": found}
     write_json(arguments.json, content, is_quick=arguments.quick)
 
 

@@ -107,7 +107,7 @@ def measure_step(size: Size, samples: int, num_steps: int, *, checkpoints: bool)
     parts = predicted.weights + predicted.gradients + predicted.optimizer + predicted.activations
     total = before + parts + samples * predicted.prefix_per_sample
     return {
-        "rows": samples,
+        "samples": samples,
         "steps": num_steps,
         "checkpoints_layers": checkpoints,
         "predicted_bytes": total,

@@ -41,4 +41,4 @@ def measure_precision(size: Size, samples: int) -> dict[str, Any]:
         layers.append((f"values of layer {number}", _relative(pairs[2], pairs[3])))
     layers.append(("velocity", _relative(rough_velocity, exact_velocity)))
     assert all(math.isfinite(value) for _, value in layers)
-    return {"rows": samples, "size": size, "layers": layers}
+    return {"samples": samples, "size": size, "layers": layers}

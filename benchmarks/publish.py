@@ -1,4 +1,4 @@
-"""Write measured figures into docs/engine.md: ``python benchmarks/publish.py [FOLDER]``.
+"""Write measured numbers into docs/engine.md: ``python benchmarks/publish.py [FOLDER]``.
 
 Replaces the last section of the document by tables of what ``make bench`` left in the folder, each
 with the command that measured it, and copies the plots.
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.document import markdown
@@ -20,7 +20,7 @@ from pi0.ript.atomic import write_atomically
 
 DOCUMENT = ROOT / "docs" / "engine.md"
 IMAGES = ROOT / "docs" / "images"
-HEADING = "## Figures"
+HEADING = "## Measurements"
 PLOTS = ("engine_rollout.png", "engine_slots.png")
 SETTINGS = {
     "exact": "this engine, two 256 px cameras, exact",
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
-    """Return the figures of one program; says what to run where there are none."""
+    """Return the measurements of one program; the error names what to run where there are none."""
     path = folder / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; run make bench first")
@@ -38,24 +38,24 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def machine(found: dict[str, Any]) -> list[str]:
-    """Say where the figures come from."""
+    """Return where the measurements come from."""
     m = found["machine"]
     return [
         f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']:.0f} GiB, no GPU; MuJoCo {m['mujoco']}, "
         f"robosuite {m['robosuite']}. Measured by `make bench{'' if found['is_quick'] else ' BENCH='}`; "
-        "where more was measured, it says so.",
+        "where more was measured, the text names it.",
         "",
     ]
 
 
 def exactness(found: dict[str, Any]) -> list[str]:
-    """Say how much was compared and what differed."""
+    """Return how much was compared and what differed."""
     tasks = found["tasks"]
     steps, observations = (
         sum(task[key] for task in tasks) for key in ("num_steps", "num_observations")
     )
     return [
-        f"`benchmarks/exactness.py`{'' if found['is_quick'] else ' in full'}: {len(tasks)} tasks, {steps} control steps, {observations} looks of two "
+        f"`benchmarks/exactness.py`{'' if found['is_quick'] else ' in full'}: {len(tasks)} tasks, {steps} control steps, {observations} observations of two "
         f"cameras, differences: {found['num_differences']}.",
         "",
     ]
@@ -64,7 +64,7 @@ def exactness(found: dict[str, Any]) -> list[str]:
 def rollout(found: dict[str, Any]) -> list[str]:
     """Return the comparison of whole episodes and where the time goes."""
     rates, bounds = found["episodes_per_minute"], found["limit_episodes_per_minute"]
-    mujoco = found["limit_with_mujoco_pictures_episodes_per_minute"]
+    mujoco = found["limit_with_mujoco_images_episodes_per_minute"]
     others = {"subproc": "`SubprocVectorEnv`", "async": "`AsyncVectorEnv`"}
     rows = [
         [f"{title}, two 256 px cameras", f"{rates[name]:.1f}",
@@ -76,7 +76,7 @@ def rollout(found: dict[str, Any]) -> list[str]:
         rows.append([title, f"{rate:.1f}", f"{rate / rates['subproc']:.1f} x", f"{bounds[name]:.0f}",
                      f"{100 * rate / bounds[name]:.0f} %", f"{mujoco[name]:.0f}"])  # fmt: skip
     header = ["100 control steps, 2 processes", "episodes per minute", "speed-up", "bound",
-              "of bound", "bound with MuJoCo's pictures"]  # fmt: skip
+              "of bound", "bound with MuJoCo's images"]  # fmt: skip
     shares = found["shares_of_core_time"]
     parts = [
         [part, *(f"{shares[name][part]:.1f}" for name in SETTINGS)] for part in shares["exact"]
@@ -105,14 +105,14 @@ def engine(found: dict[str, Any]) -> list[str]:
         [f"restore, state {name}", f"{1e3 * r['libero_s']:.0f}", f"{1e3 * r[f'{key}_s']:.2f}",
          f"{r[f'speedup_{key}']:.0f} x"]
         for key, name in (
-            ("cold", "not seen before"),
-            ("undrawn", "not seen before, without its two pictures"),
-            ("cached", "seen before"),
+            ("cold", "new"),
+            ("undrawn", "new, without its two images"),
+            ("cached", "known"),
         )
     ]  # fmt: skip
     images = [
         [name, *(f"{1e3 * p[part]:.1f}" for part in ("update_s", "draw_s", "read_s"))]
-        for name, p in found["pictures"].items()
+        for name, p in found["images"].items()
     ]
     memory = [
         ["2 workers with 2 slots", f"{m['workers_mb_2_slots']:.0f} MB"],
@@ -124,7 +124,7 @@ def engine(found: dict[str, Any]) -> list[str]:
     return [
         "`benchmarks/engine.py`:",
         *markdown(["milliseconds, median", "LIBERO", "engine", "speed-up"], steps + restores),
-        *markdown(["one picture by MuJoCo, ms", "update", "draw", "read"], images),
+        *markdown(["one image by MuJoCo, ms", "update", "draw", "read"], images),
         *markdown(
             [f"memory{'' if m['num_evictions'] < 20 else ', `engine.py --memory`'}", ""], memory
         ),
@@ -135,7 +135,7 @@ def scheduler(found: dict[str, Any]) -> list[str]:
     """Return ready-set batching against lock-step."""
     rates = found["episodes_per_minute"]
     titles = {
-        "ready": "whoever is ready",
+        "ready": "all that are ready",
         "resting": "lock-step, simulators whose episode has ended rest",
         "stepping": "lock-step, they are stepped on until the round is over",
     }
@@ -149,7 +149,7 @@ def scheduler(found: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     """Write the section and copy the plots."""
-    parser = argparse.ArgumentParser(description="Write measured figures into docs/engine.md")
+    parser = argparse.ArgumentParser(description="Write measured numbers into docs/engine.md")
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "outputs" / "benchmarks")
     folder = parser.parse_args().folder
     try:
@@ -172,8 +172,8 @@ def main() -> int:
         "![control steps per second over slots](images/engine_slots.png)",
     ]
     text = DOCUMENT.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
-    figures = "\n".join(lines).replace("\n\n\n", "\n\n")
-    write_atomically(DOCUMENT, f"{text}\n\n{HEADING}\n\n{figures}\n")
+    section = "\n".join(lines).replace("\n\n\n", "\n\n")
+    write_atomically(DOCUMENT, f"{text}\n\n{HEADING}\n\n{section}\n")
     for plot in PLOTS:
         shutil.copyfile(folder / plot, IMAGES / plot)
     print(f"wrote {DOCUMENT.relative_to(ROOT)}")

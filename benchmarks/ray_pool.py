@@ -3,7 +3,7 @@
     python benchmarks/ray_pool.py [--quick] [--json FILE] [--slots 16] [--workers 2]
 
 Both pools do the same episodes in turns, with the embedded policy and warm scenes, raw and compressed
-pictures. They must be the same in every bit, or the program ends with status 1. What is left of the
+images. They must be the same in every bit, or the program ends with status 1. What is left of the
 rate is what Ray's messages cost; wanted is at least 90 %.
 """
 
@@ -17,15 +17,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
 
 from benchmarks.job import (
     BATCH_SIZE,
+    NUM_STEPS_WAIT,
     SAMPLING,
     SETTINGS,
+    TIMEOUT_S,
     FirstCameraPolicy,
     Job,
     policy_step_digest,
@@ -49,7 +51,7 @@ Digests = dict[tuple[int, int], list[str]]
 def measure(
     runner: PI0LiberoRunner, pool: Pool, todo: Sequence[EpisodeRequest]
 ) -> tuple[float, Digests]:
-    """Run the episodes and return how many there were per minute, and what was seen and answered."""
+    """Run the episodes and return how many there were per minute, and hashes of what was observed and done."""
     waiting, started = iter(todo), time.perf_counter()
     episodes = list(runner.run(lambda: next(waiting, None), SAMPLING, pool))
     rate = 60 * len(episodes) / (time.perf_counter() - started)
@@ -57,19 +59,21 @@ def measure(
 
 
 def digest(episode: Episode) -> list[str]:
-    """Return a hash of every decision."""
+    """Return a hash of every policy step."""
     assert episode.outcome != "crashed", episode.error
     return [policy_step_digest(d.observation, d.chunk) for d in episode.policy_steps]
 
 
 def open_pools(stack: ExitStack, job: Job) -> dict[str, Pool]:
     """Return one pool of each kind, closed with the stack."""
-    sizes = {"num_slots": job.num_slots, "num_workers": job.num_workers, "max_scenes": 1}
-    compressed = RayConfig(compress_images=True)
+    settings: dict[str, Any] = {"num_slots": job.num_slots, "num_workers": job.num_workers,
+                                "max_scenes": 1, "num_steps_wait": NUM_STEPS_WAIT,
+                                "timeout_s": TIMEOUT_S}  # fmt: skip
+    raw, compressed = RayConfig(), RayConfig(compress_images=True)
     return {
-        "process": stack.enter_context(ProcessPool(job.spec, **sizes)),
-        "ray": stack.enter_context(RayPool(job.spec, **sizes)),
-        "ray, compressed": stack.enter_context(RayPool(job.spec, **sizes, ray=compressed)),
+        "process": stack.enter_context(ProcessPool(job.spec, **settings)),
+        "ray": stack.enter_context(RayPool(job.spec, **settings, ray=raw)),
+        "ray, compressed": stack.enter_context(RayPool(job.spec, **settings, ray=compressed)),
     }
 
 
@@ -90,8 +94,8 @@ def compare(job: Job, num_rounds: int) -> dict[str, Any]:
         warm = {name: measure(runner, pool, todo)[1] for name, pool in pools.items()}
         for _ in range(num_rounds):
             for name, pool in pools.items():
-                rate, seen = measure(runner, pool, todo)
-                if seen != warm["process"]:
+                rate, digests = measure(runner, pool, todo)
+                if digests != warm["process"]:
                     sys.exit(f"error: {name} gave other episodes than the process pool")
                 rates.setdefault(name, []).append(rate)
     medians = {name: statistics.median(values) for name, values in rates.items()}
@@ -108,19 +112,19 @@ def compare(job: Job, num_rounds: int) -> dict[str, Any]:
 
 
 def describe(results: dict[str, Any]) -> str:
-    """Return the figures as a table."""
+    """Return the measurements as a table."""
     rates, shares = results["episodes_per_minute"], results["share_of_process"]
     rows = [(name, rates[name], f"{100 * shares[name]:.1f} %") for name in rates]
     return table(("pool", "episodes/min", "of process"), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print a table, write the figures."""
+    """Measure, print a table, write the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_output_arguments(parser)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--pictures", choices=sorted(SETTINGS), default="quickstart")
+    parser.add_argument("--images", choices=sorted(SETTINGS), default="quickstart")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)  # simulators need the cores
     job = SETTINGS[arguments.images](

@@ -1,4 +1,4 @@
-"""Practice that must not work: ``python -m benchmarks.reward_controls permuted|flipped`` + training flags.
+"""Training that must not work: ``python -m benchmarks.reward_controls permuted|flipped`` + training flags.
 
 ``permuted`` deals the rewards of a group out again at random: nothing is left to learn, so success must stay
 where it was. ``flipped`` pays for failure: success must fall. Evaluation keeps LIBERO's own success. Both are
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from pi0.records import Sampling
 from pi0.ript import build
+from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import RUN_CONFIG_NAME, load_launch, save_config
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.rollout.queue import Source
@@ -78,7 +79,7 @@ class ControlRunner(PI0LiberoRunner):
         pool: EnvPool | None = None,
         policy: Policy | None = None,
     ) -> Generator[Episode, None, None]:
-        """Yield the episodes of evaluations at once, those of practice group by group."""
+        """Yield the episodes of evaluations at once, those of training group by group."""
         groups: dict[int, list[Episode]] = {}
         with closing(super().run(source, sampling, pool, policy)) as episodes:
             for episode in episodes:
@@ -92,7 +93,7 @@ class ControlRunner(PI0LiberoRunner):
 
 
 def main(argv: list[str]) -> None:
-    """Train as the main script does, with rewards that teach nothing or the wrong thing."""
+    """Train as the main script does, with rewards that carry no signal or the wrong one."""
     ControlRunner.control = staticmethod(CONTROLS[argv[0]])
     launch, console = load_launch(argv[1:], os.environ), Console(stderr=True)
     config = launch.config
@@ -100,7 +101,7 @@ def main(argv: list[str]) -> None:
     checkpoint = find_last(launch.resume) if launch.resume else None
     policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
     with ControlRunner(policy, rollouts_per_env=config.algo.rloo_batch_size, config=config,
-                       task_names_to_use=[f"{s}/{n}" for s, n in build.resolve_tasks(config)],
+                       task_names_to_use=[f"{s}/{n}" for s, n in resolve_tasks(config)],
                        num_parallel_envs=config.task.num_parallel_envs) as runner:  # fmt: skip
         run_dir = launch.resume or new_run_dir(config)
         trainer = build.build_trainer(config, policy, runner, run_dir, checkpoint, console)

@@ -4,8 +4,8 @@
 
 An episode is restore, 10 settling steps and 100 control steps with the embedded policy in chunks of
 10. Every side has the same policy, initial states, seeds and number of simulator processes, and the
-threads that suit it best. Episodes that two sides share must agree in every bit the policy saw and
-answered, or the program ends with status 1.
+threads that suit it best. Episodes that two sides share must agree in every bit of observations and
+actions, or the program ends with status 1.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.job import SETTINGS, Job, Side, Threads, run_job, run_together
@@ -46,7 +46,7 @@ class Measured:
     """What one side did.
 
     Attributes:
-        job: What it was asked to do.
+        job: What it had to do.
         threads: Its best threads.
         result: What it reported.
         episodes_per_minute: Whole episodes per minute of wall time with its best threads.
@@ -151,10 +151,10 @@ def disagreements(sides: Sequence[Measured]) -> tuple[int, list[str]]:
     return len(pairs), wrong
 
 
-def figures(
+def summary(
     engine: dict[str, Measured], peers: dict[str, Measured], limits: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the named figures and everything they come from."""
+    """Return the named numbers and everything they come from."""
     job = engine["exact"].job
     at_limit = {name: limit_rate(job, limits, name) for name in SETTINGS}
     at_mujoco = {name: limit_rate(job, limits, name, "mujoco_render_s") for name in SETTINGS}
@@ -174,7 +174,7 @@ def figures(
             **{name: side.episodes_per_minute for name, side in peers.items()},
         },
         "limit_episodes_per_minute": at_limit,
-        "limit_with_mujoco_pictures_episodes_per_minute": at_mujoco,
+        "limit_with_mujoco_images_episodes_per_minute": at_mujoco,
         "limit_parts_s": limits,
         "shares_of_core_time": {name: shares(side, limits, name) for name, side in engine.items()},
         "threads": {
@@ -186,11 +186,11 @@ def figures(
 
 
 def report(found: dict[str, Any], num_compared: int) -> None:
-    """Print the figures as tables."""
+    """Print the measurements as tables."""
     for side, threads in found["threads"].items():
         print(f"threads of {side}: {threads['chosen']}")
     rates, limits = found["episodes_per_minute"], found["limit_episodes_per_minute"]
-    mujoco = found["limit_with_mujoco_pictures_episodes_per_minute"]
+    mujoco = found["limit_with_mujoco_images_episodes_per_minute"]
     rows: list[list[object]] = [
         ["SubprocVectorEnv, two 256 px cameras", rates["subproc"], *[""] * 4],
         ["AsyncVectorEnv, two 256 px cameras", rates["async"], *[""] * 4],
@@ -218,7 +218,9 @@ def report(found: dict[str, Any], num_compared: int) -> None:
     header = ("share of core time, percent", *titles)
     rows = [[part, *(f"{parts[name][part]:.1f}" for name in titles)] for part in parts["exact"]]
     print("\n" + table(header, rows))
-    print(f"\n{num_compared} episodes of different sides agree in every bit seen and answered")
+    print(
+        f"\n{num_compared} episodes of different sides agree in every bit of observations and actions"
+    )
 
 
 def main() -> int:
@@ -245,7 +247,7 @@ def main() -> int:
     if wrong or not num_compared:
         print("\n".join(wrong or ["no episodes were compared"]), file=sys.stderr)
         return 1
-    found = figures(engine, peers, mean_limits(limits))
+    found = summary(engine, peers, mean_limits(limits))
     report(found, num_compared)
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes")
     write_json(arguments.json, found, is_quick=arguments.quick)

@@ -1,4 +1,4 @@
-"""Where the core time of an episode goes, and the picture of the comparison."""
+"""Where the core time of an episode goes, and the plot of the comparison."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
     job, result = side.job, side.result
     stages, cpu_s = result["stages"], result["cpu_s"]
     steps = sum(episode["num_steps"] for episode in result["episodes"])
-    observations = sum(len(episode["decisions"]) for episode in result["episodes"])
+    observations = sum(len(episode["policy_steps"]) for episode in result["episodes"])
     by_clock = {
         n: s for n, s in stages.items() if n.startswith("time/worker_") and n.endswith("_s")
     }
@@ -34,7 +34,7 @@ def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
     render, restore = (scale * stages[f"time/worker_{n}_s"] for n in ("render", "restore"))
     bound = {
         "physics (bound)": steps * limits["physics_s"],
-        "pictures (bound)": observations * limits["render_s"][name],
+        "images (bound)": observations * limits["render_s"][name],
         "policy (bound)": observations * limits["policy_s"],
     }
     check = steps * limits["check_s"]
@@ -42,7 +42,7 @@ def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
     total = job.num_workers * result["wall_s"]
     seconds = {
         **bound,
-        "pictures beyond the bound": render - bound["pictures (bound)"],
+        "images beyond the bound": render - bound["images (bound)"],
         "success check": check,
         "controller, observables, messages": stepping,
         "restore": restore,
@@ -57,14 +57,14 @@ def draw(found: dict[str, Any], path: Path) -> None:
     rates, limits = found["episodes_per_minute"], found["limit_episodes_per_minute"]
     figure, axes = plt.subplots(figsize=(8, 4))
     values = [rates[name] for name in BARS]
-    colours = ["tab:gray" if not name.startswith("engine") else "tab:blue" for name in BARS]
-    axes.bar(range(len(BARS)), values, color=colours)
-    for position, name in enumerate(BARS):
+    colors = ["tab:gray" if not name.startswith("engine") else "tab:blue" for name in BARS]
+    axes.bar(range(len(BARS)), values, color=colors)
+    for x, name in enumerate(BARS):
         bound = limits.get(name.removeprefix("engine_"), 0.0)
         text = f"{rates[name]:.1f}\n({rates[name] / rates['subproc']:.1f} x)"
-        axes.annotate(text, (position, max(rates[name], bound)), ha="center", va="bottom")
+        axes.annotate(text, (x, max(rates[name], bound)), ha="center", va="bottom")
         if bound:
-            axes.hlines(bound, position - 0.4, position + 0.4, colors="tab:red", linestyles="--")
+            axes.hlines(bound, x - 0.4, x + 0.4, colors="tab:red", linestyles="--")
     axes.set_xticks(range(len(BARS)), list(BARS.values()), fontsize=8)
     axes.set(ylabel="whole episodes per minute", ylim=(0, 1.25 * max(*values, *limits.values())))
     axes.set_title("100 control steps, 2 simulator processes; red: bound", fontsize=9)

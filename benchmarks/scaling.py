@@ -6,7 +6,7 @@
 
 Costs are measured part by part (``scaling_costs.py``), rollouts of every size that fits are measured whole
 and compared with the model (``rollout_model/``), then larger layouts are predicted. ``--publish`` writes
-docs/scaling.md and its picture.
+docs/results.md and its plot.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
 
-from benchmarks.job import BATCH_SIZE, SETTINGS, FirstCameraPolicy, Job
+from benchmarks.job import BATCH_SIZE, NUM_STEPS_WAIT, SETTINGS, TIMEOUT_S, FirstCameraPolicy, Job
 from benchmarks.measure import add_output_arguments, output_file, table, write_json
 from benchmarks.rollout_model.costs import Costs
 from benchmarks.rollout_model.layout import Layout, Work
@@ -56,9 +56,16 @@ def layouts() -> list[tuple[str, int, int]]:
 def measure(job: Job, policy: FirstCameraPolicy, kind: str, workers: int, slots: int) -> float:
     """Return the episodes per minute of a whole rollout."""
     if kind == "inline":
-        pool = InlinePool(job.spec, slots, max_scenes=1)
+        pool = InlinePool(job.spec, slots, max_scenes=1, num_steps_wait=NUM_STEPS_WAIT)
     else:
-        pool = ProcessPool(job.spec, slots, workers, max_scenes=1)
+        pool = ProcessPool(
+            job.spec,
+            slots,
+            workers,
+            max_scenes=1,
+            num_steps_wait=NUM_STEPS_WAIT,
+            timeout_s=TIMEOUT_S,
+        )
     with pool:
         warm_up(pool, policy, job)
         episodes, _, wall_s = run_episodes(pool, policy, requests(job, job.num_episodes))
@@ -83,7 +90,7 @@ def validate(job: Job, policy: FirstCameraPolicy, costs: Costs) -> list[dict[str
     rows: list[dict[str, Any]] = []
     work = Work(num_episodes=job.num_episodes, num_policy_steps=job.max_steps // CHUNK, chunk=CHUNK)
     for kind, workers, slots in layouts():
-        own = costs if kind == "process" else replace(costs, command_s=0.0)
+        own = costs if kind == "process" else replace(costs, request_s=0.0)
         predicted = predict(own, here(kind, workers, slots), work).episodes_per_minute
         measured = measure(job, policy, kind, workers, slots)
         rows.append(
@@ -124,7 +131,7 @@ def fleet(num_policy_steps: int, costs: Costs, batch_size: int) -> list[dict[str
 
 
 def report(found: dict[str, Any]) -> None:
-    """Print the figures as tables."""
+    """Print the measurements as tables."""
     print(table(("cost", "value"), list(found["costs"].items())))
     if found["validation"]:
         rows = [
@@ -156,9 +163,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--measure", type=output_file, metavar="FILE", help="write the costs only")
     parser.add_argument("--costs", type=Path, metavar="FILE", help="use these costs, predict only")
     parser.add_argument("--inference-s", type=float, help="seconds of a policy call instead")
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows of a policy call")
-    parser.add_argument("--plot", type=output_file, metavar="FILE", help="draw the figures")
-    parser.add_argument("--publish", action="store_true", help="write docs/scaling.md")
+    parser.add_argument(
+        "--batch-size", type=int, default=BATCH_SIZE, help="samples of a policy call"
+    )
+    parser.add_argument("--plot", type=output_file, metavar="FILE", help="draw the plot")
+    parser.add_argument("--publish", action="store_true", help="write docs/results.md")
     arguments = parser.parse_args(argv)
     if arguments.publish and arguments.costs:
         parser.error("--publish needs measurements: leave --costs out")

@@ -10,11 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.job import BATCH_SIZE, INSTRUCTION, SAMPLING, Job
+from benchmarks.job import BATCH_SIZE, INSTRUCTION, NUM_STEPS_WAIT, SAMPLING, TIMEOUT_S, Job
 from benchmarks.rollout_model.costs import Costs
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.env.pool.process_pool import ProcessPool
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.interfaces import EnvPool, Policy, Reply
@@ -28,12 +28,12 @@ POLICY_CALLS = 60
 
 @dataclass(slots=True, kw_only=True)
 class RequestTimes(RolloutStats):
-    """Keeps what every command took.
+    """Keeps what every request took.
 
     Attributes:
         restores: Seconds of every restore.
-        executions: (control steps, physics seconds, rendering seconds) of every chunk.
-        observations: The last look of every slot.
+        executions: (control steps, physics seconds, rendering seconds) of every action chunk.
+        observations: The last observation of every slot.
     """
 
     restores: list[float] = field(default_factory=list[float])
@@ -56,7 +56,7 @@ class RequestTimes(RolloutStats):
 
 
 class Recorder:
-    """A policy whose answers are kept by their seeds, of which every decision has its own."""
+    """A policy whose action chunks are kept by their seeds, of which every policy step has its own."""
 
     def __init__(self, policy: Policy) -> None:
         """Begin with nothing."""
@@ -71,17 +71,17 @@ class Recorder:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Pass the policy's answers on."""
+        """Pass the policy's action chunks on."""
         chunks = self._policy.act(observations, tasks, seeds, sampling)
         self.chunks |= dict(zip(seeds, chunks, strict=True))
         return chunks
 
 
 class RecordedPolicy:
-    """Answers at once what was answered before."""
+    """Returns at once the action chunks that were recorded."""
 
     def __init__(self, spec: ObservationSpec, chunks: Mapping[int, Chunk]) -> None:
-        """Look at what ``spec`` says."""
+        """Observe what ``spec`` describes."""
         self.spec = spec
         self._chunks = chunks
 
@@ -92,7 +92,7 @@ class RecordedPolicy:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Answer every row from its seed."""
+        """Return the action chunk of every seed."""
         return [self._chunks[seed] for seed in seeds]
 
 
@@ -112,18 +112,19 @@ def requests(job: Job, num_episodes: int) -> list[EpisodeRequest]:
 def run_episodes(
     pool: EnvPool, policy: Policy, todo: Sequence[EpisodeRequest]
 ) -> tuple[list[Episode], RequestTimes, float]:
-    """Run episodes and return them, what their commands took, and the wall seconds."""
+    """Run episodes and return them, what their requests took, and the wall seconds."""
     waiting, stats, started = iter(todo), RequestTimes(), time.perf_counter()
     episodes = list(
-        rollout(
+        Scheduler(
             pool,
             policy,
             lambda: next(waiting, None),
             sampling=SAMPLING,
             batch_size=BATCH_SIZE,
             max_attempts=1,
+            max_restarts=20,
             stats=stats,
-        )
+        ).run()
     )
     assert all(e.outcome != "crashed" for e in episodes), "a simulator crashed"
     return episodes, stats, time.perf_counter() - started
@@ -165,10 +166,11 @@ def _simulators(
     """Run the policy's episodes again without it, on one slot per worker.
 
     Returns:
-        Times of commands, of what is around them, and the policy as it was recorded.
+        Times of requests, of what is around them, and the policy as it was recorded.
     """
     todo = requests(job, num_episodes)
-    with ProcessPool(job.spec, num_workers, num_workers, max_scenes=1) as pool:
+    with ProcessPool(job.spec, num_workers, num_workers, max_scenes=1,
+                     num_steps_wait=NUM_STEPS_WAIT, timeout_s=TIMEOUT_S) as pool:  # fmt: skip
         warm_up(pool, policy, job)
         recorder = Recorder(policy)
         run_episodes(pool, recorder, todo)
@@ -188,7 +190,7 @@ def _inference(policy: Policy, observation: Observation) -> list[float]:
     samples: list[float] = []
     for call in range(POLICY_CALLS + 5):
         started = time.perf_counter()
-        seeds = [derive_seed("call", call, row) for row in range(BATCH_SIZE)]
+        seeds = [derive_seed("call", call, sample) for sample in range(BATCH_SIZE)]
         policy.act([observation] * BATCH_SIZE, [INSTRUCTION] * BATCH_SIZE, seeds, SAMPLING)
         samples.append(time.perf_counter() - started)
     return samples[5:]
@@ -206,7 +208,7 @@ def _render(times: RequestTimes) -> float:
 
 
 def _spread(times: RequestTimes) -> float:
-    """Return the relative standard deviation of whole chunks with a look."""
+    """Return the relative standard deviation of whole action chunks with an observation."""
     whole = [physics + render for _, physics, render in times.executions if render > 0]
     return statistics.stdev(whole) / statistics.mean(whole)
 

@@ -1,4 +1,4 @@
-"""The figures of ``scaling.py`` as a picture and as a section of docs/scaling.md."""
+"""The measurements of ``scaling.py`` as a plot and as a section of docs/results.md."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from benchmarks.document import markdown, write_section
 from benchmarks.job import ROOT
 from benchmarks.measure import describe_machine
 
-DOCUMENT = ROOT / "docs" / "scaling.md"
+DOCUMENT = ROOT / "docs" / "results.md"
 IMAGE = ROOT / "docs" / "images" / "scaling.png"
 SECTION = "scaling"
 SHOWN_HOSTS = (1, 4, 16, 64)
@@ -24,9 +24,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     for number, ((pool, workers), rows) in enumerate(_by(found["validation"], "pool", "workers")):
         slots = [row["slots"] for row in rows]
-        colour, name = f"C{number}", f"{pool}, {workers} worker{'s' if workers > 1 else ''}"
-        left.plot(slots, [row["predicted"] for row in rows], "-", color=colour, label=name)
-        left.plot(slots, [row["measured"] for row in rows], "o", color=colour)
+        color, name = f"C{number}", f"{pool}, {workers} worker{'s' if workers > 1 else ''}"
+        left.plot(slots, [row["predicted"] for row in rows], "-", color=color, label=name)
+        left.plot(slots, [row["measured"] for row in rows], "o", color=color)
     left.set(
         xlabel="slots", ylabel="episodes per minute", title="here: lines predicted, dots measured"
     )
@@ -35,8 +35,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for (hosts, gpus), rows in _by(shown, "hosts", "gpus"):
         style = "-" if gpus == 8 else "--"
         rates = [row["episodes_per_minute"] for row in rows]
-        colour = f"C{SHOWN_HOSTS.index(hosts)}"
-        right.plot([row["slots"] for row in rows], rates, style, color=colour,
+        color = f"C{SHOWN_HOSTS.index(hosts)}"
+        right.plot([row["slots"] for row in rows], rates, style, color=color,
                    label=f"{hosts} hosts, {gpus} GPUs")  # fmt: skip
     right.set(xlabel="slots", title="predicted", yscale="log")
     for axes in (left, right):
@@ -49,22 +49,22 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def publish(found: dict[str, Any]) -> None:
-    """Write the figures between the markers of docs/scaling.md."""
+    """Write the measurements between the markers of docs/results.md."""
     write_section(DOCUMENT, SECTION, section(found))
     draw(found, IMAGE)
     print(f"wrote {DOCUMENT.relative_to(ROOT)}")
 
 
 def section(found: dict[str, Any]) -> list[str]:
-    """Return the Markdown lines of the figures."""
+    """Return the Markdown lines of the measurements."""
     machine = describe_machine()
     costs = found["costs"]
     inputs = [
         ["control step", f"{1e3 * costs['step_s']:.2f} ms"],
-        ["picture", f"{1e3 * costs['render_s']:.1f} ms"],
+        ["image", f"{1e3 * costs['render_s']:.1f} ms"],
         ["restore of a settled state", f"{1e3 * costs['restore_s']:.2f} ms"],
-        ["what a command takes besides", f"{1e3 * costs['command_s']:.2f} ms"],
-        [f"policy call of {found['batch_size']} rows", f"{1e3 * costs['inference_s']:.1f} ms"],
+        ["what a request takes besides", f"{1e3 * costs['request_s']:.2f} ms"],
+        [f"policy call of {found['batch_size']} samples", f"{1e3 * costs['inference_s']:.1f} ms"],
         ["scheduler, per reply", f"{1e3 * costs['reply_s']:.2f} ms"],
         ["lost while all cores are busy", f"{100 * costs['slowdown']:.0f} %"],
         ["spread of durations", f"{100 * costs['spread']:.0f} %"],

@@ -3,7 +3,7 @@
     python benchmarks/scheduler.py [--quick] [--json FILE] [--slots 16] [--workers 2]
 
 Lock-step comes in two forms. ``resting``: a simulator whose episode has ended does nothing until the
-round is over. ``stepping``: it keeps being stepped, drawn and answered until the longest episode of
+round is over. ``stepping``: it keeps being stepped, drawn and given action chunks until the longest episode of
 the round has ended, as in vector environments whose members are reset together.
 """
 
@@ -18,15 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
 
 from benchmarks.job import (
     BATCH_SIZE,
+    NUM_STEPS_WAIT,
     SAMPLING,
     SETTINGS,
+    TIMEOUT_S,
     FirstCameraPolicy,
     Job,
     policy_step_digest,
@@ -82,7 +84,7 @@ def make_runner(schedule: Schedule, policy: FirstCameraPolicy, slots: int) -> PI
 def measure(
     runner: PI0LiberoRunner, pool: ProcessPool, todo: Sequence[EpisodeRequest]
 ) -> dict[str, Any]:
-    """Run the episodes and return their rate, the runner's figures and what the episodes were."""
+    """Run the episodes and return their rate, the runner's metrics and what the episodes were."""
     waiting, started = iter(todo), time.perf_counter()
     episodes = list(runner.run(lambda: next(waiting, None), SAMPLING, pool))
     wall_s = time.perf_counter() - started
@@ -94,7 +96,7 @@ def measure(
 
 
 def digest(episode: Episode) -> list[str]:
-    """Return what was seen and answered at every decision."""
+    """Return a hash of every policy step."""
     assert episode.outcome != "crashed", episode.error
     return [policy_step_digest(d.observation, d.chunk) for d in episode.policy_steps]
 
@@ -133,7 +135,7 @@ def _require_same_episodes(runs: Sequence[dict[int, list[str]]]) -> None:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Return the figures as lines of text."""
+    """Return the measurements as lines of text."""
     lines: list[str] = []
     for mode in MODES:
         metrics = result["runs"][mode][-1]["metrics"]
@@ -150,10 +152,10 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, print a table, write the figures."""
+    """Measure, print a table, write the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer episodes, one repeat")
-    parser.add_argument("--json", type=Path, default=None, help="receives all figures")
+    parser.add_argument("--json", type=Path, default=None, help="receives all measurements")
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args(argv)
@@ -164,7 +166,8 @@ def main(argv: Sequence[str]) -> None:
     runners: dict[Schedule, PI0LiberoRunner] = {
         schedule: make_runner(schedule, policy, arguments.slots) for schedule in MODES.values()
     }
-    with ProcessPool(policy.spec, arguments.slots, arguments.workers, max_scenes=1) as pool:
+    with ProcessPool(policy.spec, arguments.slots, arguments.workers, max_scenes=1,
+                     num_steps_wait=NUM_STEPS_WAIT, timeout_s=TIMEOUT_S) as pool:  # fmt: skip
         # Builds the scenes and settles the initial states.
         measure(runners["ready"], pool, requests(2 * arguments.slots, (20,)))
         results = compare(pool, runners, requests(num_episodes, LENGTHS), num_repeats)

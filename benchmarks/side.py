@@ -84,7 +84,7 @@ def _engine_record(episode: Episode) -> dict[str, Any]:
         "rollout": request.rollout,
         "num_steps": episode.num_steps,
         "is_success": episode.outcome == "success",
-        "decisions": [policy_step_digest(d.observation, d.chunk) for d in episode.policy_steps],
+        "policy_steps": [policy_step_digest(d.observation, d.chunk) for d in episode.policy_steps],
     }
 
 
@@ -140,7 +140,7 @@ class LockstepRound:
         self._tasks = [task_language(job.suite, job.task_id)] * len(requests)
         self._records: list[dict[str, Any]] = [
             {"group": request.group, "rollout": request.rollout, "num_steps": 0,
-             "is_success": False, "decisions": []}
+             "is_success": False, "policy_steps": []}
             for request in requests
         ]  # fmt: skip
 
@@ -154,10 +154,10 @@ class LockstepRound:
         return self._records
 
     def _chunk(self, observations: list[Observation], step: int) -> tuple[list[Observation], int]:
-        chunks: list[Chunk] = self._watch.time("policy_s", lambda: self._decide(observations))
+        chunks: list[Chunk] = self._watch.time("policy_s", lambda: self._act(observations))
         for record, observation, chunk in zip(self._records, observations, chunks, strict=True):
             if not record["is_success"]:
-                record["decisions"].append(policy_step_digest(observation, chunk))
+                record["policy_steps"].append(policy_step_digest(observation, chunk))
         length = min(len(chunks[0].actions), self._job.max_steps - step)
         for index in range(length):
             actions = np.stack([chunk.actions[index] for chunk in chunks])
@@ -165,9 +165,9 @@ class LockstepRound:
             self._note(dones)
         return observations, step + length
 
-    def _decide(self, observations: list[Observation]) -> list[Chunk]:
+    def _act(self, observations: list[Observation]) -> list[Chunk]:
         seeds = [
-            derive_seed(request.seed, len(record["decisions"]))
+            derive_seed(request.seed, len(record["policy_steps"]))
             for request, record in zip(self._requests, self._records, strict=True)
         ]
         return self._policy.act(observations, self._tasks, seeds, SAMPLING)

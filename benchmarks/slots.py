@@ -2,7 +2,7 @@
 
     python benchmarks/slots.py --quick --plot outputs/benchmarks/slots.png
 
-Whole episodes of 100 control steps, two exact 256 px cameras unless told otherwise. The sizes are
+Whole episodes of 100 control steps, two exact 256 px cameras unless flags differ. The sizes are
 visited several times in turns, so that a busy moment of the machine does not fall on one of them.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 import matplotlib as mpl

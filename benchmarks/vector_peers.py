@@ -39,7 +39,7 @@ class VectorPeer(Protocol):
         ...
 
     def step(self, actions: NDArray[np.float32]) -> tuple[list[Observation], NDArray[np.bool_]]:
-        """Take one control step, float32 [n, 7], in every environment; return looks and dones."""
+        """Take one control step, float32 [n, 7], in every environment; return observations and dones."""
         ...
 
     def close(self) -> None:
@@ -60,15 +60,15 @@ class SubprocPeer:
         """Seed, reset, set the states and settle."""
         self._envs.seed([state.fixture_seed for state in states])
         self._envs.reset()
-        seen: Any = self._envs.set_init_state([state.state for state in states])
+        raw: Any = self._envs.set_init_state([state.state for state in states])
         for _ in range(SETTLE_STEPS):
-            seen, *_ = self._envs.step(self._settle)
-        return [observation(one) for one in seen]
+            raw, *_ = self._envs.step(self._settle)
+        return [observation(one) for one in raw]
 
     def step(self, actions: NDArray[np.float32]) -> tuple[list[Observation], NDArray[np.bool_]]:
         """Take one control step in every environment."""
-        seen, _, dones, *_ = self._envs.step(actions)
-        return [observation(one) for one in seen], np.asarray(dones, dtype=np.bool_)
+        raw, _, dones, *_ = self._envs.step(actions)
+        return [observation(one) for one in raw], np.asarray(dones, dtype=np.bool_)
 
     def close(self) -> None:
         """End all processes."""
@@ -81,7 +81,7 @@ class GymLibero(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def __init__(self, suite: str, task_id: int, size: int, number: int) -> None:
         """Describe the spaces without building the simulator.
 
-        gymnasium makes one more environment in the calling process, only to ask for its spaces.
+        gymnasium makes one more environment in the calling process, only to read its spaces.
         """
         self._arguments, self._number = (suite, task_id, size), number
         self._env: RepeatableEnv | None = None
@@ -99,24 +99,24 @@ class GymLibero(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Seed, reset, set this environment's row of ``options["states"]`` and settle."""
+        """Seed, reset, set this environment's entry of ``options["states"]`` and settle."""
         super().reset(seed=seed)
         assert options is not None
         assert self._env is not None
         self._env.seed(seed)
         self._env.reset()
-        seen = self._env.set_init_state(options["states"][self._number])
+        raw = self._env.set_init_state(options["states"][self._number])
         for _ in range(SETTLE_STEPS):
-            seen, *_ = self._env.step(SETTLE_ACTION)
-        return _as_dict(observation(seen)), {}
+            raw, *_ = self._env.step(SETTLE_ACTION)
+        return _as_dict(observation(raw)), {}
 
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Take one control step."""
         assert self._env is not None
-        seen, reward, done, _ = self._env.step(action)
-        return _as_dict(observation(seen)), float(reward), bool(done), False, {}
+        raw, reward, done, _ = self._env.step(action)
+        return _as_dict(observation(raw)), float(reward), bool(done), False, {}
 
     def close(self) -> None:
         """Free the simulator."""
@@ -140,13 +140,13 @@ class AsyncPeer:
         """Bring every environment to its settled initial state."""
         seeds = [state.fixture_seed for state in states]
         options = {"states": np.stack([state.state for state in states])}
-        seen, _ = self._envs.reset(seed=seeds, options=options)
-        return _rows(seen)
+        raw, _ = self._envs.reset(seed=seeds, options=options)
+        return _unbatched(raw)
 
     def step(self, actions: NDArray[np.float32]) -> tuple[list[Observation], NDArray[np.bool_]]:
         """Take one control step in every environment."""
-        seen, _, dones, _, _ = self._envs.step(actions)
-        return _rows(seen), dones
+        raw, _, dones, _, _ = self._envs.step(actions)
+        return _unbatched(raw), dones
 
     def close(self) -> None:
         """End all processes."""
@@ -157,9 +157,9 @@ def _as_dict(observation: Observation) -> dict[str, Any]:
     return {"images": observation.images, "proprio": observation.proprio}
 
 
-def _rows(seen: dict[str, Any]) -> list[Observation]:
+def _unbatched(batch: dict[str, Any]) -> list[Observation]:
     """Return views of the shared memory, good until the next step."""
     return [
         Observation(images=images, proprio=proprio)
-        for images, proprio in zip(seen["images"], seen["proprio"], strict=True)
+        for images, proprio in zip(batch["images"], batch["proprio"], strict=True)
     ]

@@ -11,16 +11,16 @@ Part = Literal["simulation", "rendering", "restore", "inference", "transfer"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What things take, in seconds unless said otherwise.
+    """What things take, in seconds unless noted.
 
     Attributes:
         step_s: One control step in a worker.
-        render_s: The pictures of one look.
-        restore_s: Bringing a slot to a settled initial state, with its look.
-        request_s: What a command takes a worker besides.
-        inference_s: One policy call of ``batch_size`` rows.
+        render_s: The images of one observation.
+        restore_s: Bringing a slot to a settled initial state, with its observation.
+        request_s: What a request takes a worker besides.
+        inference_s: One policy call of ``batch_size`` samples.
         reply_s: What a reply takes the scheduler's thread.
-        observation_bytes: Bytes of a look on the network.
+        observation_bytes: Bytes of an observation on the network.
         slowdown: Share of its speed that a core loses while all cores of its host are busy.
         spread: Standard deviation of every duration as a share of its mean.
     """

@@ -13,7 +13,7 @@ class Layout:
         num_slots: Episodes under way at once.
         workers_per_host: Simulator processes of a host.
         cores_per_host: Cores of a host.
-        batch_size: Rows of a policy call.
+        batch_size: Samples of a policy call.
         infers_on_cpu: Whether the policy takes one of the first host's cores.
         network_bytes_per_s: Of the link of a learner to the other hosts.
         latency_s: Of a message between hosts.
@@ -58,7 +58,7 @@ class Work:
     Attributes:
         num_episodes: Per rank.
         num_policy_steps: Of an episode.
-        chunk: Control steps of a decision.
+        chunk: Control steps of a policy step.
     """
 
     num_episodes: int

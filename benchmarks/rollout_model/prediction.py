@@ -26,7 +26,7 @@ class Prediction:
 
 
 def predict(costs: Costs, layout: Layout, work: Work, seed: int = 0) -> Prediction:
-    """Return the throughput of a layout and what bounds it; the same inputs give the same figures."""
+    """Return the throughput of a layout and what bounds it; the same inputs give the same numbers."""
     rank = Rank(costs, layout, work, seed)
     rank.run()
     per_second = rank.num_finished / rank.now

@@ -1,4 +1,4 @@
-"""One learner: the scheduler's thread, which commands the workers and asks the policy."""
+"""One learner: the scheduler's thread, which sends requests to the workers and calls the policy."""
 
 from collections import deque
 
@@ -26,15 +26,15 @@ class Rank:
             self._clock, layout,
             slowdown=costs.slowdown, observation_bytes=costs.observation_bytes, then=self._arrive,
         )  # fmt: skip
-        self._under_way = [0] * len(self.workers)  # commands whose reply has not been taken
+        self._under_way = [0] * len(self.workers)  # requests whose reply has not been taken
         self._ready: deque[int] = deque()
         self._ready_of = [0] * len(self.workers)
-        self._needy: set[int] = set()  # workers that can only go on after a decision
+        self._needy: set[int] = set()  # workers that can only go on after a policy step
         self._arrived: deque[int] = deque()
-        self._left = [0] * layout.slots_of_rank  # decisions
+        self._left = [0] * layout.slots_of_rank  # policy steps
         self._begun = self.num_finished = 0
         self._is_idle = True
-        self._answered: list[float] = []
+        self._policy_step_times: list[float] = []
         self.seconds: dict[Part, float] = dict.fromkeys(
             ("simulation", "rendering", "restore", "inference", "transfer"), 0.0
         )
@@ -54,11 +54,11 @@ class Rank:
     def steady_rate(self) -> float:
         """Return episodes per second without the first and the last one of every slot."""
         margin = self._layout.slots_of_rank * self._work.num_policy_steps
-        if len(self._answered) < 3 * margin:
+        if len(self._policy_step_times) < 3 * margin:
             return self.num_finished / self.now
-        # Counted in decisions, which come evenly; the ends of episodes that began together do not.
-        seconds = self._answered[-margin - 1] - self._answered[margin - 1]
-        return (len(self._answered) - 2 * margin) / self._work.num_policy_steps / seconds
+        # Counted in policy steps, which come evenly; the ends of episodes that began together do not.
+        seconds = self._policy_step_times[-margin - 1] - self._policy_step_times[margin - 1]
+        return (len(self._policy_step_times) - 2 * margin) / self._work.num_policy_steps / seconds
 
     def _begin_episode(self, slot: int) -> None:
         if self._begun == self._work.num_episodes:
@@ -72,7 +72,7 @@ class Rank:
     def _execute(self, slot: int) -> None:
         self._left[slot] -= 1
         simulation = self._varied(self._work.chunk * self._costs.step_s)
-        # After the last decision of an episode nobody looks.
+        # The last action chunk of an episode needs no observation.
         rendering = self._varied(self._costs.render_s) if self._left[slot] else 0.0
         self.seconds["simulation"] += simulation
         self.seconds["rendering"] += rendering
@@ -90,10 +90,10 @@ class Rank:
             self._schedule()
 
     def _schedule(self) -> None:
-        """Decide where it is time to, else take the replies that have arrived, else wait for one."""
+        """Call the policy where it is time to, else take the replies that have arrived, else wait for one."""
         self._is_idle = False
-        if self._is_time_to_decide():
-            self._decide()
+        if self._is_time_to_act():
+            self._act()
         elif self._arrived:
             taken = list(self._arrived)
             self._arrived.clear()
@@ -116,7 +116,7 @@ class Rank:
             self._note_need(worker)
         self._schedule()
 
-    def _is_time_to_decide(self) -> bool:
+    def _is_time_to_act(self) -> bool:
         return len(self._ready) >= self._layout.batch_size or bool(self._needy)
 
     def _note_need(self, worker: int) -> None:
@@ -125,7 +125,7 @@ class Rank:
         else:
             self._needy.discard(worker)
 
-    def _decide(self) -> None:
+    def _act(self) -> None:
         count = min(len(self._ready), self._layout.batch_size)
         slots = [self._ready.popleft() for _ in range(count)]
         for slot in slots:
@@ -135,11 +135,11 @@ class Rank:
         seconds = self._varied(self._costs.inference_s)
         self.seconds["inference"] += seconds
         on_cpu = self._layout.infers_on_cpu
-        place = self.workers.first_host if on_cpu else self.workers.elsewhere
-        self._clock.add(place, seconds, lambda: self._send(slots))
+        processor = self.workers.first_host if on_cpu else self.workers.elsewhere
+        self._clock.add(processor, seconds, lambda: self._send(slots))
 
     def _send(self, slots: list[int]) -> None:
         for slot in slots:
-            self._answered.append(self.now)
+            self._policy_step_times.append(self.now)
             self._execute(slot)
         self._schedule()

@@ -1,4 +1,4 @@
-"""The simulator processes of a rank and the way of a command to them and of its reply back."""
+"""The simulator processes of a rank and the way of a request to them and of its reply back."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from benchmarks.rollout_model.layout import Layout
 
 
 class Workers:
-    """Run the commands of their slots one after the other, and share the cores of their hosts.
+    """Run the requests of their slots one after the other, and share the cores of their hosts.
 
     Attributes:
         first_host: Where the scheduler and the workers next to it are.
@@ -28,7 +28,7 @@ class Workers:
         """Begin idle.
 
         Args:
-            clock: Shared with whoever commands them.
+            clock: Shared with the scheduler.
             layout: How many, where, and how far away.
             slowdown: As in ``Costs``.
             observation_bytes: As in ``Costs``.
@@ -56,7 +56,7 @@ class Workers:
         return slot % len(self._queues)
 
     def request(self, slot: int, seconds: float) -> None:
-        """Send a command that takes its worker so long."""
+        """Send a request that takes its worker so long."""
         worker = self.of(slot)
         if self._is_near(worker):
             self._enqueue(worker, (slot, seconds))
@@ -81,9 +81,9 @@ class Workers:
         self._is_working[worker] = bool(self._queues[worker])
         if self._is_working[worker]:
             slot, seconds = self._queues[worker].popleft()
-            self._clock.add(self._host(worker), seconds, lambda: self._answer(worker, slot))
+            self._clock.add(self._host(worker), seconds, lambda: self._reply(worker, slot))
 
-    def _answer(self, worker: int, slot: int) -> None:
+    def _reply(self, worker: int, slot: int) -> None:
         if self._is_near(worker):
             self._then(slot)
         else:

@@ -38,14 +38,14 @@ def test_a_table_aligns_its_columns():
 
 
 def test_figures_are_written_with_their_machine(tmp_path):
-    write_json(tmp_path / "figures.json", {"speedup": 2.0}, is_quick=True)
+    write_json(tmp_path / "found.json", {"speedup": 2.0}, is_quick=True)
 
-    found = json.loads((tmp_path / "figures.json").read_text())
+    found = json.loads((tmp_path / "found.json").read_text())
     assert (found["speedup"], found["is_quick"]) == (2.0, True)
     assert {"cpu", "cores", "memory_gib", "mujoco"} <= set(found["machine"])
 
 
 def test_a_place_to_write_is_checked_before_anything_is_measured(tmp_path):
-    assert output_file(str(tmp_path / "deep" / "figures.json")).parent.is_dir()
+    assert output_file(str(tmp_path / "deep" / "found.json")).parent.is_dir()
     with pytest.raises(argparse.ArgumentTypeError, match="is a folder, expected a file"):
         output_file(str(tmp_path))

@@ -1,4 +1,4 @@
-"""What a folder of runs says about the arms of the comparison."""
+"""What a folder of runs holds about the arms of the comparison."""
 
 import json
 
@@ -6,7 +6,7 @@ from benchmarks.objectives import finished
 
 
 def _write_run(output, arm, seed, env_steps):
-    """A run of one step from 1 to 2 successes in 4, with a crashed episode after practice."""
+    """A run of one step from 1 to 2 successes in 4, with a crashed episode after training."""
     run = output / arm / f"seed_{seed}" / "run_1"
     (run / "evaluations").mkdir(parents=True)
     line = {

@@ -1,4 +1,4 @@
-"""Curves of success over practice, side by side after equal practice."""
+"""Curves of success over training, side by side after equal training."""
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_episodes_that_all_agree_leave_no_doubt():
 
 def test_the_page_names_the_command_and_shows_the_picture(tmp_path, monkeypatch):
     begin, end = marks(objectives_report.SECTION)
-    page = tmp_path / "objectives.md"
+    page = tmp_path / "results.md"
     page.write_text(f"before\n{begin}{end}\nafter\n")
     monkeypatch.setattr(objectives_report, "DOCUMENT", page)
     monkeypatch.setattr(objectives_report, "IMAGE", tmp_path / "objectives.png")

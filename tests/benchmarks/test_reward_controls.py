@@ -1,4 +1,4 @@
-"""Rewards that must not teach."""
+"""Rewards from which nothing, or the wrong thing, can be learned."""
 
 from dataclasses import replace
 

@@ -21,7 +21,7 @@ def measured(side, episodes, **result):
 
 def episode(rollout, *policy_steps):
     return {"group": 0, "rollout": rollout, "num_steps": 100, "is_success": False,
-            "decisions": list(policy_steps)}  # fmt: skip
+            "policy_steps": list(policy_steps)}  # fmt: skip
 
 
 def test_equal_episodes_are_counted_and_different_ones_named():
@@ -57,5 +57,5 @@ def test_the_bound_is_physics_pictures_and_forwards_on_both_cores(monkeypatch):
     job = Job(side="engine", suite="libero_goal", task_id=7, max_steps=100)
     limits = {"physics_s": 0.002, "policy_s": 0.01, "render_s": {"exact": 0.09}}
 
-    # 100 steps of 2 ms and 10 decisions of 90 + 10 ms are 1.2 s; two cores do 100 such a minute.
+    # 100 steps of 2 ms and 10 policy steps of 90 + 10 ms are 1.2 s; two cores do 100 such a minute.
     assert rollout.limit_rate(job, limits, "exact") == pytest.approx(100.0)

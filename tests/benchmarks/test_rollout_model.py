@@ -9,12 +9,12 @@ from benchmarks.rollout_model.events import Processor
 from benchmarks.rollout_model.layout import Layout, Work
 from benchmarks.rollout_model.prediction import predict
 
-# An episode is a restore of 0.1 s and 10 decisions of 10 steps of 2 ms and, but for the last, 30 ms of drawing.
+# An episode is a restore of 0.1 s and 10 policy steps of 10 control steps of 2 ms and, but for the last, 30 ms of drawing.
 COSTS = Costs(
     step_s=0.002,
     render_s=0.03,
     restore_s=0.1,
-    command_s=0.0,
+    request_s=0.0,
     inference_s=0.02,
     reply_s=0.0,
     observation_bytes=0,
@@ -34,8 +34,8 @@ def test_one_slot_takes_the_sum_of_all_costs():
 
 
 def test_what_commands_and_replies_take_is_added():
-    # 11 commands and replies per episode
-    costs = replace(COSTS, command_s=0.001, reply_s=0.002)
+    # 11 requests and replies per episode
+    costs = replace(COSTS, request_s=0.001, reply_s=0.002)
 
     assert per_minute(costs) == pytest.approx(60 / (SIMULATOR_S + 0.2 + 11 * 0.003))
 
@@ -55,7 +55,7 @@ def test_workers_multiply_where_the_policy_is_free(num_workers: int):
 
 
 def test_a_saturated_policy_gives_its_batch_rate():
-    # 4 rows per 20 ms are 200 decisions per second, 20 episodes
+    # 4 samples per 20 ms are 200 policy steps per second, 20 episodes
     layout = replace(ONE, workers_per_host=32, cores_per_host=64, num_slots=128)
     found = predict(COSTS, layout, Work(num_episodes=1280))
 
@@ -66,7 +66,7 @@ def test_a_saturated_policy_gives_its_batch_rate():
 
 
 def test_a_saturated_link_gives_its_byte_rate():
-    # 20 MB per look at 1 GB/s: 50 replies per second, 11 per episode; half of the workers are remote, on a
+    # 20 MB per observation at 1 GB/s: 50 replies per second, 11 per episode; half of the workers are remote, on a
     # host of their own
     costs = replace(
         COSTS,
@@ -89,7 +89,7 @@ def test_a_saturated_link_gives_its_byte_rate():
 
 def test_a_policy_on_the_simulators_core_takes_turns_with_them():
     layout = replace(ONE, num_slots=8, cores_per_host=1, infers_on_cpu=True)
-    # full batches of 4 rows: a quarter of 20 ms for each of 10 decisions
+    # full batches of 4 samples: a quarter of 20 ms for each of 10 policy steps
     episode_s = SIMULATOR_S + 10 * 0.02 / 4
 
     assert per_minute(layout=layout, episodes=200) == pytest.approx(60 / episode_s, rel=0.1)

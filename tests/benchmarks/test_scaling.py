@@ -1,4 +1,4 @@
-"""What the program makes of costs: predictions, a picture and a section of the page."""
+"""What the program makes of costs: predictions, a plot and a section of the page."""
 
 from dataclasses import asdict
 
@@ -12,7 +12,7 @@ COSTS = Costs(
     step_s=0.002,
     render_s=0.02,
     restore_s=0.001,
-    command_s=0.0005,
+    request_s=0.0005,
     inference_s=0.05,
     reply_s=0.0003,
     observation_bytes=30_000,
@@ -46,25 +46,25 @@ class TestPredictions:
     def test_a_second_gpu_doubles_what_a_saturated_policy_gives(self):
         rows = {(r["hosts"], r["gpus"], r["slots"]): r for r in scaling.fleet(10, COSTS, 1)}
 
-        # a row per call of 50 ms: 20 decisions per second and GPU, 120 episodes per minute
+        # a sample per call of 50 ms: 20 policy steps per second and GPU, 120 episodes per minute
         assert rows[4, 1, 32]["bottleneck"] == "inference"
         assert rows[4, 1, 32]["episodes_per_minute"] == pytest.approx(120, rel=0.05)
         assert rows[4, 2, 32]["episodes_per_minute"] == pytest.approx(240, rel=0.05)
 
     def test_costs_of_another_machine_can_be_brought(self, tmp_path, capsys):
-        costs, figures, plot = (tmp_path / name for name in ("c.json", "f.json", "p.png"))
+        costs, found, plot = (tmp_path / name for name in ("c.json", "f.json", "p.png"))
         scaling.write_json(costs, {"costs": asdict(COSTS)}, is_quick=True)
 
-        arguments = ["--costs", str(costs), "--inference-s", "0", "--json", str(figures)]
+        arguments = ["--costs", str(costs), "--inference-s", "0", "--json", str(found)]
         assert scaling.main([*arguments, "--plot", str(plot)]) == 0
 
         assert scaling.read_costs(costs) == COSTS
         assert "4 hosts, 8 GPUs" in capsys.readouterr().out
-        assert figures.is_file()
+        assert found.is_file()
         assert plot.stat().st_size > 1000
 
     def test_the_page_keeps_what_is_around_the_figures(self, tmp_path, monkeypatch):
-        page = tmp_path / "docs" / "scaling.md"
+        page = tmp_path / "docs" / "results.md"
         page.parent.mkdir()
         begin, end = marks(scaling_report.SECTION)
         page.write_text(f"before\n\n{begin}\nold\n{end}\n\nafter\n")

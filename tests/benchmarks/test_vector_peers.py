@@ -16,6 +16,6 @@ def test_all_sides_see_and_answer_the_same_bits():
     ]  # fmt: skip
     engine, subproc, asynchronous = (r["episodes"] for r in run_together(jobs, Threads()))
 
-    assert [(e["num_steps"], len(e["decisions"])) for e in engine] == [(12, 2)]
+    assert [(e["num_steps"], len(e["policy_steps"])) for e in engine] == [(12, 2)]
     assert subproc == engine
     assert asynchronous == engine

@@ -1,10 +1,10 @@
-"""The table of base and trained policy: its rows, its place in the document."""
+"""The table of base and trained policy: its rows, its section of the document."""
 
 import pytest
 
-from benchmarks import generalisation
+from benchmarks import generalization
 from benchmarks.document import marks
-from benchmarks.generalisation import SECTION, TASKS, VARIANTS, policy_folder, publish, table
+from benchmarks.generalization import SECTION, TASKS, VARIANTS, policy_folder, publish, table
 
 
 def _row(name):
@@ -41,7 +41,7 @@ def test_publishing_writes_the_table_and_its_command_between_the_marks(
     begin, end = marks(SECTION)
     document = tmp_path / "results.md"
     document.write_text(f"before\n{begin}old\n{end}\nafter\n")
-    monkeypatch.setattr(generalisation, "DOCUMENT", document)
+    monkeypatch.setattr(generalization, "DOCUMENT", document)
 
     publish(results, "python x.py")
 

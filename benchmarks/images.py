@@ -1,4 +1,4 @@
-"""What one picture costs with MuJoCo's own calls, part by part."""
+"""What one image costs with MuJoCo's own calls, part by part."""
 
 # pyright: reportAttributeAccessIssue=false
 
@@ -20,7 +20,7 @@ class PlainRenderer:
     """One ``mjr_render`` and one ``mjr_readPixels`` per camera, and nothing around them."""
 
     def __init__(self, model: Any, spec: ObservationSpec) -> None:
-        """Create a GL context; ``model.vis`` is adapted to the picture size and quality."""
+        """Create a GL context; ``model.vis`` is adapted to the image size and quality."""
         self._model, self._spec = model, spec
         samples = model.vis.quality.offsamples
         model.vis.global_.offwidth, model.vis.global_.offheight = spec.width, spec.height
@@ -49,7 +49,7 @@ class PlainRenderer:
         return images
 
     def parts(self, data: Any) -> dict[str, float]:
-        """Return the seconds of the parts of the first camera's picture.
+        """Return the seconds of the parts of the first camera's image.
 
         Software rendering draws while the commands come in and finishes when pixels are read.
         """
@@ -90,11 +90,11 @@ def _camera(model: Any, name: str) -> Any:
 def measure_parts(
     model: Any, data: Any, specs: Sequence[ObservationSpec], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Return the median seconds of the parts of one picture for every way of drawing."""
+    """Return the median seconds of the parts of one image for every way of drawing."""
     found: dict[str, dict[str, float]] = {}
     for spec in specs:
         renderer = PlainRenderer(model, spec)
-        renderer.parts(data)  # the first picture compiles shaders
+        renderer.parts(data)  # the first image compiles shaders
         samples = [renderer.parts(data) for _ in range(rounds)]
         renderer.close()
         name = f"{spec.cameras[0]} {spec.width} px {spec.quality}"

@@ -1,4 +1,4 @@
-"""How far practice carries: ``python benchmarks/generalisation.py --trained outputs/<run>``.
+"""How far training carries over to other tasks: ``python benchmarks/generalization.py --trained outputs/<run>``.
 
 Base and trained policy on the embedded policy's tasks, as LIBERO has them and in the variants of
 LIBERO-PRO, on the same episodes; the table goes into docs/results.md. Interrupted, it goes on where
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.document import markdown, write_section
@@ -20,7 +20,7 @@ from pi0.ript.scripts import eval as evaluation
 from pi0.ript.scripts.exits import run_main
 
 DOCUMENT = ROOT / "docs" / "results.md"
-SECTION = "generalisation"
+SECTION = "generalization"
 TASKS = (("libero_goal", 7), ("libero_goal", 1), ("libero_goal", 6), ("libero_object", 0))
 VARIANTS = ("", "_lan", "_object", "_swap", "_task")
 MAX_STEPS = 110  # the experts need 55 to 98
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--base", default="builtin", help="builtin or a checkpoint folder")
     parser.add_argument("--trained", required=True, help="a run directory or a checkpoint folder")
     parser.add_argument("--episodes", type=int, default=50, help="per task and policy")
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/generalisation"))
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/generalization"))
     parser.add_argument("--no_publish", action="store_true", help="leave docs/results.md alone")
     arguments = parser.parse_args(argv)
     base, trained = arguments.output_dir / "base", arguments.output_dir / "trained"
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> None:
     if not arguments.no_publish:
         publish(
             results,
-            "python benchmarks/generalisation.py --trained outputs/<run> "
+            "python benchmarks/generalization.py --trained outputs/<run> "
             f"--episodes {arguments.episodes}",
         )
 

@@ -1,9 +1,9 @@
-"""What filming every episode costs a rollout: the embedded policy, the same episodes with films and without.
+"""What a video of every episode costs a rollout: the embedded policy, the same episodes with and without.
 
-    python benchmarks/filming.py [--quick] [--json FILE] [--slots 8]
+    python benchmarks/videos.py [--quick] [--json FILE] [--slots 8]
 
-A film is made of the pictures that are drawn anyway, one per decision. ``rollout`` is the time until the last
-episode is delivered, ``videos on disk`` the time until the last film is written.
+A video is made of the images that are drawn anyway, one per policy step. ``rollout`` is the time until the last
+episode is delivered, ``videos on disk`` the time until the last video is written.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # started as a script, which sees its own folder only
+if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
 import torch
@@ -52,7 +52,7 @@ def requests(num_episodes: int, *, record_video: bool) -> list[EpisodeRequest]:
 def sample(
     runner: PI0LiberoRunner, num_episodes: int, *, record_video: bool
 ) -> tuple[float, float]:
-    """Return seconds until the last episode was delivered and until the last film was on disk."""
+    """Return seconds until the last episode was delivered and until the last video was on disk."""
     waiting = iter(requests(num_episodes, record_video=record_video))
     delivered: list[Episode] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -64,12 +64,12 @@ def sample(
             rollout_s = time.perf_counter() - started
         encoded_s = time.perf_counter() - started
         num_videos = len(list(Path(folder).glob("*.mp4")))
-    assert num_videos == (num_episodes if record_video else 0), f"{num_videos} films"
+    assert num_videos == (num_episodes if record_video else 0), f"{num_videos} videos"
     return rollout_s, encoded_s
 
 
 def compare(runner: PI0LiberoRunner, num_episodes: int, num_rounds: int) -> dict[str, Any]:
-    """Measure with films and without in turns, after one rollout that builds scenes."""
+    """Measure with videos and without in turns, after one rollout that builds scenes."""
     sample(runner, num_episodes, record_video=True)
     plain, recorded, encoded = [], [], []
     for _ in range(num_rounds):
@@ -79,14 +79,14 @@ def compare(runner: PI0LiberoRunner, num_episodes: int, num_rounds: int) -> dict
         encoded.append(encoded_s)
     return {
         "num_episodes": num_episodes,
-        "seconds": {"plain": plain, "filmed": recorded, "films on disk": encoded},
-        "filmed_over_plain": median_ratio(recorded, plain),
-        "films_on_disk_over_plain": median_ratio(encoded, plain),
+        "seconds": {"plain": plain, "with videos": recorded, "videos on disk": encoded},
+        "with_videos_over_plain": median_ratio(recorded, plain),
+        "videos_on_disk_over_plain": median_ratio(encoded, plain),
     }
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, print a table, write the figures."""
+    """Measure, print a table, write the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_output_arguments(parser)
     parser.add_argument("--slots", type=int, default=8)
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
     seconds = result["seconds"]
     rows = [[name, statistics.median(values), min(values)] for name, values in seconds.items()]
     print(table(("", "median s", "best s"), rows))
-    print(f"rollout with films / without: {result['filmed_over_plain']:.3f}")
+    print(f"rollout with videos / without: {result['with_videos_over_plain']:.3f}")
     write_json(arguments.json, result, is_quick=arguments.quick)
 
 
