@@ -27,7 +27,7 @@ SHORT = ["--task.max_episode_length=70", "--evaluation.rollouts_per_task=2",
 
 @cache
 def run(config, variable="", *flags):
-    """Train and return (log, metrics, evaluations, checkpoint names, folders of films) of the run."""
+    """Train and return (log, metrics, evaluations, checkpoint names, folders of videos) of the run."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, SCRIPT, "--config_path", CONFIGS / config, "--output_dir", folder,
@@ -69,12 +69,12 @@ def test_parallel_configuration_trains():
 
 
 def test_the_configuration_line_changes_nothing_but_the_runner():
-    """Serial and parallel runs have the same figures and held-out episodes, wall-clock aside."""
+    """Serial and parallel runs have the same metrics and held-out episodes, wall-clock aside."""
     assert run("debug_train_pi0.yaml")[1:] == run("debug_train_ript_vla.yaml")[1:]
 
 
 def test_the_variable_changes_nothing_but_the_runner():
-    """USE_RIPT_VLA_RUNNER switches both debug configurations, with the same figures."""
+    """USE_RIPT_VLA_RUNNER switches both debug configurations, with the same metrics."""
     there = run("debug_train_pi0.yaml", "true")
     back = run("debug_train_ript_vla.yaml", "false")
     assert "runner: PI0LiberoRunner, chosen by USE_RIPT_VLA_RUNNER" in there[0]
@@ -84,18 +84,18 @@ def test_the_variable_changes_nothing_but_the_runner():
 
 
 def test_an_earlier_configuration_trains():
-    """A configuration of the earlier system, K = 1, trains with the embedded policy and films practice."""
+    """A configuration of the earlier system, K = 1, trains with the embedded policy and records videos."""
     name = "../../../tests/config/earlier/debug_train_pi0.yaml"
-    log, metrics, _, _, films = run(
+    log, metrics, _, _, videos = run(
         name, "", "--policy_path=builtin", "--task.benchmark_name=libero_goal",
         "--task.task_name=turn_on_the_stove", "--algo.demo_batch_size=2",
         "--override=features.save_video=true",
     )  # fmt: skip
     assert "algo.rloo_batch_size is 1" in log
     assert metrics[0]["rollout/num_episodes"] == 2
-    # the first initial state of practice, K = 1, and some held-out episodes before and after
-    assert [name for name in films if name.startswith("practice")] == ["practice_1"]
-    assert {"step_0", "step_1"} <= set(films)
+    # the first initial state of the training step, K = 1, and some held-out episodes before and after
+    assert [name for name in videos if name.startswith("practice")] == ["practice_1"]
+    assert {"step_0", "step_1"} <= set(videos)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ OLD_KEYS = {
 
 
 class CountingPolicy:
-    """The embedded policy; notes how many observations each call answered."""
+    """The embedded policy; notes how many observations each call had."""
 
     def __init__(self):
         self.policy = load_policy("builtin", batch_size=CONFIG.policy.batch_size)
@@ -70,7 +70,7 @@ def parallel():
     return results, policy.calls, libraries
 
 
-def test_exactly_as_many_episodes_as_asked_for():
+def test_exactly_as_many_episodes_as_requested():
     """Both runners give exactly rollouts_per_env results (success, total_reward, episode)."""
     for results in (serial(), parallel()[0]):
         assert len(results) == NUM_EPISODES
@@ -79,13 +79,13 @@ def test_exactly_as_many_episodes_as_asked_for():
 
 
 def test_parallel_episodes_equal_serial_ones():
-    """Serial and parallel runner give the same actions, pictures and outcomes, bit for bit."""
+    """Serial and parallel runner give the same actions, images and outcomes, bit for bit."""
     for (_, _, one), (_, _, other) in zip(serial(), parallel()[0], strict=True):
         assert one["outcome"] == other["outcome"]
         assert one["init_hash"] == other["init_hash"]
         np.testing.assert_array_equal(one["actions"], other["actions"])
-        for seen, also_seen in zip(one["decisions"], other["decisions"], strict=True):
-            np.testing.assert_array_equal(seen.observation.images, also_seen.observation.images)
+        for step, also_step in zip(one["decisions"], other["decisions"], strict=True):
+            np.testing.assert_array_equal(step.observation.images, also_step.observation.images)
 
 
 def test_episodes_have_the_documented_keys():
@@ -99,8 +99,8 @@ def test_episodes_have_the_documented_keys():
         assert episode["task"] == "turn on the stove"
 
 
-def test_observations_meet_one_policy_in_batches():
-    """One loaded policy answers several simulators in one call."""
+def test_one_policy_acts_on_batches_of_observations():
+    """One loaded policy acts for several simulators in one call."""
     calls = parallel()[1]
     assert max(calls) > 1
     assert sum(calls) == sum(len(episode["decisions"]) for _, _, episode in parallel()[0])

@@ -24,12 +24,12 @@ PARALLEL = read_config(CONFIGS / "debug_train_ript_vla.yaml")
 
 
 class NoPolicy:
-    """Never asked: choosing a runner starts no simulator."""
+    """Never called: choosing a runner starts no simulator."""
 
     spec = ObservationSpec(cameras=("agentview",), height=8, width=8)
 
     def act(self, observations, tasks, seeds, sampling):
-        raise AssertionError("no episode was asked for")
+        raise AssertionError("no episode was requested")
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def fail(folder: Path) -> None:
         ["findmnt", "--noheadings", "--output", "SOURCE", folder],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    with suppress(OSError):  # it has become read-only before it has said yes
+    with suppress(OSError):  # it becomes read-only before the write returns
         Path(f"/sys/fs/ext4/{Path(source).name}/trigger_fs_error").write_text("1")
 
 

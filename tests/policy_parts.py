@@ -45,7 +45,7 @@ def small_card(**changes: Any) -> PolicyCard:
 
 
 def small_stats() -> NormStats:
-    """Figures that are all different, so that a swapped axis or a wrong slice shows."""
+    """Statistics that are all different, so that a swapped axis or a wrong slice shows."""
     return NormStats(
         state={
             "mean": np.linspace(-0.4, 0.3, 8),

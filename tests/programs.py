@@ -33,15 +33,15 @@ class Program:
         environment: Mapping[str, str] | None = None,
         core: int | None = None,
     ) -> None:
-        """Start a function, ``module:function``, on one core if ``core`` says which."""
+        """Start a function, ``module:function``, on one core if ``core`` names one."""
         self.args = [main, *map(str, arguments)]
-        heard, said = CONTEXT.Pipe(duplex=False)
-        rest = (self.args, cwd, stdout, said, dict(environment or {}), core)
+        receiver, sender = CONTEXT.Pipe(duplex=False)
+        rest = (self.args, cwd, stdout, sender, dict(environment or {}), core)
         self._process: Any = CONTEXT.Process(target=_run, args=rest)
         self._process.start()
-        said.close()
-        self.stderr = os.fdopen(os.dup(heard.fileno()), encoding="utf-8")
-        heard.close()
+        sender.close()
+        self.stderr = os.fdopen(os.dup(receiver.fileno()), encoding="utf-8")
+        receiver.close()
 
     @property
     def returncode(self) -> int | None:
@@ -58,7 +58,7 @@ class Program:
         self._process.kill()
 
     def communicate(self, timeout: float = TIMEOUT_S) -> tuple[None, str]:
-        """Return (None, the rest of what the program says) once it has ended.
+        """Return (None, the rest of its stderr) once it has ended.
 
         Raises:
             TimeoutExpired: It did not end in time and was killed.
@@ -67,12 +67,12 @@ class Program:
         killer = threading.Timer(timeout, lambda: (is_late.set(), self.kill()))
         killer.start()
         with self.stderr:
-            said = self.stderr.read()
+            text = self.stderr.read()
         self._process.join()
         killer.cancel()
         if is_late.is_set():
             raise subprocess.TimeoutExpired(self.args, timeout)
-        return None, said
+        return None, text
 
 
 def run_program(
@@ -81,21 +81,21 @@ def run_program(
     """Run a function, ``module:function``, as the program it is and return how it ended."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as out:
         program = Program(main, arguments, cwd=cwd, stdout=out.name)
-        _, said = program.communicate()
-        return subprocess.CompletedProcess(program.args, program.returncode or 0, out.read(), said)
+        _, text = program.communicate()
+        return subprocess.CompletedProcess(program.args, program.returncode or 0, out.read(), text)
 
 
 def _run(
     command: list[str],
     cwd: Path,
     stdout: Path | str,
-    said: Any,
+    stderr: Any,
     environment: dict[str, str],
     core: int | None,
 ) -> None:
     os.dup2(os.open(stdout, os.O_WRONLY), sys.stdout.fileno())
-    os.dup2(said.fileno(), sys.stderr.fileno())
-    said.close()
+    os.dup2(stderr.fileno(), sys.stderr.fileno())
+    stderr.close()
     os.environ |= environment
     os.chdir(cwd)
     if core is not None:

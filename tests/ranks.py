@@ -48,9 +48,9 @@ def outcomes(
             try:
                 rank, is_done, result = results.get(timeout=0.2)
             except queue.Empty:
-                dead = [n for n, p in enumerate(processes) if p.exitcode and n not in found]
-                found |= {n: (False, f"exit status {processes[n].exitcode}") for n in dead}
-                assert time.monotonic() < deadline, f"ranks {sorted(found)} have answered, no other"
+                ended = [n for n, p in enumerate(processes) if p.exitcode and n not in found]
+                found |= {n: (False, f"exit status {processes[n].exitcode}") for n in ended}
+                assert time.monotonic() < deadline, f"ranks {sorted(found)} have returned, no other"
                 continue
             assert is_done or may_fail, f"rank {rank}: {result}"
             found[rank] = is_done, pickle.loads(result) if is_done else result
@@ -76,7 +76,7 @@ def _rank(
         with ProcessGroup(RankInfo.of(os.environ)) as process_group:
             process_group.connect(timeout_s=30.0)
             result = program(process_group, *arguments)
-            # by value: a shared tensor would die with its process
+            # by value: a shared tensor would end with its process
         results.put((rank, True, pickle.dumps(result)))
-    except BaseException as error:  # noqa: BLE001 - told to the test, which decides
+    except BaseException as error:  # noqa: BLE001 - handed to the test, which decides
         results.put((rank, False, f"{type(error).__name__}: {error}"))

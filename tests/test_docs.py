@@ -20,7 +20,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("
 LINK = re.compile(r"\]\(([^)#]+)")
 OVERRIDE = re.compile(r"--((?:\w+\.)+\w+)")
 COMMAND = re.compile(r"^(?:\$ )?ript (\w+)", flags=re.MULTILINE)
-PROJECT_FILE = re.compile(r"(?:pi0|docs|tools|examples|tests)/[\w/]+\.(?:py|yaml|md|sh)")
+PROJECT_FILE = re.compile(r"(?:pi0|docs|tools|examples|tests|benchmarks)/[\w/]+\.(?:py|yaml|md|sh)")
 SECTIONS = {key.split(".")[0] for key in known_keys(TrainConfig) if "." in key}
 # `task.num_parallel_envs` in running text; what has the form of a file name is none.
 KEY = re.compile(rf"`((?:{'|'.join(sorted(SECTIONS))})(?:\.\w+)+)(?:: [^`]*)?`")
