@@ -7,6 +7,7 @@ from pi0.records import Observation
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.record import DemoSettings, ExpertEpisode, chunk_labels, run_expert
 from pi0.ript.env.libero.scene import Scene
+from pi0.ript.scripts.demos import main
 from pi0.tiny import tiny_card
 
 
@@ -23,11 +24,25 @@ def test_labels_are_the_next_actions_and_hold_the_last_one():
     assert labels[:, :, 0].tolist() == [[0, 1, 2, 3], [3, 4, 4, 4]]
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [
+        ("num_workers", "0", ">= 1"),
+        ("per_task", "0", ">= 1"),
+        ("num_held_out_states", "50", r"in \[0, 49\]"),
+    ],
+)
+def test_a_bad_number_is_refused_before_the_folder_is_made(tmp_path, flag, value, allowed):
+    with pytest.raises(ValueError, match=f"--{flag} must be {allowed}, got {value}"):
+        main(["--output_dir", str(tmp_path / "demos"), f"--{flag}", value])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.libero
 @pytest.mark.parametrize(("suite", "task_id"), [("libero_goal", 7), ("libero_goal", 6)])
 def test_experts_succeed_and_repeat_bit_for_bit(suite: str, task_id: int):
     assert (suite, task_id) in EXPERTS
-    scene = Scene(suite, task_id, tiny_card().spec, num_slots=1)
+    scene = Scene(suite, task_id, tiny_card().spec, num_slots=1, num_steps_wait=10)
     settings = DemoSettings(frame_every=20)
 
     episode = run_expert(scene, suite, task_id, 0, 5, settings)

@@ -1,4 +1,4 @@
-"""Let the scripted experts act on real LIBERO and keep what a policy would have seen."""
+"""Let the scripted experts act on real LIBERO and keep what a policy would have observed."""
 
 import logging
 import multiprocessing as mp
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
+from pi0.ript.config.task import TaskConfig
 from pi0.ript.demos.dataset import Demonstrations, save_demonstrations
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.env.libero.scene import Scene
@@ -28,10 +29,10 @@ class DemoSettings:
         max_attempts: Episodes tried per task at most.
         max_steps: Control steps per episode.
         frame_every: Control steps between kept frames.
-        horizon: H, actions per chunk.
+        horizon: H, actions per action chunk.
         action_noise: Largest std of the noise on executed position deltas; each episode draws its own
             level. The label stays the expert's own action, so the data shows how to recover.
-        num_held_out_states: Initial states that are never shown (the last n of 50).
+        num_held_out_states: Initial states without demonstrations (the last n of 50).
         fixture_seed: Seeds the fixture poses.
         seed: Seeds states and noise.
     """
@@ -61,7 +62,7 @@ class ScenePoses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertEpisode:
-    """Frames, the step each was seen at, and the expert's action at every step, float32 [T, 7]."""
+    """Frames, the control step each was taken at, and the expert's action at every step, float32 [T, 7]."""
 
     frames: tuple[Observation, ...]
     frame_steps: tuple[int, ...]
@@ -100,8 +101,8 @@ def run_expert(
 def chunk_labels(episode: ExpertEpisode, horizon: int) -> NDArray[np.float32]:
     """Return float32 [F, H, 7]: the expert's next H actions per frame; the last action is held."""
     last = len(episode.actions) - 1
-    rows = [np.minimum(np.arange(step, step + horizon), last) for step in episode.frame_steps]
-    return episode.actions[np.stack(rows)]
+    indices = [np.minimum(np.arange(step, step + horizon), last) for step in episode.frame_steps]
+    return episode.actions[np.stack(indices)]
 
 
 def _attempts(suite: str, task_id: int, settings: DemoSettings) -> Iterator[tuple[int, int]]:
@@ -115,7 +116,7 @@ def record_task(
     suite: str, task_id: int, spec: ObservationSpec, settings: DemoSettings
 ) -> Demonstrations:
     """Record one task until ``per_task`` successes are kept."""
-    scene = Scene(suite, task_id, spec, num_slots=1)
+    scene = Scene(suite, task_id, spec, num_slots=1, num_steps_wait=TaskConfig().num_steps_wait)
     kept: list[ExpertEpisode] = []
     num_attempts = 0
     try:

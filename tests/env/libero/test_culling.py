@@ -11,8 +11,8 @@ VIEW = View(position=np.zeros(3), rotation=np.eye(3), tan_x=1.0, tan_y=1.0)
 WINDOW = np.array([[1.0, 1.0, -2.0], [1.0, -1.0, -2.0], [-1.0, -1.0, -2.0], [-1.0, 1.0, -2.0]])
 
 
-def sees_sphere(centre: tuple[float, float, float], radius: float) -> bool:
-    return bool(VIEW.sees_spheres(np.array([centre]), np.array([radius]))[0])
+def sees_sphere(center: tuple[float, float, float], radius: float) -> bool:
+    return bool(VIEW.sees_spheres(np.array([center]), np.array([radius]))[0])
 
 
 def test_a_sphere_ahead_is_seen_and_one_behind_is_not() -> None:
@@ -39,8 +39,8 @@ def test_a_polygon_is_unseen_only_if_it_lies_beyond_one_side() -> None:
 
 def test_a_window_shows_what_lies_behind_it_and_not_what_lies_beside_it() -> None:
     # At twice the distance of the window its outline has twice the size: 2 to each side.
-    centres = np.array([[1.9, 0.0, -4.0], [2.5, 0.0, -4.0], [2.5, 0.0, -4.0]])
-    assert VIEW.sees_through(WINDOW, centres, np.array([0.1, 0.1, 0.6])).tolist() == [
+    centers = np.array([[1.9, 0.0, -4.0], [2.5, 0.0, -4.0], [2.5, 0.0, -4.0]])
+    assert VIEW.sees_through(WINDOW, centers, np.array([0.1, 0.1, 0.6])).tolist() == [
         True,
         False,  # 0.5 beside the outline, whose side slopes by 1:2: 0.5 * 2 / sqrt(5) = 0.447 away
         True,
@@ -64,9 +64,9 @@ coordinate = st.floats(-5.0, 5.0)
 
 @given(st.tuples(coordinate, coordinate, coordinate), st.floats(0.0, 2.0), st.integers(0, 2**16))
 def test_no_sphere_with_a_visible_point_is_left_out(
-    centre: tuple[float, float, float], radius: float, seed: int
+    center: tuple[float, float, float], radius: float, seed: int
 ) -> None:
     direction = np.random.default_rng(seed).normal(size=3)
-    x, y, z = np.array(centre) + radius * direction / np.linalg.norm(direction)
+    x, y, z = np.array(center) + radius * direction / np.linalg.norm(direction)
     if z < 0 and abs(x) <= -z and abs(y) <= -z:
-        assert sees_sphere(centre, radius)
+        assert sees_sphere(center, radius)

@@ -19,7 +19,7 @@ def test_pictures_without_hidden_shapes_are_the_same(
     from pi0.ript.env.suites import make_initial_state  # noqa: PLC0415
 
     spec = ObservationSpec(cameras=CAMERAS, height=128, width=128, quality=quality)
-    scene = Scene(suite, task_id, spec, num_slots=1)
+    scene = Scene(suite, task_id, spec, num_slots=1, num_steps_wait=10)
     renderer, data = scene._renderer, scene._slots[0].data
     scene.restore(0, make_initial_state(suite, task_id, 0, 0))
     rng = np.random.default_rng(0)

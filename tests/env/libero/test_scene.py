@@ -16,10 +16,10 @@ SETTLE = [0, 0, 0, 0, 0, 0, -1]
 KNOB = "flat_stove_1_button"
 
 
-def open_scene(suite, task, **rest):
+def open_scene(suite, task, num_steps_wait=10):
     from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - only simulator tests load the simulator
 
-    return Scene(suite, task, SPEC, num_slots=3, **rest)
+    return Scene(suite, task, SPEC, num_slots=3, num_steps_wait=num_steps_wait)
 
 
 def open_peer(suite, task):
@@ -222,7 +222,7 @@ def test_an_unknown_camera_names_the_allowed_ones():
 
     spec = ObservationSpec(cameras=("sideview2",), height=8, width=8)
     with pytest.raises(ValueError, match=r"no camera 'sideview2'.*agentview"):
-        Scene(SUITE, TASK, spec, num_slots=1)
+        Scene(SUITE, TASK, spec, num_slots=1, num_steps_wait=0)
 
 
 def test_diverged_physics_are_an_error_and_leave_no_file_behind(scene, tmp_path, monkeypatch):

@@ -14,10 +14,8 @@ def test_the_states_used_last_are_kept():
     from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - only simulator tests load the simulator
     from pi0.ript.env.libero.settled_states import SettledStates  # noqa: PLC0415 - as above
 
-    scene = Scene("libero_goal", 7, SPEC, num_slots=1)
-    settled = SettledStates(
-        scene._libero, scene._steps, scene._observer, num_steps_wait=0, max_kept=2
-    )
+    scene = Scene("libero_goal", 7, SPEC, num_slots=1, num_steps_wait=0)
+    settled = SettledStates(scene._model, scene._settle, max_kept=2)
     first, second, third = (
         make_initial_state("libero_goal", 7, n, fixture_seed=0) for n in range(3)
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.libero.headless import load_scene_class
-from pi0.ript.env.pool.process_pool import ProcessPool
+from pi0.ript.env.pool.scene_host import load_scene_class
 from pi0.ript.env.resources import SETTLED_STATES, SLOT_BYTES, predict_memory
 from pi0.ript.env.suites import make_initial_state
+from tests.env.pools import process_pool
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]
 
@@ -35,7 +35,7 @@ def restore(pool, slot, task, index=0):
 
 
 def test_evictions_and_restores_leave_memory_flat_and_within_the_prediction():
-    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
+    with process_pool(spec=SPEC) as pool:
         [pid] = pool.pids
         for task in (7, 6):  # the second scene shows what a first one leaves behind
             restore(pool, 0, task)
@@ -54,7 +54,7 @@ def test_evictions_and_restores_leave_memory_flat_and_within_the_prediction():
 
 
 def test_a_further_slot_costs_less_than_predicted():
-    with ProcessPool(SPEC, num_slots=16, num_workers=1, max_scenes=1) as pool:
+    with process_pool(num_slots=16, spec=SPEC) as pool:
         restore(pool, 0, task=7)
         one = resident_bytes(pool.pids[0])
         for slot in range(1, 16):

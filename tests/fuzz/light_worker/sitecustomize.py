@@ -1,7 +1,7 @@
 """Gives simulator processes that find this folder on their path a scene without physics.
 
 Python imports a module of this name by itself. The rest of such a process is the real one: its socket, its
-messages, its shared memory and what it does with commands; it starts in a tenth of the time.
+messages, its shared memory and how it runs requests; it starts in a tenth of the time.
 """
 
 from types import SimpleNamespace
@@ -9,27 +9,27 @@ from types import SimpleNamespace
 import numpy as np
 
 from pi0.records import Observation
-from pi0.ript.env.libero import headless
+from pi0.ript.env.pool import scene_host
 
 
 class LightScene:
-    """An arm that goes where its actions add up to, in a picture whose shade says where it is."""
+    """An arm whose pose is the sum of its actions, in an image whose shade shows the pose."""
 
     render_seconds = video_seconds = 0.0
 
     def __init__(self, suite, task_id, spec, num_slots, num_steps_wait):
         self._spec = spec
-        self._places = np.zeros((num_slots, 9))
+        self._poses = np.zeros((num_slots, 9))
 
     def is_settled(self, initial_state):
         return False
 
     def restore(self, slot, initial_state):
-        self._places[slot] = initial_state.state[:9]
+        self._poses[slot] = initial_state.state[:9]
         return self._observe(slot)
 
     def execute(self, slot, actions, *, observe, observe_when_solved, video):
-        self._places[slot, :7] += actions.sum(axis=0)
+        self._poses[slot, :7] += actions.sum(axis=0)
         return SimpleNamespace(
             observation=self._observe(slot), is_success=False, num_steps=len(actions), frames=None
         )
@@ -38,11 +38,11 @@ class LightScene:
         pass
 
     def _observe(self, slot):
-        place = self._places[slot].copy()
+        pose = self._poses[slot].copy()
         spec = self._spec
         shape = (len(spec.cameras), spec.height, spec.width, 3)
-        shade = int(128 + 100 * np.tanh(place.sum()))
-        return Observation(images=np.full(shape, shade, np.uint8), proprio=place)
+        shade = int(128 + 100 * np.tanh(pose.sum()))
+        return Observation(images=np.full(shape, shade, np.uint8), proprio=pose)
 
 
-headless.load_scene_class = lambda: LightScene
+scene_host.load_scene_class = lambda: LightScene

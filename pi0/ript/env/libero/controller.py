@@ -9,8 +9,7 @@ changed, computes each Jacobian twice, and spends more time in small Python step
 
 # ruff: noqa: SLF001 - robosuite offers no public way to what its controllers and robots hold.
 
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -19,71 +18,9 @@ from robosuite.controllers.osc import OperationalSpaceController
 from robosuite.utils.control_utils import set_goal_orientation, set_goal_position
 
 from pi0.ript.env.libero.control_law import actuate, decouple
+from pi0.ript.env.libero.slot import NUM_JOINTS, Array, ControlState, Reading
 
-Array = NDArray[np.float64]
-NUM_JOINTS = 7
 MUJOCO_VERSION = tuple(map(int, mujoco.__version__.split(".")[:2]))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What the controller knows of the robot. Float64; nv is the model's degrees of freedom.
-
-    Attributes:
-        ee_pos: [3].
-        ee_ori: [3, 3].
-        ee_vel: [6], linear then angular.
-        joint_pos: [7].
-        joint_vel: [7].
-        jacobian_pos: [3, nv].
-        jacobian_ori: [3, nv].
-        mass_matrix: [nv, nv].
-    """
-
-    ee_pos: Array
-    ee_ori: Array
-    ee_vel: Array
-    joint_pos: Array
-    joint_vel: Array
-    jacobian_pos: Array
-    jacobian_ori: Array
-    mass_matrix: Array
-
-    @classmethod
-    def empty(cls, nv: int) -> Self:
-        """Return a reading to be written into."""
-        return cls(
-            ee_pos=np.zeros(3), ee_ori=np.zeros((3, 3)), ee_vel=np.zeros(6),
-            joint_pos=np.zeros(NUM_JOINTS), joint_vel=np.zeros(NUM_JOINTS),
-            jacobian_pos=np.zeros((3, nv)), jacobian_ori=np.zeros((3, nv)),
-            mass_matrix=np.zeros((nv, nv)),
-        )  # fmt: skip
-
-    def write(self, other: "Reading") -> None:
-        """Take over the values of another reading."""
-        for item in fields(self):
-            getattr(self, item.name)[...] = getattr(other, item.name)
-
-    def copy(self) -> "Reading":
-        """Return an independent reading."""
-        return Reading(**{item.name: getattr(self, item.name).copy() for item in fields(self)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlState:
-    """What one control step leaves to the next.
-
-    Attributes:
-        goal_pos: Float64 [3].
-        goal_ori: Float64 [3, 3].
-        gripper: Float64 [2] in [-1, 1].
-        reading: The last reading if the next control step must act on it, else None.
-    """
-
-    goal_pos: Array
-    goal_ori: Array
-    gripper: Array
-    reading: Reading | None
 
 
 class Panda:

@@ -1,7 +1,7 @@
 """What a camera cannot see, so that it need not be drawn. Conservative: no pixel depends on it.
 
-Software rendering spends its time on triangles, seen or not, and draws the whole scene a second
-time for a mirror. Bounding spheres tell which shapes lie outside the picture.
+Software rendering spends its time on triangles, visible or not, and draws the whole scene a second
+time for a mirror. Bounding spheres tell which shapes lie outside the image.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -26,7 +26,7 @@ class View:
 
     Attributes:
         position: Float64 [3] (m).
-        rotation: Float64 [3, 3]; columns are right, up and backwards.
+        rotation: Float64 [3, 3]; columns are right, up and backward.
         tan_x: Tangent of half the horizontal field of view.
         tan_y: Tangent of half the vertical one.
     """
@@ -54,27 +54,27 @@ class View:
             axis=1,
         )
 
-    def sees_spheres(self, centres: Array, radii: Array) -> BoolArray:
+    def sees_spheres(self, centers: Array, radii: Array) -> BoolArray:
         """Return which spheres may be seen, bool [n]; False is certain."""
-        is_near = self.distances(centres) <= radii[:, None] + MARGIN_M
+        is_near = self.distances(centers) <= radii[:, None] + MARGIN_M
         return np.all(is_near, axis=1)
 
-    def sees_through(self, corners: Array, centres: Array, radii: Array) -> BoolArray:
+    def sees_through(self, corners: Array, centers: Array, radii: Array) -> BoolArray:
         """Return which spheres may be seen through a flat convex window, bool [n]; False is certain.
 
         Args:
             corners: Float64 [m, 3], the window's, in order.
-            centres: Float64 [n, 3].
+            centers: Float64 [n, 3].
             radii: Float64 [n].
         """
         edges = corners - self.position
         normals = np.cross(edges, np.roll(edges, -1, axis=0))
         lengths = np.linalg.norm(normals, axis=1, keepdims=True)
         if (lengths < MARGIN_M**2).any():  # the camera looks along the window or stands on its edge
-            return np.ones(len(centres), dtype=np.bool_)
+            return np.ones(len(centers), dtype=np.bool_)
         normals /= lengths
-        normals *= -np.sign(normals @ edges.mean(axis=0))[:, None]  # outwards
-        outside = (centres - self.position) @ normals.T
+        normals *= -np.sign(normals @ edges.mean(axis=0))[:, None]  # outward
+        outside = (centers - self.position) @ normals.T
         return (outside <= radii[:, None] + MARGIN_M).all(axis=1)
 
     def sees_polygon(self, corners: Array) -> bool:
@@ -124,14 +124,14 @@ def find_mirror(model: mujoco.MjModel, scene: mujoco.MjvScene) -> Mirror | None:
 
 
 class Culling:
-    """Decides for each picture which shapes to leave out and whether the mirror matters."""
+    """Decides for each image which shapes to leave out and whether the mirror matters."""
 
     def __init__(self, model: mujoco.MjModel, aspect: float) -> None:
-        """Prepare for pictures of ``aspect`` = width / height."""
+        """Prepare for images of ``aspect`` = width / height."""
         self._model, self._aspect = model, aspect
         self._radii = model.geom_rbound.copy()
         self._is_endless = self._radii == 0  # planes
-        # A shape outside the picture may cast a shadow into it.
+        # A shape outside the image may cast a shadow into it.
         self.is_possible = not model.light_castshadow.any() and not model.cam_sensorsize.any()
 
     def view(self, data: mujoco.MjData, camera_id: int) -> View:
@@ -144,19 +144,19 @@ class Culling:
             tan_y=tan_y,
         )
 
-    def seen(
+    def visible(
         self, data: mujoco.MjData, camera_id: int, mirror: Mirror | None
     ) -> tuple[BoolArray, bool]:
         """Return which geoms may be seen, bool [ngeom], and whether the mirror may be."""
         view = self.view(data, camera_id)
-        seen = view.sees_spheres(data.geom_xpos, self._radii) | self._is_endless
+        visible = view.sees_spheres(data.geom_xpos, self._radii) | self._is_endless
         if mirror is None:
-            return seen, False
+            return visible, False
         corners, normal = mirror.face(data)
-        is_mirror_seen = view.sees_polygon(corners)
-        if is_mirror_seen:
-            images = reflect(data.geom_xpos, corners[0], normal)
-            seen |= view.sees_through(corners, images, self._radii)
+        is_mirror_visible = view.sees_polygon(corners)
+        if is_mirror_visible:
+            reflections = reflect(data.geom_xpos, corners[0], normal)
+            visible |= view.sees_through(corners, reflections, self._radii)
         # Without the mirror in the scene MuJoCo would make a mirror of another shape.
-        seen[mirror.geom] = True
-        return seen, is_mirror_seen
+        visible[mirror.geom] = True
+        return visible, is_mirror_visible

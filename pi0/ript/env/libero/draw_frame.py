@@ -17,33 +17,36 @@ import numpy as np
 from PIL import Image
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.libero.headless import load_scene_class
+from pi0.ript.env.libero.headless import require_rendering
 from pi0.ript.env.suites import make_initial_state
 
 SUITE, TASK_ID, STATE = "libero_goal", 7, 0
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SIZE = 256
+NUM_STEPS_WAIT = 10  # as rollouts begin, so that the file shows what a policy is given
 CUDA_DEVICE = 0x323A  # EGL_CUDA_DEVICE_NV
 
 
 def draw_frame(path: Path) -> dict[str, object]:
-    """Draw an initial state with both cameras, upright and side by side, and say what drew it.
+    """Draw an initial state with both cameras, upright and side by side, and return what drew it.
 
     Raises:
         RenderingError: Headless rendering does not work; says what to install.
     """
-    scene_class = load_scene_class()
+    require_rendering()
     from OpenGL import GL  # noqa: PLC0415 - PyOpenGL may be loaded only where rendering works
 
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - as above
+
     spec = ObservationSpec(cameras=CAMERAS, height=SIZE, width=SIZE)
-    with closing(scene_class(SUITE, TASK_ID, spec, num_slots=1)) as scene:
+    with closing(Scene(SUITE, TASK_ID, spec, num_slots=1, num_steps_wait=NUM_STEPS_WAIT)) as scene:
         observation = scene.restore(0, make_initial_state(SUITE, TASK_ID, STATE, fixture_seed=0))
         renderer = GL.glGetString(GL.GL_RENDERER)
     frame = np.concatenate([image[::-1] for image in observation.images], axis=1)
     Image.fromarray(frame).save(path)
     return {
         "renderer": "unknown" if renderer is None else renderer.decode(),
-        "colours": len(np.unique(frame.reshape(-1, 3), axis=0)),
+        "colors": len(np.unique(frame.reshape(-1, 3), axis=0)),
         "cuda_devices": cuda_devices(),
     }
 

@@ -1,15 +1,10 @@
-"""Loading the simulator only where it is wanted, with a useful word where it cannot run."""
+"""Rendering without a screen: on which device, whether it works here, and what to install if not."""
 
 import ctypes.util
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pi0.ript.config.base import Auto
-
-if TYPE_CHECKING:
-    from pi0.ript.env.libero.scene import Scene
-
 
 EGL_VARIABLE = "MUJOCO_EGL_DEVICE_ID"
 CUDA_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -21,7 +16,7 @@ def resolve_egl_device(
     """Return the device as EGL counts them, or None to leave the choice to EGL's variable.
 
     ``auto`` draws where the policy computes. EGL numbers all devices of the machine, CUDA only
-    those in CUDA_VISIBLE_DEVICES, so the list is looked up; where it holds no plain numbers
+    those in CUDA_VISIBLE_DEVICES, so that list is read; where it holds no plain numbers
     (MIG slices, names), a container most often shows its own devices only and the index is right.
 
     Args:
@@ -41,8 +36,6 @@ def resolve_egl_device(
 
 
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}
-
-
 PACKAGES = {
     "egl": "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2 libopengl0",
     "osmesa": "libosmesa6",
@@ -53,8 +46,8 @@ class RenderingError(OSError):
     """Headless rendering does not work on this machine; says what to install."""
 
 
-def load_scene_class() -> "type[Scene]":
-    """Return the ``Scene`` class, loading MuJoCo, robosuite and LIBERO on first use.
+def require_rendering() -> None:
+    """Load MuJoCo and robosuite, and create and free a GL context.
 
     Raises:
         RenderingError: Headless rendering does not work here; names the packages to install.
@@ -64,14 +57,20 @@ def load_scene_class() -> "type[Scene]":
     if library is not None and ctypes.util.find_library(library) is None:
         raise RenderingError(_advice(backend, f"needs lib{library}, which is not installed"))
     try:
-        # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
-        from pi0.ript.env.libero.renderer import probe_rendering  # noqa: PLC0415
-        from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
-
-        probe_rendering()
+        _probe_rendering()
     except (ImportError, RuntimeError) as error:
         raise RenderingError(_advice(backend, f"found no working driver ({error})")) from None
-    return Scene
+
+
+def _probe_rendering() -> None:
+    # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
+    from robosuite.utils.binding_utils import GLContext  # noqa: PLC0415
+
+    # Without it a context that cannot be created complains of a missing attribute when it is freed.
+    GLContext._context = None  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue]
+    context = GLContext(max_width=8, max_height=8, device_id=-1)
+    context.make_current()
+    context.free()
 
 
 def forget_assets() -> None:

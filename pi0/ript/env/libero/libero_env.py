@@ -8,6 +8,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -15,41 +16,25 @@ import numpy as np
 import robosuite
 from libero.libero.envs import bddl_utils
 from libero.libero.envs.bddl_base_domain import TASK_MAPPING, BDDLBaseDomain
-from numpy.typing import NDArray
 from robosuite.utils.errors import RandomizationError
 
-from pi0.ript.env.suites import bddl_file
+from pi0.ript.env.libero.slot import MODEL_FIELDS, ModelState, set_model_state
 
 logger = logging.getLogger(__name__)
 
 PLACEMENT_ATTEMPTS = 100
-# What a reset draws (fixture poses) or a task changes (the stove's burner) on the model.
-MODEL_FIELDS = ("body_pos", "body_quat", "site_rgba")
-
-ModelState = dict[str, NDArray[np.float64]]
-
-
-def model_state(model: mujoco.MjModel) -> ModelState:
-    """Return copies of the model fields that differ between simulations of one scene."""
-    return {name: np.array(getattr(model, name)) for name in MODEL_FIELDS}
-
-
-def set_model_state(model: mujoco.MjModel, state: ModelState) -> None:
-    """Write back what ``model_state`` returned."""
-    for name, values in state.items():
-        getattr(model, name)[:] = values
 
 
 class LiberoEnv:
     """A LIBERO domain together with what its model looked like when it was compiled."""
 
-    def __init__(self, suite: str, task_id: int) -> None:
-        """Build the environment of a task as LIBERO's ``ControlEnv`` does."""
+    def __init__(self, bddl_file: Path) -> None:
+        """Build the environment of the task that a file defines, as LIBERO's ``ControlEnv`` does."""
         # MuJoCo would write its warnings to the terminal and into a file in the current folder;
         # the scene reads the counters that MuJoCo keeps of them.
         mujoco.set_mju_user_warning(logger.debug)
         with _preserved_numpy_generator():
-            domain, self._pristine = _build(suite, task_id)
+            domain, self._pristine = _build(str(bddl_file))
         self.domain: Any = domain  # robosuite declares most attributes as None first
         self.model: mujoco.MjModel = self.domain.sim.model._model
         self._initializers = list(self.domain.object_property_initializers)
@@ -57,7 +42,10 @@ class LiberoEnv:
     def reset(self, fixture_seed: int) -> None:
         """Do what ``env.seed(fixture_seed); env.reset()`` does on a new LIBERO environment.
 
-        Works on whatever MjData is installed and leaves numpy's global generator as it was.
+        Works on the MjData that is installed and leaves numpy's global generator as it was.
+
+        Raises:
+            RuntimeError: No draw of the fixture poses was a valid placement.
         """
         with _preserved_numpy_generator():
             self._reset(fixture_seed)
@@ -88,13 +76,12 @@ def _preserved_numpy_generator() -> Iterator[None]:
         np.random.set_state(saved)  # noqa: NPY002
 
 
-def _build(suite: str, task_id: int) -> tuple[BDDLBaseDomain, ModelState]:
-    """Build LIBERO's environment for a task as ``ControlEnv`` does, without a GL context.
+def _build(path: str) -> tuple[BDDLBaseDomain, ModelState]:
+    """Build LIBERO's environment for a BDDL file as ``ControlEnv`` does, without a GL context.
 
     Returns:
         The environment and the model fields as compiled, before the first reset drew fixture poses.
     """
-    path = str(bddl_file(suite, task_id))
     domain = TASK_MAPPING[bddl_utils.get_problem_info(path)["problem_name"]]
     pristine: ModelState = {}
 

@@ -1,42 +1,39 @@
-"""Pictures of a simulation in two steps: ``look`` notes what there is to see, ``render`` draws it.
+"""Images of a simulation in two steps: ``update_scene`` notes what to draw, ``render`` draws it.
 
-Looking costs microseconds and drawing tens of milliseconds, so every control step can be looked at
-when LIBERO would have taken its picture, and only the last look of a command is drawn. Shapes that
-the camera cannot see are left out, which changes no pixel.
+Noting costs microseconds and drawing tens of milliseconds, so every control step can be noted when
+LIBERO would have drawn its image, and only what was noted last in a request is drawn. Shapes that the
+camera cannot see are left out, which changes no pixel.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
 # (mujoco's extension module and robosuite come without types.)
 
+# ruff: noqa: SLF001 - robosuite offers no public way to its gripper's joint indexes.
+
 import atexit
+import time
+from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from robosuite.utils.binding_utils import GLContext
+from robosuite.utils.transform_utils import convert_quat
 
-from pi0.records import ObservationSpec
+from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.libero.culling import Culling, Mirror, find_mirror
+from pi0.ript.env.libero.slot import Slot
 
 REFLECTION = int(mujoco.mjtRndFlag.mjRND_REFLECTION)
 HIDDEN_GROUP = 5  # never drawn
 MAX_GEOMS = 1000  # robosuite's own limit; a higher one could draw what LIBERO leaves out
 
 
-def probe_rendering() -> None:
-    """Raise ``ImportError`` or ``RuntimeError`` if no GL context can be created here."""
-    # Without it a context that cannot be created complains of a missing attribute when it is freed.
-    GLContext._context = None  # noqa: SLF001
-    context = GLContext(max_width=8, max_height=8, device_id=-1)
-    context.make_current()
-    context.free()
-
-
 class Renderer:
     """One GL context for one model, with one scene per camera."""
 
     def __init__(self, model: mujoco.MjModel, spec: ObservationSpec) -> None:
-        """Create the context; ``model.vis`` is adapted to the picture size and quality."""
+        """Create the context; ``model.vis`` is adapted to the image size and quality."""
         self._model = model
         self._spec = spec
         self._cameras = [_camera(model, name) for name in spec.cameras]
@@ -66,7 +63,7 @@ class Renderer:
 
         Args:
             data: The simulation.
-            cull: Leave out what cannot be seen. Pays only if this look is drawn.
+            cull: Leave out what cannot be seen. Pays only if this is what is drawn.
         """
         for camera, scene in zip(self._cameras, self._scenes, strict=True):
             if cull and self._culling.is_possible:
@@ -76,7 +73,7 @@ class Renderer:
                 scene.flags[REFLECTION] = self._spec.quality == "exact"
 
     def render(self) -> NDArray[np.uint8]:
-        """Draw the last look, uint8 [N, height, width, 3], upside-down as LIBERO gives it."""
+        """Draw what was noted last, uint8 [N, height, width, 3], upside-down as LIBERO gives it."""
         spec = self._spec
         images = np.empty((len(self._scenes), spec.height, spec.width, 3), dtype=np.uint8)
         self._gl.make_current()
@@ -88,12 +85,12 @@ class Renderer:
     def _update_culled(
         self, data: mujoco.MjData, camera: mujoco.MjvCamera, scene: mujoco.MjvScene
     ) -> None:
-        seen, is_mirror_seen = self._culling.seen(data, camera.fixedcamid, self._mirror)
+        is_visible, is_mirror_visible = self._culling.visible(data, camera.fixedcamid, self._mirror)
         groups = self._model.geom_group
-        groups[:] = np.where(seen, self._groups, HIDDEN_GROUP)
+        groups[:] = np.where(is_visible, self._groups, HIDDEN_GROUP)
         self._update(data, camera, scene)
         groups[:] = self._groups
-        scene.flags[REFLECTION] = is_mirror_seen
+        scene.flags[REFLECTION] = is_mirror_visible
 
     def _update(
         self, data: mujoco.MjData, camera: mujoco.MjvCamera, scene: mujoco.MjvScene
@@ -120,6 +117,69 @@ class Renderer:
             self._gl.make_current()
             self._context.free()
             self._gl.free()
+
+
+class Observer:
+    """Observes the slots of a scene and draws what was observed last.
+
+    Attributes:
+        render_seconds: Time spent on images for policies.
+        video_seconds: Time spent on images for videos only.
+    """
+
+    def __init__(self, env: Any, site_id: int, renderer: Renderer) -> None:
+        """Read where the robot's hand is in a robosuite environment with one Panda.
+
+        Args:
+            env: The environment.
+            site_id: The end effector's site.
+            renderer: Draws its model.
+        """
+        self.render_seconds = 0.0
+        self.video_seconds = 0.0
+        self._site_id, self._renderer = site_id, renderer
+        robot = env.robots[0]
+        self._gripper_qpos = list(robot._ref_gripper_joint_pos_indexes)
+        self._eef_body = env.sim.model.body_name2id(robot.robot_model.eef_name)
+
+    def sample(self, slot: Slot, *, observe: bool, will_draw: bool) -> None:
+        """Note what observables would sample now.
+
+        Args:
+            slot: An activated slot.
+            observe: False notes nothing for an image.
+            will_draw: Whether this is most likely what is drawn.
+        """
+        data = slot.data
+        slot.proprio = np.concatenate(
+            [
+                data.site_xpos[self._site_id],
+                convert_quat(data.xquat[self._eef_body], to="xyzw"),
+                data.qpos[self._gripper_qpos],
+            ]
+        )
+        if observe:
+            self._renderer.update_scene(data, cull=will_draw)
+
+    def draw(self, proprio: NDArray[np.float64]) -> Observation:
+        """Return what was observed last, with the proprioception, float64 [9], that belongs to it."""
+        started = time.perf_counter()
+        images = self._renderer.render()
+        self.render_seconds += time.perf_counter() - started
+        return Observation(images=images, proprio=proprio)
+
+    def video(self, slot: Slot, *, has_observed: bool) -> NDArray[np.uint8]:
+        """Return the images of what this request observed last, uint8 [N, height, width, 3].
+
+        Before it has observed anything, ``env.step`` shows the observation before it.
+        """
+        assert slot.observation is not None
+        if not has_observed:
+            return slot.observation.images
+        started = time.perf_counter()
+        images = self._renderer.render()
+        self.video_seconds += time.perf_counter() - started
+        return images
 
 
 def _camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:

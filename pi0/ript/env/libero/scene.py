@@ -1,8 +1,8 @@
 """One LIBERO task as an engine: one compiled model and one GL context, many simulation slots.
 
-Physics states equal LIBERO's own ``OffScreenRenderEnv`` bit for bit and exact pictures pixel for
+Physics states equal LIBERO's own ``OffScreenRenderEnv`` bit for bit and exact images pixel for
 pixel, given the same initial state, fixture seed and actions. What is left out is only work whose
-result no one reads: recompiling the model on reset, pictures of intermediate steps, repeated
+result no one reads: recompiling the model on reset, images of intermediate steps, repeated
 forward dynamics, and observables beyond ``Observation``.
 """
 
@@ -11,22 +11,25 @@ forward dynamics, and observables beyond ``Observation``.
 
 # ruff: noqa: SLF001 - robosuite offers no public way to its MuJoCo model, data and reset parts.
 
+from functools import partial
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.checks import check_actions, check_state
-from pi0.ript.env.libero.control_steps import ControlSteps, Observer
+from pi0.ript.env.libero.control_steps import ControlSteps
 from pi0.ript.env.libero.controller import Panda, RobotController
 from pi0.ript.env.libero.libero_env import LiberoEnv
-from pi0.ript.env.libero.renderer import Renderer
+from pi0.ript.env.libero.renderer import Observer, Renderer
 from pi0.ript.env.libero.settled_states import SettledStates
-from pi0.ript.env.libero.slot import Slot, StepResult
-from pi0.ript.env.suites import task_language
+from pi0.ript.env.libero.slot import Clock, Slot, StepResult
+from pi0.ript.env.suites import bddl_file, task_language
 from pi0.ript.types import InitialState
 
 CACHE_SIZE = 128
+SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 DIVERGENCE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
               mujoco.mjtWarning.mjWARN_BADQACC)  # fmt: skip
 
@@ -35,8 +38,8 @@ class Scene:
     """One task's scene with many slots.
 
     Example:
-        ``scene = Scene("libero_goal", 7, spec, num_slots=4)``, then ``scene.restore(0, state)`` and
-        ``scene.execute(0, actions)``; ``scene.close()`` at the end.
+        ``scene = Scene("libero_goal", 7, spec, num_slots=4, num_steps_wait=10)``, then
+        ``scene.restore(0, state)`` and ``scene.execute(0, actions)``; ``scene.close()`` at the end.
     """
 
     def __init__(
@@ -45,20 +48,23 @@ class Scene:
         task_id: int,
         spec: ObservationSpec,
         num_slots: int,
-        num_steps_wait: int = 10,
+        num_steps_wait: int,
     ) -> None:
         """Build the scene (5 to 8 s in a fresh process, then 1 to 3 s).
 
         Args:
             suite: LIBERO suite.
             task_id: Task number within the suite.
-            spec: Which pictures to draw.
+            spec: Which images to draw.
             num_slots: How many simulations run side by side.
             num_steps_wait: Settling steps that follow every restore.
+
+        Raises:
+            ValueError: There is no such task, or the scene lacks a camera.
         """
         self.suite, self.task_id, self.spec = suite, task_id, spec
         self.num_steps_wait = num_steps_wait
-        self._libero = LiberoEnv(suite, task_id)
+        self._libero = LiberoEnv(bddl_file(suite, task_id))
         self._env, self._model = self._libero.domain, self._libero.model
         # Nobody reads the gripper's force sensors, and the physics do not depend on them.
         self._model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
@@ -66,15 +72,9 @@ class Scene:
         self._panda = Panda(self._env)
         self._slots = [self._make_slot() for _ in range(num_slots)]
         self._scratch = mujoco.MjData(self._model)
-        self._observer = Observer(self._env, self._panda, self._renderer)
-        self._steps = ControlSteps(self._libero, self._observer)
-        self._settled = SettledStates(
-            self._libero,
-            self._steps,
-            self._observer,
-            num_steps_wait=num_steps_wait,
-            max_kept=CACHE_SIZE,
-        )
+        self._observer = Observer(self._env, self._panda.site_id, self._renderer)
+        self._steps = ControlSteps(self._env)
+        self._settled = SettledStates(self._model, self._settle, max_kept=CACHE_SIZE)
 
     @property
     def language(self) -> str:
@@ -83,12 +83,12 @@ class Scene:
 
     @property
     def render_seconds(self) -> float:
-        """Return the time spent drawing what policies see."""
+        """Return the seconds spent on images for policies."""
         return self._observer.render_seconds
 
     @property
     def video_seconds(self) -> float:
-        """Return the time spent drawing for films only."""
+        """Return the seconds spent on images for videos only."""
         return self._observer.video_seconds
 
     def restore(self, slot: int, initial_state: InitialState) -> Observation:
@@ -103,6 +103,9 @@ class Scene:
 
         Returns:
             What LIBERO's last call returned.
+
+        Raises:
+            ValueError: The state is not finite, or not one of this scene's task.
         """
         self._check_state(initial_state)
         target = self._slots[slot]
@@ -129,11 +132,11 @@ class Scene:
             slot: A slot that has been restored.
             actions: Float [h, 7]; LIBERO clips them to [-1, 1].
             observe: False draws nothing and reports no observation; the physics are the same.
-            observe_when_solved: The same for a command that ends with the task solved.
-            video: Draw every step as well, for a film; all else is the same.
+            observe_when_solved: The same for a request that ends with the task solved.
+            video: Draw every step as well, for a video; all else is the same.
 
         Returns:
-            The look of the last executed step; a slot that has succeeded before executes nothing.
+            What the last executed step gave; a slot that has succeeded before executes nothing.
 
         Raises:
             ValueError: Wrong shape or a value that is not finite.
@@ -200,7 +203,7 @@ class Scene:
         """Run control steps until the task is solved or all are done.
 
         Returns:
-            How many were run, whether one was looked at, and for a film the pictures after all but the last.
+            How many were run, whether one was observed, and for a video the images after all but the last.
         """
         num_steps, has_observed = 0, False
         frames: list[NDArray[np.uint8]] = []
@@ -208,13 +211,36 @@ class Scene:
             if video and num_steps:
                 frames.append(self._observer.video(target, has_observed=has_observed))
             is_last = num_steps == len(actions) - 1
-            has_observed |= self._steps.run(
-                target, actions[num_steps], observe=observe, will_draw=is_last or video
-            )
+            sample = partial(self._observer.sample, observe=observe, will_draw=is_last or video)
+            has_observed |= self._steps.run(target, actions[num_steps], sample)
             target.is_success = bool(self._env._check_success())
             self._env._post_process()
             num_steps += 1
         return num_steps, has_observed, frames
+
+    def _settle(self, slot: Slot, initial_state: InitialState) -> None:
+        self._steps.activate(slot)
+        self._libero.reset(initial_state.fixture_seed)
+        slot.controller.adopt(self._env.robots[0].controller)
+        slot.is_success = False
+        slot.clock = Clock()
+        slot.clock.force(self._steps.timestep)
+        self._set_state(slot, initial_state.state)
+        for step in range(self.num_steps_wait):
+            is_last = step == self.num_steps_wait - 1
+            sample = partial(self._observer.sample, observe=True, will_draw=is_last)
+            self._steps.run(slot, SETTLE_ACTION, sample)
+            self._env._post_process()
+        self._steps.deactivate(slot)
+        slot.observation = self._observer.draw(slot.proprio)
+
+    def _set_state(self, slot: Slot, state: NDArray[np.float64]) -> None:
+        self._env.sim.set_state_from_flattened(state)
+        self._env.sim.forward()
+        self._env._check_success()
+        self._env._post_process()
+        slot.clock.force(self._steps.timestep)
+        self._observer.sample(slot, observe=True, will_draw=self.num_steps_wait == 0)
 
     def _make_slot(self) -> Slot:
         data = mujoco.MjData(self._model)

@@ -1,4 +1,4 @@
-"""Scenes behind slots: keeps a bounded number of scenes loaded and answers commands one by one."""
+"""The scenes of a process's slots: keeps a bounded number loaded and runs requests one by one."""
 
 import ctypes
 import ctypes.util
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.libero.headless import forget_assets, load_scene_class
+from pi0.ript.env.libero.headless import forget_assets, require_rendering
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.wire import lost
 from pi0.ript.interfaces import Reply
@@ -22,11 +22,24 @@ if TYPE_CHECKING:
     from pi0.ript.env.libero.scene import Scene
 
 
+def load_scene_class() -> "type[Scene]":
+    """Return the ``Scene`` class, loading MuJoCo, robosuite and LIBERO on first use.
+
+    Raises:
+        RenderingError: Headless rendering does not work here; names the packages to install.
+    """
+    require_rendering()
+    # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
+
+    return Scene
+
+
 def trim() -> None:
     """Return freed memory to the system (about 0.1 s).
 
     A scene leaves reference cycles behind, through which robosuite's objects keep the compiled
-    model alive, and malloc keeps freed pages for itself, in pieces that never fit the next scene.
+    model alive, and malloc keeps freed pages for itself, in blocks that never fit the next scene.
     """
     gc.collect()
     library = ctypes.CDLL(ctypes.util.find_library("c"))
@@ -35,7 +48,7 @@ def trim() -> None:
 
 
 class SceneHost:
-    """The slots of one process. Commands never raise: what goes wrong is told in the reply.
+    """The slots of one process, numbered within it. Requests never raise: replies have the error.
 
     At most ``max_scenes`` scenes are ever loaded. A slot holds the scene of its last restore until
     it is released; the least recently used scene that no slot holds makes room for another.
@@ -59,7 +72,7 @@ class SceneHost:
         return tuple(self._scenes)
 
     def restore(self, slot: int, initial_state: InitialState) -> Reply:
-        """Bring a slot to a settled initial state."""
+        """Bring a slot to a settled initial state and return the first observation."""
         timings: dict[str, float] = {}
         counts: dict[str, int] = {}
         try:
@@ -86,7 +99,14 @@ class SceneHost:
     def execute(
         self, slot: int, actions: NDArray[np.float32], *, observe: bool, video: bool = False
     ) -> Reply:
-        """Run up to h control steps in a slot; draws what a decision can follow, and for a film all."""
+        """Run up to h control steps in a slot.
+
+        Args:
+            slot: Which slot; one without a simulation replies with the fault ``lost``.
+            actions: float32 [h, 7].
+            observe: Whether the reply needs an observation if the task is not solved.
+            video: Whether an image is recorded after each control step.
+        """
         timings: dict[str, float] = {}
         if slot not in self._key_of_slot:
             return lost(slot, "the slot lost its simulation and must be restored first")
@@ -115,7 +135,7 @@ class SceneHost:
         )
 
     def release(self, slot: int) -> None:
-        """Let go of the slot's scene, which may be dropped from here on."""
+        """Release the slot's scene, which may be dropped from here on."""
         self._key_of_slot.pop(slot, None)
 
     def drop_scenes(self) -> None:
@@ -148,7 +168,7 @@ class SceneHost:
         return scene
 
     def _crashed(self, slot: int, error: Exception, timings: dict[str, float]) -> Reply:
-        """Give up the slot's scene, which the error may have left half-way between two slots."""
+        """Drop the slot's scene, which the error may have left half-way between two slots."""
         key = self._key_of_slot.get(slot)
         self._key_of_slot = {n: k for n, k in self._key_of_slot.items() if k != key}
         if key is not None:

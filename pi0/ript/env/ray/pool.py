@@ -11,10 +11,10 @@ from pi0.ript.env.pool.deadlines import TimeLimits
 from pi0.ript.env.pool.images import image_bytes
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import MalformedMessageError
-from pi0.ript.env.pool.process_pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT, DEFAULT_TIMEOUT_S
 from pi0.ript.env.pool.wire import blame_oldest
 from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.pool.worker_process import WorkerStartError
+from pi0.ript.env.ray.actor import SimulatorActor
 from pi0.ript.env.ray.cluster import LostActorError, RayCluster, RayUnavailableError
 from pi0.ript.env.ray.versions import check_versions, read_versions
 from pi0.ript.env.ray.worker import ActorSettings, RayWorker
@@ -33,7 +33,8 @@ class RayPool(WorkerPool[RayWorker]):
     malformed messages or takes too long is replaced, as in the process pool; its episodes run again
     where there is room.
 
-    Example: ``with RayPool(policy.spec, num_slots=8, num_workers=2) as pool: ...``
+    Example: ``with RayPool(policy.spec, 8, 2, ray=RayConfig(), max_scenes=1, num_steps_wait=10,
+    timeout_s=120.0) as pool: ...``
     """
 
     _kind = "actor"
@@ -44,10 +45,10 @@ class RayPool(WorkerPool[RayWorker]):
         num_slots: int,
         num_workers: int,
         *,
-        ray: RayConfig | None = None,
-        max_scenes: int = DEFAULT_MAX_SCENES,
-        num_steps_wait: int = DEFAULT_STEPS_WAIT,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        ray: RayConfig,
+        max_scenes: int,
+        num_steps_wait: int,
+        timeout_s: float,
         egl_device: int | None = None,
     ) -> None:
         """Connect to Ray and request the actors; they start and load libraries on their own time.
@@ -56,7 +57,7 @@ class RayPool(WorkerPool[RayWorker]):
             spec: Which images to draw.
             num_slots: How many episodes can be under way at once.
             num_workers: Actors, at most one per slot.
-            ray: Which cluster, and how images travel; None starts an instance on this host.
+            ray: Which cluster, and how images travel.
             max_scenes: Most scenes loaded in an actor at any time.
             num_steps_wait: Settling steps after every restore.
             timeout_s: Most seconds that a request may take; a limit of its own, learned from what
@@ -69,24 +70,24 @@ class RayPool(WorkerPool[RayWorker]):
         """
         super().__init__(num_slots, num_workers, max_scenes)
         check_spec(spec)
-        settings = ray or RayConfig()
-        if settings.address is None:
+        if ray.address is None:
             require_memory(self.num_workers, num_slots, max_scenes, spec, read_machine())
         self._settings = ActorSettings(
+            kind=SimulatorActor,
             spec=spec,
             max_scenes=max_scenes,
             num_steps_wait=num_steps_wait,
-            compress=settings.compress_images,
+            compress=ray.compress_images,
             egl_device=egl_device,
             memory_bytes=predict_memory(1, -(-num_slots // self.num_workers), max_scenes, spec),
             limits=TimeLimits(timeout_s),
-            start_timeout_s=settings.start_timeout_s,
+            start_timeout_s=ray.start_timeout_s,
         )
         self._versions = read_versions()
         self._num_starts = 0
         self._failed_starts = [0] * self.num_workers
         store_bytes = STORED_IMAGES * num_slots * image_bytes(spec)
-        self._cluster = RayCluster(settings.address, store_bytes=store_bytes)
+        self._cluster = RayCluster(ray.address, store_bytes=store_bytes)
         self._workers = [self._start(number) for number in range(self.num_workers)]
 
     def can_restore(self, slot: int, scene: SceneKey) -> bool:

@@ -22,7 +22,6 @@ from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.process_environment import actor_environment
 from pi0.ript.env.pool.wire import Request, unpack_reply
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S
-from pi0.ript.env.ray.actor import SimulatorActor
 from pi0.ript.env.ray.cluster import RayCluster
 from pi0.ript.interfaces import Reply
 
@@ -34,6 +33,7 @@ class ActorSettings:
     """What every actor of a pool has in common.
 
     Attributes:
+        kind: Class of the actors.
         spec: Which images to draw.
         max_scenes: Most scenes loaded at any time.
         num_steps_wait: Settling steps after every restore.
@@ -44,6 +44,7 @@ class ActorSettings:
         start_timeout_s: Seconds that requests wait for an actor that has no host yet.
     """
 
+    kind: type
     spec: ObservationSpec
     max_scenes: int
     num_steps_wait: int
@@ -83,7 +84,7 @@ class RayWorker:
         self._settings = settings
         self.requests = RequestQueue(settings.limits, arrival_s=settings.start_timeout_s)
         self._actor = cluster.start_actor(
-            SimulatorActor,
+            settings.kind,
             memory_bytes=settings.memory_bytes,
             environment=actor_environment(settings.egl_device, is_this_host=cluster.is_ours),
             compress=settings.compress,
