@@ -9,7 +9,7 @@ import numpy as np
 
 from examples.toy_simulator import GOAL, SPEC, STEP, ToyPool, instruct, toy_request
 from pi0.records import Chunk, Observation, Sampling
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.types import Episode, EpisodeRequest
 
@@ -47,16 +47,17 @@ def run(requests: Iterator[EpisodeRequest], noise_scale: float = 0.0) -> list[Ep
     """Run the requests on four slots with one policy."""
     with ToyPool(num_slots=4) as pool:
         return list(
-            rollout(
+            Scheduler(
                 pool,
                 SteeringPolicy(),
                 lambda: next(requests, None),
                 sampling=Sampling(num_steps=1, noise_scale=noise_scale),
                 batch_size=4,
                 max_attempts=1,
+                max_restarts=0,
                 stats=RolloutStats(),
                 instruct=instruct,
-            )
+            ).run()
         )
 
 

@@ -19,7 +19,7 @@ from pi0.ript import build
 from pi0.ript.config.load import load_config
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.rollout.queue import Source
-from pi0.ript.interfaces import EnvPool
+from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.train_ript_pi0 import new_run_dir
 from pi0.ript.train.run import train_run
@@ -48,10 +48,14 @@ class TimedRunner(PI0LiberoRunner):
     """The parallel runner; its episodes are timed."""
 
     def run(
-        self, source: Source, sampling: Sampling, pool: EnvPool | None = None
+        self,
+        source: Source,
+        sampling: Sampling,
+        pool: EnvPool | None = None,
+        policy: Policy | None = None,
     ) -> Generator[Episode, None, None]:
         """Yield every episode with its reward."""
-        with closing(super().run(source, sampling, pool)) as episodes:
+        with closing(super().run(source, sampling, pool, policy)) as episodes:
             for episode in episodes:
                 yield timed(episode)
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from pi0.records import Sampling
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.evaluation.episodes import evaluate
 from pi0.ript.evaluation.log import EvaluationLog
@@ -31,12 +31,12 @@ def toy_requests():
 
 
 def toy_runner(num_slots, crashes=None):
-    """A runner bound to its sampling: the real scheduler on a pool that answers in random order."""
+    """A runner bound to its sampling: the real scheduler on a pool that replies in random order."""
     pool = ToyPool(num_slots, shuffle_seed=num_slots, crashes=crashes, max_scenes=3)
-    return lambda source: rollout(
+    return lambda source: Scheduler(
         pool, ToyPolicy(), source, sampling=Sampling(num_steps=2), batch_size=4, max_attempts=3,
-        stats=RolloutStats(),
-    )  # fmt: skip
+        max_restarts=20, stats=RolloutStats(),
+    ).run()  # fmt: skip
 
 
 def toy_records(requests, num_slots, crashes=None, on_episode=lambda episode: None):

@@ -16,7 +16,7 @@ from examples.toy_simulator import GOAL, REACHED, STEP, ToyPool, _observe, instr
 from pi0.records import Sampling
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.learner.update import update
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
@@ -43,16 +43,17 @@ class PointEnv:
 def episodes_of(pool, noise_scale=1.0):
     requests = iter([toy_request(n % 8, seed=n) for n in range(16)])
     with pool:
-        done = rollout(
+        done = Scheduler(
             pool,
             SteeringPolicy(),
             lambda: next(requests, None),
             sampling=Sampling(num_steps=1, noise_scale=noise_scale),
             batch_size=4,
             max_attempts=1,
+            max_restarts=0,
             stats=RolloutStats(),
             instruct=instruct,
-        )
+        ).run()
         return sorted(
             (
                 e.request.seed,

@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from pi0.records import Sampling
-from pi0.ript.env.pool.inline_pool import InlinePool
-from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.rollout.retries import RestartLimitError
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.faults.inject import PlannedFault, inject
@@ -26,7 +24,8 @@ from pi0.ript.faults.processes import (
     shared_segments,
 )
 from pi0.ript.types import EpisodeRequest
-from tests.env.toys import SPEC, ToyPolicy
+from tests.env.pools import inline_pool, process_pool
+from tests.env.toys import ToyPolicy
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]
 
@@ -49,13 +48,14 @@ def mark(monkeypatch):
     return mark
 
 
-def episodes(pool, stats=None, after_each=lambda: None, **rest):
+def episodes(pool, stats=None, after_each=lambda: None, max_restarts=20):
     waiting = iter(REQUESTS)
     done = {}
-    for episode in rollout(
+    scheduler = Scheduler(
         pool, ToyPolicy(), lambda: next(waiting, None), sampling=Sampling(num_steps=4),
-        batch_size=2, max_attempts=1, stats=stats or RolloutStats(), **rest,
-    ):  # fmt: skip
+        batch_size=2, max_attempts=1, max_restarts=max_restarts, stats=stats or RolloutStats(),
+    )  # fmt: skip
+    for episode in scheduler.run():
         assert episode.request.rollout not in done, "delivered twice"
         done[episode.request.rollout] = (
             episode.outcome,
@@ -68,7 +68,7 @@ def episodes(pool, stats=None, after_each=lambda: None, **rest):
 
 
 def test_faults_at_any_moment_change_no_episode_and_leave_nothing_behind(mark):
-    with InlinePool(SPEC, num_slots=1, max_scenes=1) as pool:
+    with inline_pool() as pool:
         undisturbed = episodes(pool)
     faults = iter(
         PlannedFault(time_s=0.0, kind=kind, seed=seed)
@@ -81,7 +81,7 @@ def test_faults_at_any_moment_change_no_episode_and_leave_nothing_behind(mark):
         if (fault := next(faults, None)) is not None:
             inject(fault, workers)
 
-    with ProcessPool(SPEC, num_slots=4, num_workers=2, max_scenes=1) as pool:
+    with process_pool(num_slots=4, num_workers=2) as pool:
         pool.wait_until_ready()
         segments = shared_segments(mark)
         disturbed = episodes(pool, stats, strike)
@@ -94,7 +94,7 @@ def test_faults_at_any_moment_change_no_episode_and_leave_nothing_behind(mark):
 
 
 def test_more_restarts_than_allowed_end_the_rollout_with_reason_task_and_seed(mark):
-    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
+    with process_pool() as pool:
         pool.wait_until_ready()
         os.kill(pool.pids[0], signal.SIGKILL)
         with pytest.raises(
@@ -108,11 +108,10 @@ def test_more_restarts_than_allowed_end_the_rollout_with_reason_task_and_seed(ma
 
 OWNER = """
 import os, signal, time
-from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
-from tests.env.toys import SPEC
+from tests.env.pools import process_pool
 
-pool = ProcessPool(SPEC, num_slots=2, num_workers=2, max_scenes=1)
+pool = process_pool(num_slots=2, num_workers=2)
 pool.wait_until_ready()
 for slot in range(2):
     pool.restore(slot, make_initial_state("libero_goal", 7, 0, fixture_seed=0))

@@ -1,4 +1,4 @@
-"""What a simulator is asked to do is checked before it is sent anywhere."""
+"""Checks of requests, made before anything is sent to a simulator."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ CAMERAS = ("agentview", "robot0_eye_in_hand", "frontview", "sideview", "birdview
 
 
 def check_actions(actions: NDArray[np.floating]) -> None:
-    """Raise ``ValueError`` unless ``actions`` is a finite [h, 7] array with h >= 1."""
+    """Raise ``ValueError`` unless ``actions`` is a finite float array [h, 7] with h >= 1."""
     if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or len(actions) == 0:
         raise ValueError(f"actions must have shape [h, {ACTION_DIM}], got {list(actions.shape)}")
     if not np.isfinite(actions).all():
@@ -20,7 +20,7 @@ def check_actions(actions: NDArray[np.floating]) -> None:
 
 
 def check_state(state: NDArray[np.float64], expected_length: int, task: str) -> None:
-    """Raise ``ValueError`` unless ``state`` is a finite flattened state of the task's length."""
+    """Raise ``ValueError`` unless ``state`` is a finite float64 [expected_length] of the task."""
     if state.shape != (expected_length,):
         got = len(state) if state.ndim == 1 else list(state.shape)
         raise ValueError(f"initial states of {task} have length {expected_length}, got {got}")
@@ -29,7 +29,7 @@ def check_state(state: NDArray[np.float64], expected_length: int, task: str) -> 
 
 
 def check_spec(spec: ObservationSpec) -> None:
-    """Raise ``ValueError`` unless LIBERO scenes can draw these pictures."""
+    """Raise ``ValueError`` unless LIBERO scenes can draw these images."""
     if not spec.cameras:
         raise ValueError(f"cameras must name at least one of {', '.join(CAMERAS)}, got none")
     for camera in spec.cameras:
@@ -39,4 +39,4 @@ def check_spec(spec: ObservationSpec) -> None:
             )
     for name, pixels in (("height", spec.height), ("width", spec.width)):
         if pixels < 1:
-            raise ValueError(f"picture {name} must be >= 1 pixel, got {pixels}")
+            raise ValueError(f"image {name} must be >= 1 pixel, got {pixels}")

@@ -1,4 +1,4 @@
-"""What callers of a runner get for every episode, in the order in which they asked for it."""
+"""What callers of a runner get for every episode, in the order of their requests."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -15,23 +15,26 @@ class EpisodeView(TypedDict):
     """One episode; T control steps, each real.
 
     Attributes:
-        observations: T dicts; ``observations[t]`` is what the policy saw when it chose step t. The
-            steps of one chunk share one dict.
+        observations: T dicts; ``observations[t]`` is what the policy was given when it chose step t.
+            The steps of one action chunk share one dict. Keys: ``images``, uint8
+            [N, height, width, 3], upside-down as LIBERO gives them; ``robot0_eef_pos``, float64 [3]
+            (m); ``robot0_eef_quat``, float64 [4] (x, y, z, w); ``robot0_gripper_qpos``, float64 [2]
+            (m).
         actions: float32 [T, 7], as executed.
         rewards: float64 [T]; 1.0 at success.
         dones: bool [T]; True at success.
-        infos: T dicts: decision number and step within its chunk.
+        infos: T dicts: ``decision``, the number of the policy step, and ``step_in_chunk``.
         valid: bool [T]; all True, nothing is padded.
-        inference_steps: int64 [D]: the steps at which the policy was asked.
+        inference_steps: int64 [D]: the control steps at which the policy acted.
         task: The instruction.
         task_id: Task number within the suite.
         init_state: float64 [n], the flattened initial state.
-        init_hash: Stable hash of the initial state.
+        init_hash: Hash of the initial state, the same in every process.
         success: Whether the task was solved.
         total_reward: 1.0, 0.0, or NaN if the simulator crashed.
         seed: Seed of the episode's noise.
         outcome: ``success``, ``failure`` or ``crashed``.
-        decisions: What the policy saw, drew and had executed.
+        decisions: The policy steps: what the policy was given, drew and had executed.
         episode: The whole record.
     """
 
@@ -55,22 +58,22 @@ class EpisodeView(TypedDict):
 
 
 def episode_view(episode: Episode) -> EpisodeView:
-    """Return the step-by-step view of an episode; pictures are shared, not copied."""
+    """Return the step-by-step view of an episode; images are shared, not copied."""
     success = episode.outcome == "success"
     state = episode.request.initial_state
-    lengths = [decision.num_executed for decision in episode.policy_steps]
+    lengths = [policy_step.num_executed for policy_step in episode.policy_steps]
     steps = sum(lengths)
     chunks = [
-        decision.chunk.actions[:n]
-        for decision, n in zip(episode.policy_steps, lengths, strict=True)
+        policy_step.chunk.actions[:n]
+        for policy_step, n in zip(episode.policy_steps, lengths, strict=True)
     ]
     ends = np.zeros(steps, dtype=np.bool_)
     ends[-1:] = success
     return EpisodeView(
         observations=[
-            seen
-            for decision in episode.policy_steps
-            for seen in [_as_dict(decision.observation)] * decision.num_executed
+            observation
+            for policy_step in episode.policy_steps
+            for observation in [_as_dict(policy_step.observation)] * policy_step.num_executed
         ],
         actions=np.concatenate([np.zeros((0, 7), dtype=np.float32), *chunks]),
         rewards=ends.astype(np.float64),
@@ -109,7 +112,7 @@ Result = tuple[bool, float, EpisodeView]
 
 
 def in_request_order(episodes: Generator[Episode, None, None]) -> Generator[Result, None, None]:
-    """Yield every result as soon as its episode and those of the rollouts before it have finished."""
+    """Yield every result once its episode and those of the rollouts before it have finished."""
     early: dict[int, Episode] = {}
     due = 0
     with closing(episodes):

@@ -11,7 +11,7 @@ from pi0.ript.env.runner import EnvRunner
 
 
 class PI0LiberoRunner(EnvRunner):
-    """Keeps ``num_parallel_envs`` episodes under way and answers them in batches."""
+    """Keeps ``num_parallel_envs`` episodes under way, whose policy steps share batched policy calls."""
 
     def _size(self, num_parallel_envs: int | Auto) -> Sizing:
         env = self.config.env

@@ -13,14 +13,14 @@ ROOT = Path("/")
 UNLIMITED = 2**60  # cgroup v1 writes "no limit" as a huge number of bytes
 
 MB = 10**6
-# The largest figures over ten tasks of all five suites, two 256 px cameras, exact.
+# The largest measurements over ten tasks of all five suites, two 256 px cameras, exact.
 WORKER_BYTES = 600 * MB  # libraries, and what stays of a scene that was dropped
 SCENE_BYTES = 1000 * MB  # compiled model, meshes, textures; most scenes take 650 to 800
 BUILD_BYTES = 550 * MB  # passing need of the one scene that a worker is building
 ASSET_CACHE_BYTES = 525 * MB  # decoded meshes and textures, kept while other scenes may follow
 SLOT_BYTES = 2 * MB  # simulation data of a slot in one scene
-SETTLED_STATES = 128  # kept per scene, each with its pictures
-SAMPLE_BYTES = 4 * 8  # per pixel of an exact picture: four samples of colour and depth
+SETTLED_STATES = 128  # kept per scene, each with its images
+SAMPLE_BYTES = 4 * 8  # per pixel of an exact image: four samples of color and depth
 
 SLOTS_PER_WORKER = 4  # with fewer, workers wait for the policy; with more, nothing is gained
 MEMORY_SHARE = 0.8  # the rest is for the learner
@@ -125,7 +125,7 @@ def predict_memory(
         num_workers: Simulator processes.
         num_slots: Slots of all workers together.
         scenes_per_worker: Scenes kept loaded in each worker.
-        spec: Which pictures are drawn.
+        spec: Which images are drawn.
     """
     pixels = spec.height * spec.width
     images = len(spec.cameras) * pixels * 3
@@ -189,7 +189,7 @@ def choose_sizing(
     spec: ObservationSpec,
     machine: Machine,
 ) -> Sizing:
-    """Fill in what was left to us; numbers that were given are obeyed.
+    """Choose what is ``auto``; numbers that were given are obeyed.
 
     Where memory is too small for a worker per core, auto lets each keep fewer scenes first, as long
     as all workers together have room for every task, and takes fewer workers then.
@@ -198,9 +198,9 @@ def choose_sizing(
         num_slots: ``task.num_parallel_envs``.
         num_workers: ``env.num_workers``; None means ``auto``.
         max_scenes: ``env.max_scenes``.
-        num_tasks: Tasks that are practised; no worker needs more scenes.
+        num_tasks: Tasks that are trained on; no worker needs more scenes.
         group_size: K; slots in a multiple or a fraction of it end a group together.
-        spec: Which pictures are drawn.
+        spec: Which images are drawn.
         machine: Cores and memory there are.
     """
     is_auto = num_workers in ("auto", None)

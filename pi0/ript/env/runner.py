@@ -3,29 +3,26 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
-from typing import Self
+from typing import Protocol, Self
 
 from pi0.records import Sampling
 from pi0.ript.config.base import Auto
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
 from pi0.ript.env.episode_view import Result, in_request_order
-from pi0.ript.env.pool.inline_pool import InlinePool
-from pi0.ript.env.pool.process_pool import ProcessPool
-from pi0.ript.env.ray.pool import RayPool
 from pi0.ript.env.resources import Sizing
 from pi0.ript.env.rollout.queue import Source
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import LockstepScheduler, Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import (
     States,
-    brought_states,
     locate_task,
-    practice_states,
     protocol_of,
+    states_of_caller,
     step_limit,
     task_count,
     task_name,
+    training_states,
 )
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed
@@ -34,8 +31,25 @@ from pi0.ript.types import Episode, EpisodeRequest, InitialState
 logger = logging.getLogger(__name__)
 
 
+class RunnerPool(EnvPool, Protocol):
+    """A pool as a runner makes one for itself."""
+
+    @property
+    def local_pids(self) -> tuple[int, ...]:
+        """Return the simulator processes on this machine; none where slots are in this one."""
+        ...
+
+    def wait_until_ready(self) -> None:
+        """Block until the simulators can work."""
+        ...
+
+    def drop_scenes(self) -> None:
+        """Free the scenes that no slot holds."""
+        ...
+
+
 class EnvRunner(ABC):
-    """Runs episodes of a policy on LIBERO; the subclasses differ only in where simulators live.
+    """Runs episodes of a policy on LIBERO; the subclasses differ only in where the simulators run.
 
     Example:
         ``with LIBEROEnvRunner(policy, "libero_goal", rollouts_per_env=8) as runner:`` then
@@ -60,7 +74,7 @@ class EnvRunner(ABC):
         """Check the arguments; simulators start with the first rollout.
 
         Args:
-            policy: Answers batches of looks; required.
+            policy: Maps a batch of observations to action chunks; required.
             benchmark_name: LIBERO suite; None takes ``config.task.benchmark_name``.
             rollouts_per_env: Episodes per ``run_policy_in_env`` call.
             num_parallel_envs: Simulator slots of the parallel runner, ``auto`` chooses from cores,
@@ -72,8 +86,8 @@ class EnvRunner(ABC):
                 or empty means all of the suite.
             config: Everything else: noise scale, seed, batch size, workers, time limits.
             rank: Which of ``world_size`` processes this is; ranks draw different noise.
-            world_size: How many processes practise together.
-            norm_stats_path: Accepted for callers of older runners; a policy holds its own.
+            world_size: How many processes train together.
+            norm_stats_path: Accepted for callers of older runners; a policy has its own.
             egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
             local_world_size: How many of these processes share this host.
 
@@ -117,7 +131,7 @@ class EnvRunner(ABC):
         self.egl_device = egl_device
         self.stats = RolloutStats()
         self._image_s: float | None = None
-        self._pool: InlinePool | ProcessPool | RayPool | None = None
+        self._pool: RunnerPool | None = None
         self._num_calls = 0
 
     @abstractmethod
@@ -125,7 +139,7 @@ class EnvRunner(ABC):
         """Return how many simulators there will be."""
 
     @abstractmethod
-    def _make_pool(self) -> InlinePool | ProcessPool | RayPool:
+    def _make_pool(self) -> RunnerPool:
         """Start the simulators."""
 
     @property
@@ -154,16 +168,21 @@ class EnvRunner(ABC):
         Closing the generator early leaves the pool idle.
 
         Args:
-            source: Gives the next episode to do; None means nothing for now.
-            sampling: How the policy draws its chunks.
+            source: Returns the next episode to run; None means nothing for now.
+            sampling: How the policy draws its action chunks.
             pool: A pool the caller owns; None uses the runner's own.
-            policy: Who acts; None is the runner's own policy.
+            policy: The policy that acts; None is the runner's own.
+
+        Raises:
+            NotFiniteError: An observation or an action chunk holds NaN or infinity.
+            RestartLimitError: More simulators had to be replaced than ``env.max_restarts`` allows.
         """
         self._image_s = self.seconds_per_image
         self.stats = RolloutStats()
         if pool is None:
             pool = self._pool = self._pool or self._make_pool()
-        return rollout(
+        kind = Scheduler if self.config.env.schedule == "ready" else LockstepScheduler
+        scheduler = kind(
             pool,
             policy or self.policy,
             source,
@@ -172,8 +191,8 @@ class EnvRunner(ABC):
             max_attempts=self.config.env.max_attempts,
             max_restarts=self.config.env.max_restarts,
             stats=self.stats,
-            schedule=self.config.env.schedule,
         )
+        return scheduler.run()
 
     def run_policy_in_env(
         self,
@@ -184,28 +203,31 @@ class EnvRunner(ABC):
     ) -> Generator[Result, None, None]:
         """Yield exactly ``rollouts_per_env`` episodes of one task, in rollout order.
 
-        This is practice and no measurement: the policy explores with the noise of a run's first step
-        (``algo.noise``), by default from states that are practised on. ``ript eval`` measures a policy.
+        These are training rollouts and no measurement: the policy explores with the noise of a run's
+        first step (``algo.noise``), by default from states that are trained on. ``ript eval`` measures.
 
         Results stream: each is yielded as soon as it and its predecessors have finished. The n-th
         call of a runner draws noise of its own, the same in every run of the program.
 
         Args:
             env_name: Task name or index; a task of another suite as ``suite/task``.
-            all_init_states: Float [n, length]; rollout k starts from state k. None takes LIBERO's
+            all_init_states: Float64 [n, length]; rollout k starts from state k. None takes LIBERO's
                 own states, without the held-out ones, over and over.
-            debug_save_video: Mark the episodes as filmed, as ``config.video.rate`` says.
+            debug_save_video: Mark the episodes for a video at ``config.video.rate``.
             created_env: A pool made by ``create_env``; the caller closes it.
 
         Yields:
             Success, total reward (0 or 1, NaN if the simulator crashed) and the episode.
+
+        Raises:
+            ValueError: There is no such task, or too few or wrong initial states; before any episode.
         """
         suite, task_id = locate_task(self.suite, env_name)
         task, count = self.config.task, self.rollouts_per_env
         states = (
-            practice_states(suite, task_id, task, count)
+            training_states(suite, task_id, task, count)
             if all_init_states is None
-            else brought_states(suite, task_id, all_init_states, task.fixture_seed, count)
+            else states_of_caller(suite, task_id, all_init_states, task.fixture_seed, count)
         )
         requests = self._requests(states, record_video=bool(debug_save_video))
         self._num_calls += 1
@@ -225,7 +247,7 @@ class EnvRunner(ABC):
 
     @property
     def seconds_per_image(self) -> float | None:
-        """Return what a picture for a film takes a worker, as last measured; None before the first look."""
+        """Return worker seconds per image of a video, as last measured; None before the first one."""
         return self.stats.seconds_per_image or self._image_s
 
     @property

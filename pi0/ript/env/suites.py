@@ -85,8 +85,8 @@ def locate_task(suite: str, name_or_index: str | int) -> tuple[str, int]:
 def task_language(suite: str, task_id: int) -> str:
     """Return the instruction of a task, e.g. ``turn on the stove``.
 
-    LIBERO takes it from the file name. LIBERO-PRO suites keep the file names but change what is
-    asked, so there it comes from the file itself.
+    LIBERO takes it from the file name. LIBERO-PRO suites keep the file names but change the
+    instruction, so there it comes from the file itself.
     """
     if suite not in PERTURBED:
         return _task(suite, task_id).language
@@ -103,12 +103,15 @@ def protocol_of(policy: Policy) -> StepProtocol:
 def step_limit(suite: str, protocol: StepProtocol, chosen: int | None) -> int:
     """Return how many control steps an episode of the suite may take after settling.
 
-    The same for practice, evaluation and plan: a policy is practised at the limit it is measured at.
+    The same for training, evaluation and plan: a policy is trained at the limit it is measured at.
 
     Args:
         suite: LIBERO or LIBERO-PRO suite.
         protocol: Of the policy.
         chosen: The limit that a configuration or a command line gives; None takes the protocol's.
+
+    Raises:
+        ValueError: There is no such suite; names the nearest one.
     """
     _check_suite(suite)
     if chosen is not None:
@@ -134,7 +137,11 @@ def initial_states(suite: str, task_id: int) -> NDArray[np.float64]:
 
 
 def make_initial_state(suite: str, task_id: int, index: int, fixture_seed: int) -> InitialState:
-    """Return one of LIBERO's initial states together with the seed of its fixture poses."""
+    """Return one of LIBERO's initial states together with the seed of its fixture poses.
+
+    Raises:
+        ValueError: There is no such suite, task or state.
+    """
     states = initial_states(suite, task_id)
     if not 0 <= index < len(states):
         raise ValueError(f"initial state index must be in 0..{len(states) - 1}, got {index}")
@@ -155,7 +162,11 @@ def check_initial_state(initial_state: InitialState) -> None:
 
 
 def split(held_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the indices practised on and the last ``held_out`` ones, kept for evaluation."""
+    """Return the indices trained on and the last ``held_out`` ones, kept for evaluation.
+
+    Raises:
+        ValueError: LIBERO has fewer states of a task.
+    """
     if not 0 <= held_out <= STATES_PER_TASK:
         raise ValueError(f"held_out must be in 0..{STATES_PER_TASK}, got {held_out}")
     first = STATES_PER_TASK - held_out
@@ -183,8 +194,8 @@ def _task(suite: str, task_id: int) -> Task:
     return tasks[task_id]
 
 
-def practice_states(suite: str, task_id: int, task: TaskConfig, count: int) -> list[InitialState]:
-    """Return LIBERO's own states in order, without the held-out ones, over and over."""
+def training_states(suite: str, task_id: int, task: TaskConfig, count: int) -> list[InitialState]:
+    """Return ``count`` of LIBERO's own states in order, without the held-out ones, over and over."""
     train, _ = split(task.num_held_out_states)
     return [
         make_initial_state(suite, task_id, train[k % len(train)], task.fixture_seed)
@@ -192,10 +203,17 @@ def practice_states(suite: str, task_id: int, task: TaskConfig, count: int) -> l
     ]
 
 
-def brought_states(
+def states_of_caller(
     suite: str, task_id: int, states: States, fixture_seed: int, count: int
 ) -> list[InitialState]:
-    """Return the first ``count`` of the caller's own states, each a row of numbers.
+    """Return the first ``count`` of the caller's own states.
+
+    Args:
+        suite: LIBERO or LIBERO-PRO suite.
+        task_id: Task number within the suite.
+        states: At least ``count`` flattened states, each float64 [n].
+        fixture_seed: Seeds the fixture poses, which the states do not contain.
+        count: How many are wanted.
 
     Raises:
         ValueError: There are too few of them, or one is not a state of this task.

@@ -6,7 +6,7 @@ import pytest
 
 from pi0.records import Sampling
 from pi0.ript.env.rollout.queue import choose
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from tests.env.toys import ToyPolicy, ToyPool, toy_request, toy_state
 
@@ -28,7 +28,7 @@ def test_an_episode_whose_scene_is_loaded_goes_first():
     assert choose(pool, 3, [A, C, B], num_active=1) == 2
 
 
-def test_a_scene_nobody_has_comes_before_one_that_another_worker_has():
+def test_a_scene_that_no_worker_has_comes_before_one_that_another_worker_has():
     assert choose(pool_with(0, 1), 2, [B, C], num_active=1) == 1
 
 
@@ -40,7 +40,7 @@ def test_a_scene_is_built_twice_only_by_a_worker_without_work():
 
 
 def test_a_scene_that_does_not_fit_waits():
-    pool = pool_with(0, 1, num_workers=1)  # both places are held
+    pool = pool_with(0, 1, num_workers=1)  # both scenes are held
 
     assert choose(pool, 2, [C], num_active=2) is None
     assert choose(pool, 2, [C, B], num_active=2) == 1
@@ -53,20 +53,20 @@ def test_a_scene_that_does_not_fit_waits():
 
 def run(pool, requests):
     waiting = iter(requests)
-    return list(
-        rollout(
-            pool,
-            ToyPolicy(),
-            lambda: next(waiting, None),
-            sampling=Sampling(num_steps=4),
-            batch_size=4,
-            max_attempts=1,
-            stats=RolloutStats(),
-        )
+    scheduler = Scheduler(
+        pool,
+        ToyPolicy(),
+        lambda: next(waiting, None),
+        sampling=Sampling(num_steps=4),
+        batch_size=4,
+        max_attempts=1,
+        max_restarts=0,
+        stats=RolloutStats(),
     )
+    return list(scheduler.run())
 
 
-def test_one_task_is_spread_over_all_workers():
+def test_one_task_runs_on_all_workers():
     pool = ToyPool(8, num_workers=4)
 
     run(pool, [toy_request(seed) for seed in range(40)])
@@ -89,7 +89,7 @@ def test_four_tasks_are_shared_out_with_few_scenes_built(order):
 
 
 @pytest.mark.parametrize("order", range(5))
-def test_more_tasks_than_places_never_exceed_the_places_and_all_come_to_an_end(order):
+def test_more_tasks_than_scenes_fit_are_all_run_within_the_limit(order):
     pool = ToyPool(6, shuffle_seed=order, num_workers=2, max_scenes=1)
 
     episodes = run(pool, [toy_request(n, task_id=n % 5) for n in range(60)])

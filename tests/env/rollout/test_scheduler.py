@@ -10,7 +10,7 @@ import pytest
 from pi0.records import Sampling
 from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.rollout.retries import RestartLimitError
-from pi0.ript.env.rollout.scheduler import rollout
+from pi0.ript.env.rollout.scheduler import LockstepScheduler, Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.seeding import derive_seed
 from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
@@ -18,37 +18,33 @@ from tests.env.toys import HORIZON, ToyPolicy, ToyPool, toy_request
 SAMPLING = Sampling(num_steps=4)
 
 
-def run(pool, requests, policy=None, *, batch_size=4, max_attempts=3, stats=None, **rest):
-    waiting = iter(requests)
-    return list(
-        rollout(
-            pool,
-            policy or ToyPolicy(),
-            lambda: next(waiting, None),
-            sampling=SAMPLING,
-            batch_size=batch_size,
-            max_attempts=max_attempts,
-            stats=stats or RolloutStats(),
-            **rest,
-        )
-    )
-
-
-def start(pool):
-    requests = iter(toy_request(seed) for seed in range(100))
-    return rollout(
+def start(pool, source, policy=None, *, kind=Scheduler, batch_size=4, max_attempts=3,
+          max_restarts=20, stats=None):  # fmt: skip
+    scheduler = kind(
         pool,
-        ToyPolicy(),
-        lambda: next(requests, None),
+        policy or ToyPolicy(),
+        source,
         sampling=SAMPLING,
-        batch_size=2,
-        max_attempts=1,
-        stats=RolloutStats(),
+        batch_size=batch_size,
+        max_attempts=max_attempts,
+        max_restarts=max_restarts,
+        stats=stats or RolloutStats(),
     )
+    return scheduler.run()
+
+
+def run(pool, requests, *args, **rest):
+    waiting = iter(requests)
+    return list(start(pool, lambda: next(waiting, None), *args, **rest))
+
+
+def start_hundred(pool):
+    requests = iter(toy_request(seed) for seed in range(100))
+    return start(pool, lambda: next(requests, None), batch_size=2)
 
 
 def fail_after_one_episode(pool, error):
-    with closing(start(pool)) as episodes:
+    with closing(start_hundred(pool)) as episodes:
         next(episodes)
         raise error
 
@@ -65,15 +61,15 @@ def fingerprint(episodes):
     }
 
 
-def test_nobody_looks_after_the_last_step():
-    # Chunks of 4: ten steps are chunks of 4, 4 and 2; eight steps are 4 and 4.
+def test_nothing_is_drawn_after_the_last_step():
+    # Action chunks of 4: ten steps are chunks of 4, 4 and 2; eight steps are 4 and 4.
     pool = ToyPool(1)
     run(pool, [toy_request(0, max_steps=10), toy_request(1, max_steps=8)])
     assert pool.observations == [True, True, False, True, False]
 
 
-def test_only_episodes_that_are_filmed_at_every_step_are_drawn_at_every_step():
-    # Every episode is one chunk of 4 and one of 2.
+def test_only_episodes_with_a_video_of_every_step_are_drawn_at_every_step():
+    # Every episode is one action chunk of 4 and one of 2.
     pool, wanted = ToyPool(1), [
         toy_request(0, max_steps=6),
         toy_request(1, max_steps=6, record_video=True),
@@ -87,15 +83,13 @@ def test_only_episodes_that_are_filmed_at_every_step_are_drawn_at_every_step():
     assert lengths == {0: [], 1: [], 2: [4, 2], 3: []}
 
 
-def test_a_film_holds_nothing_of_an_attempt_that_was_given_up():
-    # Commands: restore, chunk, lost chunk; then restore, chunk, chunk, which are numbers 4 and 5.
+def test_a_video_holds_nothing_of_an_attempt_that_was_given_up():
+    # Requests: restore, chunk, lost chunk; then restore, chunk, chunk, which are numbers 4 and 5.
     pool = ToyPool(1, crashes={2: "boom"})
     (episode,) = run(pool, [toy_request(0, max_steps=8, record_video=True, video_rate="steps")])
 
-    assert [frames.unpack().max() for frames in episode.frames] == [
-        5,
-        6,
-    ]  # counted before the picture
+    # Requests are counted before their images are drawn.
+    assert [frames.unpack().max() for frames in episode.frames] == [5, 6]
     assert len(episode.policy_steps) == 2
 
 
@@ -111,7 +105,7 @@ def test_no_request_is_no_episode():
 
 
 def test_success_ends_an_episode_and_the_step_limit_fails_it():
-    # 4 actions per chunk: success after 6 steps takes two decisions, of 4 and of 2 steps; the
+    # 4 actions per chunk: success after 6 steps takes two policy steps, of 4 and of 2; the
     # limit of 10 steps takes three, of 4, 4 and 2.
     episodes = run(ToyPool(2), [toy_request(0, succeeds_after=6), toy_request(1)])
 
@@ -136,7 +130,7 @@ def test_episodes_do_not_depend_on_slots_or_arrival_order():
 def test_lockstep_gives_the_same_episodes():
     requests = [toy_request(seed, succeeds_after=3 * (seed % 4)) for seed in range(12)]
 
-    episodes = run(ToyPool(5), requests, batch_size=3, schedule="lockstep")
+    episodes = run(ToyPool(5), requests, batch_size=3, kind=LockstepScheduler)
 
     assert fingerprint(episodes) == fingerprint(run(ToyPool(5), requests, batch_size=3))
 
@@ -150,16 +144,16 @@ def test_lockstep_waits_for_every_chunk_and_every_episode_of_a_round():
         [toy_request(seed, max_steps=length) for seed, length in enumerate(lengths)],
         policy,
         batch_size=3,
-        schedule="lockstep",
+        kind=LockstepScheduler,
     )
 
-    # Chunks of 4 steps: the first round decides with 3, 2 and 1 episodes, the second with 3.
+    # Chunks of 4 steps: the first round acts with 3, 2 and 1 episodes, the second with 3.
     assert policy.batches == [3, 2, 1, 3]
 
 
 def test_a_batch_waits_only_while_every_worker_has_work():
     # 4 slots on 2 workers. A worker that has nothing left to do gets its chunks at once, however
-    # few they are; a full batch goes at once too.
+    # few they are; so does a full batch.
     class Recorder(ToyPolicy):
         def act(self, observations, *rest):
             idle = {0, 1} - {pool.worker_of(slot) for slot in pool.busy}
@@ -174,7 +168,7 @@ def test_a_batch_waits_only_while_every_worker_has_work():
     assert all(policy.reasons)
 
 
-def test_decision_seeds_derive_from_the_request():
+def test_noise_seeds_derive_from_the_request():
     policy = ToyPolicy()
 
     run(ToyPool(1), [toy_request(42, max_steps=2 * HORIZON)], policy)
@@ -210,7 +204,7 @@ def test_a_crashed_attempt_is_run_again_from_the_start():
 
 
 def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
-    # One slot: commands 0, 1 and 2 are the three attempts to restore the only episode.
+    # One slot: requests 0, 1 and 2 are the three attempts to restore the only episode.
     pool = ToyPool(1, crashes=dict.fromkeys(range(3), "boom"))
 
     [episode] = run(pool, [toy_request(0)], max_attempts=3)
@@ -223,7 +217,7 @@ def test_an_episode_that_always_crashes_is_delivered_as_crashed_not_as_failed():
 
 @pytest.mark.parametrize("fault", ["died", "hung", "malformed", "lost"])
 def test_a_lost_worker_uses_up_no_attempt(fault):
-    # One slot and one episode: its restore is answered by a lost worker four times.
+    # One slot and one episode: its restore meets a lost worker four times.
     pool = ToyPool(1, crashes=dict.fromkeys(range(4), "gone"), fault=fault)
     stats = RolloutStats()
 
@@ -250,7 +244,7 @@ def test_as_many_restarts_as_allowed_are_no_reason_to_stop():
     assert len(run(pool, [toy_request(7)], max_restarts=2)) == 1
 
 
-def test_restarts_and_their_causes_are_figures():
+def test_restarts_and_their_causes_are_metrics():
     stats = RolloutStats()
     run(ToyPool(1, crashes={0: "a", 2: "b"}, fault="hung"), [toy_request(0)], stats=stats)
 
@@ -269,21 +263,11 @@ def test_every_crash_is_logged_on_one_line(caplog):
     ]
 
 
-def test_a_source_that_has_nothing_now_is_asked_again():
+def test_a_source_that_has_nothing_now_is_called_again():
     # The second request appears only after the first episode has been delivered.
     available = [toy_request(0)]
-    source = rollout(
-        ToyPool(2),
-        ToyPolicy(),
-        lambda: available.pop() if available else None,
-        sampling=SAMPLING,
-        batch_size=4,
-        max_attempts=1,
-        stats=RolloutStats(),
-    )
-
     seeds = []
-    for episode in source:
+    for episode in start(ToyPool(2), lambda: available.pop() if available else None):
         seeds.append(episode.request.seed)
         if episode.request.seed == 0:
             available.append(toy_request(1))
@@ -298,13 +282,13 @@ def test_a_slot_prefers_tasks_whose_scene_its_worker_has_loaded():
     run(pool, [toy_request(n, task_id=n % 2) for n in range(8)])
 
     tasks = [[task for owner, task in pool.restored if owner == slot] for slot in (0, 1)]
-    switches = sum(a != b for sample in tasks for a, b in itertools.pairwise(sample))
+    switches = sum(a != b for order in tasks for a, b in itertools.pairwise(order))
     assert switches <= 1
 
 
 def test_stopping_early_leaves_the_pool_idle():
     pool = ToyPool(4)
-    episodes = start(pool)
+    episodes = start_hundred(pool)
 
     next(episodes)
     episodes.close()
@@ -322,7 +306,7 @@ def test_closing_the_pool_first_is_fine_too():
 
     pool = Closing(4)
     pool.is_closed = False
-    episodes = start(pool)
+    episodes = start_hundred(pool)
     next(episodes)
 
     pool.is_closed = True
@@ -348,7 +332,7 @@ def test_a_failing_consumer_leaves_the_pool_idle():
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_not_delayed_by_running_simulators(end):
     class Interrupted(ToyPolicy):
-        def act(self, *samples):
+        def act(self, *arguments):
             raise end
 
     pool = ToyPool(8, shuffle_seed=1)  # the first wait returns some of the eight
@@ -367,13 +351,13 @@ def test_stats_count_work():
     assert stats.worker_seconds == {"physics_s": 4.5}
     metrics = stats.metrics(wall_seconds=3.0)
     assert metrics["speed/env_steps_per_s"] == 8.0
-    # Each of the two slots is a worker; 9 commands of 0.5 s share 2 x 3 s.
+    # Each of the two slots is a worker; 9 requests of 0.5 s share 2 x 3 s.
     shares = [metrics[f"speed/worker_{number}_busy_share"] for number in (0, 1)]
     assert sum(shares) == 4.5 / 3.0
     assert metrics["speed/policy_batch_fill"] == 6 / (4 * stats.policy_calls)
 
 
-def test_an_answer_that_is_not_finite_ends_the_rollout_and_leaves_the_pool_idle():
+def test_an_action_chunk_that_is_not_finite_ends_the_rollout_and_leaves_the_pool_idle():
     class Broken(ToyPolicy):
         def _chunk(self, observation, seed):
             chunk = super()._chunk(observation, seed)

@@ -10,20 +10,26 @@ from pi0.ript.seeding import noise_seed
 from pi0.ript.types import Episode, EpisodeRequest, Outcome, PolicyStep
 
 
+def origin(request: EpisodeRequest) -> str:
+    """Return which initial state an episode begins in, in words."""
+    state = request.initial_state
+    return f"{state.suite} task {state.task_id}, state {state.index}"
+
+
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """Grows with every reply of its slot, until it is an episode.
 
     Attributes:
-        request: What was asked for.
+        request: Which episode is to be run.
         task: The instruction given to the policy.
         number: Which attempt at the request this is, from 1 on; a lost worker counts none.
-        observation: The newest look; None before the first.
-        chunk: The newest answer to a look; None before the first.
+        observation: The newest observation; None before the first.
+        chunk: The newest action chunk; None before the first.
         policy_steps: What was executed.
-        frames: Pictures of what was executed.
+        frames: Images of what was executed, one entry per action chunk.
         num_steps: Control steps executed.
-        started: When it began.
+        started: When it began, in seconds of ``perf_counter``.
     """
 
     request: EpisodeRequest
@@ -42,14 +48,14 @@ class Attempt:
         return self.request.initial_state.suite, self.request.initial_state.task_id
 
     @property
-    def seen(self) -> Observation:
-        """Return the look to be answered."""
+    def newest(self) -> Observation:
+        """Return the observation that the policy acts on next."""
         assert self.observation is not None
         return self.observation
 
     @property
     def noise_seed(self) -> int:
-        """Return the seed of the next decision."""
+        """Return the seed of the next policy step."""
         return noise_seed(self.request.seed, len(self.policy_steps))
 
     @property

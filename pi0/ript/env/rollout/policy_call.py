@@ -1,4 +1,4 @@
-"""One batched call of the policy for several episodes; what goes in and what comes out must be finite."""
+"""One batched call of the policy for several episodes; its inputs and outputs must be finite."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -6,8 +6,7 @@ from time import perf_counter
 import numpy as np
 
 from pi0.records import Chunk, Observation, Sampling
-from pi0.ript.env.rollout.attempt import Attempt
-from pi0.ript.env.rollout.retries import place_of
+from pi0.ript.env.rollout.attempt import Attempt, origin
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.interfaces import Policy
 from pi0.ript.types import EpisodeRequest
@@ -19,8 +18,8 @@ class NotFiniteError(ValueError):
     Attributes:
         request: Of the episode.
         task: Its instruction.
-        observation: The look in question, or the one that was answered.
-        chunk: The answer in question; None where the look is.
+        observation: The observation in question, or the one that the action chunk belongs to.
+        chunk: The action chunk in question; None where the observation is.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class NotFiniteError(ValueError):
         chunk: Chunk | None,
     ) -> None:
         """Take what is not finite and where it was met."""
-        super().__init__(f"{what} not finite in {place_of(request)}, seed {request.seed}")
+        super().__init__(f"{what} not finite in {origin(request)}, seed {request.seed}")
         self.request = request
         self.task = task
         self.observation = observation
@@ -42,7 +41,7 @@ class NotFiniteError(ValueError):
 def require_finite_observation(
     request: EpisodeRequest, task: str, observation: Observation
 ) -> None:
-    """Raise ``NotFiniteError`` for proprioception with NaN or infinity; pictures are whole numbers."""
+    """Raise ``NotFiniteError`` for proprioception with NaN or infinity; images are whole numbers."""
     if not np.isfinite(observation.proprio).all():
         raise NotFiniteError("proprioception", request, task, observation, None)
 
@@ -57,12 +56,12 @@ def require_finite_chunk(
 
 
 class PolicyCall:
-    """Asks the policy of one rollout.
+    """Calls the policy of a rollout.
 
     Args:
-        policy: Answers batches of looks.
-        sampling: How it draws its chunks.
-        batch_size: Rows of a full batch.
+        policy: Maps a batch of observations to action chunks.
+        sampling: How it draws them.
+        batch_size: Samples of a full batch.
         stats: Counts the calls.
     """
 
@@ -74,22 +73,22 @@ class PolicyCall:
         self.batch_size = batch_size
         self._stats = stats
 
-    def answer(self, attempts: Sequence[Attempt]) -> list[Chunk]:
-        """Return a chunk for the look of every attempt.
+    def act(self, attempts: Sequence[Attempt]) -> list[Chunk]:
+        """Return an action chunk for the newest observation of every attempt.
 
         Raises:
-            NotFiniteError: A look or an answer holds NaN or infinity.
+            NotFiniteError: An observation or an action chunk holds NaN or infinity.
         """
         for attempt in attempts:
-            require_finite_observation(attempt.request, attempt.task, attempt.seen)
+            require_finite_observation(attempt.request, attempt.task, attempt.newest)
         started = perf_counter()
         chunks = self._policy.act(
-            [attempt.seen for attempt in attempts],
+            [attempt.newest for attempt in attempts],
             [attempt.task for attempt in attempts],
             [attempt.noise_seed for attempt in attempts],
             self._sampling,
         )
         self._stats.add_policy_call(len(attempts), self.batch_size, perf_counter() - started)
         for attempt, chunk in zip(attempts, chunks, strict=True):
-            require_finite_chunk(attempt.request, attempt.task, attempt.seen, chunk)
+            require_finite_chunk(attempt.request, attempt.task, attempt.newest, chunk)
         return chunks

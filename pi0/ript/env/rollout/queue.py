@@ -1,4 +1,4 @@
-"""The episodes that wait for a slot, and which of them a free slot takes so that scenes are built seldom."""
+"""The episodes that wait for a slot, and which of them a free slot takes so that few scenes are built."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,22 +8,22 @@ from pi0.ript.env.rollout.attempt import Attempt
 from pi0.ript.interfaces import EnvPool
 from pi0.ript.types import EpisodeRequest
 
-RUNNING_DRY = 1  # a worker with fewer episodes than this under way has nothing to do
+LEAST_ACTIVE = 1  # a worker with fewer episodes than this under way has nothing to do
 FETCH_AHEAD = 64  # requests taken early, so that a slot can choose one whose scene is loaded
 
 Source = Callable[[], EpisodeRequest | None]
-"""Gives the next episode to do; None means nothing for now, so it is asked again later."""
+"""Returns the next episode to run; None means nothing for now, so it is called again later."""
 
 Instruct = Callable[[str, int], str]
-"""Suite and task number -> the instruction given to the policy."""
+"""Returns the instruction given to the policy, from suite and task number."""
 
 
 def choose(pool: EnvPool, slot: int, waiting: Sequence[SceneKey], num_active: int) -> int | None:
-    """Return the position of the episode that a free slot should take, or None to leave it free.
+    """Return the index of the episode that a free slot should take, or None to leave it free.
 
     In this order: an episode whose scene the slot's worker has; one whose scene no worker has; any
-    other, but only if the worker is about to run dry, because building a second copy of a scene
-    costs as much as several episodes. Scenes that do not fit are left for later.
+    other, but only if the worker is idle, because building a second copy of a scene costs as much as
+    several episodes. Scenes that do not fit are left for later.
 
     Args:
         pool: The slots and their scenes.
@@ -33,18 +33,18 @@ def choose(pool: EnvPool, slot: int, waiting: Sequence[SceneKey], num_active: in
     """
     loaded = pool.loaded_scenes(slot)
     fitting = [n for n, scene in enumerate(waiting) if pool.can_restore(slot, scene)]
-    for position in fitting:
-        if waiting[position] in loaded:
-            return position
+    for index in fitting:
+        if waiting[index] in loaded:
+            return index
     anywhere = _loaded_anywhere(pool)
-    for position in fitting:
-        if waiting[position] not in anywhere:
-            return position
-    return fitting[0] if fitting and num_active < RUNNING_DRY else None
+    for index in fitting:
+        if waiting[index] not in anywhere:
+            return index
+    return fitting[0] if fitting and num_active < LEAST_ACTIVE else None
 
 
 def _loaded_anywhere(pool: EnvPool) -> frozenset[SceneKey]:
-    # Slots 0 .. num_workers - 1 live in different workers.
+    # Slots 0 .. num_workers - 1 belong to different workers.
     return frozenset().union(*(pool.loaded_scenes(slot) for slot in range(pool.num_workers)))
 
 
@@ -53,8 +53,8 @@ class Waiting:
 
     Args:
         pool: The slots.
-        source: Gives the episodes to do.
-        instruct: Says what a task is called.
+        source: Returns the episodes to run.
+        instruct: Returns the instruction of a task.
     """
 
     def __init__(self, pool: EnvPool, source: Source, instruct: Instruct) -> None:
@@ -84,13 +84,13 @@ class Waiting:
             num_active: Episodes under way in its worker.
         """
         scenes = [attempt.scene for attempt in self._attempts]
-        position = choose(self._pool, slot, scenes, num_active)
-        if position is None:
+        index = choose(self._pool, slot, scenes, num_active)
+        if index is None:
             return None
-        attempt = self._attempts[position]
-        del self._attempts[position]
+        attempt = self._attempts[index]
+        del self._attempts[index]
         return attempt
 
     def put_first(self, attempt: Attempt) -> None:
-        """Let an attempt wait before all others."""
+        """Put an attempt before all others."""
         self._attempts.appendleft(attempt)

@@ -3,14 +3,13 @@
 import logging
 from dataclasses import dataclass
 
-from pi0.ript.env.rollout.attempt import Attempt
+from pi0.ript.env.rollout.attempt import Attempt, origin
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.interfaces import Fault, Reply
 from pi0.ript.types import EpisodeRequest
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MAX_RESTARTS = 20
 WORKER_FAULTS: tuple[Fault, ...] = ("died", "hung", "malformed", "lost")
 
 
@@ -23,8 +22,8 @@ class Bounds:
     """How much may go wrong.
 
     Attributes:
-        max_attempts: How often an episode is tried whose own simulation raises.
-        max_restarts: How many simulators may be replaced.
+        max_attempts: Attempts at an episode whose own simulation raises, at least 1.
+        max_restarts: Simulators that may be replaced.
     """
 
     max_attempts: int
@@ -35,15 +34,9 @@ class Bounds:
         if stats.num_restarts > self.max_restarts:
             raise RestartLimitError(
                 f"simulators were replaced {stats.num_restarts} times in one collection, "
-                f"env.max_restarts allows {self.max_restarts}; the last one in {place_of(request)}, "
+                f"env.max_restarts allows {self.max_restarts}; the last one in {origin(request)}, "
                 f"seed {request.seed}: {one_line(error)}"
             )
-
-
-def place_of(request: EpisodeRequest) -> str:
-    """Return which situation an episode begins in, in words."""
-    state = request.initial_state
-    return f"{state.suite} task {state.task_id}, state {state.index}"
 
 
 def one_line(text: str) -> str:
@@ -52,11 +45,11 @@ def one_line(text: str) -> str:
 
 
 class Retries:
-    """Counts what goes wrong in one rollout.
+    """Decides how episodes whose simulation failed go on.
 
     Args:
-        bounds: How much may.
-        stats: Counts it.
+        bounds: How much may go wrong.
+        stats: Counts what does.
     """
 
     def __init__(self, bounds: Bounds, stats: RolloutStats) -> None:
@@ -79,11 +72,11 @@ class Retries:
         return Attempt(request=attempt.request, task=attempt.task, number=number)
 
     def _log(self, attempt: Attempt, reply: Reply) -> None:
-        # What is lost with another episode's simulator has been told with that one.
+        # What is lost with another episode's simulator has been logged with that one.
         level = logging.DEBUG if reply.fault == "lost" else logging.WARNING
         logger.log(
             level,
             "%s: %s (%s, attempt %d of %d)",
-            *(place_of(attempt.request), one_line(reply.error), reply.fault),
+            *(origin(attempt.request), one_line(reply.error), reply.fault),
             *(attempt.number, self._bounds.max_attempts),
         )

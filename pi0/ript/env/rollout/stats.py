@@ -17,13 +17,13 @@ class RolloutStats:
     Attributes:
         num_episodes: Episodes delivered, crashed ones included.
         num_env_steps: Control steps executed, those of abandoned attempts included.
-        num_observations: Pictures drawn for the policy.
-        num_video_frames: Pictures after control steps that came for films.
-        num_retries: Attempts that were given up and started again, by whosever fault.
+        num_observations: Observations drawn for the policy.
+        num_video_frames: Images drawn after control steps for videos.
+        num_retries: Attempts that were given up and started again, whatever the fault.
         restarts: Simulators replaced, by fault.
         policy_calls: Batched policy calls.
-        policy_samples: Rows over all calls.
-        policy_capacity: Rows that the calls had room for.
+        policy_samples: Samples over all calls.
+        policy_capacity: Samples that the calls had room for.
         policy_seconds: Seconds inside the policy.
         worker_seconds: Simulator seconds by stage, summed over workers.
         busy_seconds: Simulator seconds by worker, summed over stages.
@@ -51,12 +51,12 @@ class RolloutStats:
 
     @property
     def video_seconds(self) -> float:
-        """Return worker seconds that only films took."""
+        """Return worker seconds that only videos took."""
         return self.worker_seconds.get("video_s", 0.0)
 
     @property
     def seconds_per_image(self) -> float | None:
-        """Return worker seconds that a picture for a film takes, else a look; None before both."""
+        """Return worker seconds per image of a video, else per observation; None before both."""
         if self.num_video_frames:
             return self.video_seconds / self.num_video_frames
         return (
@@ -66,7 +66,7 @@ class RolloutStats:
         )
 
     def add_reply(self, reply: Reply, worker: int) -> None:
-        """Count what a command did and took."""
+        """Count what a request did and took."""
         self.num_env_steps += reply.num_steps
         self.num_observations += "render_s" in reply.timings
         self.num_video_frames += 0 if reply.frames is None else len(reply.frames)
@@ -80,7 +80,7 @@ class RolloutStats:
             self.counts[name] = self.counts.get(name, 0) + count
 
     def add_policy_call(self, num_samples: int, batch_size: int, seconds: float) -> None:
-        """Count the rows answered together, in as many batches as they take."""
+        """Count samples that acted together, in as many batches as they take."""
         num_batches = math.ceil(num_samples / batch_size)
         self.policy_calls += num_batches
         self.policy_samples += num_samples
@@ -88,7 +88,7 @@ class RolloutStats:
         self.policy_seconds += seconds
 
     def metrics(self, wall_seconds: float) -> dict[str, float | str]:
-        """Return the figures of a rollout that took ``wall_seconds``."""
+        """Return the metrics of a rollout that took ``wall_seconds``."""
         wall = max(wall_seconds, 1e-9)
         return {
             "speed/episodes_per_s": self.num_episodes / wall,
