@@ -18,7 +18,7 @@ def command(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["1", "true", "YES", "on"])
-def test_debug_films_are_switched_on_by_variable(command, text):
+def test_debug_videos_are_switched_on_by_variable(command, text):
     video = load_launch(
         command, {"PI0_DEBUG_SAVE_VIDEO": text, "PI0_DEBUG_IMAGE_DIR": "a b"}
     ).config.video
@@ -41,11 +41,11 @@ def test_anything_else_is_an_error(command):
         load_launch(command, {"PI0_DEBUG_SAVE_VIDEO": "maybe"})
 
 
-def test_dump_of_processed_pictures_says_what_to_use_instead(command, caplog):
+def test_dump_of_processed_images_says_what_to_use_instead(command, caplog):
     logging.getLogger("pi0").propagate = True
     load_launch(command, {"DEBUG_SAVE_PROCESSED": "1"})
     assert caplog.messages == [
-        "DEBUG_SAVE_PROCESSED has no effect; PI0_DEBUG_SAVE_VIDEO=1 films what the policy saw"
+        "DEBUG_SAVE_PROCESSED has no effect; PI0_DEBUG_SAVE_VIDEO=1 saves videos of what the policy observes"
     ]
 
 
@@ -78,7 +78,7 @@ def test_anything_else_in_the_variable_is_an_error(text):
 
 
 @pytest.mark.parametrize("environ", [{}, {"USE_RIPT_VLA_RUNNER": "0"}])
-def test_practice_during_updates_needs_the_parallel_runner(environ):
+def test_collecting_during_updates_needs_the_parallel_runner(environ):
     overlapped = TrainConfig(training=TrainingConfig(overlap=True))
     with pytest.raises(ConfigError, match=r"training\.overlap needs the parallel runner"):
         choose_runner(overlapped, environ)

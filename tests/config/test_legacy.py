@@ -1,4 +1,4 @@
-"""Configuration files of the earlier system load, and the user is told what became of every key."""
+"""Configuration files of the earlier system load, and a warning says what became of every key."""
 
 import copy
 import difflib

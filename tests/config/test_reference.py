@@ -32,7 +32,7 @@ def test_table_gives_key_type_default_and_meaning():
     lines = config_reference().splitlines()
     assert (
         "| `task.num_held_out_states` | a whole number | `20` | The last n of LIBERO's 50 initial states "
-        "per task are never practised on; evaluation uses only those. |" in lines
+        "per task are never trained on; evaluation uses only those. |" in lines
     )
     assert any(
         line.startswith("| `training.optimizer.beta1` | a number | `0.9` |") for line in lines

@@ -24,7 +24,14 @@ def test_the_numbers_of_faults_grow_with_the_minutes_unless_they_are_given():
     arguments, settings = parse(["--minutes=30", "--json=x", "--stops=2", "--algo.lr=1e-4"])
 
     assert fault_counts(arguments) == {"kill": 100, "stop": 2, "corrupt": 15, "trainer_kill": 0}
-    assert settings == ["--algo.lr=1e-4"]
+    assert settings == [DEFAULT_CONFIG, "--algo.lr=1e-4"]
+
+
+@pytest.mark.parametrize("chosen", [["quickstart"], ["--config_path", "my.yaml"]])
+def test_a_configuration_is_chosen_as_in_training(chosen):
+    _, settings = parse(["--minutes=1", "--json=x", *chosen, "--algo.lr", "1e-4"])
+
+    assert settings == [*chosen, "--algo.lr", "1e-4"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +67,7 @@ def test_a_short_soak_loses_nothing(tmp_path):
 @pytest.mark.libero
 @pytest.mark.slow
 def test_more_restarts_than_allowed_save_the_run_and_end_it_in_one_line(tmp_path):
-    settings = [f"--config_path={DEFAULT_CONFIG}", f"--output_dir={tmp_path}", *SMALL]
+    settings = [DEFAULT_CONFIG, f"--output_dir={tmp_path}", *SMALL]
     with TrainingRun(tmp_path, [*settings, "--env.max_restarts=0"]) as run:
         run.start()
         while not (run.is_up and run.workers):

@@ -23,13 +23,13 @@ def small(**changes: object) -> PolicyCard:
     return small_card(**changes)
 
 
-def test_a_decision_holds_pictures_state_chain_and_actions():
+def test_a_policy_step_holds_images_state_chain_and_actions():
     # 2 cameras x 28 x 28 x 3; 9 doubles; 5 x 6 x 9 floats; 4 x 7 floats
     assert policy_step_bytes(small(), num_steps=4) == 2 * 28 * 28 * 3 + 72 + 1080 + 112
 
 
 def test_episodes_are_counted_to_their_limit():
-    # 8 groups of 8 rollouts; 101 control steps in chunks of 4 are 26 decisions
+    # 8 groups of 8 rollouts; 101 control steps in action chunks of 4 are 26 policy steps
     assert expected_samples(AlgoConfig(), small(), max_steps=101) == 64 * 26
 
 
@@ -44,13 +44,13 @@ def test_episodes_are_counted_to_their_limit():
         ({"benchmark_name": "libero_spatial"}, 280),
     ],
 )
-def test_the_longest_episode_is_that_of_any_task_to_practise(changes: dict, expected: int):
+def test_the_longest_episode_is_that_of_any_task_to_train_on(changes: dict, expected: int):
     config = TrainConfig(task=TaskConfig(**changes))
     assert plan.longest_episode(config, small(protocol="lerobot")) == expected
 
 
 @pytest.mark.libero
-def test_the_plan_for_a_cpu_has_one_place_and_fits(capsys):
+def test_the_plan_for_a_cpu_has_one_kind_of_memory_and_fits(capsys):
     plan.main([*QUICKSTART, "--policy.device", "cpu"])
     text = capsys.readouterr().out
     for name in ("weights", "gradients", "optimizer", "activations", "prefix cache"):
@@ -59,7 +59,7 @@ def test_the_plan_for_a_cpu_has_one_place_and_fits(capsys):
 
 
 @pytest.mark.libero
-def test_the_plan_for_a_named_gpu_has_two_places(capsys):
+def test_the_plan_for_a_named_gpu_has_two_kinds_of_memory(capsys):
     plan.main([*QUICKSTART, "--gpu", "h200"])
     assert "of 141.00 GiB: fits" in capsys.readouterr().out
 
@@ -75,8 +75,8 @@ def test_what_does_not_fit_comes_with_a_remedy(capsys):
 
 def test_the_remedy_is_for_the_largest_item():
     items = [
-        Item(name="weights", num_bytes=5, place="device"),
-        Item(name="activations", num_bytes=9, place="device"),
+        Item(name="weights", num_bytes=5, memory="device"),
+        Item(name="activations", num_bytes=9, memory="device"),
     ]
     assert "micro_batch_size 32" in advice(items, TrainConfig())
 
@@ -98,5 +98,5 @@ def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
 
 
 def test_the_remedy_for_older_weights_is_to_do_without():
-    items = [Item(name="older weights", num_bytes=9, place="device")]
+    items = [Item(name="older weights", num_bytes=9, memory="device")]
     assert advice(items, TrainConfig()) == "--training.overlap false"

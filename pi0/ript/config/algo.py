@@ -29,18 +29,18 @@ READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig:
-    """How much noise practice explores with: give ``scale``, ``final_std`` or neither.
+    """How much noise rollouts explore with: give ``scale``, ``final_std`` or neither.
 
     ``cfg`` and ``bc`` imitate what was executed, noise included; they explore by the initial noise of every
-    chunk instead.
+    action chunk instead.
 
     Attributes:
         scale: The letter a of Flow-SDE. With neither key it is 0.5 for ``flow_sde`` and ``nft``, and
             final_std is 0.03 for ``cfg`` and ``bc``.
-        final_std: Standard deviation of the last denoise step, in normalised action units; in (0, 1]. It
+        final_std: Standard deviation of the last denoise step, in normalized action units; in (0, 1]. It
             is what survives in the executed action, whatever the number of denoise steps.
         anneal_to: The noise falls linearly to this share of itself; 1 keeps it fixed.
-        anneal_steps: RIPT steps over which it falls.
+        anneal_steps: Training steps over which it falls.
     """
 
     scale: float | None = None
@@ -74,7 +74,7 @@ class NoiseConfig:
         )
 
     def scale_at(self, step: int, denoise_steps: int) -> float:
-        """Return the letter a for a RIPT step (from 1) and S denoise steps.
+        """Return the letter a for a training step (from 1) and S denoise steps.
 
         The last of S steps has standard deviation ``a * d / sqrt(1 - d)`` with d = 1 / S.
         """
@@ -90,13 +90,13 @@ class NoiseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NftConfig:
-    """Centred DiffusionNFT.
+    """Centered DiffusionNFT.
 
     Attributes:
         beta: How far the two implicit policies stand from the frozen one.
         max_advantage: Advantages are clipped to this; it maps to optimality 1.
         max_drift: Bound of the root mean square distance of velocities from the frozen ones.
-        ema: Share of the frozen policy that survives a RIPT step; the rest is the current policy.
+        ema: Share of the frozen policy that survives a training step; the rest is the current policy.
     """
 
     beta: float = 1.0
@@ -118,13 +118,13 @@ class CfgConfig:
 
     Attributes:
         uncond_weight: Weight of the unconditional branch, which learns from every rollout.
-        guidance: Guidance while practising; 1 is the conditional branch, 0 the unconditional one.
+        guidance: Guidance of rollouts; 1 is the conditional branch, 0 the unconditional one.
         evaluation_guidance: Guidance of the evaluations of the run.
-        windowing_mode: Which decisions of an episode are learnt from: ``all``, the ``last`` one, ``random``
+        windowing_mode: Which policy steps of an episode are learned from: ``all``, the ``last`` one, ``random``
             ones, or ``slide``: every ``window_stride``-th from the first.
-        window_stride: Decisions from one window to the next under ``slide``.
-        max_windows_per_episode: Most decisions of an episode under ``random`` and ``slide``; with 1, ``slide``
-            is the first decision alone.
+        window_stride: Policy steps from one window to the next under ``slide``.
+        max_windows_per_episode: Most policy steps of an episode under ``random`` and ``slide``; with 1, ``slide``
+            is the first policy step alone.
     """
 
     uncond_weight: float = 0.1
@@ -160,19 +160,19 @@ class AlgoConfig:
             times, then tried again; 0 leaves nothing out.
         num_epochs: Passes over the collected batch.
         num_minibatches: Optimizer steps per pass.
-        micro_batch_size: Rows per backward pass; changes memory, not the gradient.
+        micro_batch_size: Samples per backward pass; changes memory, not the gradient.
         lr: Learning rate of AdamW.
         warmup_steps: Optimizer steps over which the learning rate rises linearly.
         grad_norm_clip: Gradient norm bound.
-        loss_aggregation: ``trajectory`` weighs every episode alike, ``token`` every decision.
+        loss_aggregation: ``trajectory`` weighs every episode alike, ``token`` every policy step.
         reference_weight: Weight of the distance from the policy the run began with; 0 switches it off.
-        scored_steps: ``all`` denoise steps are noisy and scored, or ``one``, drawn anew for every decision.
+        scored_steps: ``all`` denoise steps are noisy and scored, or ``one``, drawn anew for every policy step.
         ppo_clip_range: Lower clip: ratios below 1 - this are clipped.
         ppo_clip_high: Upper clip: ratios above 1 + this are clipped.
         dual_clip: Bound of the ratio for negative advantages; null for none.
         kl_stop: The update ends when the mean exact KL per transition exceeds this; null for never.
-        draws_per_row: Noise levels per decision and pass.
-        noise: How much noise practice explores with.
+        draws_per_row: Noise levels per policy step and pass.
+        noise: How much noise rollouts explore with.
         nft: Settings of ``nft``.
         cfg: Settings of ``cfg``.
     """
@@ -228,7 +228,7 @@ class AlgoConfig:
         self._refuse_unread_knobs()
 
     def sampling(self, step: int, denoise_steps: int) -> Sampling:
-        """Return how chains are drawn while practising, in a RIPT step (from 1) with S denoise steps."""
+        """Return how the chains of rollouts are drawn, in a training step (from 1) with S denoise steps."""
         noise = self.noise
         if noise.scale is None and noise.final_std is None and self.objective in IMITATORS:
             noise = replace(noise, final_std=IMITATION_FINAL_STD)

@@ -32,6 +32,18 @@ class Raw:
     text: str
 
 
+def read_text(raw: Raw, key: str) -> object:
+    """Return what command-line text means as YAML.
+
+    Raises:
+        ConfigError: It is not YAML; names the key.
+    """
+    try:
+        return parse_yaml(raw.text)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}, got {raw.text!r}") from error
+
+
 def decode_config(kind: type[T], data: object) -> T:
     """Return ``kind`` filled from nested mappings; missing keys take their defaults.
 
@@ -116,7 +128,7 @@ def _section(kind: type[T], data: object, path: str, keys: tuple[str, ...]) -> T
 
 
 def _value(kind: object, raw: object, key: str) -> object:
-    value = _interpret(kind, raw) if isinstance(raw, Raw) else raw
+    value = _interpret(kind, raw, key) if isinstance(raw, Raw) else raw
     for member in _members(kind):
         accepted, result = _try(member, value, key)
         if accepted:
@@ -127,12 +139,15 @@ def _value(kind: object, raw: object, key: str) -> object:
     raise ConfigError(message)
 
 
-def _interpret(kind: object, raw: Raw) -> object:
+def _interpret(kind: object, raw: Raw, key: str) -> object:
     """Read command-line text: as YAML, except that a text field takes it as it stands."""
-    if raw.text == "":
-        return ""
-    value = parse_yaml(raw.text)
     members = _members(kind)
+    try:
+        value = "" if raw.text == "" else read_text(raw, key)
+    except ConfigError:
+        if str in members:
+            return raw.text
+        raise
     if str in members and type(value) not in members:
         return raw.text
     return value

@@ -18,7 +18,7 @@ class RayConfig:
     Attributes:
         address: ``auto`` (the cluster this host belongs to) or ``host:port`` of a cluster's head; null starts an
             instance on this host for the run alone.
-        compress_images: Send pictures compressed, without loss: fewer bytes, more work for both ends.
+        compress_images: Send images compressed, without loss: fewer bytes, more work for both ends.
         start_timeout_s: Seconds to wait for the first simulator; raise it where a cluster starts its hosts on
             demand.
     """
@@ -56,12 +56,12 @@ class EnvConfig:
             memory allows; null means the same. A cluster at ``ray.address`` wants a number.
         max_scenes: Most scenes (about 1 GB each) loaded per worker at any time; the least recently used one
             that no episode is in makes room for another.
-        schedule: ``ready`` keeps every simulator going; ``lockstep`` waits for the slowest one at every decision
+        schedule: ``ready`` keeps every simulator going; ``lockstep`` waits for the slowest one at every policy step
             and is there for comparison only. The episodes are the same.
         egl_device: Which GPU draws, as EGL counts them; ``auto`` takes the one the policy is on, unless the
             environment variable MUJOCO_EGL_DEVICE_ID says otherwise.
-        timeout_s: Most seconds a worker may take for a command before it counts as hung and is replaced; a
-            limit of its own, learned from what such commands take, applies sooner (docs/robustness.md).
+        timeout_s: Most seconds a worker may take for a request before it counts as hung and is replaced; a
+            limit of its own, learned from what such requests take, applies sooner (docs/robustness.md).
         max_attempts: How often an episode is tried whose own simulation raises an error, before it is reported
             as crashed.
         max_restarts: How many workers may be replaced in one collection or evaluation, whatever ended them,
@@ -100,5 +100,5 @@ class EnvConfig:
 
     @property
     def uses_cluster(self) -> bool:
-        """Return whether simulators live in a cluster that exists without this run."""
+        """Return whether simulators run in a cluster that exists without this run."""
         return self.backend == "ray" and self.ray.address is not None

@@ -51,7 +51,9 @@ def read_environment(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         chosen.append(("video.dir", environ[FOLDER_VARIABLE]))
     if read_switch(PROCESSED_VARIABLE, environ):
         logger.warning(
-            "%s has no effect; %s=1 films what the policy saw", PROCESSED_VARIABLE, SAVE_VARIABLE
+            "%s has no effect; %s=1 saves videos of what the policy observes",
+            PROCESSED_VARIABLE,
+            SAVE_VARIABLE,
         )
     return tuple(chosen)
 
@@ -74,7 +76,7 @@ def choose_runner(config: TrainConfig, environ: Mapping[str, str]) -> RunnerChoi
 
     Raises:
         ConfigError: The variable holds something that is neither yes nor no, or the serial runner is
-            chosen for practice that goes on during updates or for simulators on other hosts.
+            chosen for rollouts that are collected during updates or for simulators on other hosts.
     """
     is_parallel = read_switch(RUNNER_VARIABLE, environ)
     if is_parallel is None:

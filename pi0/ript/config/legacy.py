@@ -16,7 +16,7 @@ _WANDB = "use logging.wandb and the keys beside it"
 _GUIDANCE = "set algo.cfg under algo.objective cfg"
 _LAUNCH = "torchrun decides how many processes train; see distributed.strategy and docs/scaling.md"
 _DATA = "episodes come from the simulator; there is no data loader"
-_REAL_STATES = "practice starts from LIBERO's own initial states, see task.num_held_out_states"
+_REAL_STATES = "rollouts start from LIBERO's own initial states, see task.num_held_out_states"
 _PARALLEL = "use features.use_ript_vla_runner and task.num_parallel_envs"
 _SAMPLING = "use algo.enable_dynamic_sampling"
 _DEBUG = "use logging.level, --override video.save=true and TensorBoard"
@@ -95,7 +95,9 @@ NO_EFFECT: tuple[LegacyKey, ...] = (
     *_no_effect("algo", "enable_rollout_stats_tracking rollout_stats_path", _CONTEXTS),
     *_no_effect("policy", "freeze_vision_encoder", "use policy.train_expert_only"),
     *_no_effect("dataset", "num_init_states state_dim", _REAL_STATES),
-    *_no_effect("dataset", "window_stride", "use algo.cfg.window_stride, which counts decisions"),
+    *_no_effect(
+        "dataset", "window_stride", "use algo.cfg.window_stride, which counts policy steps"
+    ),
     *_no_effect(
         "dataset",
         "max_samples_per_trajectory use_so100_processing _target_ seq_len frame_stack obs_seq_len "
@@ -196,7 +198,7 @@ NO_EFFECT: tuple[LegacyKey, ...] = (
         _DEBUG,
     ),
     *_no_effect("env", "use_libero", "the simulator is always LIBERO"),
-    *_no_effect("rollout", "enabled interval", "practice and evaluation always roll out"),
+    *_no_effect("rollout", "enabled interval", "training and evaluation always run rollouts"),
     *_no_effect(
         "rollout",
         "steps n_video n_video_final rollouts_per_env num_parallel_envs max_episode_length",

@@ -1,4 +1,4 @@
-"""Command line + YAML file -> TrainConfig. The only reader of configuration files."""
+"""YAML file + command line -> TrainConfig. The only reader of configuration files."""
 
 import importlib.util
 import logging
@@ -13,25 +13,19 @@ import draccus
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.base import ConfigError
+from pi0.ript.config.command_line import Arguments, help_page, parse_arguments, program_name
 from pi0.ript.config.decode import Raw, decode_config, known_keys
 from pi0.ript.config.environment import read_environment
 from pi0.ript.config.legacy import MEANINGLESS_NAMES
 from pi0.ript.config.presets import with_preset
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.shipped import shipped_configs
 from pi0.ript.config.translate import translate
 from pi0.ript.config.yaml_text import dump_yaml, parse_yaml
 
 logger = logging.getLogger(__name__)
 
 RUN_CONFIG_NAME = "config.yaml"
-USAGE = """\
-usage: --config_path FILE [--<key> VALUE | --<key>=VALUE | --override <key>=VALUE] ...
-  --config_path FILE   YAML configuration, e.g. pi0/ript/config/quickstart.yaml
-  --<key> VALUE        override one setting by its dotted key, e.g. --task.num_parallel_envs 4
-  --resume DIR         continue the run in DIR; its own configuration is used unless one is given
-  --print_config       print the resolved configuration and exit
-All keys: docs/config.md
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +39,6 @@ class Launch:
 
     config: TrainConfig
     resume: Path | None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Arguments:
-    config_path: Path | None = None
-    resume: Path | None = None
-    is_print: bool = False
-    overrides: tuple[tuple[str, str], ...] = ()
 
 
 def load_config(argv: Sequence[str]) -> TrainConfig:
@@ -74,7 +60,9 @@ def load_launch(argv: Sequence[str], environ: Mapping[str, str] | None = None) -
         FileNotFoundError: There is no such configuration file or run directory.
         SystemExit: With status 0 after ``--print_config`` or ``--help``.
     """
-    arguments = _parse(argv)
+    arguments = parse_arguments(argv)
+    if arguments.is_help:
+        _print_and_exit(help_page(program_name(sys.argv[0])))
     data = _read(_config_path(arguments))
     chosen = [*read_environment(environ or {}), *arguments.overrides]
     data = _without_foreign_stats(data, {key for key, _ in chosen})
@@ -148,48 +136,13 @@ def _require_packages(config: TrainConfig) -> None:
         )
 
 
-def _parse(argv: Sequence[str]) -> _Arguments:
-    arguments = _Arguments()
-    rest = list(argv)
-    while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        if flag in ("-h", "--help"):
-            _print_and_exit(USAGE)
-        elif flag == "--print_config":
-            arguments.is_print = True
-        elif not flag.startswith("--") or flag == "--":
-            raise ConfigError(f"unexpected argument {flag!r}; settings are given as --<key> VALUE")
-        else:
-            _store(arguments, flag[2:], value if equals else _next_value(flag, rest))
-    return arguments
-
-
-def _next_value(flag: str, rest: list[str]) -> str:
-    if not rest or rest[0].startswith("--"):
-        raise ConfigError(f"{flag} needs a value: {flag} VALUE or {flag}=VALUE")
-    return rest.pop(0)
-
-
-def _store(arguments: _Arguments, name: str, value: str) -> None:
-    if name == "config_path":
-        arguments.config_path = Path(value)
-    elif name == "resume":
-        arguments.resume = Path(value)
-    elif name == "override":
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise ConfigError(f"--override needs <key>=VALUE, got {value!r}")
-        arguments.overrides += ((key, text),)
-    else:
-        arguments.overrides += ((name, value),)
-
-
-def _config_path(arguments: _Arguments) -> Path:
+def _config_path(arguments: Arguments) -> Path:
     if arguments.config_path is not None:
         return arguments.config_path
     if arguments.resume is None:
         raise ConfigError(
-            "--config_path is required, e.g. --config_path pi0/ript/config/quickstart.yaml"
+            "--config_path is required, or the name of a configuration that comes with the package: "
+            f"{', '.join(shipped_configs())}"
         )
     path = arguments.resume / RUN_CONFIG_NAME
     if not path.is_file():
@@ -201,9 +154,9 @@ def _config_path(arguments: _Arguments) -> Path:
 
 def _read(path: Path) -> object:
     if not path.is_file():
-        shipped = sorted(file.name for file in Path(__file__).parent.glob("*.yaml"))
         raise FileNotFoundError(
-            f"configuration file not found: {path}; pi0/ript/config has {', '.join(shipped)}"
+            f"configuration file not found: {path}; those that come with the package are given by name, "
+            f"without --config_path: {', '.join(shipped_configs())}"
         )
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), MEANINGLESS_NAMES)

@@ -13,17 +13,17 @@ class PolicyOverrides:
     """Keys of the policy card; null takes what the checkpoint or its protocol says.
 
     Attributes:
-        horizon: H, actions per chunk.
-        execute_steps: h, actions executed before the policy looks again.
+        horizon: H, actions of an action chunk.
+        execute_steps: h, actions executed before the policy observes again.
         action_dim: A, action width of the network, padding included.
         state_dim: State width of the network, padding included.
         cameras: LIBERO camera names in the order the network was trained with; empty takes the checkpoint's.
-        render_size: Height and width in pixels of the pictures asked of the simulator.
+        render_size: Height and width in pixels of the images that the simulator draws.
         render_quality: ``exact`` gives LIBERO's own pixels, ``fast`` is right only for a policy trained so.
-        rotate_180: Turn LIBERO's upside-down pictures by 180 degrees.
+        rotate_180: Turn LIBERO's upside-down images by 180 degrees.
         resize: ``openpi`` shrinks with antialiasing, ``lerobot`` interpolates without.
-        extra_delta: The first six actions are relative to the state at the start of the chunk.
-        norm_mode: Which figures of the statistics are used.
+        extra_delta: The first six actions are relative to the state at the start of the action chunk.
+        norm_mode: Which numbers of the statistics are used.
         norm_formula: Whose epsilons are added to the scales.
         prompt_format: ``openpi`` cleans the instruction, ``lerobot`` takes it as it is.
         max_prompt_tokens: Prompt length after padding.
@@ -58,7 +58,7 @@ class LoraConfig:
     Attributes:
         rank: Rank of the adapters; 0 trains weights instead of adapters. Checkpoints hold them merged.
         targets: ``vlm`` (language model), ``expert`` or ``both``. Only ``expert`` leaves the prefix as it
-            is, so that an update computes it once per row.
+            is, so that an update computes it once per sample.
     """
 
     rank: int = 0
@@ -74,9 +74,9 @@ class PolicyConfig:
 
     Attributes:
         device: ``auto`` takes the GPU if there is one; the choice is announced.
-        batch_size: Rows per policy call. Smaller ready sets are padded to it, so that an answer
-            never depends on which other simulators happened to be ready.
-        denoise_steps: S, denoise steps while practising and evaluating.
+        batch_size: Observations per policy call. Smaller ready sets are padded to it, so that an
+            action chunk never depends on which other simulators happened to be ready.
+        denoise_steps: S, denoise steps in rollouts and evaluations.
         train_expert_only: Train the action expert and projections; the vision-language model is frozen.
         gradient_checkpointing: Compute every layer again in the backward pass: less memory, more time.
         compile: Run denoise steps through torch.compile; needs a C++ compiler on a CPU.
@@ -107,7 +107,7 @@ class PolicyConfig:
 
     @property
     def has_frozen_prefix(self) -> bool:
-        """Return whether nothing that is trained changes how pictures and instructions are read."""
+        """Return whether nothing that is trained changes how images and instructions are encoded."""
         return self.lora.targets == "expert" if self.lora.rank else self.train_expert_only
 
     @property

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import cast, get_type_hints
 
 from pi0.ript.config.decode import describe
@@ -14,8 +15,9 @@ _INTRODUCTION = """\
 
 Made from `pi0/ript/config/schema.py` by `make docs`; do not edit by hand.
 
-A run reads one YAML file, `--config_path FILE`. Every key is optional and every key below can also be given
-on the command line, which wins: `--task.num_parallel_envs 4`, `--task.num_parallel_envs=4` or
+A run reads one YAML file: `--config_path FILE`, or one that comes with the package by its name, as in
+`ript train quickstart`. Every key is optional and every key below can also be given on the command line,
+which wins: `--task.num_parallel_envs 4`, `--task.num_parallel_envs=4` or
 `--override task.num_parallel_envs=4`. `--print_config` shows what a run would use. The resolved
 configuration is saved as `config.yaml` in the run directory.
 
@@ -47,6 +49,23 @@ Without effect, named with the reason in one warning:
 | keys | what to do |
 |---|---|
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One key of a configuration.
+
+    Attributes:
+        key: Dotted.
+        accepts: Its type in words, e.g. ``a whole number or null``.
+        default: As YAML.
+        meaning: Its text in the docstring of its section.
+    """
+
+    key: str
+    accepts: str
+    default: str
+    meaning: str
 
 
 def config_reference() -> str:
@@ -95,22 +114,42 @@ def field_descriptions(section: type) -> dict[str, str]:
     return {name: " ".join(words.split()) for name, words in entries}
 
 
+def all_settings(kind: type = TrainConfig, path: str = "") -> Iterator[Setting]:
+    """Yield every setting of a section and of those inside it; ``path`` ends with a dot or is empty."""
+    yield from _settings(kind, path)
+    for dotted, inner in _sections(kind, path):
+        yield from all_settings(inner, f"{dotted}.")
+
+
+def _settings(kind: type, path: str) -> Iterator[Setting]:
+    hints, descriptions = get_type_hints(kind), field_descriptions(kind)
+    for field in fields(kind):
+        if not is_dataclass(hints[field.name]):
+            yield Setting(
+                key=path + field.name,
+                accepts=describe(hints[field.name]),
+                default=_default(field),
+                meaning=descriptions[field.name],
+            )
+
+
+def _sections(kind: type, path: str) -> Iterator[tuple[str, type]]:
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield path + name, cast("type", hint)
+
+
 def _section(kind: type, path: str, title: str) -> list[str]:
-    hints = get_type_hints(kind)
     summary = inspect.cleandoc(kind.__doc__ or "").splitlines()[0]
     lines = [
         f"\n## {title}\n\n{summary}\n\n| key | accepts | default | meaning |\n|---|---|---|---|\n"
     ]
-    descriptions = field_descriptions(kind)
-    inner: list[str] = []
-    for field in fields(kind):
-        hint, dotted = hints[field.name], path + field.name
-        if is_dataclass(hint):
-            inner += _section(cast("type", hint), f"{dotted}.", f"`{dotted}`")
-        else:
-            meaning = descriptions[field.name].replace("``", "`").replace("|", "\\|")
-            lines.append(f"| `{dotted}` | {describe(hint)} | `{_default(field)}` | {meaning} |\n")
-    return lines + inner
+    for setting in _settings(kind, path):
+        meaning = setting.meaning.replace("``", "`").replace("|", "\\|")
+        lines.append(f"| `{setting.key}` | {setting.accepts} | `{setting.default}` | {meaning} |\n")
+    for dotted, inner in _sections(kind, path):
+        lines += _section(inner, f"{dotted}.", f"`{dotted}`")
+    return lines
 
 
 def _default(field: "Field[object]") -> str:

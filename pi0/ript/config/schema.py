@@ -47,14 +47,14 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionGuardConfig:
-    """Notice that practice makes the policy worse; off unless ``drop`` is given.
+    """Notice that training makes the policy worse; off unless ``drop`` is given.
 
     Attributes:
         drop: How far a success rate must lie below the best one before it to count, in (0, 1]; null switches
             the guard off.
         patience: How many rates in a row.
-        measure: ``held_out`` compares the evaluations of ``evaluation.every``, ``practice`` the success of
-            every step.
+        measure: ``held_out`` compares the evaluations of ``evaluation.every``, ``practice`` the success of the
+            rollouts of every step.
         action: ``stop`` ends the run; ``roll_back`` goes on with the weights and the optimizer of the best
             evaluation and other rollouts.
     """
@@ -74,7 +74,7 @@ class RegressionGuardConfig:
         require(
             self.measure == "held_out" or self.action == "stop",
             f"{key}.action roll_back needs {key}.measure held_out, got {self.measure}: success in "
-            "practice is known only after the weights have changed",
+            "rollouts is known only after the weights have changed",
         )
 
 
@@ -83,16 +83,16 @@ class TrainingConfig:
     """How long, from which seed, and what is kept.
 
     Attributes:
-        num_train_steps: RIPT steps (collect, update).
+        num_train_steps: Training steps (collect, update).
         seed: The one seed from which every random draw of the run derives.
         save_freq: Steps between checkpoints; the last step is always saved.
         keep_checkpoints: Newest checkpoints kept; older ones are deleted.
-        target_success: Stop once the mean practice success of the last three steps reaches this; null never.
-        overlap: Practise the next step while an update is computed, with weights that are one update older;
+        target_success: Stop once the mean success of rollouts of the last three steps reaches this; null never.
+        overlap: Collect the next step while an update is computed, with weights that are one update older;
             needs ``algo.objective`` flow_sde, which makes up for it, and simulators in processes of their own.
         memory_limit_gb: Memory, in GB, that trainer and simulators on its machine may take together; near it
             cached scenes are dropped, then the run ends with a checkpoint. ``auto`` is what the machine has.
-        regression_guard: What to do when practice makes the policy worse.
+        regression_guard: What to do when training makes the policy worse.
         optimizer: AdamW settings.
     """
 
@@ -123,12 +123,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Held-out evaluation with the deterministic ODE, before and after practice.
+    """Held-out evaluation with the deterministic ODE, before and after training.
 
     Attributes:
         rollouts_per_task: Episodes per task, spread over the held-out initial states; 0 switches it off.
         every: Steps between further evaluations, of the same episodes; 0 for none.
-        save_videos: Episodes per task filmed in every evaluation; the report shows them before and after.
+        save_videos: Episodes per task that every evaluation saves a video of; the report shows them before and after.
     """
 
     rollouts_per_task: int = 100
@@ -145,17 +145,17 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """Films of practice, and limits for all films; how many of an evaluation is ``evaluation.save_videos``.
+    """Videos of rollouts, and limits for all videos; how many of an evaluation is ``evaluation.save_videos``.
 
     Attributes:
-        save: Film the rollouts of the first initial state of every step; the environment variable
+        save: Save videos of the rollouts of the first initial state of every step; the environment variable
             PI0_DEBUG_SAVE_VIDEO wins over the file.
-        dir: Folder of all films; null takes ``videos`` in the run directory; the environment variable
+        dir: Folder of all videos; null takes ``videos`` in the run directory; the environment variable
             PI0_DEBUG_IMAGE_DIR wins over the file.
-        rate: ``policy_steps`` films the pictures that are drawn anyway, one per decision; ``steps`` draws one
-            after every control step of the filmed episodes, at a cost that is printed beforehand.
-        max_films: Most films of all practice together, and most films of each evaluation.
-        max_megabytes: No further film once those of practice, or of an evaluation, take this much.
+        rate: ``decisions`` takes the images that are drawn anyway, one per policy step; ``steps`` draws one
+            after every control step of the recorded episodes, at a cost that is printed beforehand.
+        max_films: Most videos of all rollouts together, and most videos of each evaluation.
+        max_megabytes: No further video once those of rollouts, or of an evaluation, take this much.
     """
 
     save: bool = False
@@ -171,7 +171,7 @@ class VideoConfig:
             )
 
     def folder(self, run_dir: Path) -> Path:
-        """Return the folder of all films of a run."""
+        """Return the folder of all videos of a run."""
         return Path(self.dir) if self.dir else run_dir / "videos"
 
 
@@ -189,7 +189,7 @@ class FeaturesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """Where figures go besides ``metrics.jsonl``, which is always written.
+    """Where metrics go besides ``metrics.jsonl``, which is always written.
 
     Attributes:
         level: Least severity of log lines shown.
@@ -217,7 +217,7 @@ class DistributedConfig:
 
     Attributes:
         strategy: ``ddp`` keeps a whole copy of the policy and its optimizer on every rank, ``fsdp``
-            spreads what is trained over ranks while learning; ``auto`` takes ``ddp`` where it fits.
+            shards what is trained over ranks while learning; ``auto`` takes ``ddp`` where it fits.
         timeout_seconds: Seconds after which ranks that wait for another one give it up.
     """
 
@@ -239,7 +239,7 @@ class TrainConfig:
         exp_name: Name of the run; the run directory is ``output_dir/exp_name`` plus a time stamp.
         policy_path: ``builtin`` or a checkpoint folder.
         output_dir: Folder that receives run directories.
-        norm_stats_path: Overrides the normalisation statistics of the checkpoint.
+        norm_stats_path: Overrides the normalization statistics of the checkpoint.
     """
 
     exp_name: str = "ript"

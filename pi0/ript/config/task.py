@@ -1,4 +1,4 @@
-"""Settings of what is practised."""
+"""Settings of which tasks are trained on."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ MAX_NUMPY_SEED = 2**32
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """What is practised.
+    """Which tasks are trained on, and how their episodes run.
 
     Attributes:
         benchmark_name: LIBERO suite, e.g. ``libero_goal``.
@@ -25,7 +25,7 @@ class TaskConfig:
         max_episode_length: Control steps per episode after settling; null takes the suite's limit in the
             policy's protocol.
         num_steps_wait: Settling steps before the policy acts.
-        num_held_out_states: The last n of LIBERO's 50 initial states per task are never practised on;
+        num_held_out_states: The last n of LIBERO's 50 initial states per task are never trained on;
             evaluation uses only those.
         fixture_seed: Seeds the fixture poses that LIBERO's initial states do not contain.
     """

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from pi0.ript.config.base import ConfigError
-from pi0.ript.config.decode import Raw, unknown_key
+from pi0.ript.config.decode import Raw, read_text, unknown_key
 from pi0.ript.config.legacy import LEGACY, RENAMED, LegacyKey
-from pi0.ript.config.yaml_text import parse_yaml
 
 Settings = dict[str, object]
 """Dotted key -> value; a section without keys is None."""
@@ -50,7 +49,7 @@ def translate(data: object, keys: tuple[str, ...]) -> Translation:
     if notices and not any(key.startswith("evaluation") for key in native):
         notices.append(
             "evaluation.rollouts_per_task is not given: held-out episodes of every task are run before "
-            "and after practice; 0 switches this off"
+            "and after training; 0 switches this off"
         )
     return Translation(data=_nested(_plain_values(native)), notices=tuple(notices))
 
@@ -124,7 +123,7 @@ def _meaning(row: LegacyKey, value: object) -> tuple[bool, object]:
     """Return whether an earlier value asks for something, and the value of the target."""
     if not row.values:
         return True, value
-    plain = parse_yaml(value.text) if isinstance(value, Raw) else value
+    plain = read_text(value, row.key) if isinstance(value, Raw) else value
     if not isinstance(plain, bool):
         raise ConfigError(f"{row.key} must be true or false, got {plain!r}; use {row.target}")
     meant = row.values[plain]
@@ -170,7 +169,7 @@ def _require_ignorable(row: LegacyKey, value: object) -> None:
 
 
 def _plain_values(native: Settings) -> Settings:
-    """Read two forms of earlier files: no list of tasks as null, films of evaluations as a switch."""
+    """Read two forms of earlier files: no list of tasks as null, videos of evaluations as a switch."""
     settings = dict(native)
     if settings.get("task.task_names_to_use", ()) is None:
         del settings["task.task_names_to_use"]

@@ -1,4 +1,9 @@
-"""Write a policy as another project does: ``ript convert SRC DST --format openpi|lerobot|transformers``."""
+"""Write a policy as another project stores it: openpi, LeRobot or transformers.
+
+Examples:
+    ript convert outputs/RUN/checkpoints/last/policy converted --format lerobot
+    ript convert DIR converted --format openpi --norm_stats_path norm_stats.json
+"""
 
 import logging
 from collections.abc import Sequence
@@ -15,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str]) -> None:
     """Read, check, write; say what the target's files cannot hold."""
-    parser = Parser(prog="ript convert", description=__doc__)
+    parser = Parser("ript convert", __doc__)
     parser.add_argument("source", metavar="SRC", help="builtin or a checkpoint folder")
     parser.add_argument(
         "destination", metavar="DST", type=Path, help="a folder that does not exist"
     )
-    parser.add_argument("--format", choices=get_args(Target), required=True)
+    parser.add_argument("--format", choices=get_args(Target), required=True, help="whose")
     add_policy_flags(parser)
     arguments = parser.parse_args(argv)
     choices = Choices(

@@ -1,21 +1,37 @@
-"""Record expert demonstrations on real LIBERO: ``ript demos --output_dir demonstrations``."""
+"""Record demonstrations of scripted experts on LIBERO, for ``ript sft``.
+
+Examples:
+    ript demos --output_dir demonstrations
+    ript demos --output_dir demonstrations --per_task 10 --num_workers 2
+"""
 
 import os
 from pathlib import Path
 
+from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.record import DemoSettings, record_all
-from pi0.ript.scripts.flags import Parser, add_flags, from_flags
+from pi0.ript.scripts.flags import Parser, add_flags, from_flags, require_number
 from pi0.tiny import tiny_card
+
+COUNTS = ("num_workers", "per_task", "max_attempts", "max_steps", "frame_every", "horizon")
 
 
 def main(argv: list[str]) -> None:
     """Record every task that has an expert."""
-    parser = Parser(prog="ript demos", description=__doc__)
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--num_workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser = Parser("ript demos", __doc__)
+    parser.add_argument("--output_dir", type=Path, required=True, help="receives one file per task")
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes; default: one per core",
+    )
     add_flags(parser, DemoSettings)
     arguments = parser.parse_args(argv)
+    for name in COUNTS:
+        require_number(arguments, name, least=1)
+    require_number(arguments, "num_held_out_states", least=0, most=STATES_PER_TASK - 1)
     record_all(
         list(EXPERTS),
         tiny_card().spec,

@@ -1,4 +1,11 @@
-"""Is this machine ready? ``ript doctor [--policy DIR] [--json]``; status 1 if something must be mended."""
+"""Check this machine, its packages, a policy and the simulator, and say how to fix what is wrong.
+
+The exit status is 1 if anything must be fixed.
+
+Examples:
+    ript doctor
+    ript doctor --policy DIR --json
+"""
 
 import argparse
 import json
@@ -25,7 +32,7 @@ from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
     defaults = TrainConfig()
-    parser = Parser(prog="ript doctor", description=__doc__)
+    parser = Parser("ript doctor", __doc__)
     parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
     add_policy_flags(parser)
     parser.add_argument(
@@ -33,9 +40,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--picture",
+        dest="image",
+        metavar="FILE",
         type=Path,
         default=Path("doctor.png"),
-        help="the LIBERO frame that is drawn; default doctor.png",
+        help="receives an image that LIBERO draws; default doctor.png",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of lines")
     return parser.parse_args(argv)

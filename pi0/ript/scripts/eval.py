@@ -1,7 +1,12 @@
-"""Measure a policy on LIBERO: ``ript eval --policy DIR --suite libero_goal,libero_goal_lan --episodes 50``.
+"""Measure a policy on LIBERO, on initial states that it was never trained on.
 
 Every finished episode is on disk at once; the same command with the same --output_dir goes on where
 an interrupted one stopped.
+
+Examples:
+    ript eval --suite libero_goal --tasks 7 --episodes 20
+    ript eval --policy DIR --suite libero_goal,libero_goal_lan --compare builtin
+    ript eval --policy DIR --suite libero_spatial --save_videos 3 --output_dir outputs/spatial
 """
 
 import argparse
@@ -13,6 +18,7 @@ from typing import get_args
 
 from rich.console import Console
 
+from pi0.checkpoint import find_folder
 from pi0.ript.config.base import Auto
 from pi0.ript.config.schema import TaskConfig, TrainingConfig, VideoConfig
 from pi0.ript.config.task import STATES_PER_TASK
@@ -44,11 +50,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ValueError: A number is out of range, or a suite or task does not exist.
     """
     defaults = TaskConfig()
-    parser = Parser(prog="ript eval", description=__doc__)
+    parser = Parser("ript eval", __doc__)
     parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
     parser.add_argument("--suite", required=True, help="one or more suites, separated by commas")
     parser.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
-    parser.add_argument("--episodes", type=int, default=50, help="per task")
+    parser.add_argument("--episodes", type=int, default=50, help="per task; default %(default)s")
     parser.add_argument(
         "--compare",
         metavar="RESULTS_OR_POLICY",
@@ -58,10 +64,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--initial_states",
         choices=("held_out", "all"),
         default="held_out",
-        help="held_out: the last ones of LIBERO's 50, never practised on; "
+        help="held_out: the last ones of LIBERO's 50, never trained on; "
         "all: from the first on, as published results do",
     )
-    parser.add_argument("--held_out_states", type=int, default=defaults.num_held_out_states)
+    parser.add_argument(
+        "--held_out_states",
+        type=int,
+        default=defaults.num_held_out_states,
+        help="how many of the last ones are held out; default %(default)s",
+    )
     parser.add_argument(
         "--num_parallel_envs",
         type=number_or_auto,
@@ -78,20 +89,32 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--denoise_steps", type=int, default=None, help="default: what the policy is meant for"
     )
     add_policy_flags(parser)
-    parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=TrainingConfig().seed,
+        help="of every random draw; default %(default)s",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto takes the GPU if there is one",
+    )
     parser.add_argument(
         "--control",
         choices=("none", "blind", "mute"),
         default="none",
-        help="blind: grey pictures; mute: every task gets the instruction of the next one",
+        help="blind: gray images; mute: every task gets the instruction of the next one",
     )
-    parser.add_argument("--save_videos", type=int, default=0, help="episodes filmed per task")
+    parser.add_argument(
+        "--save_videos", type=int, default=0, help="episodes recorded as videos per task"
+    )
     parser.add_argument(
         "--video_rate",
         choices=get_args(VideoRate),
         default=VideoConfig().rate,
-        help="decisions: pictures that are drawn anyway; steps: one more per control step",
+        help="decisions: images that are drawn anyway; steps: one more per control step",
     )
     parser.add_argument(
         "--output_dir", type=Path, default=None, help="default: outputs/eval_<time>"
@@ -125,29 +148,51 @@ def chosen_tasks(suites: str, names: Sequence[str]) -> list[tuple[str, int]]:
     return sorted(chosen, key=lambda task: (suite_names().index(task[0]), task[1]))
 
 
-def compared_with(
-    arguments: argparse.Namespace, folder: Path, evaluation: Evaluation
-) -> Comparison | None:
-    """Return the comparison that was asked for; a policy is evaluated on the same episodes first."""
-    other = arguments.compare
+def read_compared(other: str | None) -> Evaluation | None:
+    """Return the results that ``--compare`` names; None without it, and for a policy to evaluate.
+
+    Raises:
+        ValueError: It names a file that is neither.
+        FileNotFoundError: There is nothing of that name.
+    """
     if other is None:
         return None
     log = find_results(other)
     if log is not None:
-        settings, records = read_log(log)
-    else:
-        settings, records = evaluate_policy(arguments, other, folder / COMPARED, is_other=True)
-    return compare(*evaluation, other, settings, records)
+        return Evaluation(*read_log(log))
+    try:
+        find_folder(other)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"--compare {other!r} does not exist; use the --output_dir of an earlier evaluation, "
+            "builtin or a checkpoint folder"
+        ) from None
+    return None
+
+
+def compared_with(
+    arguments: argparse.Namespace, folder: Path, evaluation: Evaluation, earlier: Evaluation | None
+) -> Comparison | None:
+    """Return the comparison with the earlier results, or with a policy on the same episodes.
+
+    None without ``--compare``.
+    """
+    other = arguments.compare
+    if other is None:
+        return None
+    compared = earlier or evaluate_policy(arguments, other, folder / COMPARED, is_other=True)
+    return compare(*evaluation, other, *compared)
 
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate, print the table, write JSON, CSV, Markdown and a page; 1 if an episode crashed."""
     arguments = parse(argv)
+    earlier = read_compared(arguments.compare)
     setup_logging("INFO", Console(stderr=True))
     stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
     folder = arguments.output_dir or Path("outputs") / f"eval_{stamp}"
     evaluation = evaluate_policy(arguments, arguments.policy, folder)
-    report = make_report(*evaluation, compared_with(arguments, folder, evaluation))
+    report = make_report(*evaluation, compared_with(arguments, folder, evaluation, earlier))
     write_report(folder, report, evaluation_page)
     print("\n".join(text_lines(report)))
     logger.info("results: %s", folder / f"{RESULTS_NAME}.html")

@@ -7,13 +7,28 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from pi0.ript.config.decode import Raw, decode_config
 from pi0.ript.config.policy import PolicyOverrides
+from pi0.ript.config.reference import field_descriptions
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses a wrong flag as every other wrong setting is refused: in one line."""
+    """A parser that refuses a wrong flag as every other wrong setting is refused: in one line.
+
+    Args:
+        prog: The command as it is typed, e.g. ``ript eval``.
+        text: The docstring of the program: what it is for, and examples; stands in the help as it is.
+        usage: Its arguments, where argparse cannot know them all; None lists what argparse knows.
+    """
+
+    def __init__(self, prog: str, text: str | None, usage: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=(text or "").replace("``", ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
 
     def error(self, message: str) -> NoReturn:
-        """Raise ``ValueError`` with what is wrong and where to look."""
+        """Raise ``ValueError`` with what is wrong and where the flags are listed."""
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
@@ -36,8 +51,8 @@ def require_number(
 
 
 def add_flags(parser: argparse.ArgumentParser, record: type[Any]) -> None:
-    """Add ``--<field>`` for every field of a dataclass, with its default."""
-    hints = get_type_hints(record)
+    """Add ``--<field>`` for every field of a dataclass, with its default and its text."""
+    hints, meanings = get_type_hints(record), field_descriptions(record)
     for field in dataclasses.fields(record):
         is_many = isinstance(field.default, tuple)
         kind = get_args(hints[field.name])[0] if is_many else hints[field.name]
@@ -46,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser, record: type[Any]) -> None:
             type=kind,
             default=field.default,
             nargs="*" if is_many else None,
-            help=f"default {field.default}",
+            help=f"{meanings[field.name]} Default: {field.default}.",
         )
 
 
@@ -76,7 +91,7 @@ def add_policy_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def read_overrides(texts: Sequence[str]) -> PolicyOverrides:
-    """Return the overrides that ``KEY=VALUE`` texts ask for."""
+    """Return the overrides that ``KEY=VALUE`` texts name."""
     pairs = [text.partition("=") for text in texts]
     for key, equals, _ in pairs:
         if not equals:

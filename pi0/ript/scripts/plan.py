@@ -1,4 +1,12 @@
-"""Say what a run needs in memory before anything is loaded: ``ript plan --config_path FILE [--gpu h200]``."""
+"""Say what a training run needs in memory before anything is loaded.
+
+The configuration and its settings are given as in ``ript train``.
+
+Examples:
+    ript plan quickstart
+    ript plan four_tasks --gpu h200 --task.num_parallel_envs 16
+    ript plan --config_path my.yaml --gpu l4
+"""
 
 import os
 from collections.abc import Sequence
@@ -32,7 +40,7 @@ def read_checkpoint(config: TrainConfig) -> Contents:
 
 
 def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> Sizing:
-    """Return how the chosen runner would spread its simulators."""
+    """Return how many simulators the chosen runner would have, and where."""
     num_tasks, env = len(build.resolve_tasks(config)), config.env
     if choose_runner(config, os.environ).name == "serial":
         scenes = min(env.max_scenes, num_tasks)
@@ -49,7 +57,7 @@ def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> 
 
 
 def longest_episode(config: TrainConfig, card: PolicyCard) -> int:
-    """Return the most control steps that an episode of any task to practise may take."""
+    """Return the most control steps that an episode of any task to train on may take."""
     chosen = config.task.max_episode_length
     suites = {suite for suite, _ in build.resolve_tasks(config)}
     return max(step_limit(suite, card.protocol, chosen) for suite in suites)
@@ -64,8 +72,8 @@ def device_bytes(gpu: str | None, requested: str) -> int | None:
     return torch.cuda.get_device_properties(0).total_memory
 
 
-def print_place(title: str, items: Sequence[Item], available: int) -> bool:
-    """Print the lines of one place and return whether they fit."""
+def print_items(title: str, items: Sequence[Item], available: int) -> bool:
+    """Print what one memory must hold and return whether it fits."""
     needed = sum(item.num_bytes for item in items)
     print(f"{title}")
     for item in items:
@@ -77,8 +85,13 @@ def print_place(title: str, items: Sequence[Item], available: int) -> bool:
 
 def main(argv: Sequence[str]) -> None:
     """Print the plan."""
-    parser = Parser(prog="ript plan", description=__doc__, add_help=False)
-    parser.add_argument("--gpu", choices=sorted(GPU_GIB), help="plan for this card")
+    parser = Parser(
+        "ript plan", __doc__, "ript plan NAME|--config_path FILE [--gpu CARD] [--<key> VALUE] ..."
+    )
+    cards = sorted(GPU_GIB)
+    parser.add_argument(
+        "--gpu", choices=cards, metavar="CARD", help=f"plan for this card: {', '.join(cards)}"
+    )
     arguments, rest = parser.parse_known_args(argv)
     config = load_launch(rest).config
     contents, machine = read_checkpoint(config), read_machine()
@@ -95,5 +108,5 @@ def main(argv: Sequence[str]) -> None:
         places = [("host (learning on the CPU)", {"device", "host"}, machine.memory_bytes)]
     for title, kinds, available in places:
         some = [item for item in items if item.place in kinds]
-        if not print_place(title, some, available):
+        if not print_items(title, some, available):
             print(f"  to fit: {advice(some, config)}")

@@ -1,4 +1,9 @@
-"""Measure how much exploration noise reaches the actions: ``ript probe --suite libero_goal --tasks 7``."""
+"""Measure how much exploration noise reaches the actions, and recommend a noise scale.
+
+Examples:
+    ript probe --suite libero_goal --tasks 7
+    ript probe --policy DIR --suite libero_goal --noise_scale 0.3 --denoise_steps 4
+"""
 
 import argparse
 import logging
@@ -22,16 +27,38 @@ OBSERVATIONS_PER_EPISODE = 4
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = Parser(prog="ript probe", description=__doc__)
+    parser = Parser("ript probe", __doc__)
     parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
-    parser.add_argument("--suite", required=True)
+    parser.add_argument("--suite", required=True, help="a suite of LIBERO")
     parser.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
-    parser.add_argument("--observations", type=int, default=32, help="looks that are probed")
-    parser.add_argument("--draws", type=int, default=32, help="noise draws per look and step")
-    parser.add_argument("--denoise_steps", type=int, default=PolicyConfig().denoise_steps)
-    parser.add_argument("--noise_scale", type=float, default=DEFAULT_NOISE_SCALE)
-    parser.add_argument("--seed", type=int, default=TrainingConfig().seed)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--observations", type=int, default=32, help="observations that are probed")
+    parser.add_argument(
+        "--draws", type=int, default=32, help="noise draws per observation and denoise step"
+    )
+    parser.add_argument(
+        "--denoise_steps",
+        type=int,
+        default=PolicyConfig().denoise_steps,
+        help="S; default %(default)s",
+    )
+    parser.add_argument(
+        "--noise_scale",
+        type=float,
+        default=DEFAULT_NOISE_SCALE,
+        help="algo.noise.scale; default %(default)s",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=TrainingConfig().seed,
+        help="of every random draw; default %(default)s",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto takes the GPU if there is one",
+    )
     add_policy_flags(parser)
     arguments = parser.parse_args(argv)
     for name, least in (("observations", 1), ("draws", 2), ("denoise_steps", 2)):
@@ -42,7 +69,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def to_config(arguments: argparse.Namespace) -> TrainConfig:
-    """Return the settings of a probe: one simulator, the policy as it would practise."""
+    """Return the settings of a probe: one simulator, the policy as it would be trained."""
     return TrainConfig(
         policy_path=arguments.policy,
         norm_stats_path=arguments.norm_stats_path,
@@ -65,7 +92,7 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
 def collect_observations(
     config: TrainConfig, policy: Pi0Policy, runner: EnvRunner, count: int
 ) -> tuple[list[Observation], list[str]]:
-    """Return what the policy sees in the first decisions of episodes, the same in every probe."""
+    """Return observations and instructions of the first policy steps of episodes, the same in every probe."""
     tasks = build.resolve_tasks(config)
     requests = evaluation_requests(
         tasks,
@@ -79,10 +106,10 @@ def collect_observations(
     waiting = iter(requests)
     sampling = Sampling(num_steps=config.policy.denoise_steps)
     episodes = list(runner.run(lambda: next(waiting, None), sampling))
-    seen = [(d.observation, episode.task) for episode in episodes for d in episode.policy_steps]
-    if not seen:
-        raise ValueError(f"no simulator could show anything: {episodes[0].error}")
-    observations, instructions = zip(*seen[:count], strict=True)
+    observed = [(d.observation, episode.task) for episode in episodes for d in episode.policy_steps]
+    if not observed:
+        raise ValueError(f"no simulator returned an observation: {episodes[0].error}")
+    observations, instructions = zip(*observed[:count], strict=True)
     return list(observations), list(instructions)
 
 
@@ -105,13 +132,13 @@ def report(gain: NoiseGain) -> str:
     if gain.erased_steps:
         lines.append(
             f"recommended: --algo.scored_steps all; with one, {len(gain.erased_steps)} of "
-            f"{len(gain.steps)} decisions would explore nothing"
+            f"{len(gain.steps)} policy steps would explore nothing"
         )
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse, look, probe, report."""
+    """Parse, observe, probe, report."""
     arguments = parse(argv)
     config = to_config(arguments)
     policy = build.build_policy(config)
@@ -121,5 +148,5 @@ def main(argv: Sequence[str]) -> None:
     gain = measure_noise_gain(
         policy, observations, tasks, sampling, arguments.draws, arguments.seed
     )
-    logger.info("%d looks, %d draws each", len(observations), arguments.draws)
+    logger.info("%d observations, %d draws each", len(observations), arguments.draws)
     print(report(gain))

@@ -1,4 +1,9 @@
-"""Write one page about one or several runs: ``ript report outputs/RUN [OTHER ...] [--output FILE]``."""
+"""Write one page about one or several runs: curves, videos, what came of every task.
+
+Examples:
+    ript report outputs/RUN
+    ript report outputs/RUN outputs/OTHER --output compared.html
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +15,7 @@ from pi0.ript.scripts.flags import Parser
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = Parser(prog="ript report", description=__doc__)
+    parser = Parser("ript report", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories; several are compared")
     parser.add_argument(
         "--output", type=Path, default=None, help=f"default: {REPORT_NAME} in the first directory"
@@ -19,6 +24,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write the page and say where it is."""
+    """Write the page and print where it is."""
     arguments = parse(argv)
     print(write_report(arguments.runs, arguments.output))

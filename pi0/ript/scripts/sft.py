@@ -1,4 +1,9 @@
-"""Fine-tune a new tiny pi0 on demonstrations: ``ript sft --demos DIR --output_dir DIR``."""
+"""Fine-tune a new tiny pi0 on demonstrations, from random weights.
+
+Examples:
+    ript sft --demos demonstrations --output_dir outputs/tiny
+    ript sft --demos demonstrations --output_dir outputs/tiny --num_steps 2000 --save_every 500
+"""
 
 import logging
 from pathlib import Path
@@ -32,10 +37,15 @@ def new_tiny_policy(demos: list[Demonstrations], seed: int) -> Pi0Policy:
 
 def main(argv: list[str]) -> None:
     """Train from random weights and save; half precision on disk, as shipped."""
-    parser = Parser(prog="ript sft", description=__doc__)
-    parser.add_argument("--demos", type=Path, required=True)
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--save_every", type=int, default=0, help="also keep intermediate policies")
+    parser = Parser("ript sft", __doc__)
+    parser.add_argument("--demos", type=Path, required=True, help="what ript demos wrote")
+    parser.add_argument("--output_dir", type=Path, required=True, help="receives the policy")
+    parser.add_argument(
+        "--save_every",
+        type=int,
+        default=0,
+        help="also keep the policy every so many steps; default: only the last",
+    )
     add_flags(parser, SftSettings)
     arguments = parser.parse_args(argv)
     settings: SftSettings = from_flags(arguments, SftSettings)

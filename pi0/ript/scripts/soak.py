@@ -1,43 +1,52 @@
-"""Train while workers are killed, stopped and corrupted: ``ript soak --minutes 30 --seed 0 --json FILE``."""
+"""Train while workers are killed, stopped and corrupted, and show that nothing is lost.
+
+A configuration (default debug_train_ript_vla) and its settings are given as in ``ript train``.
+
+Examples:
+    ript soak --minutes 1 --json soak.json
+    ript soak --minutes 30 --seed 1 --json soak.json --task.num_parallel_envs 4
+    ript soak quickstart --minutes 30 --trainer_kills 2 --json soak.json --output_dir outputs/soak
+"""
 
 import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import pi0.ript.config
 from pi0.ript.atomic import write_atomically
+from pi0.ript.config.command_line import parse_arguments
 from pi0.ript.faults.inject import FaultKind, plan_faults
 from pi0.ript.faults.soak import SoakResult, soak
 from pi0.ript.scripts.flags import Parser, require_number
 
-DEFAULT_CONFIG = Path(pi0.ript.config.__path__[0]) / "debug_train_ript_vla.yaml"
+DEFAULT_CONFIG = "debug_train_ript_vla"
 KILLS_PER_MINUTE, STOPS_PER_MINUTE, CORRUPTIONS_PER_MINUTE = 100 / 30, 1.0, 0.5
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the parsed command line and what is passed on to the training run."""
     parser = Parser(
-        prog="ript soak",
-        description=__doc__,
-        epilog="Further arguments, e.g. --task.num_parallel_envs 4, are settings of the run.",
+        "ript soak",
+        __doc__,
+        "ript soak [NAME] --minutes N --json FILE [options] [--<key> VALUE] ...",
     )
     parser.add_argument("--minutes", type=float, required=True, help="of the disturbed run")
     parser.add_argument("--seed", type=int, default=0, help="decides every fault")
-    parser.add_argument("--json", type=Path, required=True, help="receives the figures")
+    parser.add_argument("--json", type=Path, required=True, help="receives what was found")
     parser.add_argument("--kills", type=int, help="SIGKILLs of workers; default 100 in 30 minutes")
     parser.add_argument("--stops", type=int, help="SIGSTOPs of workers; default 30 in 30 minutes")
     parser.add_argument(
         "--corruptions", type=int, help="workers that send nonsense; default 15 in 30"
     )
     parser.add_argument("--trainer_kills", type=int, default=0, help="SIGKILLs of the trainer")
-    parser.add_argument("--config_path", type=Path, default=DEFAULT_CONFIG)
     parser.add_argument("--output_dir", type=Path, help="keeps both runs; default: not kept")
     arguments, settings = parser.parse_known_args(argv)
     if not arguments.minutes > 0:
         raise ValueError(f"--minutes must be > 0, got {arguments.minutes}")
     for name in ("kills", "stops", "corruptions", "trainer_kills"):
         require_number(arguments, name, least=0)
+    if parse_arguments(settings).config_path is None:
+        settings = [DEFAULT_CONFIG, *settings]
     return arguments, settings
 
 
@@ -73,7 +82,6 @@ def report(result: SoakResult) -> str:
 def main(argv: Sequence[str]) -> int:
     """Parse, soak, report; status 1 if anything was lost."""
     arguments, settings = parse(argv)
-    settings = [f"--config_path={arguments.config_path}", *settings]
     plan = plan_faults(arguments.seed, arguments.minutes, fault_counts(arguments))
     with tempfile.TemporaryDirectory(prefix="ript-soak-") as temporary:
         folder = arguments.output_dir or Path(temporary)

@@ -1,4 +1,9 @@
-"""Show a run in the browser while it goes on: ``ript watch outputs/RUN [OTHER ...] [--port 8800]``."""
+"""Show one or several runs in the browser while they go on.
+
+Examples:
+    ript watch outputs/RUN
+    ript watch outputs/RUN outputs/OTHER --port 0
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -13,7 +18,7 @@ MAX_PORT = 65535
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = Parser(prog="ript watch", description=__doc__)
+    parser = Parser("ript watch", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories; several are compared")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
     arguments = parser.parse_args(argv)

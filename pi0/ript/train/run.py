@@ -2,11 +2,13 @@
 
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from pi0.ript.config.command_line import program_name
 from pi0.ript.evaluation.episodes import (
     evaluation_path,
     read_evaluation,
@@ -23,8 +25,6 @@ from pi0.ript.train.trainer import Trainer
 from pi0.ript.types import EpisodeRecord
 
 logger = logging.getLogger(__name__)
-
-TRAIN_PROGRAM = "python pi0/ript/scripts/train_ript_pi0.py"
 
 
 def is_writer(ranks: Ranks) -> bool:
@@ -58,7 +58,7 @@ def train_run(trainer: Trainer, run_dir: Path) -> None:
         step = trainer.save_finished()
         raise Interruption(
             stop.number,
-            f"{step} steps are saved, go on with: {TRAIN_PROGRAM} --resume {run_dir}",
+            f"{step} steps are saved, go on with: {program_name(sys.argv[0])} --resume {run_dir}",
         ) from None
     except BaseException:
         with suppress(OSError, StepNotFiniteError):  # the first error says more
