@@ -51,3 +51,21 @@ def test_a_foreign_file_is_refused(tmp_path: Path):
 
     with pytest.raises(ValueError, match=r"model\.safetensors holds no demonstrations"):
         load_demonstrations(tmp_path)
+
+
+def test_a_damaged_file_is_refused_with_its_name_and_what_to_type(tmp_path: Path):
+    path = save_demonstrations(_demos(7), tmp_path)
+    content = path.read_bytes()
+
+    for damaged in (content[:-8], content[:20], b"", content.replace(b"images", b"imagos")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"7\.safetensors is damaged .*with: ript demos"):
+            load_demonstrations(tmp_path)
+
+
+def test_a_file_without_a_number_that_belongs_in_it_is_refused(tmp_path: Path):
+    path = save_demonstrations(_demos(7), tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"num_steps", b"num_stops"))
+
+    with pytest.raises(ValueError, match=r"7\.safetensors is damaged"):
+        load_demonstrations(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 
@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 class Demonstrations:
     """Frames of successful expert episodes of one task.
 
-    Legend: F frames, N cameras, H actions per chunk.
+    Legend: F frames, N cameras, H actions per action chunk.
 
     Attributes:
         suite: LIBERO suite.
@@ -58,7 +58,12 @@ def save_demonstrations(demos: Demonstrations, folder: Path) -> Path:
 
 
 def load_demonstrations(folder: Path) -> list[Demonstrations]:
-    """Read every task file in ``folder``, in name order."""
+    """Read every task file in ``folder``, in name order.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: One is damaged, or holds no demonstrations.
+    """
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"no demonstrations (*.safetensors) in {folder}; run: ript demos")
@@ -66,8 +71,13 @@ def load_demonstrations(folder: Path) -> list[Demonstrations]:
 
 
 def _load(path: Path) -> Demonstrations:
-    with safe_open(path, framework="numpy") as file:
-        meta = json.loads((file.metadata() or {}).get("demonstrations", "null"))
-        if meta is None:
-            raise ValueError(f"{path} holds no demonstrations; make it with: ript demos")
-        return Demonstrations(**meta, **{name: file.get_tensor(name) for name in _ARRAYS})
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("demonstrations")
+            if text is not None:
+                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+                return Demonstrations(**json.loads(text), **arrays)
+    except (SafetensorError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged ({reason}); make it again with: ript demos") from None
+    raise ValueError(f"{path} holds no demonstrations; make it with: ript demos")

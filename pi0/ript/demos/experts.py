@@ -99,7 +99,7 @@ class PickAndPlace:
         yield from _hold(poses, CLOSED, self.closing_steps)
 
     def _place(self, poses: Poses) -> Iterator[Action]:
-        # The item hangs off-centre in the gripper; aim so that the item, not the gripper, is centred.
+        # The item hangs off-center in the gripper; aim so that the item, not the gripper, is centered.
         hang = poses.position(EEF_BODY) - poses.position(self.item)
         offset = np.array(self.release) + [hang[0], hang[1], 0.0]
         height = max(poses.position(EEF_BODY)[2], (poses.position(self.goal) + offset)[2])

@@ -35,7 +35,7 @@ class SftSettings:
         frames_per_step: Frames per optimizer step, drawn with replacement.
         draws_per_frame: Noise levels per frame; they share the frame's prefix.
         task_weights: Relative share of frames per task, in the order of the demonstrations; empty = equal.
-            The default holds the easy tasks back, so that all four leave room for practice.
+            The default holds the easy tasks back, so that all four leave room for reinforcement learning.
         lr: Peak learning rate of AdamW.
         warmup_steps: Steps of linear warm-up; then a cosine falls to a tenth of the peak.
         weight_decay: AdamW's.
@@ -55,7 +55,7 @@ class SftSettings:
 
 
 def demonstration_stats(demos: list[Demonstrations], card: PolicyCard) -> NormStats:
-    """Return mean and std of states and actions over all frames, every task weighing the same."""
+    """Return mean and std of states and actions over all frames, every task with the same weight."""
     state_mean, state_std = _balanced([raw_state(d.proprio, card.state_encoding) for d in demos])
     actions_mean, actions_std = _balanced(
         [d.actions.reshape(-1, d.actions.shape[-1]) for d in demos]
@@ -144,10 +144,12 @@ def fine_tune(
 def _loss(
     policy: Pi0Policy, frames: _Frames, rng: np.random.Generator, settings: SftSettings
 ) -> Tensor:
-    rows = rng.choice(len(frames.tasks), settings.frames_per_step, p=frames.probabilities)
-    inputs = policy.encode([frames.observations[r] for r in rows], [frames.tasks[r] for r in rows])
-    actions = frames.actions[torch.from_numpy(rows)]
-    shape = (len(rows), settings.draws_per_frame)
+    drawn = rng.choice(len(frames.tasks), settings.frames_per_step, p=frames.probabilities)
+    inputs = policy.encode(
+        [frames.observations[n] for n in drawn], [frames.tasks[n] for n in drawn]
+    )
+    actions = frames.actions[torch.from_numpy(drawn)]
+    shape = (len(drawn), settings.draws_per_frame)
     noise = rng.standard_normal((*shape, *actions.shape[1:]), dtype=np.float32)
     times = draw_times(rng, shape)
     losses = policy.flow_matching_loss(
@@ -157,7 +159,7 @@ def _loss(
 
 
 class ProgressLog:
-    """Says every few seconds how far fine-tuning is."""
+    """Logs every few seconds how far fine-tuning is."""
 
     def __init__(self, num_steps: int, every_s: float = 10.0) -> None:
         self._num_steps = num_steps
