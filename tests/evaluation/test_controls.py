@@ -7,7 +7,7 @@ import pytest
 
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.evaluation.controls import (
-    GREY,
+    GRAY,
     NoVisionPolicy,
     WrongInstructionPolicy,
     next_instruction,
@@ -15,7 +15,7 @@ from pi0.ript.evaluation.controls import (
 
 
 class Recorder:
-    """Remembers what it was asked."""
+    """Remembers its arguments."""
 
     spec = ObservationSpec(cameras=("agentview",), height=2, width=2)
 
@@ -38,21 +38,21 @@ class Recorder:
 OBSERVATION = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.arange(9.0))
 
 
-def test_a_blind_policy_gets_grey_pictures_and_everything_else():
+def test_a_policy_without_vision_gets_gray_images_and_everything_else():
     policy = Recorder()
 
     NoVisionPolicy(policy).act([OBSERVATION], ["open"], [5], Sampling(num_steps=4))
 
-    assert (policy.observations[0].images == GREY).all()
+    assert (policy.observations[0].images == GRAY).all()
     np.testing.assert_array_equal(policy.observations[0].proprio, OBSERVATION.proprio)
     assert (policy.tasks, policy.seeds) == (["open"], [5])
 
 
-def test_a_mute_policy_gets_the_wrong_instruction_and_everything_else():
+def test_a_policy_with_the_wrong_instruction_gets_everything_else():
     policy = Recorder()
-    told = next_instruction(["open", "close", "push"])
+    wrong = next_instruction(["open", "close", "push"])
 
-    WrongInstructionPolicy(policy, told).act(
+    WrongInstructionPolicy(policy, wrong).act(
         [OBSERVATION] * 2, ["open", "push"], [5, 6], Sampling(num_steps=4)
     )
 

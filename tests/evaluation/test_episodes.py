@@ -38,7 +38,7 @@ def _evaluate(
 ) -> list[EpisodeRecord]:
     def run(source: Callable[[], EpisodeRequest | None]) -> Generator[Episode, None, None]:
         pending = list(iter(source, None))
-        for request in reversed(pending):  # the last one asked for finishes first
+        for request in reversed(pending):  # the last request finishes first
             state = request.initial_state
             yield Episode(
                 request=request,
@@ -71,12 +71,12 @@ def test_episodes_have_seeds_of_their_own_that_depend_on_the_run_seed_only():
     assert seeds[:25] == [r.seed for r in _requests(episodes_per_task=30)][:25]
 
 
-def test_the_suite_limits_the_steps_unless_told_otherwise():
+def test_the_suite_limits_the_steps_unless_a_limit_is_given():
     assert {r.max_steps for r in _requests()} == {300, 280}
     assert {r.max_steps for r in _requests(max_episode_length=90)} == {90}
 
 
-def test_records_come_in_request_order_whoever_finishes_first():
+def test_records_come_in_request_order_whichever_finishes_first():
     requests = _requests(episodes_per_task=3)
 
     records = _evaluate(requests, lambda request: "success" if request.rollout else "failure")
@@ -108,7 +108,7 @@ def test_pairs_leave_out_what_crashed_on_either_side():
 
     outcomes = paired_outcomes(base, trained)
 
-    assert [(row.base, row.trained) for row in outcomes] == [((False,), (True,))] * 2
+    assert [(task.base, task.trained) for task in outcomes] == [((False,), (True,))] * 2
 
 
 def test_different_episodes_are_never_paired():

@@ -1,4 +1,4 @@
-"""Negative controls: what is left of a policy that cannot see, or that is told the wrong task."""
+"""Ablations: what success is left without vision, or with the wrong instruction."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,18 +7,18 @@ import numpy as np
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.interfaces import Policy
 
-GREY = 128
+GRAY = 128
 
 
 class NoVisionPolicy:
-    """Acts on grey pictures; proprioception and instruction are untouched."""
+    """Acts on gray images; proprioception and instruction are untouched."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
     @property
     def spec(self) -> ObservationSpec:
-        """Return which pictures the policy wants."""
+        """Return which images the policy needs."""
         return self._policy.spec
 
     def act(
@@ -28,30 +28,30 @@ class NoVisionPolicy:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Answer without having looked."""
-        grey = [
-            Observation(images=np.full_like(observation.images, GREY), proprio=observation.proprio)
+        """Return action chunks, as ``Policy.act`` does, for gray images."""
+        gray = [
+            Observation(images=np.full_like(observation.images, GRAY), proprio=observation.proprio)
             for observation in observations
         ]
-        return self._policy.act(grey, tasks, seeds, sampling)
+        return self._policy.act(gray, tasks, seeds, sampling)
 
 
 class WrongInstructionPolicy:
-    """Is given the instruction of another task; pictures and proprioception are untouched."""
+    """Acts on the instruction of another task; images and proprioception are untouched."""
 
-    def __init__(self, policy: Policy, told: Mapping[str, str]) -> None:
+    def __init__(self, policy: Policy, wrong: Mapping[str, str]) -> None:
         """Wrap a policy.
 
         Args:
             policy: What acts.
-            told: Right instruction -> the wrong one given instead.
+            wrong: Right instruction -> the wrong one given instead.
         """
         self._policy = policy
-        self._told = dict(told)
+        self._wrong = dict(wrong)
 
     @property
     def spec(self) -> ObservationSpec:
-        """Return which pictures the policy wants."""
+        """Return which images the policy needs."""
         return self._policy.spec
 
     def act(
@@ -61,8 +61,10 @@ class WrongInstructionPolicy:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Answer to the wrong instruction."""
-        return self._policy.act(observations, [self._told[task] for task in tasks], seeds, sampling)
+        """Return action chunks, as ``Policy.act`` does, for the wrong instructions."""
+        return self._policy.act(
+            observations, [self._wrong[task] for task in tasks], seeds, sampling
+        )
 
 
 def next_instruction(tasks: Sequence[str]) -> dict[str, str]:

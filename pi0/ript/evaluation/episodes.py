@@ -1,4 +1,4 @@
-"""Measure a policy on initial states it never practised on, deterministically (ODE).
+"""Measure a policy on initial states that it was never trained on, deterministically (ODE).
 
 ``evaluations/step_<n>.json`` holds the held-out episodes of a run, with a checksum of their own.
 """
@@ -44,8 +44,8 @@ def evaluation_requests(
         seed: Every random draw of an episode derives from it and the episode's own name.
         max_episode_length: Control steps per episode; None takes the suite's limit in the protocol.
         protocol: Of the policy.
-        num_recorded: Episodes per task that are made into films, the first ones.
-        video_rate: Which pictures the films have.
+        num_recorded: Episodes per task that are recorded as videos, the first ones.
+        video_rate: Which frames the videos have.
     """
     _, indices = split(held_out)
     return [
@@ -90,7 +90,7 @@ def evaluate(
 ) -> list[EpisodeRecord]:
     """Run every requested episode and return the records in request order.
 
-    Every rank runs its share of the episodes and returns the records of all; they meet at the end.
+    Collective: every rank runs its share of the episodes and returns the records of all.
     An episode that could not be completed is recorded as ``crashed``, which is no failure.
     """
     own = iter(requests[ranks.rank :: ranks.world_size])
@@ -99,8 +99,8 @@ def evaluate(
         for episode in episodes:
             records.append(EpisodeRecord.of(episode).to_dict())
             on_episode(episode)
-    told = [json.loads(text) for text in ranks.gather_text(json.dumps(records))]
-    found = {record.key: record for one in told for record in (EpisodeRecord(**r) for r in one)}
+    gathered = [json.loads(text) for text in ranks.gather_text(json.dumps(records))]
+    found = {r.key: r for some in gathered for r in (EpisodeRecord(**fields) for fields in some)}
     return [found[request_key(request)] for request in requests]
 
 

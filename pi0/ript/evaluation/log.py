@@ -1,4 +1,4 @@
-"""episodes.jsonl: what an evaluation was asked for, then one line per finished episode.
+"""``episodes.jsonl``: the settings of an evaluation, then one line per finished episode.
 
 The file only grows, a line at a time. Whatever kills the program, the lines that are there are
 whole, and the same command goes on with the episodes that are not.
