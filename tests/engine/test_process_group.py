@@ -1,4 +1,4 @@
-"""Ranks that differ are refused before anything is loaded, and rank 0 alone says why."""
+"""Ranks that differ are refused before anything is loaded, and only rank 0 names the difference."""
 
 import importlib.metadata
 import time
@@ -55,17 +55,17 @@ def test_groups_that_cannot_be_shared_evenly_are_refused():
     assert other.startswith(("SystemExit", "ValueError"))
 
 
-def die(process_group: ProcessGroup) -> str:
+def fail(process_group: ProcessGroup) -> str:
     if process_group.rank == 1:
         raise ValueError("the GPU of this rank is on fire")
-    process_group.gather_text("meet")
-    return "met"
+    process_group.gather_text("still here")
+    return "not reached"
 
 
-def test_rank_0_says_why_another_rank_has_ended():
+def test_rank_0_reports_why_another_rank_has_ended():
     start = time.monotonic()
 
-    (is_done, text), (_, other) = outcomes(2, die, may_fail=True)
+    (is_done, text), (_, other) = outcomes(2, fail, may_fail=True)
 
     assert not is_done
     assert text == "RankLostError: rank 1: the GPU of this rank is on fire"

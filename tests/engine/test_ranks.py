@@ -1,4 +1,4 @@
-"""One, two and three ranks learn the same from the same rows."""
+"""One, two and three ranks learn the same from the same samples."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ from tests.learner.samples import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
 
-NUM_SAMPLES = 11  # groups of 3, 3, 3 and 2 rows
+NUM_SAMPLES = 11  # groups of 3, 3, 3 and 2 samples
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=2, micro_batch_size=2, warmup_steps=0, kl_stop=None)
 
 
@@ -55,7 +55,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 
 def part_of(batch: Batch, groups: set[int], policy: Pi0Policy) -> Batch:
-    """Return the rows of some groups, or the idle row of a rank that has none."""
+    """Return the samples of some groups, or the idle sample of a rank that has none."""
     samples = np.flatnonzero(np.isin(batch.groups, list(groups)))
     if not samples.size:
         return idle_batch(policy.card, SAMPLING.num_steps)
@@ -81,7 +81,7 @@ def learn(
     *,
     expert_only: bool = True,
 ) -> tuple[list[Tensor], Tensor, list[UpdateStats]]:
-    """Return the gradients of all optimizer steps, the weights after them, and the figures."""
+    """Return the gradients of all optimizer steps, the weights after them, and the metrics."""
     policy = small_policy()
     objective = build_objective(algo)
     parameters = policy.trainable_parameters(expert_only=expert_only)
@@ -94,9 +94,7 @@ def learn(
     engine: Engine = single
     if isinstance(ranks, ProcessGroup):
         engine = (
-            FsdpEngine(single, policy.network, ranks)
-            if is_sharded
-            else DdpEngine(single, ranks)
+            FsdpEngine(single, policy.network, ranks) if is_sharded else DdpEngine(single, ranks)
         )
     witness = Witness(engine, parameters)
     stats = []
@@ -112,7 +110,7 @@ def learn(
 
 
 DEALT = [
-    pytest.param(({0, 2}, {1, 3}), id="two-ranks-unequal-rows"),
+    pytest.param(({0, 2}, {1, 3}), id="two-ranks-unequal-samples"),
     pytest.param(({0, 3}, {1}, {2}), id="three-ranks"),
     pytest.param(({0, 1, 2, 3}, set()), id="a-rank-without-groups"),
     pytest.param((set(), {0, 1}, {2, 3}), id="rank-0-without-groups"),
@@ -121,7 +119,7 @@ DEALT = [
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("owners", DEALT)
-def test_ranks_learn_what_one_process_learns(owners: tuple[set[int], ...], strategy: str):
+def test_ranks_learn_what_a_single_process_learns(owners: tuple[set[int], ...], strategy: str):
     gradients, weights, stats = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), ALGO)
 
     results = run_ranks(len(owners), learn, owners, ALGO, 3, strategy)
@@ -132,9 +130,9 @@ def test_ranks_learn_what_one_process_learns(owners: tuple[set[int], ...], strat
         # the weights, equal up to rounding by then, have been moved in between
         assert all(distance(*pair) < 5e-5 for pair in zip(found, gradients, strict=True))
         torch.testing.assert_close(found_weights, weights, rtol=0, atol=1e-5)
-        assert found_stats == results[0][2], "ranks report different figures"
+        assert found_stats == results[0][2], "ranks report different metrics"
         for one, other in zip(stats, found_stats, strict=True):
-            # figures of weights that are equal to 1e-5 by then
+            # metrics of weights that are equal to 1e-5 by then
             assert other.loss == pytest.approx(one.loss, abs=1e-5)
             assert other.kl == pytest.approx(one.kl, abs=1e-5)
             assert other.num_optimizer_steps == one.num_optimizer_steps
@@ -142,9 +140,9 @@ def test_ranks_learn_what_one_process_learns(owners: tuple[set[int], ...], strat
 
 
 @pytest.mark.parametrize("objective", ["nft", "cfg", "bc"])
-def test_it_does_not_matter_which_rank_draws_noise_for_a_row(objective: str):
-    # These rules draw the points at which a row is compared. Rank 0 holds the first row of group 0 and
-    # rank 1 the first of group 1: the same place among their own rows, another one among those of all.
+def test_it_does_not_matter_which_rank_draws_noise_for_a_sample(objective: str):
+    # These rules draw the points at which a sample is compared. Rank 0 holds the first of group 0 and
+    # rank 1 the first of group 1: the same own index, but another global index.
     algo = replace(ALGO, objective=objective, kl_stop=AlgoConfig().kl_stop, num_epochs=2)
     gradients, weights, _ = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), algo, num_steps=2)
 
@@ -156,7 +154,7 @@ def test_it_does_not_matter_which_rank_draws_noise_for_a_row(objective: str):
         torch.testing.assert_close(found_weights, weights, rtol=0, atol=1e-5)
 
 
-def test_full_training_is_spread_as_well():
+def test_full_training_is_sharded_as_well():
     gradients, weights, _ = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), ALGO, 1, expert_only=False)
 
     results = run_ranks(2, learn_all, ({0, 1, 2}, {3}))

@@ -1,4 +1,4 @@
-"""Tensors that ranks write in pieces are read by any number of ranks."""
+"""Tensors that ranks write as shards are read by any number of ranks."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.policy_parts import raises_one_line
 from tests.ranks import outcomes, run_ranks
 from tests.train.test_checkpoint import no_file_larger_than
 
-# Five rows do not divide by two or three, and of a single row only rank 0 has anything.
+# Five rows do not divide by two or three, and only rank 0 holds part of a single row.
 WHOLE = {
     "matrix": torch.arange(10.0).reshape(5, 2),
     "row": torch.tensor([7.0]),
@@ -53,12 +53,12 @@ def write_to_a_full_disk(process_group: ProcessGroup, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "pieces"
+    folder = tmp_path_factory.mktemp("run") / "shards"
     run_ranks(3, write, folder)
     return folder
 
 
-def test_each_rank_writes_one_safetensors_file_and_nobody_anything_else(folder: Path):
+def test_each_rank_writes_one_safetensors_file_and_nothing_else(folder: Path):
     files = sorted(folder.iterdir())
 
     assert [file.suffix for file in files] == [".safetensors"] * 3
@@ -69,7 +69,7 @@ def test_each_rank_writes_one_safetensors_file_and_nobody_anything_else(folder: 
     assert rows == [2, 2, 1]  # five rows on three ranks
 
 
-def test_a_process_on_its_own_reads_whole_tensors(folder: Path):
+def test_a_single_process_reads_whole_tensors(folder: Path):
     stored = StoredShards(folder)
 
     assert stored.keys() == WHOLE.keys()
@@ -95,14 +95,14 @@ def test_a_missing_file_leaves_no_silent_hole(folder: Path, tmp_path: Path):
 def test_a_damaged_file_is_one_line(folder: Path, tmp_path: Path):
     (tmp_path / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"no header")
 
-    with pytest.raises(ValueError, match="holds no pieces") as caught:
+    with pytest.raises(ValueError, match="holds no shards") as caught:
         StoredShards(tmp_path)
 
     assert raises_one_line(caught.value, str(tmp_path))
 
 
 def test_a_full_disk_of_one_rank_is_the_same_line_everywhere(tmp_path: Path):
-    results = outcomes(2, write_to_a_full_disk, tmp_path / "pieces", may_fail=True)
+    results = outcomes(2, write_to_a_full_disk, tmp_path / "shards", may_fail=True)
 
     assert [is_done for is_done, _ in results] == [False, False]
     assert "rank 1: " in results[0][1]

@@ -28,7 +28,7 @@ def make_network(seed: int = 0) -> nn.Linear:
     return network
 
 
-def practise(network: nn.Linear, engine: SingleEngine, steps: int, start: int = 0) -> None:
+def train(network: nn.Linear, engine: SingleEngine, steps: int, start: int = 0) -> None:
     for step in range(start, start + steps):
         inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
         engine.backward(network(inputs).square().mean())
@@ -45,7 +45,7 @@ def test_learning_rate_rises_linearly_over_optimizer_steps():
     rates = []
     for step in range(6):
         rates.append(engine.next_lr)
-        practise(network, engine, 1, start=step)
+        train(network, engine, 1, start=step)
 
     assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
 
@@ -110,7 +110,7 @@ def test_a_gradient_is_forgotten_after_its_step_and_when_discarded():
 def test_a_gradient_that_is_not_finite_leaves_weights_and_moments_untouched(bad: float):
     network = make_network()
     engine = make_engine(network)
-    practise(network, engine, 2)
+    train(network, engine, 2)
     before, moments = weights(network), engine.state()
 
     engine.backward(network.weight.sum() * bad)
@@ -121,17 +121,17 @@ def test_a_gradient_that_is_not_finite_leaves_weights_and_moments_untouched(bad:
     after = engine.state()
     assert after.num_steps == moments.num_steps == 2
     assert all(torch.equal(moments.tensors[key], after.tensors[key]) for key in moments.tensors)
-    practise(network, engine, 1)
+    train(network, engine, 1)
     assert all(torch.isfinite(weight).all() for weight in weights(network))
 
 
 def test_resumed_from_disk_it_continues_bit_for_bit(tmp_path: Path):
     straight = make_network()
-    practise(straight, make_engine(straight, warmup=6, clip=0.5), 8)
+    train(straight, make_engine(straight, warmup=6, clip=0.5), 8)
 
     first = make_network()
     engine = make_engine(first, warmup=6, clip=0.5)
-    practise(first, engine, 4)
+    train(first, engine, 4)
     save_file(dict(engine.state().tensors), tmp_path / "moments.safetensors")
     (tmp_path / "state.json").write_text(json.dumps({"num_steps": engine.state().num_steps}))
 
@@ -144,7 +144,7 @@ def test_resumed_from_disk_it_continues_bit_for_bit(tmp_path: Path):
             num_steps=json.loads((tmp_path / "state.json").read_text())["num_steps"],
         )
     )
-    practise(second, resumed, 4, start=4)
+    train(second, resumed, 4, start=4)
 
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(second), strict=True))
 
@@ -152,14 +152,14 @@ def test_resumed_from_disk_it_continues_bit_for_bit(tmp_path: Path):
 def test_a_state_with_weights_brings_them_back():
     straight = make_network()
     engine = SingleEngine(straight.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
-    practise(straight, engine, 2)
+    train(straight, engine, 2)
     state = engine.state()
-    practise(straight, engine, 2, start=2)
+    train(straight, engine, 2, start=2)
 
     other = make_network(seed=99)
     resumed = SingleEngine(other.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
     resumed.load_state(state)
-    practise(other, resumed, 2, start=2)
+    train(other, resumed, 2, start=2)
 
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(other), strict=True))
 
@@ -174,10 +174,10 @@ def test_a_state_with_weights_is_refused_where_none_are_kept():
 def test_a_state_is_a_copy():
     network = make_network()
     engine = make_engine(network)
-    practise(network, engine, 1)
+    train(network, engine, 1)
     state = engine.state()
     before = {key: tensor.clone() for key, tensor in state.tensors.items()}
-    practise(network, engine, 2)
+    train(network, engine, 2)
 
     assert all(torch.equal(before[key], state.tensors[key]) for key in before)
 
@@ -185,7 +185,7 @@ def test_a_state_is_a_copy():
 def test_the_state_of_another_network_is_refused():
     network = make_network()
     engine = make_engine(network)
-    practise(network, engine, 1)
+    train(network, engine, 1)
 
     with pytest.raises(ValueError, match="another network"):
         make_engine(nn.Linear(5, 3)).load_state(engine.state())

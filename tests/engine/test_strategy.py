@@ -1,4 +1,4 @@
-"""What cannot be spread over ranks is refused with the setting's name."""
+"""What cannot be sharded over ranks is refused with the setting's name."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from pi0.ript.config.schema import PolicyConfig, TrainConfig
 from pi0.ript.engine.strategy import require_shardable
 
 
-def test_what_trains_without_adapters_may_be_spread():
+def test_what_trains_without_adapters_may_be_sharded():
     require_shardable(TrainConfig())
 
 

@@ -1,7 +1,7 @@
 """Every rank holds the whole policy: gradients are added up before each optimizer step.
 
 A rank's loss is divided by the weight of the whole minibatch, so the SUM of the gradients of all ranks is
-the gradient that one process would have computed, however unequal their shares are.
+the gradient that a single process would have computed, however unequal their parts are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,13 +39,13 @@ class DdpEngine:
         self._engine.backward(loss)
 
     def exchange(self, values: Sequence[float]) -> list[float]:
-        """Add up gradients and values over ranks; all ranks meet here."""
+        """Add up gradients and values over ranks. A collective: all ranks call it."""
         parameters = self._engine.parameters
         has_gradient = [float(parameter.grad is not None) for parameter in parameters]
         message = torch.tensor([*values, *has_gradient], dtype=torch.float64)
         self._process_group.sum_in_place(message)
         sums = message.tolist()
-        # A rank without rows has no gradients; a parameter that nobody used must stay untouched.
+        # A rank without samples has no gradients; a parameter that no rank used must stay untouched.
         used = [p for p, n in zip(parameters, sums[len(values) :], strict=True) if n > 0]
         for bucket in buckets(used, BUCKET_NUMBERS):
             self._add_up(bucket)

@@ -1,8 +1,8 @@
-"""Trained weights, gradients and optimizer spread over ranks (FSDP2); whole again whenever nobody learns.
+"""Trained weights, gradients and optimizer sharded over ranks (FSDP2); whole outside of learning.
 
 While learning, an expert layer is gathered just before it is used; everything else that is trained is
 gathered once per micro-batch. Outside of ``learning`` every rank holds all weights, so that ranks act,
-score and save on their own. Frozen weights are never spread.
+score and save independently. Frozen weights are never sharded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,28 +41,28 @@ class FsdpEngine:
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """Spread the weights inside the block; all ranks meet at its end."""
-        self._spread()
+        """Shard the weights inside the block. Its end is a collective: all ranks reach it."""
+        self._shard()
         try:
             yield
-        except RuntimeError as error:  # a forward pass, which gathers layers, found nobody
-            self._process_group.blame_lost(error)
+        except RuntimeError as error:  # of a forward pass, which gathers layers from other ranks
+            self._process_group.raise_lost(error)
             raise
         self._gather()
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of this rank's part of the loss; all ranks meet in every layer."""
-        self._process_group.meet(lambda: self._engine.backward(loss))
+        """Add the gradient of this rank's part of the loss. A collective in every layer."""
+        self._process_group.collective(lambda: self._engine.backward(loss))
 
     def exchange(self, values: Sequence[float]) -> list[float]:
-        """Add up values over ranks; gradients have met in the backward passes."""
+        """Add up values over ranks; backward passes have added up gradients. A collective."""
         message = torch.tensor(values, dtype=torch.float64)
         self._process_group.sum_in_place(message)
         return message.tolist()
 
     def step(self) -> float:
-        """Clip by the norm of the whole gradient and take one AdamW step."""
-        return self._process_group.meet(self._engine.step)
+        """Clip by the norm of the whole gradient and take one AdamW step. A collective."""
+        return self._process_group.collective(self._engine.step)
 
     def discard(self) -> None:
         """Forget the accumulated gradient."""
@@ -74,26 +74,26 @@ class FsdpEngine:
 
     def load_state(self, state: EngineState) -> None:
         """Continue from a stored state, of any number of ranks."""
-        self._spread()
+        self._shard()
         self._engine.load_state(state)
         self._gather()
 
-    def _spread(self) -> None:
+    def _shard(self) -> None:
         for module in self._modules:
             module.reshard()
-            # the outermost group stays together from a forward pass to its backward pass
+            # the outermost module stays gathered from a forward pass to its backward pass
             module.set_reshard_after_forward(module is not self._root, recurse=False)
 
     def _gather(self) -> None:
         for module in self._modules:
             module.set_reshard_after_forward(False, recurse=False)
-            self._process_group.meet(module.unshard)
+            self._process_group.collective(module.unshard)
 
 
 def shard(
     network: Pi0Network, parameters: Sequence[nn.Parameter], process_group: ProcessGroup
 ) -> list[nn.Parameter]:
-    """Spread what is trained over ranks, in place; return the shards in the order of ``parameters``.
+    """Shard what is trained over ranks, in place; return the shards in the order of ``parameters``.
 
     Args:
         network: Its weights are the same on every rank.

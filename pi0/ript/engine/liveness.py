@@ -1,7 +1,7 @@
-"""Which ranks live and why others have ended, known without meeting them.
+"""Which ranks still run and why others have ended, known without a collective.
 
-Every rank notes its process in the store that all share; a rank that fails leaves its reason there. That a
-rank was killed is seen from its process, by the ranks of its host.
+Every rank registers its process in the store that all share; a rank that fails posts its reason there. A
+rank that was killed posts nothing: the ranks of its host notice that its process is gone.
 """
 
 import os
@@ -18,11 +18,9 @@ from pi0.ript.engine.ranks import RankInfo
 _REJECTED = 2**32  # finished groups are counted below, rejected ones above
 
 POLL_EVERY_S = 0.02
-FAREWELL_S = 2.0  # how long the reason of a rank that has ended may take to arrive
+REASON_WAIT_S = 2.0  # how long the reason of a rank that has ended may take to arrive
 _FAILURE = "failure"
-_PROCESS = (
-    "process"  # of every rank: its host and process id, empty once it has ended in an orderly way
-)
+_PROCESS = "process"  # of every rank: its host and process id, empty once it has ended as planned
 
 
 class StoreTally:
@@ -31,7 +29,7 @@ class StoreTally:
     Args:
         name: Of the collection.
         count: Adds to a number of a name in the store and returns it.
-        raise_if_lost: Raises RankLostError if a rank has left a reason for its end.
+        raise_if_lost: Raises RankLostError if a rank has posted a reason for its end.
     """
 
     def __init__(
@@ -51,46 +49,46 @@ class StoreTally:
         return finished, rejected
 
     def pause(self) -> None:
-        """Wait a moment; raise RankLostError if a rank has died meanwhile."""
+        """Wait ``POLL_EVERY_S``; raise RankLostError if a rank has failed meanwhile."""
         self._raise_if_lost()
         time.sleep(POLL_EVERY_S)
 
 
 class RankLostError(OSError):
-    """Another rank has ended; one line with what it left as its reason."""
+    """Another rank has ended; one line with the reason that it posted."""
 
 
 class LivenessCheck:
     """What one rank knows of the others.
 
     Args:
-        store: Of all ranks; when it has gone with the launcher, nothing more is known of anybody.
-        rank_info: Where this process is.
+        store: Of all ranks; once it has ended with the launcher, nothing more is known of any rank.
+        rank_info: Of this process.
     """
 
     def __init__(self, store: PrefixStore, rank_info: RankInfo) -> None:
         self._store = store
-        self._place = rank_info
+        self._rank_info = rank_info
 
-    def sign_in(self) -> None:
-        """Note where this rank runs."""
-        self._store.set(self._key(self._place.rank), f"{_host()} {os.getpid()}")
+    def register(self) -> None:
+        """Store the host and process id of this rank."""
+        self._store.set(self._key(self._rank_info.rank), f"{_host()} {os.getpid()}")
 
-    def sign_out(self) -> None:
-        """Note that this rank ends in an orderly way."""
-        with suppress(RuntimeError):  # the store has gone with the launcher
-            self._store.set(self._key(self._place.rank), "")
+    def deregister(self) -> None:
+        """Store that this rank ends as planned."""
+        with suppress(RuntimeError):  # the store has ended with the launcher
+            self._store.set(self._key(self._rank_info.rank), "")
 
-    def leave_reason(self, reason: str) -> bool:
-        """Tell the others why this rank ends; return whether they can know."""
+    def post_reason(self, reason: str) -> bool:
+        """Store why this rank ends, for the others; return whether that was possible."""
         try:
             self._store.set(_FAILURE, reason)
         except RuntimeError:
-            return False  # the store has gone with the launcher
+            return False  # the store has ended with the launcher
         return True
 
-    def left_reason(self) -> str:
-        """Return the reason that a rank has left for its end; empty where none has."""
+    def posted_reason(self) -> str:
+        """Return the reason that a rank has posted for its end; empty if none has."""
         try:
             return self._store.get(_FAILURE).decode() if self._store.check([_FAILURE]) else ""
         except RuntimeError:
@@ -98,24 +96,26 @@ class LivenessCheck:
 
     def reason(self) -> str:
         """Return why another rank has ended, as far as that can be known from here."""
-        if reason := self.left_reason():
+        if reason := self.posted_reason():
             return reason
-        dead = [n for n in range(self._place.world_size) if self._has_died(n)]
-        return f"rank {dead[0]} (process {self._process(dead[0])}) has died" if dead else ""
+        gone = [n for n in range(self._rank_info.world_size) if self._is_gone(n)]
+        if not gone:
+            return ""
+        return f"rank {gone[0]} (process {self._process(gone[0])}) has ended unexpectedly"
 
-    def awaited_reason(self) -> str:
-        """Return the same, giving it a moment to arrive."""
-        deadline = time.monotonic() + FAREWELL_S
+    def wait_for_reason(self) -> str:
+        """Return the same, waiting up to ``REASON_WAIT_S`` for it."""
+        deadline = time.monotonic() + REASON_WAIT_S
         while not (reason := self.reason()) and time.monotonic() < deadline:
             time.sleep(POLL_EVERY_S)
         return reason
 
-    def is_first_alive(self) -> bool:
-        """Return whether all ranks before this one have died on this host."""
-        return all(self._has_died(n) for n in range(self._place.rank))
+    def is_first_running(self) -> bool:
+        """Return whether all ranks before this one ran on this host and have ended unexpectedly."""
+        return all(self._is_gone(n) for n in range(self._rank_info.rank))
 
-    def _has_died(self, rank: int) -> bool:
-        """Return whether a rank of this host has ended without a goodbye."""
+    def _is_gone(self, rank: int) -> bool:
+        """Return whether a rank of this host has ended while still registered."""
         process = self._process(rank)
         if not process:
             return False
@@ -126,13 +126,13 @@ class LivenessCheck:
         return state in "ZX"
 
     def _process(self, rank: int) -> str:
-        """Return the process of a rank of this host; empty if it has said goodbye or is elsewhere."""
+        """Return the process id of a rank of this host; empty if not registered or on another host."""
         try:
             key = self._key(rank)
-            said = self._store.get(key).decode() if self._store.check([key]) else ""
+            entry = self._store.get(key).decode() if self._store.check([key]) else ""
         except RuntimeError:
             return ""
-        host, _, process = said.rpartition(" ")
+        host, _, process = entry.rpartition(" ")
         return process if host == _host() else ""
 
     def _key(self, rank: int) -> str:

@@ -1,7 +1,7 @@
-"""Ranks that torchrun started: how they find each other, meet, and end when one has died.
+"""Ranks that torchrun started: how they connect, exchange numbers, and end when one of them has ended.
 
-Ranks exchange numbers only. What they exchange is gathered, never reduced, so every rank adds up the same
-numbers in the same order. Between meetings they share a key-value store that nobody waits at.
+Ranks exchange numbers only. Metrics are gathered, never reduced, so every rank adds up the same numbers in
+the same order. Outside of collectives they share a key-value store, which never makes a rank wait.
 """
 
 import importlib.metadata
@@ -34,13 +34,12 @@ Number = TypeVar("Number", np.float64, np.uint8)
 class ProcessGroup:
     """The ranks of a job; see ``pi0.ript.interfaces.Ranks``. Use it as a context manager.
 
-    Inside the block a rank that fails leaves its reason for rank 0, which alone speaks of it, and every
-    other rank ends without a word. A rank that was killed leaves nothing: that it has died is seen from the
-    other ranks of its host, and the first of those that live speaks of it. ``connect`` comes before the
-    first meeting.
+    Inside the block a rank that fails posts its reason for rank 0, which alone reports it; every other rank
+    ends silently. A rank that was killed posts nothing: the other ranks of its host notice, and the first of
+    them that still runs reports it. ``connect`` comes before the first collective.
 
     Args:
-        rank_info: Where this process is.
+        rank_info: Of this process.
     """
 
     def __init__(self, rank_info: RankInfo) -> None:
@@ -55,35 +54,35 @@ class ProcessGroup:
         """Connect the ranks and take a GPU of this host, if there are any.
 
         Args:
-            timeout_s: Seconds after which a meeting counts as failed.
+            timeout_s: Seconds after which a collective counts as failed.
         """
-        self.meet(self._liveness.sign_in)
+        self.collective(self._liveness.register)
         has_gpu, timeout = torch.cuda.is_available(), timedelta(seconds=timeout_s)
         if has_gpu:
             torch.cuda.set_device(self.rank_info.local_rank % torch.cuda.device_count())
-        self.meet(
+        self.collective(
             lambda: dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if has_gpu else "gloo",
-                store=PrefixStore("meetings", self._root_store),
+                store=PrefixStore("collectives", self._root_store),
                 rank=self.rank,
                 world_size=self.world_size,
                 timeout=timeout,
             )
         )
 
-        aside = self.meet(lambda: dist.new_group(backend="gloo", timeout=timeout))
+        aside = self.collective(lambda: dist.new_group(backend="gloo", timeout=timeout))
         assert isinstance(aside, dist.ProcessGroup), "every rank belongs to the group"
         self._aside = aside
 
     def aside(self) -> "ProcessGroup":
-        """Return the same ranks for another thread, whose meetings do not get in the way of ours."""
+        """Return the same ranks for another thread, whose collectives are separate from this thread's."""
         other = copy(self)
         other._group = self._aside  # noqa: SLF001 - of its own class
         return other
 
     @property
     def cpu_group(self) -> dist.ProcessGroup:
-        """Return the ranks as torch knows them, for what is on the CPU; the meetings of ``aside``."""
+        """Return torch's process group for CPU tensors, which ``aside`` uses, too."""
         assert self._aside is not None, "connect comes first"
         return self._aside
 
@@ -98,70 +97,70 @@ class ProcessGroup:
         return self.rank_info.world_size
 
     def gather(self, values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Return the values of every rank in rank order; all ranks meet here."""
+        """Return the values of every rank in rank order. A collective: all ranks call it."""
         return self._gather(np.ascontiguousarray(values, dtype=np.float64))
 
     def gather_text(self, text: str) -> list[str]:
-        """Return the text of every rank; all ranks meet here."""
+        """Return the text of every rank in rank order. A collective: all ranks call it."""
         codes = np.frombuffer(text.encode(), np.uint8).copy()
         return [bytes(part).decode() for part in self._gather(codes)]
 
     def require_same(self, what: str, mine: str, remedy: str) -> None:
-        """Refuse to go on unless every rank says the same.
+        """Refuse to go on unless every rank has the same text. A collective: all ranks call it.
 
         Raises:
             ValueError: On rank 0, one line that names a rank that differs.
-            SystemExit: On every other rank, with status 2 and without a word.
+            SystemExit: On every other rank, with status 2 and without a message.
         """
-        all_said = self.gather_text(mine)
-        others = [n for n, said in enumerate(all_said) if said != all_said[0]]
+        texts = self.gather_text(mine)
+        others = [n for n, text in enumerate(texts) if text != texts[0]]
         if not others:
             return
         if self.rank != 0:
             raise SystemExit(FAILED)
-        expected, found = _first_difference(all_said[0], all_said[others[0]])
+        expected, found = _first_difference(texts[0], texts[others[0]])
         raise ValueError(
             f"rank {others[0]} differs from rank 0 in {what}: "
             f"{found!r} instead of {expected!r}; {remedy}"
         )
 
     def sum_in_place(self, tensor: torch.Tensor) -> None:
-        """Add up a tensor over ranks; every rank ends with the same bits."""
-        self.meet(lambda: dist.all_reduce(tensor))
+        """Add up a tensor over ranks; every rank ends with the same bits. A collective."""
+        self.collective(lambda: dist.all_reduce(tensor))
 
     def tally(self, name: str) -> StoreTally:
         """Return the tally of a collection, counted in the store."""
         return StoreTally(name, self.count, self.raise_if_lost)
 
     def count(self, name: str, amount: int) -> int:
-        """Add to a number in the store and return it; 0 only reads. Nobody waits.
+        """Add to a number in the store and return it; 0 only reads. Not a collective: no rank waits.
 
         Raises:
-            RankLostError: The store is gone or a rank has left a reason for its end.
+            RankLostError: The store is gone or a rank has posted a reason for its end.
         """
-        return self.meet(lambda: self._store.add(name, amount))
+        return self.collective(lambda: self._store.add(name, amount))
 
     def raise_if_lost(self) -> None:
-        """Raise RankLostError if a rank has left a reason for its end."""
-        if reason := self._liveness.left_reason():
+        """Raise RankLostError if a rank has posted a reason for its end."""
+        if reason := self._liveness.posted_reason():
             raise RankLostError(reason)
 
-    def meet(self, action: Callable[[], Result]) -> Result:
-        """Do something that needs the other ranks.
+    def collective(self, action: Callable[[], Result]) -> Result:
+        """Return the result of an action in which ranks wait for each other.
 
         Raises:
-            RankLostError: They do not answer; with the reason that one of them left.
+            RankLostError: It failed; with the reason that another rank posted, if any.
         """
         try:
             return action()
         except RuntimeError as error:
-            self.blame_lost(error)
+            self.raise_lost(error)
             found = [*str(error).splitlines(), type(error).__name__][0]
-            raise RankLostError(f"another rank has gone without a word: {found}") from error
+            raise RankLostError(f"another rank has ended without a reason: {found}") from error
 
-    def blame_lost(self, error: RuntimeError) -> None:
-        """Raise RankLostError if another rank has ended, from which the error will have come."""
-        if reason := self._liveness.awaited_reason():
+    def raise_lost(self, error: RuntimeError) -> None:
+        """Raise RankLostError if another rank has ended, which will have caused the error."""
+        if reason := self._liveness.wait_for_reason():
             raise RankLostError(reason) from error
 
     def __enter__(self) -> Self:
@@ -169,25 +168,25 @@ class ProcessGroup:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
-            self._liveness.sign_out()
+            self._liveness.deregister()
             dist.destroy_process_group()
             return
         # The process group stays as it is: the others notice when this process has ended.
         if not isinstance(error, SystemExit | KeyboardInterrupt | RankLostError):
-            self._leave(error)
+            self._post(error)
             return
-        reason, is_first = self._liveness.reason(), self._liveness.is_first_alive()
-        self._liveness.sign_out()
+        reason, is_first = self._liveness.reason(), self._liveness.is_first_running()
+        self._liveness.deregister()
         if not is_first:
             raise SystemExit(FAILED) from None
-        if reason:  # the launcher ends us because of it
-            is_told = self.rank == 0 and isinstance(error, KeyboardInterrupt) and str(error)
-            raise RankLostError(f"{reason}; {error}" if is_told else reason) from None
+        if reason:  # because of it the launcher ends this rank
+            has_text = self.rank == 0 and isinstance(error, KeyboardInterrupt) and str(error)
+            raise RankLostError(f"{reason}; {error}" if has_text else reason) from None
 
-    def _leave(self, error: BaseException) -> None:
-        """Tell rank 0 why this rank ends, and end without a word where that is all there is to say."""
+    def _post(self, error: BaseException) -> None:
+        """Post why this rank ends; end silently if the error is one line, which rank 0 reports."""
         reason = f"rank {self.rank}: {_one_line(error)}"
-        if self.rank == 0 or not self._liveness.leave_reason(reason):
+        if self.rank == 0 or not self._liveness.post_reason(reason):
             return
         if isinstance(error, ValueError | OSError):
             raise SystemExit(FAILED) from None
@@ -203,12 +202,12 @@ class ProcessGroup:
 
     def _all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
-        self.meet(lambda: dist.all_gather(parts, tensor, group=self._group))
+        self.collective(lambda: dist.all_gather(parts, tensor, group=self._group))
         return parts
 
 
 def join(rank_info: RankInfo) -> SingleProcess | ProcessGroup:
-    """Return the ranks that torchrun started, or the one that nobody started."""
+    """Return the process group that torchrun started, or the single process."""
     return ProcessGroup(rank_info) if rank_info.world_size > 1 else SINGLE_PROCESS
 
 
@@ -217,14 +216,16 @@ def require_agreement(
 ) -> None:
     """Refuse to train with ranks that differ, or that cannot share the groups of a step evenly.
 
+    A collective: all ranks call it.
+
     Args:
-        ranks: The processes; they meet here.
+        ranks: The processes.
         config: Of this rank.
         settings: Every setting as text.
 
     Raises:
         ValueError: On rank 0; one line that names the difference.
-        SystemExit: On every other rank, without a word.
+        SystemExit: On every other rank, without a message.
     """
     versions = f"{PACKAGE} {importlib.metadata.version(PACKAGE)}, torch {torch.__version__}"
     ranks.require_same("versions", versions, "install the same versions on every host")

@@ -1,4 +1,4 @@
-"""Which of the processes that train together this one is; a process on its own does all that ranks do together."""
+"""Which of the processes that train together this one is, and the single process, which is rank 0 of 1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankInfo:
-    """Where torchrun put this process.
+    """What torchrun tells a process about itself and the others.
 
     Attributes:
         rank: Which of all processes.
@@ -26,7 +26,7 @@ class RankInfo:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
-        """Read what torchrun sets; a process that was not started by torchrun is alone.
+        """Read what torchrun sets; a process that torchrun did not start is rank 0 of 1.
 
         Raises:
             ValueError: A variable is missing or no number.
@@ -66,7 +66,7 @@ class LocalTally:
         return self._finished, self._rejected
 
     def pause(self) -> None:
-        """There is nobody to wait for."""
+        """Do nothing: there is no other rank to wait for."""
 
 
 class SingleProcess:
@@ -77,10 +77,10 @@ class SingleProcess:
     rank_info = RankInfo()
 
     def connect(self, timeout_s: float) -> None:
-        """There is nobody to connect to."""
+        """Do nothing: there is no other rank."""
 
     def require_same(self, what: str, mine: str, remedy: str) -> None:
-        """There is nobody to differ from."""
+        """Do nothing: there is no other rank."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Tensors spread over ranks: spreading them, writing and reading what every rank holds, making them whole."""
+"""Tensors sharded over ranks: sharding them, writing and reading the shards, making them whole."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,12 +23,14 @@ from pi0.ript.interfaces import Ranks
 
 
 def is_sharded(tensors: Mapping[str, Tensor]) -> bool:
-    """Return whether ranks hold parts of some tensors."""
+    """Return whether some of the tensors are sharded over ranks."""
     return any(isinstance(tensor, DTensor) for tensor in tensors.values())
 
 
 def write_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
-    """Write what this rank holds of the tensors; whole ones are written once. All ranks meet here.
+    """Write this rank's shards of the tensors; whole tensors are written once.
+
+    A collective: all ranks call it.
 
     Args:
         folder: The same on every rank, on a file system that all hosts see.
@@ -38,10 +40,10 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> N
     Raises:
         OSError: A rank cannot write; every rank raises it.
     """
-    assert isinstance(ranks, ProcessGroup), "a process on its own holds whole tensors"
+    assert isinstance(ranks, ProcessGroup), "a single process holds whole tensors"
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     with _one_failure():
-        ranks.meet(
+        ranks.collective(
             lambda: save(dict(tensors), storage_writer=writer, process_group=ranks.cpu_group)
         )
 
@@ -74,14 +76,14 @@ class StoredShards(Mapping[str, Tensor]):
         return len(self._facts)
 
     def parts_like(self, likes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return every tensor, spread over ranks as ``likes`` has it where the shapes agree, else whole.
+        """Return every tensor, sharded as in ``likes`` where the shapes agree, else whole.
 
-        Nobody waits for anybody: each rank reads its own parts.
+        Not a collective: each rank reads its own shards.
         """
         return self._read({name: self._blank(name, likes.get(name)) for name in self})
 
     def _blank(self, name: str, like: Tensor | None) -> Tensor:
-        """Return room for a tensor; what no file holds stays NaN, which no engine accepts."""
+        """Return an unread tensor; what no file holds stays NaN, which no engine accepts."""
         facts = self._facts[name]
         dtype = facts.properties.dtype
         fill = torch.nan if dtype.is_floating_point else 0
@@ -91,7 +93,7 @@ class StoredShards(Mapping[str, Tensor]):
 
     def _read(self, blanks: dict[str, Tensor]) -> dict[str, Tensor]:
         with self._readable(), warnings.catch_warnings():
-            # a rank that reads for itself is taken for a process on its own, which is what it is
+            # torch takes a rank that reads its own shards for a single process, as intended
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             reader = HuggingFaceStorageReader(str(self._folder))
             load(blanks, storage_reader=reader, no_dist=True)
@@ -104,7 +106,7 @@ class StoredShards(Mapping[str, Tensor]):
                 yield
         except (SafetensorError, OSError, ValueError, KeyError, AssertionError) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{self._folder} holds no pieces of tensors ({reason})") from None
+            raise ValueError(f"{self._folder} holds no shards of tensors ({reason})") from None
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def _one_failure() -> Iterator[None]:
 
 
 def shard_like(like: Tensor, tensor: Tensor) -> Tensor:
-    """Return a copy on the device of ``like``; a whole tensor is spread over ranks if that one is."""
+    """Return a copy on the device of ``like``; a whole tensor is sharded over ranks if ``like`` is."""
     copy = tensor.detach().to(like.device, copy=True)
     if not isinstance(like, DTensor) or isinstance(copy, DTensor):
         return copy

@@ -16,12 +16,12 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineState:
-    """What an engine needs to go on: tensors for safetensors, plain numbers for JSON.
+    """What an engine needs to resume: tensors for safetensors, plain numbers for JSON.
 
     Attributes:
         tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU; the parameters themselves too,
-            under the name ``weight``, where the saved policy does not hold them (adapters). Of what is
-            spread over ranks each rank has its part.
+            under the name ``weight``, where the saved policy does not hold them (adapters). Of sharded
+            tensors each rank has its shard.
         num_steps: Optimizer steps taken.
     """
 
@@ -150,7 +150,7 @@ class SingleEngine:
         self._num_steps = state.num_steps
 
     def _parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the stored tensors, or what this process has of them where they lie in pieces."""
+        """Return the stored tensors, or this rank's shards of those that are stored as shards."""
         if not isinstance(stored, StoredShards):
             return stored
         numbers = {name: name.partition(".")[0] for name in stored}

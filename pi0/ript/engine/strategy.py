@@ -1,4 +1,4 @@
-"""Whether every rank keeps a whole optimizer or a share of it."""
+"""Whether every rank keeps the whole optimizer or a shard of it."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,7 +16,7 @@ MEMORY_SHARE = 0.6  # the rest is for activations, prefixes and messages
 def choose_strategy(
     config: TrainConfig, parameters: Sequence[nn.Parameter]
 ) -> Literal["ddp", "fsdp"]:
-    """Return ``distributed.strategy``; ``auto`` spreads what does not fit beside the weights on a GPU.
+    """Return ``distributed.strategy``; ``auto`` shards what does not fit beside the weights on a GPU.
 
     Args:
         config: Of the run.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-# Beyond this, waiting for each other costs more than the shares of the work are worth.
+# Beyond this, synchronizing threads costs more than dividing the work saves.
 MAX_THREADS = 8
 
 
