@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PI0Config, PI0ForConditionalGeneration
 
-from pi0.model.architecture import dead_tensor_names, vlm_sizes
+from pi0.model.architecture import unused_tensor_names, vlm_sizes
 from pi0.model.network import Pi0Network
 
 Size = Literal["tiny", "middle", "full"]
@@ -129,7 +129,7 @@ def reference_model(size: Size, seed: int = 0) -> PI0ForConditionalGeneration:
 def our_network(reference: PI0ForConditionalGeneration, size: Size) -> Pi0Network:
     """Return our network around the very same weights."""
     network = Pi0Network(model_config(size))
-    unused = dead_tensor_names(network.config)
+    unused = unused_tensor_names(network.config)
     kept = {name: tensor for name, tensor in reference.state_dict().items() if name not in unused}
     network.core.load_state_dict(kept, strict=True, assign=True)
     return network

@@ -1,11 +1,11 @@
-"""What a policy must be fed and what its answers mean: the policy card, and the two published ways as presets of it.
+"""The policy card: what a policy must be given and what its action chunks mean; two published presets of it.
 
 openpi:   examples/libero/main.py, libero_policy.py and the training configuration pi0_libero.
 lerobot:  envs/libero.py, env_processor.py and processor_pi0.py, evaluated as its documentation says.
 
-Both rotate both pictures by 180 degrees, give the 8-d state (position, unwrapped axis-angle, two finger
+Both rotate both images by 180 degrees, give the 8-d state (position, unwrapped axis-angle, two finger
 positions), take 7-d actions whose last number opens the gripper at -1 and closes it at +1, and never show
-the third camera of pi0: the network gives the same answer without its masked place.
+the third camera of pi0: the network gives the same action chunk without its masked slot.
 """
 
 import json
@@ -73,25 +73,25 @@ PROTOCOL_OF_LAYOUT: Mapping[Layout, Protocol] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyCard:
-    """How a policy sees LIBERO and how its answers are read.
+    """What a policy is given of LIBERO and how its action chunks are read.
 
     Attributes:
         layout: The kind of folder in which the weights first arrived.
         protocol: The preset that the keys below started from (``pi0.card``).
         horizon: H, actions per chunk.
-        execute_steps: h, actions executed before the policy looks again; at most ``horizon``.
+        execute_steps: h, actions executed before the policy observes again; at most ``horizon``.
         action_dim: A, action width of the network; 7 real dims, the rest is padding.
         state_dim: State width of the network; shorter states are padded with zeros.
         cameras: LIBERO camera names, in the order the network was trained with.
-        render_size: Height and width in pixels of the pictures asked of the simulator.
-        image_size: Height and width in pixels of the pictures given to the network.
+        render_size: Height and width in pixels of the images that the simulator draws.
+        image_size: Height and width in pixels of the images given to the network.
         render_quality: ``exact`` or ``fast``, see ``ObservationSpec``.
-        rotate_180: Turn LIBERO's upside-down pictures by 180 degrees, as openpi does.
+        rotate_180: Turn LIBERO's upside-down images by 180 degrees, as openpi does.
         resize: ``openpi`` shrinks with antialiasing to whole pixel values (Pillow); ``lerobot``
             interpolates between the four nearest pixels and keeps fractions (torch).
         state_encoding: ``axis_angle`` is openpi's 8-d state; ``rotation6d`` is 11-d and continuous.
-        extra_delta: The first six actions are relative to the state at the start of the chunk.
-        norm_mode: Which figures of the statistics are used: mean and std, 1 % and 99 % quantiles,
+        extra_delta: The first six actions are relative to the state at the start of the action chunk.
+        norm_mode: Which statistics are used: mean and std, 1 % and 99 % quantiles,
             10 % and 90 % quantiles, or smallest and largest value.
         norm_formula: ``openpi`` adds 1e-6 to every scale; ``lerobot`` adds 1e-8 to std on the way
             to the model only.
@@ -151,7 +151,7 @@ class PolicyCard:
 
     @property
     def spec(self) -> ObservationSpec:
-        """Return which pictures the policy wants."""
+        """Return which images the policy is given."""
         size = self.render_size
         return ObservationSpec(
             cameras=self.cameras, height=size, width=size, quality=self.render_quality

@@ -1,11 +1,11 @@
-"""Policies on disk: folders of any layout are read, our own layout is written.
+"""Policies on disk: folders of any layout are read, the project's own layout is written.
 
-Our own folder, of plain files:
+The own layout, of plain files:
 
 config.json        sizes of the network (transformers' PI0Config)
-policy.json        how the policy sees LIBERO (PolicyCard)
-model.safetensors  weights under transformers' state-dict names, without the dead ones
-norm_stats.json    normalisation statistics, openpi's layout
+policy.json        what the policy is given of LIBERO (PolicyCard)
+model.safetensors  weights under transformers' state-dict names, without the unused ones
+norm_stats.json    normalization statistics, openpi's layout
 tokenizer.json     tokenizer of the instructions
 """
 
@@ -46,17 +46,17 @@ def load_policy(
     overrides: Mapping[str, Any] | None = None,
     keeps_masters: bool = False,
 ) -> Pi0Policy:
-    """Load a policy from a checkpoint folder of openpi, LeRobot, RLinf, transformers or our own.
+    """Load a policy from a checkpoint folder of openpi, LeRobot, RLinf, transformers or the own layout.
 
     Args:
         path: A folder, or ``builtin`` for the embedded tiny policy.
         device: Where the network runs.
-        batch_size: Rows of every network call of ``act``.
-        norm_stats_path: Replaces the folder's normalisation statistics.
+        batch_size: Samples of every network call of ``act``.
+        norm_stats_path: Replaces the folder's normalization statistics.
         tokenizer_path: Replaces the folder's tokenizer.
         protocol: Preset of pre- and post-processing; None takes the one of the layout.
         overrides: Keys of ``PolicyCard`` that win over the files and the preset.
-        keeps_masters: Store all weights in float32 whatever they are computed in, to train all of them.
+        keeps_masters: Store all weights in float32 whatever the compute dtype, to train all of them.
 
     Returns:
         The policy, in eval mode.
@@ -120,7 +120,7 @@ def new_policy(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Pi0Network(config)
-        _initialise(network)
+        _initialize(network)
     return Pi0Policy(
         network=network,
         card=card,
@@ -147,10 +147,10 @@ def load_weights(
     *,
     keeps_masters: bool = False,
 ) -> None:
-    """Fill the network from matched tensors, one at a time; dead ones are not read.
+    """Fill the network from matched tensors, one at a time; unused ones are not read.
 
     Args:
-        network: Whatever its parameters hold is thrown away.
+        network: Its parameters are overwritten.
         tensors: By transformers' names.
         dtype: Precision of the vision-language model, see ``Pi0Network.cast_backbone``.
         keeps_masters: See there.
@@ -198,7 +198,7 @@ def find_folder(path: str | Path) -> Path:
     return folder
 
 
-def _initialise(network: Pi0Network) -> None:
+def _initialize(network: Pi0Network) -> None:
     """Scale weights by fan-in as openpi does; transformers' 0.02 suits only wide networks."""
     vlm = network.core.model.vlm
     parts = [network.core.model.dit, vlm.language_model, vlm.multi_modal_projector]

@@ -1,6 +1,6 @@
 """LIBERO <-> model space, both directions, in plain numpy.
 
-Shape legend: B rows, N cameras, H actions per chunk, A model action dims.
+Shape legend: B samples, N cameras, H actions per chunk, A model action dims.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pi0.card import ENV_ACTION_DIM, PolicyCard, Resize, StateEncoding
-from pi0.norm_stats import Figures, NormStats, normalise, unnormalise
+from pi0.norm_stats import NormStats, Statistics, normalize, unnormalize
 from pi0.records import Observation
 
 DELTA_DIMS = 6
@@ -28,34 +28,34 @@ class Codec:
     def encode_images(
         self, observations: Sequence[Observation]
     ) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Return upright pictures at the network's size, [B, N, size, size, 3], RGB in [0, 255].
+        """Return upright images at the network's size, [B, N, size, size, 3], RGB in [0, 255].
 
         uint8, or float32 where the ``lerobot`` resize makes values between whole numbers.
         """
         images = np.stack([observation.images for observation in observations])
         if images.shape[1] != len(self.card.cameras):
             raise ValueError(
-                f"the policy wants {len(self.card.cameras)} cameras {self.card.cameras}, "
-                f"got pictures of {images.shape[1]}"
+                f"the policy needs {len(self.card.cameras)} cameras {self.card.cameras}, "
+                f"got images of {images.shape[1]}"
             )
         if self.card.rotate_180:
             images = images[:, :, ::-1, ::-1]
         return resize_with_pad(images, self.card.image_size, self.card.resize)
 
     def encode_state(self, proprio: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return normalised states, float32 [B, state_dim], from proprio [B, 9]."""
+        """Return normalized states, float32 [B, state_dim], from proprio [B, 9]."""
         real = raw_state(proprio, self.card.state_encoding)
-        return _pad_last(self._normalise(real, self.stats.state), self.card.state_dim)
+        return _pad_last(self._normalize(real, self.stats.state), self.card.state_dim)
 
     def encode_actions(
         self, actions: NDArray[np.floating], proprio: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        """Return model-space chunks, float32 [B, H, A], from simulator actions [B, H, 7].
+        """Return model-space action chunks, float32 [B, H, A], from simulator actions [B, H, 7].
 
-        ``proprio`` [B, 9] is the one at the start of each chunk.
+        ``proprio`` [B, 9] is the one at the start of each action chunk.
         """
         relative = np.asarray(actions, dtype=np.float64) - self._anchor(proprio)
-        return _pad_last(self._normalise(relative, self.stats.actions), self.card.action_dim)
+        return _pad_last(self._normalize(relative, self.stats.actions), self.card.action_dim)
 
     def decode_actions(
         self, chunks: NDArray[np.float32], proprio: NDArray[np.float64]
@@ -63,12 +63,14 @@ class Codec:
         """Return simulator actions in [-1, 1], float32 [B, H, 7], from model-space [B, H, A]."""
         real = chunks[..., :ENV_ACTION_DIM].astype(np.float64)
         card = self.card
-        actions = unnormalise(real, self.stats.actions, card.norm_mode, card.norm_formula)
+        actions = unnormalize(real, self.stats.actions, card.norm_mode, card.norm_formula)
         actions = actions + self._anchor(proprio)
         return np.clip(actions, -1.0, 1.0).astype(np.float32)
 
-    def _normalise(self, values: NDArray[np.float64], figures: Figures) -> NDArray[np.float64]:
-        return normalise(values, figures, self.card.norm_mode, self.card.norm_formula)
+    def _normalize(
+        self, values: NDArray[np.float64], statistics: Statistics
+    ) -> NDArray[np.float64]:
+        return normalize(values, statistics, self.card.norm_mode, self.card.norm_formula)
 
     def _anchor(self, proprio: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what relative actions are relative to, [B, 1, 7]; zeros without extra_delta."""
@@ -80,7 +82,7 @@ class Codec:
 
 
 def raw_state(proprio: NDArray[np.float64], encoding: StateEncoding) -> NDArray[np.float64]:
-    """Return un-normalised states [B, 8 or 11] from proprio [B, 9]: position, rotation, gripper."""
+    """Return un-normalized states [B, 8 or 11] from proprio [B, 9]: position, rotation, gripper."""
     position, quaternion, gripper = proprio[:, :3], proprio[:, 3:7], proprio[:, 7:9]
     rotation = _axis_angle(quaternion) if encoding == "axis_angle" else _rotation6d(quaternion)
     return np.concatenate([position, rotation, gripper], axis=-1)
@@ -89,7 +91,7 @@ def raw_state(proprio: NDArray[np.float64], encoding: StateEncoding) -> NDArray[
 def resize_with_pad(
     images: NDArray[np.uint8], size: int, method: Resize
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Fit pictures [B, N, H, W, 3] into ``size`` x ``size``, centred, with black bars."""
+    """Fit images [B, N, H, W, 3] into ``size`` x ``size``, centered, with black bars."""
     height, width = images.shape[2:4]
     if (height, width) == (size, size):
         return np.ascontiguousarray(images)
@@ -113,23 +115,23 @@ def _antialiased(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 def _bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """Return LeRobot's resize: torch's bilinear interpolation without antialiasing."""
-    upper, lower, down = _neighbours(image.shape[0], height)
-    left, right, across = _neighbours(image.shape[1], width)
+    upper, lower, down = _neighbors(image.shape[0], height)
+    left, right, across = _neighbors(image.shape[1], width)
     samples = image[upper] * (1 - down)[:, None, None] + image[lower] * down[:, None, None]
     across = across[:, None]
     return (samples[:, left] * (1 - across) + samples[:, right] * across).astype(np.float32)
 
 
-def _neighbours(
+def _neighbors(
     old: int, new: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Return, for each target pixel, its two source pixels and the weight of the second."""
     # single precision, as torch: positions of pixels of a few hundred differ by 1e-5 otherwise
-    centre = np.float32(old / new) * (np.arange(new, dtype=np.float32) + 0.5) - 0.5
-    centre = np.maximum(centre, 0.0, dtype=np.float32)
-    first = np.floor(centre)
+    center = np.float32(old / new) * (np.arange(new, dtype=np.float32) + 0.5) - 0.5
+    center = np.maximum(center, 0.0, dtype=np.float32)
+    first = np.floor(center)
     second = np.minimum(first + 1, old - 1)
-    return first.astype(np.int64), second.astype(np.int64), centre - first
+    return first.astype(np.int64), second.astype(np.int64), center - first
 
 
 def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A second policy that acts on while the first one is trained; it shares everything that training leaves alone."""
+"""A frozen copy of a policy, which acts while the policy is trained; what is not trained is shared."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -12,7 +12,7 @@ from pi0.policy import Pi0Policy
 
 
 def make_frozen_copy(policy: Pi0Policy) -> Pi0Policy:
-    """Return a policy that answers as ``policy`` does at this moment, whatever is trained afterwards.
+    """Return a policy that acts as ``policy`` does now, whatever is trained afterwards.
 
     Only trained parameters are copied; frozen ones and buffers are the same tensors in both. Call it
     once it is settled what is trained (``requires_grad``).
@@ -28,7 +28,7 @@ def make_frozen_copy(policy: Pi0Policy) -> Pi0Policy:
 
 
 def trained_weights(policy: Pi0Policy) -> list[Tensor]:
-    """Return what is trained, without gradients; the order is the same in a policy and its twin."""
+    """Return what is trained, without gradients; the order is the same in a policy and its frozen copy."""
     return [p.detach() for p in policy.network.parameters() if p.requires_grad]
 
 

@@ -1,6 +1,6 @@
-"""What the network reads of a batch of looks: tensors, and how looks and instructions become them.
+"""The network's input tensors, and how observations and instructions become them.
 
-Shape legend: B rows, N cameras, L prefix tokens.
+Shape legend: B samples, N cameras, L prefix tokens.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from pi0.tokenizer import PromptTokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """B encoded looks.
+    """B encoded observations.
 
     Attributes:
         images: uint8 or float32 [B, N, size, size, 3], upright RGB in [0, 255].
         token_ids: int64 [B, L].
         is_valid: bool [B, L].
-        state: float32 [B, state_dim], normalised.
+        state: float32 [B, state_dim], normalized.
     """
 
     images: Tensor
@@ -37,11 +37,11 @@ class Inputs:
 
     @property
     def pixels(self) -> Tensor:
-        """Return the pictures as the network takes them, float32 [B, N, 3, size, size] in [-1, 1]."""
+        """Return the images as the network takes them, float32 [B, N, 3, size, size] in [-1, 1]."""
         return self.images.permute(0, 1, 4, 2, 3).float() / 255.0 * 2.0 - 1.0
 
     def samples(self, index: Tensor | slice) -> "Inputs":
-        """Return some rows."""
+        """Return chosen samples; ``index`` int64 [b], or a slice."""
         return Inputs(
             images=self.images[index],
             token_ids=self.token_ids[index],
@@ -65,7 +65,7 @@ def encode_inputs(
     observations: Sequence[Observation],
     tasks: Sequence[str],
 ) -> Inputs:
-    """Return the tensors of B looks, on the CPU."""
+    """Return the tensors of B observations, on the CPU."""
     token_ids, is_valid = prompts.encode(tasks)
     return Inputs(
         images=torch.from_numpy(codec.encode_images(observations)),
@@ -76,5 +76,5 @@ def encode_inputs(
 
 
 def proprio_of(observations: Sequence[Observation]) -> NDArray[np.float64]:
-    """Return the proprioception of B looks, float64 [B, 9]."""
+    """Return the proprioception of B observations, float64 [B, 9]."""
     return np.stack([observation.proprio for observation in observations])

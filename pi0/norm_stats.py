@@ -1,4 +1,4 @@
-"""Normalisation statistics: what they hold, how they are applied, and openpi's file of them.
+"""Normalization statistics: what they hold, how they are applied, and openpi's file of them.
 
 Statistics without a mode are worthless: the same file means different numbers under z-scores and
 quantiles, and openpi and LeRobot add different epsilons. Both are part of the policy card.
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pi0.card import ENV_ACTION_DIM, NormFormula, NormMode, PolicyCard, read_json
 
-Figures = Mapping[str, NDArray[np.float64]]
+Statistics = Mapping[str, NDArray[np.float64]]
 
-FIGURE_NAMES = ("mean", "std", "q01", "q99", "q10", "q90", "min", "max")
-# The two figures each mode needs: (shift, scale) for z-scores, (low, high) for the others.
+STATISTIC_NAMES = ("mean", "std", "q01", "q99", "q10", "q90", "min", "max")
+# The two statistics each mode needs: (shift, scale) for z-scores, (low, high) for the others.
 NEEDED: dict[NormMode, tuple[str, str]] = {
     "z_score": ("mean", "std"),
     "quantile": ("q01", "q99"),
@@ -34,47 +34,49 @@ LEROBOT_EPSILON = 1e-8  # z-scores only, and only towards the model
 class NormStats:
     """Statistics of states and actions, real dims only.
 
-    With ``extra_delta`` the action figures are those of the relative actions.
+    With ``extra_delta`` the action statistics are those of the relative actions.
 
     Example: ``NormStats(state={"mean": m, "std": s}, actions={"mean": n, "std": t})``.
 
     Attributes:
-        state: Name of the figure (see ``FIGURE_NAMES``) -> float64 [8] or [11].
-        actions: Name of the figure -> float64 [7].
+        state: Name of the statistic (see ``STATISTIC_NAMES``) -> float64 [8] or [11].
+        actions: Name of the statistic -> float64 [7].
     """
 
-    state: Figures
-    actions: Figures
+    state: Statistics
+    actions: Statistics
 
     def to_json(self) -> str:
         """Return openpi's ``norm_stats.json``."""
         groups = {
-            group: {name: figures[name].tolist() for name in FIGURE_NAMES if name in figures}
-            for group, figures in (("state", self.state), ("actions", self.actions))
+            group: {
+                name: statistics[name].tolist() for name in STATISTIC_NAMES if name in statistics
+            }
+            for group, statistics in (("state", self.state), ("actions", self.actions))
         }
         return json.dumps({"norm_stats": groups}, indent=2) + "\n"
 
     @property
     def digest(self) -> str:
-        """Return a short hash that is equal exactly where all figures are equal."""
+        """Return a short hash that is equal exactly where all statistics are equal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
 
-def normalise(
-    values: NDArray[np.float64], figures: Figures, mode: NormMode, formula: NormFormula
+def normalize(
+    values: NDArray[np.float64], statistics: Statistics, mode: NormMode, formula: NormFormula
 ) -> NDArray[np.float64]:
     """Return values [..., n] in the model's units."""
-    first, second = (figures[name] for name in NEEDED[mode])
+    first, second = (statistics[name] for name in NEEDED[mode])
     if mode == "z_score":
         return (values - first) / (second + (EPSILON if formula == "openpi" else LEROBOT_EPSILON))
     return (values - first) / (second - first + _width_epsilon(formula)) * 2.0 - 1.0
 
 
-def unnormalise(
-    values: NDArray[np.float64], figures: Figures, mode: NormMode, formula: NormFormula
+def unnormalize(
+    values: NDArray[np.float64], statistics: Statistics, mode: NormMode, formula: NormFormula
 ) -> NDArray[np.float64]:
     """Return values [..., n] in the simulator's units."""
-    first, second = (figures[name] for name in NEEDED[mode])
+    first, second = (statistics[name] for name in NEEDED[mode])
     if mode == "z_score":
         return values * (second + _width_epsilon(formula)) + first
     return (values + 1.0) / 2.0 * (second - first + _width_epsilon(formula)) + first
@@ -84,7 +86,7 @@ def read_norm_stats(path: Path, card: PolicyCard) -> NormStats:
     """Read openpi's ``norm_stats.json``; lengths padded to the model's width are cut."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist; a policy cannot run without its normalisation statistics, "
+            f"{path} does not exist; a policy cannot run without its normalization statistics, "
             "set norm_stats_path to openpi's norm_stats.json"
         )
     raw = read_json(path)
@@ -96,40 +98,40 @@ def check_norm_stats(raw: Any, card: PolicyCard, where: str) -> NormStats:
 
     Args:
         raw: Parsed JSON or tensors of any origin.
-        card: Says how many dims are real and which figures its mode needs.
+        card: Says how many dims are real and which statistics its mode needs.
         where: Begin of every message: the file and the path of the group in it.
     """
     return NormStats(
-        state=_figures(raw, "state", card.state_width, card, where),
-        actions=_figures(raw, "actions", ENV_ACTION_DIM, card, where),
+        state=_statistics(raw, "state", card.state_width, card, where),
+        actions=_statistics(raw, "actions", ENV_ACTION_DIM, card, where),
     )
 
 
-def _figures(raw: Any, group: str, width: int, card: PolicyCard, where: str) -> Figures:
+def _statistics(raw: Any, group: str, width: int, card: PolicyCard, where: str) -> Statistics:
     padded = card.state_dim if group == "state" else card.action_dim
     found = raw.get(group) if isinstance(raw, Mapping) else None
     found = found if isinstance(found, Mapping) else {}
     needed = NEEDED[card.norm_mode]
-    figures = {
+    statistics = {
         name: _vector(found[name], width, padded, f"{where}{group}.{name}")
-        for name in FIGURE_NAMES
+        for name in STATISTIC_NAMES
         if found.get(name) is not None
     }
     for name in needed:
-        if name not in figures:
+        if name not in statistics:
             raise ValueError(
                 f"{where}{group}.{name} must be a list of numbers, it is missing; "
                 f"norm_mode {card.norm_mode} needs {' and '.join(needed)}"
             )
-    spread = figures[needed[1]] - (0.0 if card.norm_mode == "z_score" else figures[needed[0]])
+    spread = statistics[needed[1]] - (0.0 if card.norm_mode == "z_score" else statistics[needed[0]])
     if not (spread > 0).all():
         wrong = int(np.argmin(spread))
         what = "std" if card.norm_mode == "z_score" else f"{needed[1]} - {needed[0]}"
         raise ValueError(
             f"{where}{group}.{what} must be > 0, got {spread[wrong]} at position {wrong}; "
-            "a number that never changes cannot be normalised, bring complete statistics"
+            "a number that never changes cannot be normalized, bring complete statistics"
         )
-    return figures
+    return statistics
 
 
 def _vector(values: Any, width: int, padded: int, where: str) -> NDArray[np.float64]:

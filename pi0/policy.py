@@ -1,9 +1,9 @@
-"""A batch of looks in, a batch of action chunks out; and the same numbers again for learning.
+"""A batch of observations in, a batch of action chunks out; and the same numbers again for learning.
 
 Acting and scoring share one prefix and one velocity function, always in eval mode.
 
-Shape legend: B rows, N cameras, L prefix tokens, S denoise steps, H actions per chunk, h executed
-actions, A model action dims, R noise draws per row.
+Shape legend: B samples, N cameras, L prefix tokens, S denoise steps, H actions per chunk, h executed
+actions, A model action dims, R noise draws per sample.
 """
 
 from collections.abc import Sequence
@@ -42,13 +42,13 @@ class Pi0Policy:
 
         Args:
             network: Owns the weights; trained in place.
-            card: How the policy sees LIBERO.
-            stats: Normalisation statistics.
+            card: What the policy is given of LIBERO.
+            stats: Normalization statistics.
             tokenizer: Of the instructions.
             device: Where the network runs.
-            batch_size: Rows of every network call of ``act``; fewer rows are padded, more are split,
-                so that an answer never depends on which other rows were asked with it: bit for bit
-                where torch uses one thread, as in practice on a CPU, else to rounding.
+            batch_size: Samples of every network call of ``act``; fewer samples are padded, more are split,
+                so that an action chunk never depends on the other samples of a call: bit for bit where torch
+                uses one thread, as in rollouts on a CPU, else to rounding.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
@@ -67,7 +67,7 @@ class Pi0Policy:
 
     @property
     def spec(self) -> ObservationSpec:
-        """Return which pictures the policy wants."""
+        """Return which images the policy is given."""
         return self.card.spec
 
     @property
@@ -87,10 +87,10 @@ class Pi0Policy:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Answer every row; row i depends on row i's look, instruction and seed only."""
+        """Return B action chunks; chunk i depends on observation, instruction and seed i only."""
         if not len(observations) == len(tasks) == len(seeds):
             raise ValueError(
-                f"got {len(observations)} looks, {len(tasks)} tasks, {len(seeds)} seeds"
+                f"got {len(observations)} observations, {len(tasks)} tasks, {len(seeds)} seeds"
             )
         chunks: list[Chunk] = []
         for start in range(0, len(observations), self.batch_size):
@@ -99,11 +99,11 @@ class Pi0Policy:
         return chunks
 
     def encode(self, observations: Sequence[Observation], tasks: Sequence[str]) -> Inputs:
-        """Return the tensors of B looks, on the CPU."""
+        """Return the tensors of B observations, on the CPU."""
         return encode_inputs(self.codec, self._prompts, observations, tasks)
 
     def prefix(self, inputs: Inputs) -> PrefixCache:
-        """Read looks and instructions; differentiable where vision-language weights are trainable."""
+        """Read observations and instructions; differentiable where vision-language weights are trainable."""
         inputs = inputs.to(self.device)
         return self.network.prefix(inputs.pixels, inputs.token_ids, inputs.is_valid)
 
@@ -114,7 +114,7 @@ class Pi0Policy:
 
         Args:
             prefix: Result of ``prefix(inputs)``.
-            inputs: B encoded looks.
+            inputs: B encoded observations.
             chains: Float32 [B, S + 1, H, A], as in ``Chunk.chain``.
             sampling: How the chains were drawn.
 
@@ -149,7 +149,7 @@ class Pi0Policy:
 
         Args:
             prefix: Result of ``prefix(inputs)``.
-            inputs: B encoded looks.
+            inputs: B encoded observations.
             x: Float32 [B, R, H, A] on the policy's device.
             times: Float32 [R] or [B, R] in (0, 1].
             guidance: 1 is the network as it is, 0 its unconditional branch.
@@ -173,11 +173,11 @@ class Pi0Policy:
     def flow_matching_loss(
         self, prefix: PrefixCache, inputs: Inputs, actions: Tensor, noise: Tensor, times: Tensor
     ) -> Tensor:
-        """Return the supervised loss per row, float32 [B]: mean squared velocity error.
+        """Return the supervised loss per sample, float32 [B]: mean squared velocity error.
 
         Args:
             prefix: Result of ``prefix(inputs)``.
-            inputs: B encoded looks.
+            inputs: B encoded observations.
             actions: Float32 [B, H, A], model space.
             noise: Standard normal [B, R, H, A].
             times: Float32 [R] or [B, R] in (0, 1].
@@ -241,10 +241,10 @@ class Pi0Policy:
         """Return denoising chains, float32 [B, S + 1, H, A].
 
         Args:
-            inputs: B encoded looks.
+            inputs: B encoded observations.
             noise: Standard normal [B, S + 1, H, A]; ``noise[:, 0]`` begins the chain.
             sampling: Steps, noise and guidance.
-            noisy_steps: Int64 [B], the only step of each row with noise; None for all steps.
+            noisy_steps: Int64 [B], the only step of each sample with noise; None for all steps.
         """
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
         inputs, noise = inputs.to(self.device), noise.to(self.device)

@@ -1,4 +1,4 @@
-"""What a policy sees and what it answers: the records shared with every simulator.
+"""What a policy is given and what it returns: the records shared with every simulator.
 
 Plain numpy, so that simulator processes can use them without importing torch.
 
@@ -17,7 +17,7 @@ ScoredSteps = Literal["all", "one"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservationSpec:
-    """Which pictures a policy wants.
+    """Which images a policy is given.
 
     Example: ``ObservationSpec(cameras=("agentview",), height=96, width=96, quality="fast")``.
 
@@ -37,7 +37,7 @@ class ObservationSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One look at the simulator, exactly as LIBERO's ``env.step`` returned it.
+    """What a policy is given of the simulator, exactly as LIBERO's ``env.step`` returned it.
 
     Attributes:
         images: uint8 [N, height, width, 3], RGB, as LIBERO renders them (upside-down).
@@ -50,13 +50,13 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """One answer of the policy, with everything needed to score it again.
+    """One action chunk of the policy, with everything needed to score it again.
 
     Attributes:
         actions: float32 [h, 7], simulator space, clipped to [-1, 1]: what is executed.
         chain: float32 [S + 1, H, A], model space: ``chain[0]`` is the initial noise and
-            ``chain[S]`` the normalised action chunk.
-        is_stochastic: Whether noise was injected along the chain (practice) or not (evaluation).
+            ``chain[S]`` the normalized action chunk.
+        is_stochastic: Whether noise was injected along the chain (rollouts) or not (evaluation).
         noisy_step: The only denoise step with noise; None for all of them, where there is noise at all.
     """
 
@@ -73,7 +73,7 @@ class Sampling:
     Attributes:
         num_steps: S, denoise steps from noise (t = 1) to action (t = 0).
         noise_scale: The letter a of Flow-SDE; 0 is the deterministic ODE used for evaluation.
-        scored_steps: Whether ``all`` denoise steps are noisy, or ``one`` that is drawn for every decision.
+        scored_steps: Whether ``all`` denoise steps are noisy, or ``one`` that is drawn for every policy step.
         guidance: Of classifier-free guidance; 1 is the network as it is.
     """
 

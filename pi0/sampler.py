@@ -10,7 +10,7 @@ Flow-SDE (noise scale a > 0) replaces the Euler step by a Gaussian transition wi
 
 which keeps the marginals of the ODE as S grows. a = 0 is the Euler step itself.
 
-Shape legend: B rows, S denoise steps, H actions per chunk, A action dims.
+Shape legend: B samples, S denoise steps, H actions per chunk, A action dims.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ VelocityFunction = Callable[[Tensor, int], Tensor]
 def draw_noise(
     seeds: Sequence[int], num_steps: int, horizon: int, action_dim: int
 ) -> tuple[Tensor, Tensor]:
-    """Return what the chains of B rows need.
+    """Return what the chains of B samples need.
 
     Args:
-        seeds: Of every row.
+        seeds: Of every sample.
         num_steps: Denoise steps S.
         horizon: Actions per chunk H.
         action_dim: Model action dims A.
@@ -121,7 +121,7 @@ def draw_chain(
         noise: Standard normal [B, S + 1, H, A]; ``noise[:, k + 1]`` drives step k.
         is_noisy: Bool [H, A]: where transitions are Gaussian; the ODE step is taken elsewhere.
         schedule: Grid and noise.
-        noisy_steps: Int64 [B], the only step of each row that is Gaussian; None for all steps.
+        noisy_steps: Int64 [B], the only step of each sample that is Gaussian; None for all steps.
 
     Returns:
         The chain [B, S + 1, H, A]; the last entry is the action chunk.
@@ -146,8 +146,8 @@ def guided(velocity: Callable[[bool], Tensor], guidance: float) -> Tensor:
     """Return ``v_u + guidance * (v_c - v_u)`` of classifier-free guidance.
 
     Args:
-        velocity: is_conditional -> velocity; asked only for the branches that matter.
-        guidance: 1 is the conditional branch alone, 0 the unconditional one.
+        velocity: is_conditional -> velocity; called only for the branches that matter.
+        guidance: 1 is the conditional branch only, 0 the unconditional one.
     """
     if guidance in (0.0, 1.0):
         return velocity(guidance == 1.0)

@@ -14,7 +14,7 @@ _SPECIAL_TOKENS = ("<pad>", "<eos>", BEGIN_TOKEN, "<unk>", "<image>")
 
 
 class PromptTokenizer:
-    """Builds the network's prefix: image places, begin token, instruction, newline, padding."""
+    """Builds the network's prefix: image slots, begin token, instruction, newline, padding."""
 
     def __init__(
         self,

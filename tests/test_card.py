@@ -1,4 +1,4 @@
-"""The presets do to pictures, states, actions and prompts what the two projects do."""
+"""The presets do to images, states, actions and prompts what the two projects do."""
 
 import numpy as np
 import pytest
@@ -40,16 +40,16 @@ def test_an_asymmetric_frame_is_turned_and_neither_mirrored_nor_recoloured(proto
     images = np.zeros((2, size, size, 3), dtype=np.uint8)
     images[0, : size // 4, : size // 2, RED] = 255  # agentview: red block, upper left, wide
     images[1, size // 2 :, : size // 4, BLUE] = 255  # wrist: blue block, lower left, tall
-    seen = codec(protocol).encode_images([Observation(images=images, proprio=np.zeros(9))])[0]
-    assert seen.shape == (2, 224, 224, 3)
+    encoded = codec(protocol).encode_images([Observation(images=images, proprio=np.zeros(9))])[0]
+    assert encoded.shape == (2, 224, 224, 3)
     # half a turn: upper left goes to lower right; 56 rows and 112 columns of 224 are red
-    assert seen[0, 170:, 114:, RED].min() == 255
-    assert seen[0, :166, :, RED].max() == 0
-    assert seen[0, :, :110, RED].max() == 0
-    assert seen[1, :110, 170:, BLUE].min() == 255
-    assert seen[1, 114:, :, BLUE].max() == 0
-    assert seen[0, ..., [GREEN, BLUE]].max() == 0
-    assert seen[1, ..., [RED, GREEN]].max() == 0
+    assert encoded[0, 170:, 114:, RED].min() == 255
+    assert encoded[0, :166, :, RED].max() == 0
+    assert encoded[0, :, :110, RED].max() == 0
+    assert encoded[1, :110, 170:, BLUE].min() == 255
+    assert encoded[1, 114:, :, BLUE].max() == 0
+    assert encoded[0, ..., [GREEN, BLUE]].max() == 0
+    assert encoded[1, ..., [RED, GREEN]].max() == 0
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (360, 360), (480, 640), (100, 224)])
@@ -97,18 +97,18 @@ def test_state_of_a_gripper_that_points_down():
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("command", [-1.0, 1.0])
-def test_gripper_keeps_its_sign(protocol, command):
+@pytest.mark.parametrize("sent", [-1.0, 1.0])
+def test_gripper_keeps_its_sign(protocol, sent):
     # LIBERO opens the gripper at -1 and closes it at +1; no preset flips or rounds it
     proprio = np.array([[0.0, 0, 0, 0, 0, 0, 1, 0.5, -0.5]])
     actions = np.zeros((1, 50, 7), dtype=np.float32)
-    actions[..., 6] = command
+    actions[..., 6] = sent
     some = codec(protocol)
     back = some.decode_actions(some.encode_actions(actions, proprio), proprio)
-    np.testing.assert_allclose(back[..., 6], command, atol=1e-6)
+    np.testing.assert_allclose(back[..., 6], sent, atol=1e-6)
     score = some.encode_actions(actions, proprio)[0, 0, 6]
     mean, std = small_stats().actions["mean"][6], small_stats().actions["std"][6]
-    assert score == pytest.approx((command - mean) / std, rel=1e-5)
+    assert score == pytest.approx((sent - mean) / std, rel=1e-5)
 
 
 def test_only_openpi_reads_actions_relative_to_the_start():
@@ -132,8 +132,8 @@ def test_only_openpi_cleans_the_instruction():
             max_prompt_tokens=20,
             prompt_format=prompt_format,
         )
-        row, is_valid = prompts.encode([task])
-        return row[0][is_valid[0]].tolist()
+        ids, is_valid = prompts.encode([task])
+        return ids[0][is_valid[0]].tolist()
 
     begin, newline, words, underscore = 2, 5 + 0x0A, [262, 261], 5 + ord("_")
     assert ids("openpi", " open_it\n") == [begin, *words, newline]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PI0ForConditionalGeneration
 
 from pi0.checkpoint import load_policy, save_policy
-from pi0.model.architecture import dead_tensor_names
+from pi0.model.architecture import unused_tensor_names
 from pi0.records import Sampling
 from tests.policy_parts import TASKS, make_observations, small_config, small_policy
 
@@ -29,7 +29,7 @@ def folder(policy, tmp_path):
     return tmp_path / "saved"
 
 
-def answer(policy):
+def act(policy):
     return np.stack(
         [c.chain for c in policy.act(make_observations(3), TASKS[:3], [1, 2, 3], SAMPLING)]
     )
@@ -56,7 +56,7 @@ def refusal(folder, error=ValueError) -> str:
 
 def test_a_saved_policy_answers_bit_for_bit_alike(policy, folder):
     assert {file.name for file in folder.iterdir()} == FILES
-    assert np.array_equal(answer(load_policy(folder)), answer(policy))
+    assert np.array_equal(act(load_policy(folder)), act(policy))
 
 
 def test_saving_again_changes_no_byte(folder, tmp_path):
@@ -69,7 +69,7 @@ def test_half_precision_on_disk_loads_as_single_precision(policy, tmp_path):
     save_policy(policy, tmp_path, dtype=torch.float16)
     loaded = load_policy(tmp_path)
     assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
-    np.testing.assert_allclose(answer(loaded), answer(policy), atol=0.05)
+    np.testing.assert_allclose(act(loaded), act(policy), atol=0.05)
 
 
 def test_files_of_transformers_itself_load_although_they_hold_dead_tensors(policy, folder):
@@ -82,13 +82,13 @@ def test_files_of_transformers_itself_load_although_they_hold_dead_tensors(polic
 
 def test_no_dead_tensor_is_written(policy, folder):
     names = load_file(folder / "model.safetensors").keys()
-    assert names.isdisjoint(dead_tensor_names(policy.network.config))
+    assert names.isdisjoint(unused_tensor_names(policy.network.config))
 
 
 def test_untrained_weights_are_a_function_of_the_seed():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, again, other = (answer(small_policy(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (act(small_policy(seed=seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert torch.equal(before, torch.get_rng_state())

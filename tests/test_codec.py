@@ -1,4 +1,4 @@
-"""LIBERO <-> model space: pictures, states and actions, pinned to openpi's conventions."""
+"""LIBERO <-> model space: images, states and actions, pinned to openpi's conventions."""
 
 import json
 import math
@@ -20,30 +20,30 @@ def proprio_of(quaternion, position=(0.1, 0.2, 0.3), gripper=(0.04, -0.04)):
     return np.array([[*position, *quaternion, *gripper]])
 
 
-def test_pictures_turn_by_180_degrees_and_are_not_mirrored():
+def test_images_turn_by_180_degrees_and_are_not_mirrored():
     images = np.zeros((2, 28, 28, 3), dtype=np.uint8)
     images[:, 0, 1] = (255, 10, 20)  # red, first row, second column
-    seen = codec().encode_images([Observation(images=images, proprio=np.zeros(9))])
-    assert seen.shape == (1, 2, 28, 28, 3)
-    assert seen.dtype == np.uint8
+    encoded = codec().encode_images([Observation(images=images, proprio=np.zeros(9))])
+    assert encoded.shape == (1, 2, 28, 28, 3)
+    assert encoded.dtype == np.uint8
     # a half turn sends (0, 1) to (27, 26); a flip alone would give (27, 1) or (0, 26)
-    assert seen[0, 0, 27, 26].tolist() == [255, 10, 20]
-    assert np.count_nonzero(seen[0, 0]) == 3
+    assert encoded[0, 0, 27, 26].tolist() == [255, 10, 20]
+    assert np.count_nonzero(encoded[0, 0]) == 3
 
 
-def test_pictures_stay_as_they_are_without_rotation():
+def test_images_stay_as_they_are_without_rotation():
     observation = make_observation(np.random.default_rng(0))
-    seen = codec(rotate_180=False).encode_images([observation])
-    assert np.array_equal(seen[0], observation.images)
+    encoded = codec(rotate_180=False).encode_images([observation])
+    assert np.array_equal(encoded[0], observation.images)
 
 
 def test_other_sizes_are_fitted_with_black_bars():
     images = np.full((1, 1, 20, 40, 3), 200, dtype=np.uint8)
-    seen = resize_with_pad(images, 28, "openpi")[0, 0]
+    encoded = resize_with_pad(images, 28, "openpi")[0, 0]
     # 40 x 20 shrinks by 40 / 28 to 28 x 14, leaving 7 black rows above and below
-    assert (seen[7:21] == 200).all()
-    assert (seen[:7] == 0).all()
-    assert (seen[21:] == 0).all()
+    assert (encoded[7:21] == 200).all()
+    assert (encoded[:7] == 0).all()
+    assert (encoded[21:] == 0).all()
 
 
 def test_missing_camera_is_refused():
@@ -58,7 +58,7 @@ def test_axis_angle_of_a_quarter_turn():
 
 
 def test_axis_angle_is_openpis_unwrapped_one():
-    # w = -cos(45 deg): the same rotation as a quarter turn backwards, but openpi says 3/2 pi
+    # w = -cos(45 deg): the same rotation as a quarter turn backwards, but openpi has 3/2 pi
     half = math.sqrt(0.5)
     state = raw_state(proprio_of((0, 0, half, -half)), "axis_angle")
     assert state[0, 3:6] == pytest.approx([0, 0, 1.5 * math.pi])
@@ -82,7 +82,7 @@ def test_rotation6d_does_not_jump_where_the_quaternion_flips_sign():
     assert both[0] == pytest.approx(both[1])
 
 
-def test_state_is_normalised_and_padded():
+def test_state_is_normalized_and_padded():
     stats = small_stats()
     state = codec().encode_state(proprio_of((0, 0, 0, 1)))
     expected = (0.1 - stats.state["mean"][0]) / (stats.state["std"][0] + 1e-6)
@@ -95,7 +95,7 @@ def test_state_is_normalised_and_padded():
 def test_delta_actions_are_anchored_at_the_start_of_the_chunk():
     proprio = proprio_of((0, 0, 0, 1), position=(0.1, -0.2, 0.3))
     actions = codec().decode_actions(np.zeros((1, 6, 9), dtype=np.float32), proprio)
-    # zero in model space is the mean; every step adds the one state the chunk started from
+    # zero in model space is the mean; every step adds the one state the action chunk started from
     expected = small_stats().actions["mean"] + [0.1, -0.2, 0.3, 0, 0, 0, 0]
     for step in range(6):
         assert actions[0, step] == pytest.approx(expected, abs=1e-6)

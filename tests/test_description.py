@@ -1,4 +1,4 @@
-"""The card says what a result depends on, in one screen and as JSON."""
+"""The card holds what a result depends on, in one screen and as JSON."""
 
 import json
 

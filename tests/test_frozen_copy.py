@@ -1,4 +1,4 @@
-"""A twin answers as its policy did when it was made, and shares what training leaves alone."""
+"""A frozen copy acts as its policy did when it was made, and shares what is not trained."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.policy_parts import TASKS, make_observations, small_policy
 SAMPLING = Sampling(num_steps=3, noise_scale=0.5)
 
 
-def answers(policy: Pi0Policy) -> np.ndarray:
+def act(policy: Pi0Policy) -> np.ndarray:
     chunks = policy.act(make_observations(4), TASKS, [1, 2, 3, 4], SAMPLING)
     return np.stack([chunk.chain for chunk in chunks])
 
@@ -36,14 +36,14 @@ def policy(request: pytest.FixtureRequest) -> Pi0Policy:
 def test_a_twin_gives_the_same_bits_and_keeps_giving_them_while_its_policy_is_trained(
     policy: Pi0Policy,
 ):
-    before = answers(policy)
+    before = act(policy)
     frozen_copy = make_frozen_copy(policy)
-    np.testing.assert_array_equal(answers(frozen_copy), before)
+    np.testing.assert_array_equal(act(frozen_copy), before)
 
     train_a_little(policy)
 
-    assert np.abs(answers(policy) - before).max() > 1e-4
-    np.testing.assert_array_equal(answers(frozen_copy), before)
+    assert np.abs(act(policy) - before).max() > 1e-4
+    np.testing.assert_array_equal(act(frozen_copy), before)
 
 
 def test_a_twin_that_is_given_the_weights_of_its_policy_answers_like_it(policy: Pi0Policy):
@@ -52,7 +52,7 @@ def test_a_twin_that_is_given_the_weights_of_its_policy_answers_like_it(policy: 
 
     copy_weights(trained_weights(frozen_copy), trained_weights(policy))
 
-    np.testing.assert_array_equal(answers(frozen_copy), answers(policy))
+    np.testing.assert_array_equal(act(frozen_copy), act(policy))
 
 
 def test_only_what_is_trained_takes_memory_again(policy: Pi0Policy):

@@ -1,4 +1,4 @@
-"""Acting and scoring are the same computation, and a row's answer is its own business."""
+"""Acting and scoring are the same computation, and samples do not depend on each other."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import torch
 from pi0.records import Sampling
 from tests.policy_parts import TASKS, make_observation, make_observations, small_policy
 
-PRACTICE = Sampling(num_steps=4, noise_scale=0.5)
+ROLLOUT = Sampling(num_steps=4, noise_scale=0.5)
 EVALUATION = Sampling(num_steps=4)
 
 
@@ -25,7 +25,7 @@ def same(first, second) -> bool:
 
 
 def test_chunk_has_the_promised_shapes(policy):
-    (chunk,) = policy.act(make_observations(1), TASKS[:1], [7], PRACTICE)
+    (chunk,) = policy.act(make_observations(1), TASKS[:1], [7], ROLLOUT)
     assert chunk.actions.shape == (4, 7)
     assert chunk.chain.shape == (5, 6, 9)
     assert (chunk.actions.dtype, chunk.chain.dtype) == (np.float32, np.float32)
@@ -42,10 +42,10 @@ def test_actions_are_the_decoded_end_of_the_chain(policy):
 
 
 def test_noise_comes_from_the_seed_alone(policy):
-    (chunk,) = policy.act(make_observations(1), TASKS[:1], [7], PRACTICE)
+    (chunk,) = policy.act(make_observations(1), TASKS[:1], [7], ROLLOUT)
     expected = np.random.Generator(np.random.Philox(7)).standard_normal((5, 6, 9), np.float32)
     assert np.array_equal(chunk.chain[0], expected[0])
-    (other,) = policy.act(make_observations(1), TASKS[:1], [8], PRACTICE)
+    (other,) = policy.act(make_observations(1), TASKS[:1], [8], ROLLOUT)
     assert not np.array_equal(other.chain, chunk.chain)
 
 
@@ -59,21 +59,21 @@ def num_threads(request):
 
 @pytest.mark.parametrize("num_threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("batch_size", [3, 4, 8])
-def test_a_row_never_depends_on_its_company(batch_size, num_threads):
+def test_a_sample_never_depends_on_the_others(batch_size, num_threads):
     policy = small_policy(batch_size=batch_size)
     observations, tasks = make_observations(9), [TASKS[i % 4] for i in range(9)]
-    together = policy.act(observations, tasks, range(9), PRACTICE)
+    together = policy.act(observations, tasks, range(9), ROLLOUT)
     order = np.random.default_rng(0).permutation(9)
     shuffled = policy.act(
-        [observations[i] for i in order], [tasks[i] for i in order], order.tolist(), PRACTICE
+        [observations[i] for i in order], [tasks[i] for i in order], order.tolist(), ROLLOUT
     )
-    alone = [policy.act([observations[i]], [tasks[i]], [i], PRACTICE)[0] for i in range(9)]
+    single = [policy.act([observations[i]], [tasks[i]], [i], ROLLOUT)[0] for i in range(9)]
 
-    pairs = [(shuffled[place], together[i]) for place, i in enumerate(order)]
-    pairs += [(alone[i], together[i]) for i in range(9)]
-    if num_threads == 1:  # as in practice
+    pairs = [(shuffled[n], together[i]) for n, i in enumerate(order)]
+    pairs += [(single[i], together[i]) for i in range(9)]
+    if num_threads == 1:  # as in rollouts on a CPU
         assert all(same(*pair) for pair in pairs)
-    # Threads share out the rows of a product; some libraries then round a row by its place.
+    # Threads divide the rows of a product; some libraries then round a row by its position.
     for one, other in pairs:
         np.testing.assert_allclose(one.chain, other.chain, rtol=0, atol=2e-6)
 
@@ -81,11 +81,11 @@ def test_a_row_never_depends_on_its_company(batch_size, num_threads):
 def test_acting_leaves_global_generators_alone(policy):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    policy.act(make_observations(1), TASKS[:1], [7], PRACTICE)
+    policy.act(make_observations(1), TASKS[:1], [7], ROLLOUT)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def score(policy, sampling=PRACTICE, samples=16):
+def score(policy, sampling=ROLLOUT, samples=16):
     observations, tasks = make_observations(samples), [TASKS[i % 4] for i in range(samples)]
     chunks = policy.act(observations, tasks, range(samples), sampling)
     chains = torch.from_numpy(np.stack([chunk.chain for chunk in chunks]))
@@ -96,7 +96,7 @@ def score(policy, sampling=PRACTICE, samples=16):
 @torch.no_grad()
 def test_scoring_finds_the_noise_that_acting_drew(policy):
     chains, means = score(policy)
-    z = (chains[:, 1:, :4, :7] - means) / policy.scored_stds(PRACTICE)[:, None, None]
+    z = (chains[:, 1:, :4, :7] - means) / policy.scored_stds(ROLLOUT)[:, None, None]
     for sample in range(len(chains)):
         noise = np.random.Generator(np.random.Philox(sample)).standard_normal((5, 6, 9), np.float32)
         np.testing.assert_allclose(z[sample], noise[1:, :4, :7], atol=2e-4)
@@ -174,13 +174,13 @@ def test_a_few_supervised_steps_learn_one_chunk():
     assert loss().item() < 0.5 * first
 
 
-def test_spec_asks_for_the_pictures_of_the_card(policy):
+def test_spec_has_the_images_of_the_card(policy):
     spec = policy.spec
     assert (spec.height, spec.width, spec.quality) == (28, 28, "exact")
     assert spec.cameras == ("agentview", "robot0_eye_in_hand")
 
 
-def test_the_picture_reaches_the_network_upright():
+def test_the_image_reaches_the_network_upright():
     turned, plain = small_policy(rotate_180=True), small_policy(rotate_180=False)
     observation = make_observation(np.random.default_rng(0))
     upright = dataclasses.replace(observation, images=observation.images[:, ::-1, ::-1].copy())
@@ -189,10 +189,10 @@ def test_the_picture_reaches_the_network_upright():
     assert same(first, second)
 
 
-def test_rows_must_agree(policy):
-    with pytest.raises(ValueError, match="2 looks, 1 tasks, 2 seeds"):
-        policy.act(make_observations(2), TASKS[:1], [0, 1], PRACTICE)
+def test_samples_must_agree(policy):
+    with pytest.raises(ValueError, match="2 observations, 1 tasks, 2 seeds"):
+        policy.act(make_observations(2), TASKS[:1], [0, 1], ROLLOUT)
 
 
-def test_no_rows_give_no_chunks(policy):
-    assert policy.act([], [], [], PRACTICE) == []
+def test_no_samples_give_no_action_chunks(policy):
+    assert policy.act([], [], [], ROLLOUT) == []

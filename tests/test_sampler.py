@@ -136,7 +136,7 @@ def test_without_noise_a_chain_is_the_euler_ode():
 
 @pytest.mark.parametrize(("s", "expected"), [(0.05, 0.0745), (0.2, 0.1230)])
 def test_a_single_noisy_step_explores_by_the_known_amount(s, expected):
-    # A step drawn per row; all four steps would spread the action by 0.151 and 0.166.
+    # A step drawn per sample; all four steps would give the action a deviation of 0.151 and 0.166.
     schedule = make_schedule(4, 0.5)
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(200_000, 5, 1, 1, generator=generator)

@@ -1,4 +1,4 @@
-"""Instructions become [image places, begin, words, newline, padding]."""
+"""Instructions become [image slots, begin, words, newline, padding]."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_underscores_and_outer_spaces_do_not_matter():
     assert np.array_equal(ids[0], ids[1])
 
 
-def test_rows_of_different_length_have_one_shape():
+def test_samples_of_different_length_have_one_shape():
     ids, is_valid = prompts().encode(["open", "open the drawer"])
     assert ids.shape == is_valid.shape == (2, 15)
     assert is_valid.sum(-1).tolist() == [3 + 1 + 1 + 1, 3 + 1 + 3 + 1]

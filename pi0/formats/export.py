@@ -81,7 +81,7 @@ def not_stored(card: PolicyCard, target: Target) -> list[str]:
 def _refuse_inexpressible(card: PolicyCard, target: Target) -> None:
     if target != "lerobot" and card.norm_mode != "z_score":
         raise ValueError(
-            f"{target} normalises pi0 with z-scores only, this policy uses {card.norm_mode}; "
+            f"{target} normalizes pi0 with z-scores only, this policy uses {card.norm_mode}; "
             "export with --format lerobot"
         )
     if card.state_encoding != "axis_angle":
@@ -92,7 +92,7 @@ def _refuse_inexpressible(card: PolicyCard, target: Target) -> None:
 
 
 def _tensors(contents: Contents, layout: Layout) -> dict[str, TensorSource]:
-    """Return every tensor that a strict loader wants; dead ones that nobody stored become zeros."""
+    """Return every tensor that a strict loader requires; unused ones that no file stores become zeros."""
     likely = contents.tensors[EMBEDDING].dtype
     sources: dict[str, TensorSource] = {}
     for name, shape in contents.shapes.items():
@@ -115,8 +115,8 @@ def _write_files(contents: Contents, folder: Path, target: Target) -> None:
         texts["config.json"] = lerobot_config(card) | _unusual_sizes(contents.config)
         pipelines, states = lerobot_pipelines(card, stats)
         texts |= pipelines
-        for name, figures in states.items():
-            save_file(figures, folder / name)
+        for name, tensors in states.items():
+            save_file(tensors, folder / name)
     else:
         texts["config.json"] = contents.config.to_dict() | {
             "architectures": ["PI0ForConditionalGeneration"]

@@ -11,7 +11,7 @@ import torch
 
 from pi0.card import Layout, read_json
 from pi0.formats.layouts import EMBEDDING
-from pi0.formats.stats_files import PREPROCESSOR, normaliser_step
+from pi0.formats.stats_files import PREPROCESSOR, normalizer_step
 from pi0.formats.weight_files import StoredTensor
 
 CONFIG = "config.json"
@@ -21,7 +21,7 @@ NORM_MODES = {
     "QUANTILE10": "quantile10",
     "MIN_MAX": "min_max",
 }
-# Names of pictures in LeRobot's and openpi's data -> LIBERO's cameras; None is never shown.
+# Names of images in LeRobot's and openpi's data -> LIBERO's cameras; None is never given to the policy.
 CAMERAS: Mapping[str, str | None] = {
     "image": "agentview",
     "base_0_rgb": "agentview",
@@ -129,7 +129,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _norm_mode(folder: Path, raw: Mapping[str, Any]) -> str:
     mapping, path = raw.get("normalization_mapping"), folder / CONFIG
     if (folder / PREPROCESSOR).is_file():
-        step = normaliser_step(folder / PREPROCESSOR)
+        step = normalizer_step(folder / PREPROCESSOR)
         settings = _mapping(step.get("config"))
         mapping, path = settings.get("norm_map", mapping), folder / PREPROCESSOR
     if mapping is None:
@@ -137,7 +137,7 @@ def _norm_mode(folder: Path, raw: Mapping[str, Any]) -> str:
     modes = {str(_mapping(mapping).get(kind, "IDENTITY")) for kind in ("STATE", "ACTION")}
     if len(modes) > 1 or not modes <= NORM_MODES.keys():
         raise ValueError(
-            f"{path}: states and actions must share one normalisation of "
+            f"{path}: states and actions must share one normalization of "
             f"{', '.join(NORM_MODES)}, got {', '.join(sorted(modes))}"
         )
     return NORM_MODES[modes.pop()]
@@ -162,7 +162,7 @@ def _cameras(folder: Path, images: list[str]) -> tuple[str, ...]:
     for name in images:
         if name not in CAMERAS and not name.startswith("empty_camera"):
             raise ValueError(
-                f"{folder / CONFIG}: picture {name!r} is no camera of LIBERO, known: "
+                f"{folder / CONFIG}: image {name!r} is no camera of LIBERO, known: "
                 f"{', '.join(CAMERAS)}; set policy.overrides.cameras"
             )
     known = [CAMERAS[name] for name in images if name in CAMERAS]

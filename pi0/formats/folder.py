@@ -31,7 +31,7 @@ from pi0.formats.sizes import image_size, read_sizes, tensor_shapes, with_card
 from pi0.formats.stats_files import find_norm_stats
 from pi0.formats.tokenizer_files import find_tokenizer
 from pi0.formats.weight_files import StoredTensor, open_weights
-from pi0.model.architecture import dead_tensor_names, vlm_sizes
+from pi0.model.architecture import unused_tensor_names, vlm_sizes
 from pi0.norm_stats import NormStats, read_norm_stats
 
 CARD_KEYS = tuple(each.name for each in fields(PolicyCard))
@@ -48,7 +48,7 @@ class Choices:
     Attributes:
         protocol: Preset of pre- and post-processing; None takes the layout's.
         overrides: Keys of ``PolicyCard``.
-        norm_stats_path: File or folder with the normalisation statistics.
+        norm_stats_path: File or folder with the normalization statistics.
         tokenizer_path: File or folder with the tokenizer.
     """
 
@@ -65,12 +65,12 @@ class Contents:
     Attributes:
         folder: Where it is.
         layout: How its tensors are named.
-        card: How the policy sees LIBERO.
+        card: What the policy is given of LIBERO.
         config: Sizes of the network.
-        stats: Normalisation statistics.
+        stats: Normalization statistics.
         tokenizer: Of the instructions.
-        shapes: Of every tensor of transformers' pi0, dead ones included.
-        tensors: By transformers' names: all that the network uses, and dead ones if present.
+        shapes: Of every tensor of transformers' pi0, unused ones included.
+        tensors: By transformers' names: all that the network uses, and unused ones if present.
     """
 
     folder: Path
@@ -97,7 +97,7 @@ def read_folder(folder: Path, choices: Choices) -> Contents:
     weights = open_weights(folder)
     layout = detect_layout(weights)
     if layout == "transformers" and FINAL_NORM not in weights.tensors:
-        # only our own folders leave out what the network never uses
+        # only the own layout leaves out what the network never uses
         raise FileNotFoundError(
             f"{folder / POLICY_CARD} does not exist; the checkpoint folder is incomplete"
         )
@@ -141,7 +141,7 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
     card = _make_card(folder, {**keys, **choices.overrides})
     config = with_card(read_sizes(folder / CONFIG, raw), card)
     shapes = tensor_shapes(config)
-    wanted = frozenset(shapes) - dead_tensor_names(config)
+    wanted = frozenset(shapes) - unused_tensor_names(config)
     weights = open_weights(folder)
     tokenizer = find_tokenizer(folder, choices.tokenizer_path)
     stats = (
@@ -189,7 +189,7 @@ def _make_card(folder: Path, keys: Mapping[str, Any]) -> PolicyCard:
 
 
 def _check_agreement(folder: Path, card: PolicyCard, config: PI0Config) -> None:
-    """Our own folders say sizes twice; they must agree."""
+    """The own layout holds sizes twice; they must agree."""
     agreements = {
         "horizon": ("chunk_size", config.chunk_size),
         "action_dim": ("max_action_dim", config.max_action_dim),
@@ -234,7 +234,7 @@ def _is_action(means: np.ndarray) -> bool:
 def _check_vocabulary(
     tokenizer: Tokenizer, config: PI0Config, folder: Path, *, is_whole: bool
 ) -> None:
-    """The published pi0 has one row per token; small policies of ours may have some to spare."""
+    """The published pi0 has one embedding per token; the project's small policies may have more."""
     allowed = vlm_sizes(config).text_config.vocab_size
     base = tokenizer.get_vocab_size(with_added_tokens=False)
     every = tokenizer.get_vocab_size(with_added_tokens=True)

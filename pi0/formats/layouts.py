@@ -99,16 +99,16 @@ def match_tensors(
     shapes: Mapping[str, tuple[int, ...]],
     wanted: frozenset[str],
 ) -> dict[str, StoredTensor]:
-    """Account for every tensor: used once, or known to be dead, or the second name of a tied one.
+    """Account for every tensor: used once, or known to be unused, or the second name of a tied one.
 
     Args:
         weights: What the files hold.
         layout: How they name it.
-        shapes: Shapes of all tensors of transformers' pi0, dead ones included.
+        shapes: Shapes of all tensors of transformers' pi0, unused ones included.
         wanted: The names among ``shapes`` that must be there.
 
     Returns:
-        The tensors of the network by transformers' names, dead ones of the file included.
+        The tensors of the network by transformers' names, unused ones of the file included.
     """
     found: dict[str, list[str]] = {}
     for name in weights.tensors:

@@ -118,7 +118,7 @@ def _norm_map(card: PolicyCard) -> dict[str, str]:
 def _flat(stats: NormStats) -> dict[str, NDArray[np.float32]]:
     groups = ((_STATE, stats.state), (_ACTION, stats.actions))
     return {
-        f"{feature}.{figure}": values.astype(np.float32)
-        for feature, figures in groups
-        for figure, values in figures.items()
+        f"{feature}.{name}": values.astype(np.float32)
+        for feature, statistics in groups
+        for name, values in statistics.items()
     }

@@ -1,4 +1,4 @@
-"""The sizes of the network: read from the folder's config.json, whoever wrote it."""
+"""The sizes of the network: read from the folder's config.json of any layout."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -54,12 +54,12 @@ def is_published(config: PI0Config) -> bool:
 
 
 def image_size(config: PI0Config) -> int:
-    """Return height and width in pixels of the pictures the network sees."""
+    """Return height and width in pixels of the network's images."""
     return vlm_sizes(config).vision_config.image_size
 
 
 def tensor_shapes(config: PI0Config) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of transformers' pi0, dead ones included; nothing is allocated."""
+    """Return the shape of every tensor of transformers' pi0, unused ones included; nothing is allocated."""
     with torch.device("meta"), no_init_weights():
         network = PI0ForConditionalGeneration(config)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

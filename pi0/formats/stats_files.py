@@ -1,4 +1,4 @@
-"""Normalisation statistics wherever openpi, LeRobot, RLinf and transformers put them."""
+"""Normalization statistics wherever openpi, LeRobot, RLinf and transformers put them."""
 
 import json
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from safetensors import SafetensorError, safe_open
 
 from pi0.card import PolicyCard, read_json
 from pi0.formats.weight_files import WeightFiles
-from pi0.norm_stats import FIGURE_NAMES, NormStats, check_norm_stats
+from pi0.norm_stats import STATISTIC_NAMES, NormStats, check_norm_stats
 
 Raw = Mapping[str, Mapping[str, Any]]
 
 PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
 PROCESSOR = "processor_config.json"
-_JSON_PLACES = (
+_JSON_PATTERNS = (
     "norm_stats.json",
     "assets/*/norm_stats.json",
     "assets/*/*/norm_stats.json",
@@ -39,41 +39,41 @@ def find_norm_stats(
 
     Args:
         folder: The checkpoint.
-        card: Says which figures are needed and how many dims are real.
+        card: Says which statistics are needed and how many dims are real.
         weights: Its tensors; LeRobot before 0.4 kept statistics among them.
         chosen: A file or folder that replaces all of the above.
 
     Raises:
         FileNotFoundError: There are none; a policy never runs without.
-        ValueError: They are unusable, or several places disagree.
+        ValueError: They are unusable, or several sources disagree.
     """
     if chosen is not None and not chosen.exists():
         raise FileNotFoundError(
             f"norm_stats_path {chosen} does not exist; give a norm_stats.json, a stats.json of a "
             "LeRobot data set or a folder that holds one"
         )
-    place = chosen or folder
-    if place.is_file():
-        return check_norm_stats(_read(place), card, f"{place}: ")
-    found = {str(path): raw for path in _places(place) if (raw := _read(path)) is not None}
+    source = chosen or folder
+    if source.is_file():
+        return check_norm_stats(_read(source), card, f"{source}: ")
+    found = {str(path): raw for path in _json_files(source) if (raw := _read(path)) is not None}
     if weights is not None and chosen is None and (raw := _embedded(weights)):
         found[str(weights.path)] = raw
     if not found:
         raise FileNotFoundError(
-            f"no norm_stats.json, {PREPROCESSOR} or meta/stats.json with statistics in {place}; "
+            f"no norm_stats.json, {PREPROCESSOR} or meta/stats.json with statistics in {source}; "
             "a policy cannot run without them, set norm_stats_path to the file it was trained with"
         )
     checked = {name: check_norm_stats(raw, card, f"{name}: ") for name, raw in found.items()}
     if len({stats.digest for stats in checked.values()}) > 1:
         raise ValueError(
-            f"several normalisation statistics: {', '.join(sorted(checked))}; "
+            f"several normalization statistics: {', '.join(sorted(checked))}; "
             "set norm_stats_path to the one of LIBERO"
         )
     return next(iter(checked.values()))
 
 
-def normaliser_step(path: Path) -> Mapping[str, Any]:
-    """Return the (un)normaliser step of a LeRobot pipeline, empty if there is none."""
+def normalizer_step(path: Path) -> Mapping[str, Any]:
+    """Return the (un)normalizer step of a LeRobot pipeline, empty if there is none."""
     steps = read_json(path).get("steps")
     for step in steps if isinstance(steps, list) else []:
         name = step.get("registry_name") if isinstance(step, dict) else None
@@ -82,12 +82,12 @@ def normaliser_step(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _places(folder: Path) -> list[Path]:
-    return sorted({path for pattern in _JSON_PLACES for path in folder.glob(pattern)})
+def _json_files(folder: Path) -> list[Path]:
+    return sorted({path for pattern in _JSON_PATTERNS for path in folder.glob(pattern)})
 
 
 def _read(path: Path) -> Raw | None:
-    """Return the figures of a file, or None for a processor file without statistics."""
+    """Return the statistics of a file, or None for a processor file without statistics."""
     if path.suffix == ".safetensors":
         return _pipeline_state(path)
     if path.name == PREPROCESSOR:
@@ -101,7 +101,7 @@ def _read(path: Path) -> Raw | None:
         return None
     if "state_mean" in raw:
         return {
-            group: {name: raw.get(f"{group}_{name}") for name in FIGURE_NAMES}
+            group: {name: raw.get(f"{group}_{name}") for name in STATISTIC_NAMES}
             for group in ("state", "actions")
         }
     raise ValueError(
@@ -111,21 +111,21 @@ def _read(path: Path) -> Raw | None:
 
 
 def _pipelines(folder: Path) -> Raw | None:
-    """Return what LeRobot's pipelines normalise with; both directions must agree."""
+    """Return what LeRobot's pipelines normalize with; both directions must agree."""
     before = _state_of(folder / PREPROCESSOR)
     after = _state_of(folder / POSTPROCESSOR) if (folder / POSTPROCESSOR).is_file() else None
     if before is None or after is None:
         return before
     if after["actions"] != before["actions"]:
         raise ValueError(
-            f"{folder}: {PREPROCESSOR} and {POSTPROCESSOR} normalise actions differently; "
+            f"{folder}: {PREPROCESSOR} and {POSTPROCESSOR} normalize actions differently; "
             "set norm_stats_path to the right statistics"
         )
     return before
 
 
 def _state_of(pipeline: Path) -> Raw | None:
-    name = normaliser_step(pipeline).get("state_file")
+    name = normalizer_step(pipeline).get("state_file")
     if not isinstance(name, str):
         return None
     if not (pipeline.parent / name).is_file():
@@ -142,9 +142,9 @@ def _pipeline_state(path: Path) -> Raw:
     try:
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                feature, _, figure = key.rpartition(".")
-                if feature in groups and figure in FIGURE_NAMES:
-                    raw[groups[feature]][figure] = file.get_tensor(key).double().tolist()
+                feature, _, statistic = key.rpartition(".")
+                if feature in groups and statistic in STATISTIC_NAMES:
+                    raw[groups[feature]][statistic] = file.get_tensor(key).double().tolist()
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged or not safetensors ({error}); copy it again") from None
     return raw
@@ -154,8 +154,8 @@ def _embedded(weights: WeightFiles) -> Raw | None:
     raw: dict[str, dict[str, Any]] = {"state": {}, "actions": {}}
     for group, prefixes in _EMBEDDED.items():
         for prefix in prefixes:
-            for figure in FIGURE_NAMES:
-                tensor = weights.tensors.get(f"{prefix}.{figure}")
+            for statistic in STATISTIC_NAMES:
+                tensor = weights.tensors.get(f"{prefix}.{statistic}")
                 if tensor is not None:
-                    raw[group].setdefault(figure, tensor.read().double().tolist())
+                    raw[group].setdefault(statistic, tensor.read().double().tolist())
     return raw if raw["state"] or raw["actions"] else None

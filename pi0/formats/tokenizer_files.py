@@ -32,14 +32,14 @@ def find_tokenizer(folder: Path, chosen: Path | None) -> Tokenizer:
         folder: The checkpoint.
         chosen: A file or folder that replaces it.
     """
-    place = chosen or folder
-    if place.is_file():
-        return _read(place)
+    source = chosen or folder
+    if source.is_file():
+        return _read(source)
     for name in _PLACES:
-        if (place / name).is_file():
-            return _read(place / name)
+        if (source / name).is_file():
+            return _read(source / name)
     raise FileNotFoundError(
-        f"{place / _PLACES[0]} does not exist; put PaliGemma's tokenizer.json or "
+        f"{source / _PLACES[0]} does not exist; put PaliGemma's tokenizer.json or "
         "paligemma_tokenizer.model there, or set policy.tokenizer_path"
     )
 
@@ -95,7 +95,7 @@ def _translate(proto: Any) -> Tokenizer:
 
 
 def _merges(mergeable: set[str], ids: dict[str, int]) -> list[tuple[str, str]]:
-    """Return every way to make a piece of two others; earlier pieces are merged first."""
+    """Return every way to make a token of two others; earlier tokens are merged first."""
     return [
         (piece[:cut], piece[cut:])
         for piece in sorted(mergeable, key=ids.__getitem__)

@@ -126,7 +126,7 @@ def _entry(path: Path, name: str, header: Any, read: Callable[[], Tensor]) -> St
     if dtype is None or dtype not in DTYPES.values():
         raise ValueError(
             f"{path}: tensor {name} has type {spelling}, allowed: {', '.join(DTYPES)}; "
-            "quantised or foreign weights cannot be loaded"
+            "quantized or foreign weights cannot be loaded"
         )
     return StoredTensor(path=path, shape=shape, dtype=dtype, read=read)
 
@@ -148,8 +148,10 @@ def _sharded(index: Path) -> dict[str, StoredTensor]:
             )
         found = _safetensors(path)
         for name in sorted(wanted ^ found.keys()):
-            place = "lacks" if name in wanted else "also holds"
-            raise ValueError(f"{path} {place} tensor {name}, unlike {INDEX} says; copy both again")
+            relation = "lacks" if name in wanted else "also holds"
+            raise ValueError(
+                f"{path} {relation} tensor {name}, unlike {INDEX} says; copy both again"
+            )
         tensors |= found
     return tensors
 

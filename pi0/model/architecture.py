@@ -18,18 +18,18 @@ def dit_sizes(config: PI0Config) -> Any:
     return config.dit_config
 
 
-def dead_tensor_names(config: PI0Config) -> frozenset[str]:
+def unused_tensor_names(config: PI0Config) -> frozenset[str]:
     """Return names that transformers' PI0 has but no forward pass ever uses."""
     last = f"model.vlm.language_model.layers.{vlm_sizes(config).text_config.num_hidden_layers - 1}"
     inner = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm")
     inner += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-    dead = {f"{last}.{name}.weight" for name in inner}
+    unused = {f"{last}.{name}.weight" for name in inner}
     return frozenset(
-        dead | {"model.dit.embed_tokens.weight", "model.vlm.language_model.norm.weight"}
+        unused | {"model.dit.embed_tokens.weight", "model.vlm.language_model.norm.weight"}
     )
 
 
-def drop_dead_modules(core: Any) -> None:
+def drop_unused_modules(core: Any) -> None:
     """Remove, in place, what no forward pass ever uses."""
     model = core.model
     model.dit.embed_tokens = nn.Identity()

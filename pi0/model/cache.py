@@ -1,6 +1,6 @@
 """What the suffix needs to know about the prefix, and where suffix tokens stand.
 
-Shape legend: B rows, L prefix tokens, S denoise steps, H actions per chunk, T = 1 + S * H suffix
+Shape legend: B samples, L prefix tokens, S denoise steps, H actions per chunk, T = 1 + S * H suffix
 tokens, D head width.
 """
 
@@ -19,7 +19,7 @@ TOKENS_PER_CPU_PASS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixCache:
-    """What the suffix needs to know about B looks. Read-only.
+    """What the suffix needs to know about B observations. Read-only.
 
     Attributes:
         keys: Per layer [B, L, D].
@@ -40,7 +40,7 @@ class PrefixCache:
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def samples(self, index: Tensor | slice) -> "PrefixCache":
-        """Return the cache of some rows."""
+        """Return the cache of chosen samples; ``index`` int64 [b], or a slice."""
         return PrefixCache(
             keys=tuple(key[index] for key in self.keys),
             values=tuple(value[index] for value in self.values),
@@ -49,7 +49,7 @@ class PrefixCache:
 
 
 def join_caches(caches: list[PrefixCache]) -> PrefixCache:
-    """Return one cache of the rows of all, in order."""
+    """Return one cache of the samples of all, in order."""
     if len(caches) == 1:
         return caches[0]
     return PrefixCache(
@@ -60,10 +60,10 @@ def join_caches(caches: list[PrefixCache]) -> PrefixCache:
 
 
 def sample_passes(is_valid: Tensor) -> list[slice]:
-    """Return equal shares of the rows of bool [B, L] that are read at once.
+    """Return equal parts of the samples of bool [B, L] that are read at once.
 
-    All rows on a GPU; on a CPU the largest divisor of B whose tokens fit a pass, so that the shape of
-    a row's pass never depends on its place in the batch.
+    All samples on a GPU; on a CPU the largest divisor of B whose tokens fit a pass, so that the shape of
+    a sample's pass never depends on its position in the batch.
     """
     samples, length = is_valid.shape
     limit = samples if is_valid.device.type != "cpu" else max(1, TOKENS_PER_CPU_PASS // length)
@@ -74,8 +74,8 @@ def sample_passes(is_valid: Tensor) -> list[slice]:
 def trimmed_length(is_valid: Tensor) -> int:
     """Return how many of the L tokens a pass has to read.
 
-    Padding at the end is left out where a pass has one row and reading the mask costs nothing; a pass
-    of several rows keeps its shape, so that rows do not depend on each other's length.
+    Padding at the end is left out where a pass has one sample and reading the mask costs nothing; a pass
+    of several samples keeps its shape, so that samples do not depend on each other's length.
     """
     samples, length = is_valid.shape
     if samples > 1 or is_valid.device.type != "cpu":
@@ -91,12 +91,12 @@ def padded(tensor: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuffixLayout:
-    """Where S packed steps stand behind one cache and what they see; the same for every pass.
+    """Where S packed steps stand behind one cache and what they attend to; the same for every pass.
 
     Attributes:
         num_steps: S.
         angles: Rotary angles of the T suffix tokens.
-        is_visible: Bool [B * S, L + 1 + H], what a step sees: prefix, state, its own actions.
+        is_visible: Bool [B * S, L + 1 + H], what a step attends to: prefix, state, its own actions.
         is_visible_to_state: Bool [B, L + 1].
         buffers: Per layer keys and values [B, L + 1 + H, D] that hold the prefix already and are
             overwritten behind it by every pass; None where gradients need each pass's own tensors.
@@ -110,7 +110,7 @@ class SuffixLayout:
 
 
 def visibility(is_valid: Tensor, num_steps: int, horizon: int) -> tuple[Tensor, Tensor]:
-    """Return what steps, bool [B * S, L + 1 + H], and states, bool [B, L + 1], see."""
+    """Return what steps, bool [B * S, L + 1 + H], and states, bool [B, L + 1], attend to."""
     to_steps = F.pad(is_valid, (0, 1 + horizon), value=True).repeat_interleave(num_steps, dim=0)
     return to_steps, F.pad(is_valid, (0, 1), value=True)
 
@@ -133,7 +133,7 @@ def attend_suffix(
     query: Tensor, new: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor], layout: SuffixLayout,
     buffer: tuple[Tensor, Tensor] | None,
 ) -> Tensor:  # fmt: skip
-    """Let state and steps look at what they see.
+    """Let state and steps attend to what is visible to them.
 
     Every step attends on its own: packing S steps costs S times the attention of one, not S squared.
 
@@ -141,7 +141,7 @@ def attend_suffix(
         query: Float [B, T, heads, D].
         new: Keys and values of the suffix, each [B, T, D].
         past: Keys and values of the prefix, each [B, L, D].
-        layout: Of B rows and S steps.
+        layout: Of B samples and S steps.
         buffer: The layer's buffers of the layout, or None.
 
     Returns:
@@ -159,10 +159,12 @@ def attend_suffix(
             whole[:, num_past:] = some
         to_steps = list(buffer)
         to_state = [whole[:, : num_past + 1] for whole in buffer]
-    seen_by_state = attend(query[:, :1], to_state[0], to_state[1], layout.is_visible_to_state)
+    state_output = attend(query[:, :1], to_state[0], to_state[1], layout.is_visible_to_state)
     steps = query[:, 1:].unflatten(1, (num_steps, -1)).flatten(0, 1)
-    seen = attend(steps, to_steps[0], to_steps[1], layout.is_visible)
-    return torch.cat([seen_by_state, seen.unflatten(0, (num_samples, -1)).flatten(1, 2)], dim=1)
+    step_output = attend(steps, to_steps[0], to_steps[1], layout.is_visible)
+    return torch.cat(
+        [state_output, step_output.unflatten(0, (num_samples, -1)).flatten(1, 2)], dim=1
+    )
 
 
 def _per_step(shared: Tensor, own: Tensor, num_steps: int) -> Tensor:

@@ -4,7 +4,7 @@ The residual stream is float32 whatever the weights; projections run in the prec
 cast to. One key-value head serves all query heads, so heads are folded into the query axis: keys and
 values are read in place and never repeated.
 
-Shape legend: B rows, T tokens, n keys, D head width, W width.
+Shape legend: B samples, T tokens, n keys, D head width, W width.
 """
 
 import math
@@ -128,7 +128,7 @@ def key_value_of(layer: Any, normed: Tensor, angles: Angles) -> tuple[Tensor, Te
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, is_visible: Tensor | None) -> Tensor:
-    """Let every query look at all visible keys of its row.
+    """Let every query attend to all visible keys of its sample.
 
     Args:
         query: Float [B, T, heads, D].
@@ -140,15 +140,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, is_visible: Tensor | None)
         Float [B, T, heads * D].
     """
     mask = None if is_visible is None else is_visible[:, None, None, :]
-    seen = F.scaled_dot_product_attention(
+    attended = F.scaled_dot_product_attention(
         query.flatten(1, 2)[:, None], key[:, None], value[:, None], attn_mask=mask
     )
-    return seen.view(*query.shape[:2], -1)
+    return attended.view(*query.shape[:2], -1)
 
 
-def finish_layer(layer: Any, hidden: Tensor, seen: Tensor) -> Tensor:
+def finish_layer(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
     """Return the layer's output: attention and gated MLP added to the residual stream."""
-    hidden = hidden + project(layer.self_attn.o_proj, seen)
-    normed = rms_norm(layer.post_attention_layernorm, hidden, seen.dtype)
+    hidden = hidden + project(layer.self_attn.o_proj, attended)
+    normed = rms_norm(layer.post_attention_layernorm, hidden, attended.dtype)
     gated = gated_gelu(project(layer.mlp.gate_proj, normed), project(layer.mlp.up_proj, normed))
     return hidden + project(layer.mlp.down_proj, gated)

@@ -1,6 +1,6 @@
 """How much memory a pi0 takes, from its sizes alone: nothing is loaded or allocated.
 
-Counted are the tensors that live at the worst moment of a scoring pass with gradients. Figures are for one
+Counted are the tensors that exist at the worst moment of a scoring pass with gradients. Numbers are for one
 micro-batch; c is the number of bytes per number of ``compute_dtype``.
 """
 
@@ -21,7 +21,7 @@ ADAM_MOMENTS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedPart:
-    """What practice changes.
+    """What training changes.
 
     Attributes:
         has_frozen_prefix: Whether the vision-language model is left as it is.
@@ -51,7 +51,7 @@ class NetworkMemory:
         optimizer: AdamW's two moments, float32.
         activations: What a scoring pass of one micro-batch keeps for its backward pass, and the most it
             needs on the way.
-        prefix_per_sample: Keys and values that one row's prefix keeps.
+        prefix_per_sample: Keys and values that one sample's prefix keeps.
     """
 
     weights: int
@@ -75,8 +75,8 @@ def predict_network(
     Args:
         config: Sizes of the network.
         dtype: ``compute_dtype``.
-        trained: What practice changes.
-        samples: Rows of a micro-batch.
+        trained: What training changes.
+        samples: Samples of a micro-batch.
         num_steps: S, denoise steps scored together.
         prefix_tokens: L.
     """
@@ -86,14 +86,14 @@ def predict_network(
     num_trained = _num_trained(network, trained)
     size = dtype.itemsize
     suffix = _Stack.of(dit_sizes(config), size, tokens=1 + num_steps * config.chunk_size)
-    seen = num_steps * (prefix_tokens + 1 + config.chunk_size) + prefix_tokens + 1
-    kept, passing = suffix.kept(seen_keys=seen, trained=trained), suffix.passing()
+    num_keys = num_steps * (prefix_tokens + 1 + config.chunk_size) + prefix_tokens + 1
+    kept, passing = suffix.kept(num_keys=num_keys, trained=trained), suffix.passing()
     if not trained.has_frozen_prefix:
         text = _Stack.of(vlm_sizes(config).text_config, size, tokens=prefix_tokens)
-        kept += text.kept(seen_keys=prefix_tokens, trained=trained)
+        kept += text.kept(num_keys=prefix_tokens, trained=trained)
         kept += _vision_bytes(config, size, prefix_tokens)
         passing = max(passing, text.passing())
-    # embedding and last norm: action, clock and time MLP on the way in, the last norm on the way out
+    # embedding and last norm: action, time embedding and time MLP on the way in, the last norm on the way out
     kept += 10 * suffix.tokens * suffix.width * FLOAT
     layers, head = suffix.layers, suffix.head
     return NetworkMemory(
@@ -120,7 +120,7 @@ def _num_trained(network: Pi0Network, trained: TrainedPart) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stack:
-    """Layers of one Gemma and the tokens of one row that pass through them."""
+    """Layers of one Gemma and the tokens of one sample that pass through them."""
 
     layers: int
     width: int
@@ -142,9 +142,9 @@ class _Stack:
             tokens=tokens,
         )
 
-    def kept(self, seen_keys: int, trained: TrainedPart) -> int:
+    def kept(self, num_keys: int, trained: TrainedPart) -> int:
         """Return what all layers keep for the backward pass."""
-        one = self._one_layer(seen_keys)
+        one = self._one_layer(num_keys)
         if trained.checkpoints_layers:
             return self.layers * self.tokens * self.width * FLOAT + one
         return self.layers * one
@@ -153,16 +153,16 @@ class _Stack:
         """Return what the backward pass of one MLP has on its hands besides what was kept."""
         return self.tokens * 5 * self.mlp * self.size
 
-    def _one_layer(self, seen_keys: int) -> int:
+    def _one_layer(self, num_keys: int) -> int:
         attention = self.heads * self.head
-        # two residual streams and their normalised copies in float32; the two norms' outputs; the query
-        # as it came and by step, the attention's answer by step and in token order; the MLP's gate, up
+        # two residual streams and their normalized copies in float32; the two norms' outputs; the query
+        # as it came and by step, the attention's output by step and in token order; the MLP's gate, up
         # and their product
         per_token = 4 * self.width * FLOAT + self.size * (
             2 * self.width + 4 * attention + 3 * self.mlp
         )
         log_sums = self.heads * FLOAT
-        return self.tokens * (per_token + log_sums) + 2 * seen_keys * self.head * self.size
+        return self.tokens * (per_token + log_sums) + 2 * num_keys * self.head * self.size
 
 
 def _vision_bytes(config: PI0Config, size: int, tokens: int) -> int:

@@ -1,14 +1,14 @@
 """pi0's network: transformers' PI0 modules and weights behind ``prefix`` and ``velocity``.
 
-Prefix tokens (pictures, instruction) never look at the suffix (state, noisy actions), so their keys
-and values are computed once per look and reused by every denoise step. All denoise steps of a chunk
-can be packed into one suffix: [state | step 0 | step 1 | ...]. The state looks at the prefix and
-itself; the actions of a step look at prefix, state and their own step.
+Prefix tokens (images, instruction) never attend to the suffix (state, noisy actions), so their keys
+and values are computed once per observation and reused by every denoise step. All denoise steps of an
+action chunk can be packed into one suffix: [state | step 0 | step 1 | ...]. The state attends to the prefix and
+itself; the actions of a step attend to prefix, state and their own step.
 
 Precision: residual streams, norms, rotary angles, projections of state, time and actions are float32;
 attention and MLPs run in ``compute_dtype``.
 
-Shape legend: B rows, N cameras, L prefix tokens, S denoise steps, H actions per chunk, A action dims,
+Shape legend: B samples, N cameras, L prefix tokens, S denoise steps, H actions per chunk, A action dims,
 T = 1 + S * H suffix tokens, D head width, W expert width.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PI0Config, PI0ForConditionalGeneration
 
-from pi0.model.architecture import check_sizes, dit_sizes, drop_dead_modules, vlm_sizes
+from pi0.model.architecture import check_sizes, dit_sizes, drop_unused_modules, vlm_sizes
 from pi0.model.cache import (
     PrefixCache,
     SuffixLayout,
@@ -48,7 +48,7 @@ from pi0.model.vision import embed_prefix, embed_suffix, embed_times
 
 
 class Pi0Network(nn.Module):
-    """Owns the weights; ``core`` is transformers' module tree without its dead parts.
+    """Owns the weights; ``core`` is transformers' module tree without its unused parts.
 
     Attributes:
         compute_dtype: Precision of attention and MLPs.
@@ -60,7 +60,7 @@ class Pi0Network(nn.Module):
     """
 
     def __init__(self, config: PI0Config) -> None:
-        """Build the network with transformers' random initialisation.
+        """Build the network with transformers' random initialization.
 
         Args:
             config: Sizes; one key-value head, as many expert layers as language layers.
@@ -76,7 +76,7 @@ class Pi0Network(nn.Module):
         # the expert's word embedding is never used: 263 million parameters in the real pi0
         dit_sizes(build_config).vocab_size = 1
         self.core: Any = PI0ForConditionalGeneration(build_config)
-        drop_dead_modules(self.core)
+        drop_unused_modules(self.core)
         self._denoise: Callable[..., Tensor] = self._suffix
         self.eval()
 
@@ -87,7 +87,7 @@ class Pi0Network(nn.Module):
         return (vision.image_size // vision.patch_size) ** 2
 
     def prefix(self, pixels: Tensor, token_ids: Tensor, is_valid: Tensor) -> PrefixCache:
-        """Read pictures and instructions once.
+        """Read images and instructions once.
 
         Args:
             pixels: Float [B, N, 3, size, size] in [-1, 1].
@@ -151,14 +151,14 @@ class Pi0Network(nn.Module):
         *,
         is_conditional: bool = True,
     ) -> Tensor:
-        """Return the velocity of S noisy chunks per row in one pass.
+        """Return the velocity of S noisy action chunks per sample in one pass.
 
         Args:
             cache: Result of ``prefix``.
-            state: Float [B, state_dim], normalised.
+            state: Float [B, state_dim], normalized.
             x: Float32 [B, S, H, A].
-            times: Float32 [S], or [B, S] for times of their own per row.
-            is_conditional: False asks the unconditional branch.
+            times: Float32 [S], or [B, S] for times of their own per sample.
+            is_conditional: False for the unconditional branch.
 
         Returns:
             Float32 [B, S, H, A].
@@ -172,26 +172,26 @@ class Pi0Network(nn.Module):
         cache: PrefixCache,
         state: Tensor,
         x: Tensor,
-        clock: Tensor,
+        time_embedding: Tensor,
         layout: SuffixLayout,
         *,
         is_conditional: bool = True,
     ) -> Tensor:
-        """Return the velocity of one denoise step with everything prepared once per decision.
+        """Return the velocity of one denoise step with everything prepared once per policy step.
 
         Args:
             cache: Result of ``prefix``.
-            state: Float [B, state_dim], normalised.
+            state: Float [B, state_dim], normalized.
             x: Float32 [B, H, A].
-            clock: Float32 [W], an entry of ``time_embeddings``.
+            time_embedding: Float32 [W], an entry of ``time_embeddings``.
             layout: Result of ``layout(cache, 1, is_static=True)``.
-            is_conditional: False asks the unconditional branch.
+            is_conditional: False for the unconditional branch.
 
         Returns:
             Float32 [B, H, A].
         """
         shift = self._shift(is_conditional=is_conditional)
-        return self._denoise(cache, state, x[:, None], clock[None], layout, shift)[:, 0]
+        return self._denoise(cache, state, x[:, None], time_embedding[None], layout, shift)[:, 0]
 
     def compile_denoising(self) -> None:
         """Let ``denoise`` run through ``torch.compile``; one program per batch size."""
@@ -203,7 +203,7 @@ class Pi0Network(nn.Module):
         return [p for name, p in self.core.named_parameters() if not name.startswith("model.vlm.")]
 
     def all_trainable_parameters(self) -> list[nn.Parameter]:
-        """Return every parameter that can receive a gradient; dead ones do not exist here."""
+        """Return every parameter that can receive a gradient; unused ones do not exist here."""
         return list(self.core.parameters())
 
     def cast_backbone(self, dtype: torch.dtype, *, keeps_masters: bool = False) -> None:
@@ -215,7 +215,7 @@ class Pi0Network(nn.Module):
         Args:
             dtype: Precision of attention and MLPs.
             keeps_masters: Treat the vision-language model like the expert, because it is trained: steps
-                of 1e-6 vanish in bfloat16. Answers are the same bits.
+                of 1e-6 vanish in bfloat16. Action chunks are the same bits.
         """
         self.compute_dtype = dtype
         if keeps_masters:
@@ -247,8 +247,8 @@ class Pi0Network(nn.Module):
         normed = rms_norm(layer.input_layernorm, hidden, self.compute_dtype)
         key, value = key_value_of(layer, normed, angles)
         if not is_last:
-            seen = attend(query_of(layer, normed, angles), key, value, is_valid)
-            hidden = finish_layer(layer, hidden, seen)
+            attended = attend(query_of(layer, normed, angles), key, value, is_valid)
+            hidden = finish_layer(layer, hidden, attended)
         return key, value, hidden
 
     def _shift(self, *, is_conditional: bool) -> Tensor | None:
@@ -294,5 +294,5 @@ class Pi0Network(nn.Module):
     def _run(self, layer: Any, step: Callable[[Tensor], Any], hidden: Tensor) -> Any:
         if self.checkpoints_layers and torch.is_grad_enabled():
             step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
-        # a layer whose weights are spread over processes is called, so that they are gathered
+        # a layer whose weights are sharded over ranks is called, so that they are gathered
         return layer(step, hidden) if "forward" in vars(layer) else step(hidden)

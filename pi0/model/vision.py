@@ -1,4 +1,4 @@
-"""SigLIP's forward pass on transformers' modules and weights, and how pictures, words, state and actions become tokens."""
+"""SigLIP's forward pass on transformers' modules, and how images, words, state and actions become tokens."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def embed_suffix(
 
     Args:
         core: The module tree.
-        state: Float [B, state_dim], normalised.
+        state: Float [B, state_dim], normalized.
         x: Float32 [B, S, H, A].
         time_embeddings: Result of ``embed_times``, [S, W] or [B, S, W].
         shift: Float32 [W], added to the state token; None for nothing.
@@ -78,8 +78,8 @@ def _attention(attention: Any, normed: Tensor) -> Tensor:
         project(linear, normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
         for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    seen = F.scaled_dot_product_attention(query, key, value)
-    return project(attention.out_proj, seen.transpose(1, 2).flatten(2))
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return project(attention.out_proj, attended.transpose(1, 2).flatten(2))
 
 
 def _norm(norm: Any, x: Tensor, dtype: torch.dtype) -> Tensor:

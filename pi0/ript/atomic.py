@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever kills the process."""
+"""Files that appear whole or not at all, however the process ends."""
 
 import os
 from pathlib import Path

@@ -4,11 +4,11 @@ import hashlib
 
 
 def derive_seed(*path: int | str) -> int:
-    """Return a 63-bit seed for a place in the run, e.g. ``derive_seed(42, "rollout", step, group, k)``."""
+    """Return a 63-bit seed for a named draw of the run, e.g. ``derive_seed(42, "rollout", step, group, k)``."""
     digest = hashlib.sha256("/".join(str(part) for part in path).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def noise_seed(episode_seed: int, policy_step: int) -> int:
-    """Return the seed of the noise that the policy draws a chunk with; decisions count from 0."""
+    """Return the seed of the noise that the policy draws an action chunk with; policy steps count from 0."""
     return derive_seed(episode_seed, policy_step)

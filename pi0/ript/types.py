@@ -1,6 +1,6 @@
-"""The records that flow through practice. Plain numpy: simulator processes never import torch.
+"""The records that flow through training. Plain numpy: simulator processes never import torch.
 
-Shape legend: G groups, K rollouts per group, B rows (decisions), N cameras, S denoise steps,
+Shape legend: G groups, K rollouts per group, B samples (policy steps), N cameras, S denoise steps,
 H actions per chunk, h executed actions, A model action dims.
 """
 
@@ -19,7 +19,7 @@ Outcome = Literal["success", "failure", "crashed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitialState:
-    """A situation to practise: which task, which simulator state, which fixture poses.
+    """A situation in which a rollout begins: which task, which simulator state, which fixture poses.
 
     Example: ``InitialState(suite="libero_goal", task_id=7, index=3, fixture_seed=0, state=...)``.
 
@@ -55,8 +55,8 @@ class EpisodeRequest:
         max_steps: Control steps allowed after settling.
         group: Position of the group in its collection (request order).
         rollout: Position within the group, 0 .. K-1.
-        record_video: Whether it is made into a film.
-        video_rate: Which pictures the film has; those of ``steps`` are drawn for it alone.
+        record_video: Whether a video is made of it.
+        video_rate: Which images the video has; those of ``steps`` are drawn for it alone.
     """
 
     initial_state: InitialState
@@ -69,13 +69,13 @@ class EpisodeRequest:
 
     @property
     def records_every_step(self) -> bool:
-        """Return whether a picture is drawn after every control step."""
+        """Return whether an image is drawn after every control step."""
         return self.record_video and self.video_rate == "steps"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStep:
-    """One look, one chunk, and how much of it was executed (``num_executed`` <= h control steps)."""
+    """One observation, its action chunk, and its ``num_executed`` <= h control steps that were executed."""
 
     observation: Observation
     chunk: Chunk
@@ -87,15 +87,15 @@ class Episode:
     """One rollout from its initial state to success, the step limit or a crash.
 
     Attributes:
-        request: What was asked for.
+        request: The rollout that was requested.
         task: The instruction given to the policy.
-        policy_steps: In order; holds only decisions that were executed, never padding.
+        policy_steps: In order; holds only policy steps that were executed, never padding.
         outcome: ``success``, ``failure`` (step limit) or ``crashed`` (simulator; not a failure).
         num_steps: Control steps executed, settling not counted.
         error: The reason of a crash, else empty.
-        frames: Pictures after every control step, one strip per decision, if ``request.records_every_step``
+        frames: Images after every control step, by policy step, if ``request.records_every_step``
             and the simulator can; else empty.
-        seconds: Wall time of its last attempt, which no comparison of episodes looks at.
+        seconds: Wall time of its last attempt, which comparisons of episodes ignore.
     """
 
     request: EpisodeRequest
@@ -248,18 +248,18 @@ class EpisodeGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Decisions of all accepted episodes, one row each, ready to be scored.
+    """Policy steps of all accepted episodes, one sample each, ready to be scored.
 
     Attributes:
         observations: B observations.
         tasks: B instructions.
         chains: float32 [B, S + 1, H, A].
-        advantages: float32 [B]: the advantage of the row's episode.
-        weights: float32 [B]: share of each row in the loss; those of all ranks sum to 1.
-        is_success: bool [B]: whether the row's episode succeeded.
+        advantages: float32 [B]: the advantage of the sample's episode.
+        weights: float32 [B]: share of each sample in the loss; those of all ranks sum to 1.
+        is_success: bool [B]: whether the sample's episode succeeded.
         is_scored: bool [B, S]: which transitions were drawn with noise and so have a likelihood.
-        groups: int64 [B], rising: number of the row's group in its collection, over all ranks.
-        seeds: int64 [B]: what the policy drew the row's noise from.
+        groups: int64 [B], rising: number of the sample's group in its collection, over all ranks.
+        seeds: int64 [B]: what the policy drew the sample's noise from.
     """
 
     observations: tuple[Observation, ...]
@@ -282,8 +282,8 @@ class UpdateStats:
 
     Attributes:
         loss: Weighted loss of the first pass.
-        kl: Mean exact Gaussian KL per (decision, denoise step) between old and new policy at the end; None
-            for objectives without likelihood, as are the next figure and ``log_ratio_max``.
+        kl: Mean exact Gaussian KL per (policy step, denoise step) between old and new policy at the end; None
+            for objectives without likelihood, as are the next metric and ``log_ratio_max``.
         clip_fraction: Share of ratios outside the clip range, over all passes.
         grad_norm: Mean gradient norm before clipping.
         log_ratio_max: Largest |log ratio| before the first optimizer step; 0 if scoring is exact.
@@ -292,10 +292,10 @@ class UpdateStats:
         z_mean: Mean of (x_next - mean) / std over stored transitions at unchanged weights; about 0.
         z_variance: Variance of the same; about 1.
         off_mask_error: Largest distance of a stored entry without noise from its Euler step; about 0.
-        rollout_log_ratio_mean: Mean log ratio of the trainer to the policy as it acted, at unchanged weights,
+        rollout_log_ratio_mean: Mean log ratio of the trainer to the behavior weights, at unchanged weights,
             of the denoise step where it is furthest from 0; 0 if acting and scoring round alike.
         rollout_log_ratio_std: Its standard deviation, of the denoise step where that is largest.
-        stale_kl: Mean exact KL per transition from the policy that acted to the one before the update; None
+        stale_kl: Mean exact KL per transition from the behavior weights to those before the update; None
             where they are the same.
     """
 

@@ -1,7 +1,7 @@
 """A small world in which every objective can be watched learning: reach a point, succeed or not.
 
-A goal lies on a circle; the policy sees it and answers with one 2-D action, drawn by denoising with a small
-network. It was cloned from demonstrations that miss to one side, so that about a third of its noisy answers
+A goal lies on a circle; the policy is given it and returns one 2-D action, drawn by denoising with a small
+network. It was cloned from demonstrations that miss to one side, so that about a third of its noisy actions
 land within reach of the goal.
 """
 
@@ -17,10 +17,10 @@ from pi0.ript.algo.advantages import leave_one_out
 from pi0.ript.algo.objective import Indices, Objective, Targets
 from pi0.sampler import Schedule, draw_chain, make_schedule, transition_means
 
-PRACTICE, EVALUATION = make_schedule(4, 0.5), make_schedule(4, 0.0)
+ROLLOUT, EVALUATION = make_schedule(4, 0.5), make_schedule(4, 0.0)
 REACH = 0.3
 MISS = 0.32
-SPREAD = 0.1
+DEVIATION = 0.1
 GROUPS, ROLLOUTS = 16, 8
 Reward = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -45,7 +45,7 @@ class ReachPolicy(nn.Module):
 
 
 class ReachModel:
-    """The rows of one update; one executed action of two dimensions. See ``Model``."""
+    """The samples of one update; one executed action of two dimensions. See ``Model``."""
 
     def __init__(
         self,
@@ -59,15 +59,13 @@ class ReachModel:
         self._goals = goals
         self._shift = torch.zeros(())
         self.chains = chains
-        self.stds = torch.tensor(PRACTICE.stds)
-        self.times = torch.tensor(PRACTICE.times)
+        self.stds = torch.tensor(ROLLOUT.stds)
+        self.times = torch.tensor(ROLLOUT.times)
 
     def means(self, own_index: Indices) -> Tensor:
         x = self.chains[own_index][:, :-1]
         times = self.times.expand(len(own_index), -1)
-        return transition_means(
-            x, self.velocity(own_index, x, times, is_conditional=True), PRACTICE
-        )
+        return transition_means(x, self.velocity(own_index, x, times, is_conditional=True), ROLLOUT)
 
     def velocity(
         self, own_index: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
@@ -96,7 +94,7 @@ def draw_goals(count: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def act(
-    policy: ReachPolicy, goals: Tensor, generator: torch.Generator, schedule: Schedule = PRACTICE
+    policy: ReachPolicy, goals: Tensor, generator: torch.Generator, schedule: Schedule = ROLLOUT
 ) -> Tensor:
     """Return chains [n, 5, 1, 2]."""
     noise = torch.randn(len(goals), 5, 1, 2, generator=generator)
@@ -120,7 +118,7 @@ def clone(seed: int) -> tuple[ReachPolicy, torch.Generator]:
     for _ in range(400):
         goals = draw_goals(256, generator)
         clean = goals + torch.tensor([MISS, 0.0])
-        clean = clean + SPREAD * torch.randn(256, 2, generator=generator)
+        clean = clean + DEVIATION * torch.randn(256, 2, generator=generator)
         noise = torch.randn(256, 2, generator=generator)
         times = torch.rand(256, generator=generator)
         x = times[:, None] * noise + (1 - times[:, None]) * clean
@@ -138,7 +136,7 @@ def success_rate(policy: ReachPolicy, seed: int = 123) -> float:
     return float(successes(act(policy, goals, generator, EVALUATION), goals).mean())
 
 
-def practise(
+def train(
     policy: ReachPolicy,
     objective: Objective,
     generator: torch.Generator,
@@ -148,7 +146,7 @@ def practise(
     alter: Reward | None = None,
     is_one_behind: bool = False,
 ) -> None:
-    """Practise in place: two passes over 16 groups of 8 per update.
+    """Train in place: two passes over 16 groups of 8 per update.
 
     Args:
         policy: What is trained.
@@ -156,7 +154,7 @@ def practise(
         generator: Of goals and noise.
         updates: How many.
         lr: Of Adam.
-        alter: Replaces the rewards [G, K] that are learnt from: a negative control.
+        alter: Replaces the rewards [G, K] that are learned from: a negative control.
         is_one_behind: Whether the weights before the last update act.
     """
     before, actor = deepcopy(policy), policy

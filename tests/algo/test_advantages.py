@@ -68,13 +68,13 @@ def test_expected_gradient_of_a_bandit_is_exact_and_rejection_does_not_bias_it()
         probability = math.prod(joint[outcome] for outcome in group)
         score = np.array([arm - pi for arm, _ in group])
         rewards = np.array([[reward for _, reward in group]], dtype=np.float64)
-        centred = rewards[0] - rewards.mean()
+        centered = rewards[0] - rewards.mean()
         term = (leave_one_out(torch.from_numpy(rewards))[0].numpy() * score).mean()
         is_mixed = 0 < rewards.sum() < 4
         gradient["all"] += probability * term
         gradient["mixed"] += probability * term * is_mixed
-        gradient["mean"] += probability * (centred * score).mean()
-        gradient["std"] += probability * (centred / (rewards.std(ddof=1) + 1e-6) * score).mean()
+        gradient["mean"] += probability * (centered * score).mean()
+        gradient["std"] += probability * (centered / (rewards.std(ddof=1) + 1e-6) * score).mean()
         probability_mixed += probability * is_mixed
 
     assert gradient["all"] == pytest.approx(0.1222, abs=1e-4)

@@ -10,7 +10,7 @@ from tests.learner.samples import SAMPLING
 from tests.policy_parts import TASKS, make_observations, small_policy
 
 
-def test_only_good_rollouts_teach_the_conditional_branch():
+def test_only_good_rollouts_train_the_conditional_branch():
     # Errors are 1 (conditional) and 4 (unconditional) everywhere, weight 0.1.
     shape = (3, 2, 4, 7)
     target = torch.zeros(shape)
@@ -32,15 +32,15 @@ def test_guidance_goes_from_the_unconditional_through_the_conditional_branch(
 
 @pytest.mark.parametrize(("guidance", "branch"), [(1.0, True), (0.0, False)])
 def test_a_single_branch_costs_a_single_pass(guidance: float, branch: bool):
-    asked = []
+    called = []
 
     def velocity(is_conditional: bool) -> torch.Tensor:
-        asked.append(is_conditional)
+        called.append(is_conditional)
         return torch.zeros(())
 
     guided(velocity, guidance)
 
-    assert asked == [branch]
+    assert called == [branch]
 
 
 class TestNetwork:

@@ -41,9 +41,9 @@ class TestLogRatio:
         mean = mean_old + 0.05 * normal(3, 4, 5, 7, seed=1).double()
         x_next = mean_old + 0.2 * normal(3, 4, 5, 7, seed=2).double()
 
-        def density(centre: Tensor) -> Tensor:
-            scale = std[None, :, None, None].expand_as(centre)
-            return torch.distributions.Normal(centre, scale).log_prob(x_next).sum(dim=(-2, -1))
+        def density(center: Tensor) -> Tensor:
+            scale = std[None, :, None, None].expand_as(center)
+            return torch.distributions.Normal(center, scale).log_prob(x_next).sum(dim=(-2, -1))
 
         expected = density(mean) - density(mean_old)
         torch.testing.assert_close(log_ratio(mean, mean_old, x_next, std), expected)

@@ -16,7 +16,7 @@ CLIP = {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0}
 class LinearFlow:
     """A 1-D flow whose best velocity is known, drawn and scored by the sampler of the project.
 
-    Data are N(0.3, s^2) and theta is a learnt bias of the velocity, so the executed action's mean is linear
+    Data are N(0.3, s^2) and theta is a learned bias of the velocity, so the executed action's mean is linear
     in theta and the policy gradient of the reward -(a - 0.5)^2 has a closed form.
     """
 
@@ -133,11 +133,11 @@ def draw_with_one_noisy_step(flow: LinearFlow, theta: float, seed: int) -> tuple
 class TestOneScoredStep:
     """One random noisy step per chain: what pi_RL does, and why it is not the default."""
 
-    @pytest.mark.parametrize(("data_std", "spread"), [(0.05, 0.0745), (0.2, 0.1230)])
-    def test_it_explores_half_as_much_as_all_steps(self, data_std: float, spread: float):
-        # All four steps spread the action by 0.151 and 0.166.
+    @pytest.mark.parametrize(("data_std", "deviation"), [(0.05, 0.0745), (0.2, 0.1230)])
+    def test_it_explores_half_as_much_as_all_steps(self, data_std: float, deviation: float):
+        # All four steps give the action a deviation of 0.151 and 0.166.
         chains, _ = draw_with_one_noisy_step(LinearFlow(4, 0.5, data_std), 0.0, seed=1)
-        assert float(chains[:, -1].std()) == pytest.approx(spread, rel=0.01)
+        assert float(chains[:, -1].std()) == pytest.approx(deviation, rel=0.01)
 
     @pytest.mark.parametrize(("num_steps", "data_std", "estimate"), [(*t[:2], t[4]) for t in TOYS])
     def test_its_estimate_is_not_the_gradient_of_its_sampler(

@@ -1,4 +1,4 @@
-"""Centred DiffusionNFT against its closed forms, by exact quadrature in one dimension."""
+"""Centered DiffusionNFT against its closed forms, by exact quadrature in one dimension."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def mean(values: Tensor) -> float:
 
 
 def expected_loss(v: Tensor, v_old: float, share: Tensor, beta: float) -> Tensor:
-    """Return E[loss]; every quadrature node is a row of one draw, one action and one dimension."""
+    """Return E[loss]; every quadrature node is a sample of one draw, one action and one dimension."""
     shape = (len(TARGET), 1, 1, 1)
     losses = nft_loss(
         v.expand(shape),
@@ -43,7 +43,7 @@ def best_step(v_old: float, share: Tensor, beta: float) -> float:
     return -(high - low) / 2 / (high + low - 2 * mid)
 
 
-def test_figures_of_the_toy():
+def test_expected_values_of_the_toy():
     assert mean(GOOD) == pytest.approx(0.5603, abs=1e-4)
     assert mean(GOOD * TARGET) / mean(GOOD) == pytest.approx(0.7340, abs=1e-4)
 
@@ -55,7 +55,7 @@ def test_the_optimum_moves_towards_what_was_good(beta: float, expected: float):
 
 
 @pytest.mark.parametrize(("beta", "expected"), [(1.0, 0.5623), (0.1, 5.623)])
-def test_without_centring_the_error_of_the_frozen_policy_is_pushed_into_the_step(
+def test_without_centering_the_error_of_the_frozen_policy_is_pushed_into_the_step(
     beta: float, expected: float
 ):
     # v_old is 0.3 too high: (2 / beta) alpha (v_plus - v_old) = 0.2623 plus a drift of 0.3, both / beta.
@@ -63,14 +63,14 @@ def test_without_centring_the_error_of_the_frozen_policy_is_pushed_into_the_step
 
 
 @pytest.mark.parametrize("v_old", [0.2, 0.5, -1.0])
-def test_centred_optimality_gives_the_same_step_for_every_frozen_policy(v_old: float):
+def test_centered_optimality_gives_the_same_step_for_every_frozen_policy(v_old: float):
     # Mean optimality 1/2: v* - v_old = 2 Cov(r, u) = 0.5985.
-    centred = GOOD - mean(GOOD) + 0.5
+    centered = GOOD - mean(GOOD) + 0.5
 
-    assert best_step(v_old, centred, beta=1.0) == pytest.approx(0.5985, rel=1e-3)
+    assert best_step(v_old, centered, beta=1.0) == pytest.approx(0.5985, rel=1e-3)
 
 
-def test_leave_one_out_advantages_are_centred():
+def test_leave_one_out_advantages_are_centered():
     # One success of four: advantages 1, -1/3, -1/3, -1/3.
     share = optimality(torch.tensor([1.0, -1 / 3, -1 / 3, -1 / 3]), max_advantage=1.0)
 

@@ -34,7 +34,7 @@ def test_share_of_mixed_groups_follows_the_success_rate(
     assert share == pytest.approx(expected, abs=4 * 0.0035)
 
 
-class TestMasteredStates:
+class TestSolvedStates:
     def test_a_state_that_was_solved_by_all_is_left_out_then_tried_again(self):
         states = SolvedStates(num_skips=3)
         states.add("a", [1.0, 1.0])

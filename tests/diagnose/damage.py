@@ -16,21 +16,21 @@ def findings_of(
 ) -> list[dict[str, str]]:
     """Evaluate an expression of findings in a fresh process and return them as JSON.
 
-    ``mount`` puts a tmpfs of the given size over a folder, seen by that process only.
+    ``mount`` puts a tmpfs of the given size over a folder, visible to that process only.
     """
     program = (
         "import json; from dataclasses import asdict; from pathlib import Path\n"
         "from pi0.ript.doctor import machine, simulator, software\n"
         f"print(json.dumps([asdict(each) for each in {expression}]))"
     )
-    command = [sys.executable, "-c", program]
+    argv = [sys.executable, "-c", program]
     if mount is not None:
         size, folder = mount
         script = f"mount -t tmpfs -o size={size} tmpfs '{folder}' && exec \"$@\""
-        command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
+        argv = ["unshare", "--mount", "sh", "-c", script, "sh", *argv]
     path = os.pathsep.join([environment.pop("PYTHONPATH", ""), str(ROOT)]).lstrip(os.pathsep)
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path, **environment},
+        argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

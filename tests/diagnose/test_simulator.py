@@ -1,4 +1,4 @@
-"""A real LIBERO frame is drawn, or the reason says why not."""
+"""A real LIBERO frame is drawn, or the reason names why not."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_a_frame_of_both_cameras_is_written_upright(tmp_path: Path):
         ({"__EGL_VENDOR_LIBRARY_FILENAMES": "/no/driver.json"}, "make setup"),
     ],
 )
-def test_missing_gl_is_found_and_no_picture_is_left(tmp_path: Path, environment, fix):
+def test_missing_gl_is_found_and_no_image_is_left(tmp_path: Path, environment, fix):
     image = tmp_path / "frame.png"
 
     (finding,) = findings_of(f"simulator.check_rendering(Path('{image}'))", **environment)
@@ -48,7 +48,7 @@ def test_every_task_has_its_files():
 
 
 def test_missing_task_files_are_found(tmp_path: Path):
-    # LIBERO looks for its files where this says.
+    # LIBERO finds its files through this.
     (tmp_path / "config.yaml").write_text(f"bddl_files: {tmp_path}\n")
 
     (finding,) = findings_of("[simulator.check_assets()]", LIBERO_CONFIG_PATH=str(tmp_path))

@@ -127,9 +127,9 @@ def write_lerobot(folder: Path, model: PI0ForConditionalGeneration) -> Path:
     save_file(tensors, folder / "model.safetensors")
     write_json(folder / "config.json", lerobot_config() | SIZES)
     flat = {
-        f"{feature}.{figure}": torch.tensor(values, dtype=torch.float32)
+        f"{feature}.{name}": torch.tensor(values, dtype=torch.float32)
         for feature, group in (("observation.state", "state"), ("action", "actions"))
-        for figure, values in STATS[group].items()
+        for name, values in STATS[group].items()
     }
     for direction, step, name in (("pre", 5, "normalizer"), ("post", 0, "unnormalizer")):
         state = f"policy_{direction}processor_step_{step}_{name}_processor.safetensors"

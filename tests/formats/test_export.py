@@ -1,4 +1,4 @@
-"""What is exported reads back bit for bit, in the names and files that the target's loader wants."""
+"""What is exported reads back bit for bit, in the names and files that the target's loader requires."""
 
 import json
 
@@ -25,7 +25,7 @@ from tests.policy_parts import small_policy
 
 TARGETS = ("openpi", "lerobot", "transformers")
 EMBEDDING = "paligemma_with_expert.paligemma.lm_head.weight"
-DEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
+UNUSED = "paligemma_with_expert.gemma_expert.lm_head.weight"
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,8 @@ def test_there_and_back_changes_no_bit_and_no_statistics(target, sources, model,
     back = convert(there, tmp_path / "back", "openpi", **choices)
     assert_same(weights(back), openpi_tensors(model))
     stats = json.loads(next(back.glob("assets/*/*/norm_stats.json")).read_text())["norm_stats"]
-    for group, figures in stats.items():
-        for name, values in figures.items():
+    for group, statistics in stats.items():
+        for name, values in statistics.items():
             np.testing.assert_allclose(values, STATS[group][name], rtol=1e-6)
 
 
@@ -112,7 +112,7 @@ def test_lerobot_export_has_the_files_and_features_of_its_loader(sources, tmp_pa
     config = json.loads((folder / "config.json").read_text())
     assert config["type"] == "pi0"
     assert config["n_action_steps"] <= config["chunk_size"]
-    # openpi's LIBERO policy answers relative to the state; the gripper stays absolute
+    # openpi's LIBERO policy acts relative to the state; the gripper stays absolute
     assert config["use_relative_actions"] is True
     assert config["action_feature_names"][6] == "gripper"
     before = json.loads((folder / "policy_preprocessor.json").read_text())["steps"]
@@ -147,13 +147,13 @@ def test_a_lerobot_policy_without_relative_actions_needs_no_new_keys(sources, tm
 def test_a_trained_policy_of_ours_can_leave(tmp_path):
     policy = small_policy(action_dim=12)
     save_policy(policy, tmp_path / "ours")
-    # our small tokenizer has fewer tokens than the network has rows
+    # the small tokenizer has fewer tokens than the network has embeddings
     folder = convert(tmp_path / "ours", tmp_path / "out", "openpi")
     found = weights(folder)
     assert torch.equal(
         found[EMBEDDING], policy.network.core.model.vlm.language_model.embed_tokens.weight
     )
-    assert not found[DEAD].any()
+    assert not found[UNUSED].any()
 
 
 def test_what_the_target_cannot_hold_is_said(sources):

@@ -1,4 +1,4 @@
-"""The same weights give the same answer from every layout, and transformers' own answer."""
+"""The same weights give the same action chunk from every layout, and as transformers computes it."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def chains(policy):
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-def test_layout_is_recognised(policies, layout):
+def test_layout_is_recognized(policies, layout):
     assert policies[layout].card.layout == layout
 
 
@@ -92,9 +92,9 @@ def test_both_names_of_the_word_embedding_may_be_there(model, tmp_path, policies
     folder = write_openpi(tmp_path, model)
     tensors = load_file(folder / "model.safetensors")
     vlm = "paligemma_with_expert.paligemma."
-    twin = tensors[f"{vlm}lm_head.weight"].clone()
+    copy = tensors[f"{vlm}lm_head.weight"].clone()
     save_file(
-        tensors | {f"{vlm}model.language_model.embed_tokens.weight": twin},
+        tensors | {f"{vlm}model.language_model.embed_tokens.weight": copy},
         folder / "model.safetensors",
     )
     policy = load_policy(folder, overrides=SAME)
@@ -131,7 +131,7 @@ def test_a_folder_of_the_published_size_is_accounted_for(tmp_path):
     """All 777 tensors of the real pi0, as a header whose data is a hole in the file."""
     config = PI0Config()
     shapes = tensor_shapes(config)
-    # 3.5 billion, 263 million of which are the dead embedding of the expert
+    # 3.5 billion, 263 million of which are the unused embedding of the expert
     assert sum(math.prod(shape) for shape in shapes.values()) == 3_501_372_176
     header, end = {}, 0
     for name, shape in shapes.items():

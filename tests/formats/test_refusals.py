@@ -1,4 +1,4 @@
-"""Whatever is wrong with a folder is said in one line that names file, tensor and remedy."""
+"""What is wrong with a folder is one line that names file, tensor and remedy."""
 
 import json
 import shutil
@@ -150,7 +150,7 @@ def test_tensor_of_another_shape_is_named_before_anything_is_loaded(openpi):
     assert f"tensor {TENSOR} has shape (24, 32), config.json asks for (24, 12)" in message
 
 
-def test_quantised_tensor(openpi):
+def test_quantized_tensor(openpi):
     whole = torch.zeros(24, 12, dtype=torch.int8)
     edit_weights(openpi, lambda tensors: tensors.update({TENSOR: whole}))
     assert f"tensor {TENSOR} has type I8" in refusal(openpi)
@@ -281,7 +281,7 @@ def test_absolute_statistics_under_openpis_protocol(openpi):
     assert not load_policy(openpi, overrides={"extra_delta": False}).card.extra_delta
 
 
-def test_identity_normalisation_is_never_used(lerobot):
+def test_identity_normalization_is_never_used(lerobot):
     path = lerobot / "policy_preprocessor.json"
     edit_json(
         path,
@@ -298,7 +298,7 @@ def test_pipelines_that_disagree(lerobot):
     tensors = load_file(path)
     tensors["action.std"] *= 2
     save_file(tensors, path)
-    assert "normalise actions differently" in refusal(lerobot)
+    assert "normalize actions differently" in refusal(lerobot)
 
 
 def test_missing_pipeline_state(lerobot):

@@ -44,13 +44,13 @@ def read(folder, **choices):
 
 
 def assert_right(contents):
-    for group, figures in (("state", contents.stats.state), ("actions", contents.stats.actions)):
+    for group, statistics in (("state", contents.stats.state), ("actions", contents.stats.actions)):
         for name in ("mean", "std"):
-            np.testing.assert_allclose(figures[name], STATS[group][name], rtol=1e-6)
+            np.testing.assert_allclose(statistics[name], STATS[group][name], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "place",
+    "location",
     [
         "norm_stats.json",
         "assets/libero/norm_stats.json",
@@ -58,11 +58,11 @@ def assert_right(contents):
         "physical-intelligence/libero/norm_stats.json",
     ],
 )
-def test_openpis_file_is_found(openpi, place):
+def test_openpis_file_is_found(openpi, location):
     content = (openpi / LIBERO_STATS).read_text()
     (openpi / LIBERO_STATS).unlink()
-    (openpi / place).parent.mkdir(parents=True, exist_ok=True)
-    (openpi / place).write_text(content)
+    (openpi / location).parent.mkdir(parents=True, exist_ok=True)
+    (openpi / location).write_text(content)
     assert_right(read(openpi))
 
 
@@ -73,8 +73,8 @@ def test_copies_of_one_file_are_no_contradiction(openpi):
 
 def test_statistics_padded_to_the_width_of_the_network_are_cut(openpi):
     padded = {
-        group: {name: values + [0.0] * (12 - len(values)) for name, values in figures.items()}
-        for group, figures in STATS.items()
+        group: {name: values + [0.0] * (12 - len(values)) for name, values in statistics.items()}
+        for group, statistics in STATS.items()
     }
     write_json(openpi / LIBERO_STATS, {"norm_stats": padded})
     assert_right(read(openpi))

@@ -77,9 +77,11 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
         read_sentencepiece(tmp_path / "tokenizer.model")
 
 
-@pytest.mark.parametrize("place", ["tokenizer.json", "tokenizer/tokenizer.json"])
-def test_tokenizer_json_is_found(tmp_path, place):
-    (tmp_path / place).parent.mkdir(exist_ok=True)
-    TOKENIZER.save(str(tmp_path / place))
+@pytest.mark.parametrize("location", ["tokenizer.json", "tokenizer/tokenizer.json"])
+def test_tokenizer_json_is_found(tmp_path, location):
+    (tmp_path / location).parent.mkdir(exist_ok=True)
+    TOKENIZER.save(str(tmp_path / location))
     assert find_tokenizer(tmp_path, None).to_str() == TOKENIZER.to_str()
-    assert find_tokenizer(tmp_path / "elsewhere", tmp_path / place).to_str() == TOKENIZER.to_str()
+    assert (
+        find_tokenizer(tmp_path / "elsewhere", tmp_path / location).to_str() == TOKENIZER.to_str()
+    )

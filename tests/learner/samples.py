@@ -15,7 +15,7 @@ SAMPLING = Sampling(num_steps=4, noise_scale=0.5)
 def draw_batch(
     policy: Pi0Policy, samples: int, seed: int = 0, sampling: Sampling = SAMPLING
 ) -> Batch:
-    """Return rows that the policy drew itself, with random advantages and weights."""
+    """Return samples that the policy drew itself, with random advantages and weights."""
     rng = np.random.default_rng(seed)
     observations = make_observations(samples, seed)
     tasks = [TASKS[sample % len(TASKS)] for sample in range(samples)]

@@ -30,11 +30,11 @@ def windows(length: int, seed: int = 0, **settings) -> list[int]:
     return window_indices(length, CfgConfig(**settings), seed).tolist()
 
 
-def test_all_is_every_decision():
+def test_all_is_every_policy_step():
     assert windows(4, windowing_mode="all") == [0, 1, 2, 3]
 
 
-def test_last_is_the_last_decision():
+def test_last_is_the_last_policy_step():
     assert windows(4, windowing_mode="last") == [3]
 
 
@@ -57,7 +57,7 @@ def test_random_draws_without_replacement_from_the_seed_of_the_episode():
 
 
 @pytest.mark.parametrize("mode", ["all", "last", "random", "slide"])
-def test_an_episode_without_decisions_has_no_windows(mode: str):
+def test_an_episode_without_policy_steps_has_no_windows(mode: str):
     assert windows(0, windowing_mode=mode) == []
 
 
@@ -90,7 +90,7 @@ def group(*episodes: Episode) -> EpisodeGroup:
     return EpisodeGroup(initial_state=START, episodes=episodes)
 
 
-# One success of two decisions, two failures of three and one: advantages 1, -1/2, -1/2.
+# One success of two policy steps, two failures of three and one: advantages 1, -1/2, -1/2.
 LENGTHS_2_3_1 = group(
     episode("success", [1, 2]), episode("failure", [3, 4, 5]), episode("failure", [6], task="other")
 )
@@ -98,7 +98,7 @@ LENGTHS_2_3_1 = group(
 OTHER = group(episode("success", [7]), episode("success", [8]), episode("failure", [9]))
 
 
-def test_rows_are_the_decisions_in_group_rollout_decision_order():
+def test_samples_are_the_policy_steps_in_group_rollout_policy_step_order():
     batch = batch_of([LENGTHS_2_3_1, OTHER], "token")
 
     assert batch.chains[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -107,7 +107,7 @@ def test_rows_are_the_decisions_in_group_rollout_decision_order():
     assert batch.chains.dtype == batch.advantages.dtype == batch.weights.dtype == np.float32
 
 
-def test_every_row_carries_the_advantage_of_its_episode_within_its_group():
+def test_every_sample_carries_the_advantage_of_its_episode_within_its_group():
     batch = batch_of([LENGTHS_2_3_1, OTHER], "token")
 
     np.testing.assert_allclose(
@@ -116,20 +116,20 @@ def test_every_row_carries_the_advantage_of_its_episode_within_its_group():
 
 
 def test_trajectory_weights_give_every_episode_the_same_total():
-    # Three episodes of 2, 3 and 1 decisions: each has 1/3 to share.
+    # Three episodes of 2, 3 and 1 policy steps: each has 1/3 to share.
     batch = batch_of([LENGTHS_2_3_1], "trajectory")
 
     np.testing.assert_allclose(batch.weights, [1 / 6, 1 / 6, 1 / 9, 1 / 9, 1 / 9, 1 / 3], rtol=1e-6)
     assert batch.weights.sum() == pytest.approx(1)
 
 
-def test_token_weights_give_every_decision_the_same():
+def test_token_weights_give_every_policy_step_the_same():
     batch = batch_of([LENGTHS_2_3_1], "token")
 
     np.testing.assert_allclose(batch.weights, np.full(6, 1 / 6), rtol=1e-6)
 
 
-def test_a_decision_that_was_never_executed_is_no_row():
+def test_a_policy_step_that_was_never_executed_is_no_sample():
     late = replace(
         episode("success", [1]), policy_steps=(policy_step(1), policy_step(2, num_executed=0))
     )
@@ -169,8 +169,8 @@ class TestOneRolloutPerState:
         np.testing.assert_allclose(batch.advantages, [2 / 3, -1 / 3, -1 / 3], rtol=1e-6)
 
 
-class TestWhatARowKnows:
-    def test_rows_know_whether_their_episode_succeeded(self):
+class TestWhatASampleHolds:
+    def test_samples_know_whether_their_episode_succeeded(self):
         assert batch_of([LENGTHS_2_3_1], "token").is_success.tolist() == [True] * 2 + [False] * 4
 
     def test_all_transitions_are_scored_or_the_one_that_was_noisy(self):
@@ -181,7 +181,7 @@ class TestWhatARowKnows:
 
         assert batch_of([mixed], "token").is_scored.tolist() == [[False, True], [True, True]]
 
-    def test_windows_choose_rows_and_shares_are_of_what_is_left(self):
+    def test_windows_choose_samples_and_shares_are_of_what_is_left(self):
         batch = batch_of([LENGTHS_2_3_1], "trajectory", CfgConfig(windowing_mode="last"))
 
         assert batch.chains[:, 0, 0, 0].tolist() == [2, 5, 6]

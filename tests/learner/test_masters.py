@@ -50,10 +50,10 @@ def loaded(folder: Path, *, expert_only: bool) -> Pi0Policy:
     return build_policy(replace(CONFIG, policy_path=str(folder), policy=policy))
 
 
-def test_masters_change_no_answer(folder: Path):
+def test_masters_change_no_action_chunk(folder: Path):
     stored_in_half, masters = (loaded(folder, expert_only=flag) for flag in (True, False))
 
-    assert np.array_equal(answer(masters), answer(stored_in_half))
+    assert np.array_equal(act(masters), act(stored_in_half))
 
 
 def test_only_trained_weights_are_masters(folder: Path):
@@ -69,7 +69,7 @@ def test_steps_of_a_millionth_add_up(folder: Path):
     policy = loaded(folder, expert_only=False)
     before = weights_of(policy)
 
-    moved = practise(policy, num_updates=2)
+    moved = train(policy, num_updates=2)
 
     # Four AdamW steps move a number by about LR each, in one direction where the gradient keeps its sign.
     change = (moved[BACKBONE] - before[BACKBONE]).abs()
@@ -81,7 +81,7 @@ def test_steps_of_a_millionth_add_up(folder: Path):
 
 def test_what_is_saved_are_the_masters(folder: Path, tmp_path: Path):
     policy = loaded(folder, expert_only=False)
-    moved = practise(policy, num_updates=1)
+    moved = train(policy, num_updates=1)
     save_policy(policy, tmp_path)
 
     again = weights_of(load_policy(tmp_path, keeps_masters=True))
@@ -89,21 +89,21 @@ def test_what_is_saved_are_the_masters(folder: Path, tmp_path: Path):
     assert all(torch.equal(again[name], moved[name]) for name in moved)
 
 
-def test_the_trained_policy_answers_alike_in_practice_and_evaluation(folder: Path, tmp_path: Path):
+def test_the_trained_policy_acts_alike_in_rollouts_and_evaluation(folder: Path, tmp_path: Path):
     policy = loaded(folder, expert_only=False)
-    practise(policy, num_updates=2)
+    train(policy, num_updates=2)
     save_policy(policy, tmp_path)
 
-    assert np.array_equal(answer(load_policy(tmp_path)), answer(policy))
+    assert np.array_equal(act(load_policy(tmp_path)), act(policy))
 
 
-def answer(policy: Pi0Policy) -> NDArray[np.float32]:
+def act(policy: Pi0Policy) -> NDArray[np.float32]:
     return np.stack(
         [chunk.chain for chunk in policy.act(make_observations(4), TASKS, range(4), SAMPLING)]
     )
 
 
-def practise(policy: Pi0Policy, num_updates: int) -> dict[str, torch.Tensor]:
+def train(policy: Pi0Policy, num_updates: int) -> dict[str, torch.Tensor]:
     engine = build_engine(CONFIG, policy)
     for number in range(num_updates):
         batch = draw_batch(policy, 11, seed=number)

@@ -23,7 +23,7 @@ ONE = replace(SAMPLING, scored_steps="one")
 OBJECTIVES = ["flow_sde", "nft", "cfg", "bc"]
 
 
-def practise(
+def train(
     policy: Pi0Policy, batch: Batch, algo: AlgoConfig, sampling: Sampling = SAMPLING
 ) -> UpdateStats:
     engine = build_engine(TrainConfig(algo=algo), policy)
@@ -42,7 +42,7 @@ class TestEveryObjective:
         policy = small_policy()
         before = weights_of(policy)
 
-        stats = practise(policy, draw_batch(policy, 7), replace(ALGO, objective=objective))
+        stats = train(policy, draw_batch(policy, 7), replace(ALGO, objective=objective))
 
         assert stats.num_optimizer_steps == 4
         assert np.isfinite([stats.loss, stats.grad_norm]).all()
@@ -53,7 +53,7 @@ class TestEveryObjective:
         results = []
         for _ in range(2):
             policy = small_policy()
-            stats = practise(policy, draw_batch(policy, 5), replace(ALGO, objective=objective))
+            stats = train(policy, draw_batch(policy, 5), replace(ALGO, objective=objective))
             results.append((stats, weights_of(policy)))
 
         assert results[0][0] == results[1][0]
@@ -64,7 +64,7 @@ class TestEveryObjective:
         batch = draw_batch(small_policy(seed=1), 7)
 
         with pytest.raises(FloatingPointError, match="disagree"):
-            practise(policy, batch, replace(ALGO, objective=objective))
+            train(policy, batch, replace(ALGO, objective=objective))
 
 
 def test_cloning_learns_from_successes_only():
@@ -74,7 +74,7 @@ def test_cloning_learns_from_successes_only():
     poisoned = batch.chains.copy()
     poisoned[~is_success] = np.nan
 
-    stats = practise(policy, replace(batch, chains=poisoned), replace(ALGO, objective="bc"))
+    stats = train(policy, replace(batch, chains=poisoned), replace(ALGO, objective="bc"))
 
     assert np.isfinite(stats.loss)
     assert stats.num_optimizer_steps == 4
@@ -84,22 +84,22 @@ def test_a_batch_without_success_is_nothing_to_clone():
     policy = small_policy()
     batch = replace(draw_batch(policy, 3), is_success=np.zeros(3, bool))
 
-    assert practise(policy, batch, replace(ALGO, objective="bc")) is None
+    assert train(policy, batch, replace(ALGO, objective="bc")) is None
 
 
-def test_failures_teach_the_unconditional_branch_alone():
+def test_failures_train_the_unconditional_branch_only():
     policy = small_policy()
     batch = draw_batch(policy, 4)
     failures = replace(batch, advantages=np.full(4, -1.0, np.float32))
 
-    practise(policy, failures, replace(ALGO, objective="cfg"))
+    train(policy, failures, replace(ALGO, objective="cfg"))
 
     assert policy.network.unconditional is not None
     assert float(policy.network.unconditional.detach().abs().max()) > 0
 
 
 class TestOneScoredStep:
-    def test_the_noisy_step_is_drawn_per_decision_from_its_seed(self):
+    def test_the_noisy_step_is_drawn_per_policy_step_from_its_seed(self):
         policy = small_policy()
         observations, tasks = make_observations(12), [TASKS[sample % 4] for sample in range(12)]
 
@@ -115,7 +115,7 @@ class TestOneScoredStep:
         policy = small_policy()
         algo = replace(ALGO, scored_steps="one")
 
-        stats = practise(policy, draw_batch(policy, 8, sampling=ONE), algo, ONE)
+        stats = train(policy, draw_batch(policy, 8, sampling=ONE), algo, ONE)
 
         assert stats.log_ratio_max == 0.0
         assert stats.off_mask_error < 1e-5
@@ -128,7 +128,7 @@ class TestOneScoredStep:
         all_scored = replace(batch, is_scored=np.ones_like(batch.is_scored))
 
         with pytest.raises(FloatingPointError, match="disagree"):
-            practise(policy, all_scored, ALGO)
+            train(policy, all_scored, ALGO)
 
 
 class TestNoiseGain:
@@ -139,7 +139,7 @@ class TestNoiseGain:
         )
 
         assert found.steps[-1].injected == pytest.approx(0.144338, rel=1e-4)
-        # 4 looks x 28 entries x 63 degrees of freedom: one percent is several standard errors.
+        # 4 observations x 28 entries x 63 degrees of freedom: one percent is several standard errors.
         assert found.steps[-1].gain == pytest.approx(1.0, abs=0.03)
         assert [entry.step for entry in found.steps] == [0, 1, 2, 3]
 
@@ -169,7 +169,7 @@ def test_one_update_on_a_gpu(objective: str):
     policy.network.to(policy.device)
     before = weights_of(policy)
 
-    stats = practise(policy, draw_batch(policy, 7), replace(ALGO, objective=objective))
+    stats = train(policy, draw_batch(policy, 7), replace(ALGO, objective=objective))
 
     assert np.isfinite([stats.loss, stats.grad_norm]).all()
     assert all(p.dtype == torch.float32 for p in policy.network.expert_parameters())

@@ -16,8 +16,8 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 
 
 @torch.no_grad()
-def means_in_pieces(policy, chains, size):
-    """Score as an update does: prefixes are read once, rows come in micro-batches of any size."""
+def means_in_micro_batches(policy, chains, size):
+    """Score as an update does: prefixes are read once, samples come in micro-batches of any size."""
     inputs = policy.encode(
         make_observations(SAMPLES), [TASKS[sample % 4] for sample in range(SAMPLES)]
     )
@@ -42,7 +42,7 @@ def test_other_micro_batches_hardly_change_the_ratio(dtype, bound):
     tasks = [TASKS[sample % 4] for sample in range(SAMPLES)]
     chunks = policy.act(make_observations(SAMPLES), tasks, range(SAMPLES), SAMPLING)
     chains = torch.from_numpy(np.stack([chunk.chain for chunk in chunks]))
-    old, same, other = (means_in_pieces(policy, chains, size) for size in (32, 32, 1))
+    old, same, other = (means_in_micro_batches(policy, chains, size) for size in (32, 32, 1))
     stds, x_next = policy.scored_stds(SAMPLING), chains[:, 1:, :4, :7]
     assert torch.equal(log_ratio(same, old, x_next, stds), torch.zeros(SAMPLES, 4))
     assert float(log_ratio(other, old, x_next, stds).std()) < bound
@@ -63,7 +63,7 @@ def test_the_trainer_scores_on_a_gpu_what_the_policy_drew_there(dtype):
 
 
 def rollout_and_trainer_agree(policy, dtype):
-    """Compare, per denoise step, the policy that acts four rows at a time with updates of 32 rows."""
+    """Compare, per denoise step, the policy that acts four samples at a time with updates of 32 samples."""
     policy.network.cast_backbone(dtype)
     stats, _ = record(policy, draw_batch(policy, SAMPLES), replace(ALGO, micro_batch_size=SAMPLES))
     assert abs(stats.rollout_log_ratio_mean) < 0.01

@@ -11,7 +11,7 @@ from pi0.ript.algo.objective import Targets
 from pi0.ript.learner.scorer import Scorer
 from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
-from tests.learner.updates import ALGO, NUM_SAMPLES, practise, record
+from tests.learner.updates import ALGO, NUM_SAMPLES, record, train
 from tests.policy_parts import small_policy
 
 
@@ -45,7 +45,7 @@ class TestUnchangedPolicy:
         inputs = policy.encode(batch.observations, batch.tasks)
         chains = torch.from_numpy(batch.chains)
         means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
-        assert means.shape == (4, 4, 4, 7)  # rows, denoise steps, executed actions, real dims
+        assert means.shape == (4, 4, 4, 7)  # samples, denoise steps, executed actions, real dims
         std = policy.scored_stds(SAMPLING)[:, None, None].expand(4, 4, 7)
         density = torch.distributions.Normal(means, std).log_prob(chains[:, 1:, :4, :7])
         samples = torch.from_numpy(batch.weights * batch.advantages)
@@ -97,15 +97,15 @@ class TestMicroBatches:
         mean = (halves[0] + halves[1]) / 2
         torch.testing.assert_close(mean, whole, rtol=1e-4, atol=1e-5 * float(whole.norm()))
 
-    def test_more_minibatches_than_rows_are_one_row_each(self):
+    def test_more_minibatches_than_samples_are_one_sample_each(self):
         policy = small_policy()
         stats, gradients = record(policy, draw_batch(policy, 2), replace(ALGO, num_minibatches=5))
 
         assert stats.num_optimizer_steps == len(gradients) == 2
 
 
-class TestRowsThatTeachNothing:
-    def test_rows_of_zero_advantage_or_weight_are_never_looked_at(self):
+class TestSamplesWithoutSignal:
+    def test_samples_of_zero_advantage_or_weight_are_never_used(self):
         policy = small_policy()
         batch = draw_batch(policy, 5)
         poisoned = batch.chains.copy()
@@ -137,7 +137,7 @@ class TestRowsThatTeachNothing:
         before = weights_of(policy)
         batch = draw_batch(policy, 3)
 
-        stats = practise(policy, replace(batch, advantages=np.zeros(3, np.float32)), ALGO)
+        stats = train(policy, replace(batch, advantages=np.zeros(3, np.float32)), ALGO)
 
         assert stats is None
         assert are_equal(before, weights_of(policy))
@@ -174,7 +174,7 @@ class TestLearning:
         ALGO, lr=1e-4, num_epochs=3, num_minibatches=2, micro_batch_size=4, kl_stop=100.0
     )
 
-    def test_good_decisions_become_likelier_than_bad_ones(self):
+    def test_good_policy_steps_become_likelier_than_bad_ones(self):
         policy = small_policy()
         batch = draw_batch(policy, NUM_SAMPLES)
         inputs = policy.encode(batch.observations, batch.tasks)
@@ -188,7 +188,7 @@ class TestLearning:
             return density.sum(dim=(1, 2, 3))
 
         before = likelihood()
-        stats = practise(policy, batch, self.ALGO)
+        stats = train(policy, batch, self.ALGO)
         gain = likelihood() - before
 
         is_good = torch.from_numpy(batch.advantages > 0)
@@ -201,7 +201,7 @@ class TestLearning:
         policy = small_policy()
         before = weights_of(policy)
 
-        practise(policy, draw_batch(policy, 4), self.ALGO)
+        train(policy, draw_batch(policy, 4), self.ALGO)
 
         after = weights_of(policy)
         changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -212,7 +212,7 @@ class TestLearning:
         policy = small_policy()
         before = weights_of(policy)
 
-        practise(policy, draw_batch(policy, 4), self.ALGO, expert_only=False)
+        train(policy, draw_batch(policy, 4), self.ALGO, expert_only=False)
 
         after = weights_of(policy)
         assert any("model.vlm." in k and not torch.equal(before[k], after[k]) for k in before)
@@ -221,17 +221,17 @@ class TestLearning:
         results = []
         for _ in range(2):
             policy = small_policy()
-            stats = practise(policy, draw_batch(policy, NUM_SAMPLES), self.ALGO)
+            stats = train(policy, draw_batch(policy, NUM_SAMPLES), self.ALGO)
             results.append((stats, weights_of(policy)))
 
         assert results[0][0] == results[1][0]
         assert are_equal(results[0][1], results[1][1])
 
-    def test_the_seed_orders_the_rows(self):
+    def test_the_seed_orders_the_samples(self):
         results = []
         for seed in (3, 4):
             policy = small_policy()
-            practise(policy, draw_batch(policy, NUM_SAMPLES), self.ALGO, seed=seed)
+            train(policy, draw_batch(policy, NUM_SAMPLES), self.ALGO, seed=seed)
             results.append(weights_of(policy))
 
         assert not are_equal(*results)
@@ -240,17 +240,17 @@ class TestLearning:
         policy = small_policy()
         algo = replace(self.ALGO, lr=1e-3, kl_stop=1e-6)
 
-        stats = practise(policy, draw_batch(policy, NUM_SAMPLES), algo)
+        stats = train(policy, draw_batch(policy, NUM_SAMPLES), algo)
 
-        # The first step starts at KL 0; the second minibatch sees that the bound is exceeded.
+        # The first step starts at KL 0; the second minibatch finds that the bound is exceeded.
         assert stats.has_stopped_early
         assert stats.num_optimizer_steps == 1
         assert stats.kl > algo.kl_stop
 
-    def test_figures_are_plain_numbers(self):
+    def test_metrics_are_plain_numbers(self):
         policy = small_policy()
-        stats = practise(policy, draw_batch(policy, 3), ALGO)
+        stats = train(policy, draw_batch(policy, 3), ALGO)
 
-        figures = asdict(stats)
-        assert figures.pop("stale_kl") is None
-        assert {type(value) for value in figures.values()} <= {float, int, bool}
+        metrics = asdict(stats)
+        assert metrics.pop("stale_kl") is None
+        assert {type(value) for value in metrics.values()} <= {float, int, bool}

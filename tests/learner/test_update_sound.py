@@ -1,4 +1,4 @@
-"""An update refuses rows and numbers that it cannot learn from."""
+"""An update refuses samples and numbers that it cannot learn from."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
-from tests.learner.updates import ALGO, NUM_SAMPLES, practise, record
+from tests.learner.updates import ALGO, NUM_SAMPLES, record, train
 from tests.policy_parts import small_policy
 
 
@@ -19,11 +19,11 @@ class TestAudit:
 
         stats, _ = record(policy, draw_batch(policy, 8), ALGO)
 
-        # 7 or 8 rows x 4 steps x 4 x 7 entries: 784 or more numbers.
+        # 7 or 8 samples x 4 steps x 4 x 7 entries: 784 or more numbers.
         assert abs(stats.z_mean) < 4 / 784**0.5
         assert abs(stats.z_variance - 1) < 4 * (2 / 784) ** 0.5
         assert stats.off_mask_error < 1e-5
-        # the trainer packs rows differently and so rounds differently
+        # the trainer packs samples differently and so rounds differently
         assert abs(stats.rollout_log_ratio_mean) < 1e-4
         assert stats.rollout_log_ratio_std < 1e-4
 
@@ -45,12 +45,12 @@ class TestAudit:
         with pytest.raises(FloatingPointError, match="log ratio"):
             record(policy, replace(batch, seeds=batch.seeds[::-1].copy()), ALGO)
 
-    @pytest.mark.parametrize("place", [(slice(None), -1, 4), (slice(None), -1, 0, 8)])
-    def test_a_step_without_noise_that_is_no_euler_step_ends_the_update(self, place):
+    @pytest.mark.parametrize("entry", [(slice(None), -1, 4), (slice(None), -1, 0, 8)])
+    def test_a_step_without_noise_that_is_no_euler_step_ends_the_update(self, entry):
         policy = small_policy()
         batch = draw_batch(policy, 4)
         chains = batch.chains.copy()
-        chains[place] += 0.01
+        chains[entry] += 0.01
 
         with pytest.raises(FloatingPointError, match=r"step without noise off by 0\.01"):
             record(policy, replace(batch, chains=chains), ALGO)
@@ -81,7 +81,7 @@ class TestNumbersThatAreNotFinite:
         before = weights_of(policy)
 
         with pytest.raises(FloatingPointError, match="not finite"):
-            practise(policy, replace(batch, **{field: values}), ALGO)
+            train(policy, replace(batch, **{field: values}), ALGO)
 
         assert are_equal(before, weights_of(policy))
         assert all(parameter.grad is None for parameter in policy.network.parameters())
@@ -93,4 +93,4 @@ class TestNumbersThatAreNotFinite:
             policy.network.expert_parameters()[0].view(-1)[0] = torch.nan
 
         with pytest.raises(FloatingPointError, match="velocities"):
-            practise(policy, batch, ALGO)
+            train(policy, batch, ALGO)

@@ -70,7 +70,7 @@ def record(
     return stats, recorder.gradients
 
 
-def practise(
+def train(
     policy: Pi0Policy,
     batch: Batch,
     algo: AlgoConfig,

@@ -1,4 +1,4 @@
-"""The activations equal torch's, but a value's neighbours do not matter."""
+"""The activations equal torch's, but a value's neighbors do not matter."""
 
 import pytest
 import torch

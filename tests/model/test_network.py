@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PI0ForConditionalGeneration
 
-from pi0.model.architecture import dead_tensor_names
+from pi0.model.architecture import unused_tensor_names
 from pi0.model.network import Pi0Network
 from tests.policy_parts import IMAGE_TOKEN, SIZE, small_card, small_config
 
@@ -27,9 +27,9 @@ def reference():
 
 def network_of(reference):
     ours = Pi0Network(small_config(CARD))
-    dead = dead_tensor_names(ours.config)
-    live = {name: tensor for name, tensor in reference.state_dict().items() if name not in dead}
-    ours.core.load_state_dict(live, strict=True)
+    unused = unused_tensor_names(ours.config)
+    used = {name: tensor for name, tensor in reference.state_dict().items() if name not in unused}
+    ours.core.load_state_dict(used, strict=True)
     return ours
 
 
@@ -83,9 +83,9 @@ def test_sampling_equals_transformers_for_prompts_of_any_length(network, inputs,
 
 
 @torch.no_grad()
-def test_a_row_alone_equals_the_row_in_a_batch(network, inputs, expected):
-    alone = torch.cat([sample(network, inputs, slice(n, n + 1)) for n in range(SAMPLES)])
-    torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
+def test_a_sample_alone_equals_the_sample_in_a_batch(network, inputs, expected):
+    single = torch.cat([sample(network, inputs, slice(n, n + 1)) for n in range(SAMPLES)])
+    torch.testing.assert_close(single, expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -120,8 +120,8 @@ def test_packed_steps_equal_a_loop_over_steps(network, inputs):
     packed = network.velocity(cache, inputs["state"], x, times)
     for step in range(4):
         one = slice(step, step + 1)
-        alone = network.velocity(cache, inputs["state"], x[:, one], times[one])
-        torch.testing.assert_close(packed[:, one], alone, atol=1e-5, rtol=1e-5)
+        single = network.velocity(cache, inputs["state"], x[:, one], times[one])
+        torch.testing.assert_close(packed[:, one], single, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -136,15 +136,15 @@ def test_packed_steps_do_not_see_each_other(network, inputs):
 
 
 @torch.no_grad()
-def test_times_may_differ_between_rows(network, inputs):
+def test_times_may_differ_between_samples(network, inputs):
     x, times = packed_inputs()
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
     own = times.expand(SAMPLES, 4).clone()
     own[3] = torch.tensor([0.9, 0.1, 0.3, 0.7])
     together = network.velocity(cache, inputs["state"], x, own)
     sample = slice(3, 4)
-    alone = network.velocity(cache.samples(sample), inputs["state"][sample], x[sample], own[3])
-    torch.testing.assert_close(together[sample], alone, atol=1e-5, rtol=1e-5)
+    single = network.velocity(cache.samples(sample), inputs["state"][sample], x[sample], own[3])
+    torch.testing.assert_close(together[sample], single, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -173,11 +173,11 @@ def test_expert_and_backbone_split_all_parameters(network):
 
 def test_dead_weights_are_never_held(network, reference):
     held = set(network.core.state_dict())
-    assert set(reference.state_dict()) - held == dead_tensor_names(network.config)
+    assert set(reference.state_dict()) - held == unused_tensor_names(network.config)
 
 
 def sample_prepared(network, inputs):
-    """Sample as ``Pi0Policy.act`` does: everything that can be is prepared once per decision."""
+    """Sample as ``Pi0Policy.act`` does: everything that can be is prepared once per policy step."""
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
     layout = network.layout(cache, 1, is_static=True)
     time_embeddings = network.time_embeddings(
@@ -190,18 +190,18 @@ def sample_prepared(network, inputs):
 
 
 @torch.no_grad()
-def test_preparing_once_per_decision_changes_nothing(network, inputs, expected):
+def test_preparing_once_per_policy_step_changes_nothing(network, inputs, expected):
     torch.testing.assert_close(sample_prepared(network, inputs), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_a_decision_leaves_the_prefix_cache_as_it_was(network, inputs):
+def test_a_policy_step_leaves_the_prefix_cache_as_it_was(network, inputs):
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
     before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
     layout = network.layout(cache, 1, is_static=True)
-    clock = network.time_embeddings(torch.tensor(1.0))
-    first = network.denoise(cache, inputs["state"], inputs["noise"], clock, layout)
-    again = network.denoise(cache, inputs["state"], inputs["noise"], clock, layout)
+    time_embedding = network.time_embeddings(torch.tensor(1.0))
+    first = network.denoise(cache, inputs["state"], inputs["noise"], time_embedding, layout)
+    again = network.denoise(cache, inputs["state"], inputs["noise"], time_embedding, layout)
     assert torch.equal(first, again)
     for old, tensor in zip(before, (*cache.keys, *cache.values), strict=True):
         assert torch.equal(old, tensor)
@@ -209,7 +209,7 @@ def test_a_decision_leaves_the_prefix_cache_as_it_was(network, inputs):
 
 @torch.no_grad()
 def test_a_masked_camera_in_the_middle_equals_transformers(network, reference, inputs, expected):
-    # a third picture whose tokens stand between the real ones and the prompt, and are not valid
+    # a third image whose tokens stand between the real ones and the prompt, and are not valid
     at = CAMERAS * PATCHES
     ids, valid = inputs["token_ids"], inputs["is_valid"]
     extra = ids[:, :PATCHES]

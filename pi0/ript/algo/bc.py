@@ -1,6 +1,6 @@
-"""Success-filtered cloning: flow matching on the chunks of successful rollouts. The control.
+"""Success-filtered cloning: flow matching on the action chunks of successful rollouts. The control.
 
-Failures teach nothing, so it cannot be pushed away from a mistake, and every update narrows the policy.
+Failures have no signal, so it cannot be pushed away from a mistake, and every update narrows the policy.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ class Cloning(FlowMatching):
     """See the module."""
 
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
-        """Return the rows of successful rollouts."""
+        """Return the samples of successful rollouts."""
         return batch.is_success & (batch.weights > 0)
 
     def terms(self, own_index: Indices, epoch: int) -> Terms:

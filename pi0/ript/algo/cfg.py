@@ -1,8 +1,8 @@
 """Advantage-conditioned flow matching with classifier-free guidance.
 
 The network has two branches that share all weights: the conditional one is the network as it is, the
-unconditional one adds a learnt vector to its state token. The vector begins at zero, so both branches
-begin as the checkpoint. Rollouts better than their siblings teach the conditional branch, all rollouts the
+unconditional one adds a learned vector to its state token. The vector begins at zero, so both branches
+begin as the checkpoint. Rollouts better than their siblings train the conditional branch, all rollouts the
 unconditional one, with the same noise and times:
 
     loss = [A > 0] * ||v_c - u||^2 + uncond_weight * ||v_u - u||^2
@@ -47,7 +47,7 @@ class GuidedCloning(FlowMatching):
     """See the module."""
 
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
-        """Return all rows: failures teach the unconditional branch."""
+        """Return all samples: failures train the unconditional branch."""
         return batch.weights > 0
 
     def terms(self, own_index: Indices, epoch: int) -> Terms:

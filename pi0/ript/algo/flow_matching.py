@@ -1,9 +1,9 @@
 """Flow matching on actions that were executed: the common part of ``nft``, ``cfg`` and ``bc``.
 
-A row's executed chunk a and noise e give the point ``x_t = t * e + (1 - t) * a``, whose velocity should
-be ``u = e - a``. Times are drawn from the denoise grid: the policy is never asked about others.
+A sample's executed action chunk a and noise e give the point ``x_t = t * e + (1 - t) * a``, whose velocity
+should be ``u = e - a``. Times are drawn from the denoise grid: the policy is never evaluated at others.
 
-Shape legend: b rows, R draws per row, H actions per chunk, A action dims, h executed actions.
+Shape legend: b samples, R draws per sample, H actions per chunk, A action dims, h executed actions.
 """
 
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ class FlowMatching:
     def begin(
         self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
     ) -> None:
-        """Ask the reference policy about every point of every pass."""
+        """Compute the velocities of the reference policy at every point of every pass."""
         self._model, self._targets, self._seed = model, targets, seed
         self._by_reference = [
             self._reference.predict(
@@ -113,7 +113,7 @@ class FlowMatching:
     def velocity_at(
         self, own_index: Indices, epoch: int, *, is_conditional: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Return velocities [b, R, h, 7] at the rows' points of a pass, and targets [b, R, H, A]."""
+        """Return velocities [b, R, h, 7] at the samples' points of a pass, and targets [b, R, H, A]."""
         model = self._model
         actions = model.chains[torch.as_tensor(own_index).to(model.chains.device), -1]
         global_index, draws = self._targets.global_index[own_index], self._algo.draws_per_row

@@ -1,13 +1,13 @@
 """The Flow-SDE objective: exact Gaussian ratios of denoising transitions, clipped as in PPO.
 
-Ratios and their clip range are relative to the policy before the update. Where older weights acted, every
-transition's loss is multiplied by how much more or less likely the policy before the update makes it, as
+Ratios and their clip range are relative to the policy before the update. Where the behavior weights are older,
+every transition's loss is multiplied by how much more or less likely the policy before the update makes it, as
 in decoupled PPO (Hilton et al., arXiv 2110.00641): from the point where a transition begins, an expectation
 over what older weights drew becomes one over what the policy before the update would draw. Which points
 were reached is left as it is, as in every pass of PPO after the first. The factor is exactly 1 where both
 are the same policy.
 
-Shape legend: B rows (decisions), S denoise steps, h executed actions, 7 simulator action dims.
+Shape legend: B samples (policy steps), S denoise steps, h executed actions, 7 simulator action dims.
 Every denoise step is one Gaussian transition ``x[k + 1] ~ N(mean_k, std_k^2)``. Log-densities are
 SUMMED over the h x 7 scored entries: only the sum makes E_old[ratio] equal 1.
 """
@@ -29,7 +29,7 @@ from pi0.ript.types import Batch
 LOG_RATIO_BOUND = 10.0
 
 # Caps the weight of a transition that the policy before the update makes far more likely than the one that
-# acted: a few such rows would decide the update. At a KL of 0.04 a ratio of 5 is 5.8 standard deviations off.
+# acted: a few such samples would decide the update. At a KL of 0.04 a ratio of 5 is off by 5.8 sigma.
 IMPORTANCE_BOUND = 5.0
 
 
@@ -67,14 +67,14 @@ def clipped_surrogate(
 
     Args:
         log_ratio: [B, S].
-        advantage: [B], the advantage of the row's episode.
+        advantage: [B], the advantage of the sample's episode.
         clip_low: Ratios below 1 - this gain nothing where the advantage is negative.
         clip_high: Ratios above 1 + this gain nothing where the advantage is positive.
         dual_clip: For negative advantages the loss never exceeds this many times -advantage,
             so that one transition that became far too likely cannot dominate a step; None for no bound.
 
     Returns:
-        [B, S], to be minimised.
+        [B, S], to be minimized.
     """
     gain = advantage[:, None]
     ratio = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
@@ -89,7 +89,7 @@ def importance(log_ratio: Tensor) -> Tensor:
     """Return the weight of every transition that older weights drew, in (0, ``IMPORTANCE_BOUND``].
 
     Args:
-        log_ratio: [B, S], of the policy before the update to the one that acted.
+        log_ratio: [B, S], of the policy before the update to the behavior weights.
     """
     return log_ratio.exp().clamp(max=IMPORTANCE_BOUND)
 
@@ -101,7 +101,7 @@ def clip_fraction(log_ratio: Tensor, clip_low: float, clip_high: float) -> Tenso
 
 
 def mean_over_scored(values: Tensor, is_scored: Tensor) -> Tensor:
-    """Return the mean of [B, S] over the scored steps of every row, [B]."""
+    """Return the mean of [B, S] over the scored steps of every sample, [B]."""
     if bool(is_scored.all()):
         return values.mean(dim=1)
     return torch.where(is_scored, values, 0.0).sum(dim=1) / is_scored.sum(dim=1)
@@ -120,7 +120,7 @@ class FlowSde:
         return self._algo.kl_stop
 
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
-        """Return the rows that were better or worse than their siblings."""
+        """Return the samples that were better or worse than their siblings."""
         return (batch.advantages != 0) & (batch.weights > 0)
 
     @torch.no_grad()
@@ -137,7 +137,7 @@ class FlowSde:
         self._importance, self._stale_kl = self._staleness(model, micro_batches)
 
     def terms(self, own_index: Indices, epoch: int) -> Terms:
-        """Return loss and figures of a micro-batch."""
+        """Return loss and metrics of a micro-batch."""
         algo, is_scored = self._algo, self._targets.is_scored[own_index]
         mean, mean_old = self._model.means(own_index), self._mean_old[own_index]
         num_executed, num_dims = mean.shape[-2:]
@@ -171,14 +171,14 @@ class FlowSde:
     def _staleness(
         self, model: Model, micro_batches: Sequence[Indices]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return importance weights [n, S] and KL [n] of rows that older weights acted."""
+        """Return importance weights [n, S] and KL [n] of samples that older weights drew."""
         if model.behavior_weights is None:
             return None, None
         with model.holding(model.behavior_weights):
             behavior_mean = by_sample(
                 micro_batches, [model.means(micro_batch) for micro_batch in micro_batches]
             )
-        require_finite(behavior_mean, "transition means of the policy that acted")
+        require_finite(behavior_mean, "transition means of the behavior weights")
         num_executed, num_dims = behavior_mean.shape[-2:]
         x_next = model.chains[:, 1:, :num_executed, :num_dims]
         weight = importance(log_ratio(self._mean_old, behavior_mean, x_next, model.stds))

@@ -1,12 +1,12 @@
-"""Centred DiffusionNFT: learn from good and bad chunks without likelihoods.
+"""Centered DiffusionNFT: learn from good and bad action chunks without likelihoods.
 
-Two implicit policies stand on either side of a frozen one, ``v+- = v_old +- beta * (v - v_old)``. A chunk
-of optimality r pulls v+ towards itself with weight r and v- with weight 1 - r, so that a bad chunk pushes
+Two implicit policies stand on either side of a frozen one, ``v+- = v_old +- beta * (v - v_old)``. An action
+chunk of optimality r pulls v+ towards itself with weight r and v- with weight 1 - r, so that a bad one pushes
 the policy away by reflection, which is bounded. Leave-one-out advantages give every group a mean
 optimality of exactly 1/2 over its episodes where none is clipped; without that the frozen policy's own error
 would be amplified.
 
-Source: DiffusionNFT, arXiv 2509.16117. Shape legend: b rows, R draws per row, h executed actions.
+Source: DiffusionNFT, arXiv 2509.16117. Shape legend: b samples, R draws per sample, h executed actions.
 """
 
 from collections.abc import Sequence
@@ -69,14 +69,14 @@ class Nft(FlowMatching):
         self._old: Snapshot | None = None
 
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
-        """Return the rows that were better or worse than their siblings."""
+        """Return the samples that were better or worse than their siblings."""
         return (batch.advantages != 0) & (batch.weights > 0)
 
     @torch.no_grad()
     def begin(
         self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
     ) -> None:
-        """Ask the frozen policy about every point of every pass."""
+        """Compute the velocities of the frozen policy at every point of every pass."""
         super().begin(model, targets, micro_batches, seed)
         if self._old is None:
             self._old = Snapshot(model.parameters())

@@ -117,7 +117,7 @@ class Terms:
         kl: Float32 [b], mean exact KL per scored transition; None for objectives without likelihood.
         log_ratios: Float32 [b, S], without gradient, 0 where not scored; None likewise.
         clip_fraction: Float32 [b], share of scored ratios outside the clip range; None likewise.
-        stale_kl: Float32 [b], mean exact KL per scored transition from the policy that acted to the one
+        stale_kl: Float32 [b], mean exact KL per scored transition from the behavior weights to those
             before the update; None where they are the same.
     """
 

@@ -42,7 +42,7 @@ class Snapshot:
 
 
 class Reference:
-    """Remembers the first weights it sees, and what they predict for the rows of an update.
+    """Remembers the first weights it is given, and what they predict for the samples of an update.
 
     Args:
         weight: Weight of the penalty in the loss; 0 remembers nothing and costs nothing.
@@ -61,7 +61,7 @@ class Reference:
     def predict(
         self, model: Model, micro_batches: Sequence[Indices], predict: Callable[[Indices], Tensor]
     ) -> Tensor | None:
-        """Return ``predict`` of all rows under the first weights, in row order; None if switched off."""
+        """Return ``predict`` of all samples under the first weights, by own index; None if switched off."""
         if not self.is_on:
             return None
         if self._snapshot is None:

@@ -19,7 +19,7 @@ class SolvedStates:
     States are known by ``InitialState.key``, a hash that is the same in every process and run.
 
     Args:
-        num_skips: How often a mastered state is left out before it is tried again; 0 never leaves one out.
+        num_skips: How often a solved state is left out before it is tried again; 0 never leaves one out.
         skips_left: A stored state of this object.
     """
 

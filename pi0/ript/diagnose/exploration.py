@@ -1,7 +1,7 @@
 """How much of the noise of each denoise step survives in the actions that are executed.
 
 Noise injected early is partly undone by the steps after it: a policy that is sure of its action pulls every
-point back to it. What survives is what practice explores with.
+point back to it. What survives is what rollouts explore with.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from pi0.ript.seeding import derive_seed
 from pi0.sampler import make_schedule
 
 GRIPPER = ENV_ACTION_DIM - 1
-# Published recipes explore with 0.08 to 0.16 in normalised units: DPPO (0.1), ReinFlow (0.08 to 0.14) and
+# Published recipes explore with 0.08 to 0.16 in normalized units: DPPO (0.1), ReinFlow (0.08 to 0.14) and
 # pi_RL's Flow-Noise (0.08 to 0.16).
 LEAST_STD, TARGET_STD, MOST_STD = 0.08, 0.12, 0.16
 # Below this a step explores nothing: what it adds is erased by the steps after it.
@@ -32,7 +32,7 @@ class StepGain:
     Attributes:
         step: k, 0 is the first.
         injected: Standard deviation of the noise.
-        surviving: Root mean square standard deviation it leaves in executed actions, normalised units.
+        surviving: Root mean square standard deviation it leaves in executed actions, normalized units.
         gripper_range: Mean distance between largest and smallest gripper action.
     """
 
@@ -70,7 +70,7 @@ class NoiseGain:
 
     @property
     def recommended_final_std(self) -> float:
-        """Return a standard deviation of the last step with which actions spread as in published recipes.
+        """Return a standard deviation of the last step with which actions vary as in published recipes.
 
         What survives of all steps together grows with the noise scale, nearly in proportion.
         """
@@ -92,10 +92,10 @@ def measure_noise_gain(
 
     Args:
         policy: What is probed.
-        observations: B looks.
+        observations: B observations.
         tasks: B instructions.
         sampling: Steps and noise scale, > 0.
-        num_draws: Draws per look, >= 2; they share the initial noise of the look.
+        num_draws: Draws per observation, >= 2; they share its initial noise.
         seed: Of all draws.
     """
     num_steps = sampling.num_steps
@@ -138,7 +138,7 @@ def _noise(policy: Pi0Policy, num_steps: int, num_draws: int, seed: int) -> Tens
 def _add(
     spread: dict[int | str, list[Tensor]], name: int | str, policy: Pi0Policy, chains: Tensor
 ) -> None:
-    """Note the executed part of the chunks of one look, [R, h, 7]."""
+    """Add the executed part of the action chunks of one observation, [R, h, 7]."""
     executed = chains[:, -1, : policy.card.execute_steps, :ENV_ACTION_DIM]
     spread.setdefault(name, []).append(executed.double().cpu())
 

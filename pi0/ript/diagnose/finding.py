@@ -1,4 +1,4 @@
-"""One line of the doctor: what was looked at, how it is, and what to type if it is not well."""
+"""One line of the doctor: what was checked, its status, and what to type if something is wrong."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,14 +10,14 @@ Status = Literal["ok", "warning", "error"]
 class Finding:
     """What a check found.
 
-    Example: ``Finding(name="torch", status="error", text="2.12.0 is installed, 2.13.0 is needed",
-    fix="pip install 'torch==2.13.0'")``.
+    Example: ``Finding(name="torch", status="error", text="2.6.0 is installed, <3,>=2.7 is needed",
+    fix="pip install 'torch<3,>=2.7'")``.
 
     Attributes:
-        name: What was looked at.
+        name: What was checked.
         status: ``error`` stops the work, ``warning`` may slow or surprise it.
         text: What was found.
-        fix: A command, or what to change; empty if all is well.
+        fix: A shell command, or what to change; empty if nothing is wrong.
     """
 
     name: str

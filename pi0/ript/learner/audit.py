@@ -1,10 +1,10 @@
-"""Do rollouts and trainer mean the same policy? Checked at unchanged weights, before every update.
+"""Do rollouts and trainer use the same policy? Checked at unchanged weights, before every update.
 
 Ratios of 1 do not prove it: a density may be scored that was never sampled from. So stored transitions are
-compared with what the trainer says they were drawn from: ``z = (x_next - mean) / std`` must be standard
+compared with what the trainer assumes they were drawn from: ``z = (x_next - mean) / std`` must be standard
 normal where noise was injected, and ``x_next`` must be the Euler step everywhere else. A change of the mean
-that is small beside the noise hides in z; so the noise is drawn again from its seed, which gives the mean that
-the policy had as it acted, and the log ratio of the trainer to it must be 0 up to rounding.
+that is small beside the noise hides in z; so the noise is drawn again from its seed, which gives the mean of
+the behavior weights, and the log ratio of the trainer to it must be 0 up to rounding.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Audit:
         z_mean: Mean of z over all scored entries.
         z_variance: Variance of z.
         off_mask_error: Largest distance of an entry without noise from its Euler step.
-        log_ratio_mean: Mean log ratio of the trainer to the policy as it acted, per denoise step and of the
+        log_ratio_mean: Mean log ratio of the trainer to the behavior weights, per denoise step and of the
             step where it is furthest from 0.
         log_ratio_std: Its standard deviation, of the step where that is largest.
         count: Scored entries.
@@ -92,9 +92,11 @@ def audit_transitions(
     stds = torch.tensor(schedule.stds, dtype=x.dtype, device=x.device)[:, None, None]
     means = transition_means(x, velocity, schedule)
     z = ((x_next - means) / stds)[noisy].double()
-    acted = x_next.double() - stds * noise[:, 1:].double()
+    behavior_means = x_next.double() - stds * noise[:, 1:].double()
     entries = (slice(None), slice(None), slice(num_executed), slice(ENV_ACTION_DIM))
-    log_ratios = log_ratio(means[entries].double(), acted[entries], x_next[entries], stds.flatten())
+    log_ratios = log_ratio(
+        means[entries].double(), behavior_means[entries], x_next[entries], stds.flatten()
+    )
     euler_error = (x_next - (x - schedule.dt * velocity)).abs()
     return Audit(
         z_mean=float(z.mean()),
@@ -107,15 +109,15 @@ def audit_transitions(
 
 
 def _by_step(
-    log_ratios: Tensor, is_scored: Tensor, figure: Callable[[Tensor], Tensor]
+    log_ratios: Tensor, is_scored: Tensor, statistic: Callable[[Tensor], Tensor]
 ) -> list[float]:
-    """Return a figure of the scored rows of every denoise step that has any."""
+    """Return a statistic of the scored samples of every denoise step that has any."""
     steps = zip(log_ratios.unbind(dim=1), is_scored.unbind(dim=1), strict=True)
-    return [float(figure(ratios[scored])) for ratios, scored in steps if bool(scored.any())]
+    return [float(statistic(ratios[scored])) for ratios, scored in steps if bool(scored.any())]
 
 
 def require_unit_ratios(largest: float) -> None:
-    """Raise FloatingPointError if scoring the same rows twice does not give the same numbers."""
+    """Raise FloatingPointError if scoring the same samples twice does not give the same numbers."""
     if not largest <= LOG_RATIO_BOUND:
         raise FloatingPointError(
             f"log ratios at unchanged weights reach {largest:.3g}, allowed {LOG_RATIO_BOUND}; "

@@ -1,4 +1,4 @@
-"""From groups of episodes to the flat rows an update works on."""
+"""From groups of episodes to the flat batch that an update works on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ EVERY_POLICY_STEP = CfgConfig()
 
 
 def window_indices(length: int, windows: CfgConfig, seed: int) -> NDArray[np.int64]:
-    """Return decision numbers in rising order.
+    """Return indices of chosen policy steps, int64, in rising order.
 
     Args:
-        length: Executed decisions of the episode.
+        length: Executed policy steps of the episode.
         windows: ``windowing_mode`` and its limits.
         seed: Of the episode; chooses under ``random``.
     """
@@ -42,13 +42,13 @@ def window_indices(length: int, windows: CfgConfig, seed: int) -> NDArray[np.int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What the accepted groups of all ranks come to; a row's share of the loss depends on it.
+    """Totals of the accepted groups of all ranks; a sample's share of the loss depends on them.
 
     Attributes:
         num_episodes: Episodes.
         num_successes: Successful ones.
-        num_with_signal: Episodes with at least one row.
-        num_samples: Rows.
+        num_with_signal: Episodes with at least one sample.
+        num_samples: Samples.
     """
 
     num_episodes: int
@@ -58,7 +58,7 @@ class Totals:
 
 
 def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_POLICY_STEP) -> Totals:
-    """Return what groups come to."""
+    """Return the totals of some groups."""
     episodes = [episode for group in groups for episode in group.episodes]
     lengths = [len(_executed(episode, windows)) for episode in episodes]
     return Totals(
@@ -76,23 +76,23 @@ def make_batch(
     windows: CfgConfig = EVERY_POLICY_STEP,
     totals: Totals | None = None,
 ) -> Batch:
-    """Return one row per executed decision, with its episode's advantage and its share of the loss.
+    """Return one sample per executed policy step, with its episode's advantage and its share of the loss.
 
     Args:
         groups: Accepted groups; a group with a crashed rollout must have been dropped before.
         advantages: float64 [G, K], of the rollouts of these groups.
         aggregation: ``trajectory`` gives every episode the same total weight, ``token`` every
-            decision. Failures run to the step limit and so have more decisions: under ``token``
+            policy step. Failures run to the step limit and so have more policy steps: under ``token``
             they dominate.
-        windows: Which decisions of an episode become rows.
+        windows: Which policy steps of an episode become samples.
         totals: Of the groups of all ranks; None if these are all.
 
     Returns:
-        The batch; rows are in group, rollout, decision order and weights of all ranks sum to 1.
+        The batch; samples are in group, rollout, policy step order and weights of all ranks sum to 1.
 
     Raises:
-        ValueError: If there is no executed decision, a group holds a crashed rollout or a chunk was drawn
-            without noise and so has no likelihood.
+        ValueError: If there is no executed policy step, a group holds a crashed rollout or an action chunk was
+            drawn without noise and so has no likelihood.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     _check(episodes)
@@ -100,26 +100,26 @@ def make_batch(
     lengths = np.array([len(chosen) for chosen in numbers])
     if lengths.sum() == 0:
         raise ValueError(
-            "no executed decision in any group: nothing to learn from; skip the update"
+            "no executed policy step in any group: nothing to learn from; skip the update"
         )
-    places = [(e, number) for e, chosen in zip(episodes, numbers, strict=True) for number in chosen]
-    samples = [episode.policy_steps[number] for episode, number in places]
+    sources = [(e, n) for e, chosen in zip(episodes, numbers, strict=True) for n in chosen]
+    samples = [episode.policy_steps[n] for episode, n in sources]
     totals = totals or count(groups, windows)
     return Batch(
         observations=tuple(sample.observation for sample in samples),
-        tasks=tuple(episode.task for episode, _ in places),
+        tasks=tuple(episode.task for episode, _ in sources),
         chains=np.stack([sample.chunk.chain for sample in samples]),
         advantages=np.repeat(advantages.flatten().numpy(), lengths).astype(np.float32),
         weights=_weights(lengths, aggregation, totals),
         is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
         is_scored=np.stack([scored_steps(sample.chunk) for sample in samples]),
         groups=np.repeat([episode.request.group for episode in episodes], lengths),
-        seeds=np.array([noise_seed(episode.request.seed, number) for episode, number in places]),
+        seeds=np.array([noise_seed(episode.request.seed, n) for episode, n in sources]),
     )
 
 
 def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
-    """Return one row without weight, for a rank without groups that takes part in an update.
+    """Return one sample without weight, for a rank without groups that takes part in an update.
 
     Args:
         card: Of the policy.
@@ -144,19 +144,19 @@ def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
 
 
 def scored_steps(chunk: Chunk) -> NDArray[np.bool_]:
-    """Return which transitions of a chunk were drawn with noise, bool [S]."""
+    """Return which transitions of an action chunk were drawn with noise, bool [S]."""
     steps = np.arange(len(chunk.chain) - 1)
     is_noisy = steps == chunk.noisy_step if chunk.noisy_step is not None else steps >= 0
     return is_noisy & chunk.is_stochastic
 
 
 def _executed(episode: Episode, windows: CfgConfig) -> list[int]:
-    """Return which decisions of an episode become rows."""
+    """Return which policy steps of an episode become samples."""
     executed = [
         n for n, policy_step in enumerate(episode.policy_steps) if policy_step.num_executed > 0
     ]
     chosen = window_indices(len(executed), windows, episode.request.seed)
-    return [executed[place] for place in chosen]
+    return [executed[index] for index in chosen]
 
 
 def _weights(
@@ -175,4 +175,6 @@ def _check(episodes: Sequence[Episode]) -> None:
         if episode.outcome == "crashed":
             raise ValueError(f"{where} crashed ({episode.error}): drop its group before batching")
         if any(not policy_step.chunk.is_stochastic for policy_step in episode.policy_steps):
-            raise ValueError(f"{where} was drawn without noise: practise with algo.noise.scale > 0")
+            raise ValueError(
+                f"{where} was drawn without noise: collect rollouts with algo.noise.scale > 0"
+            )

@@ -64,7 +64,7 @@ class UpdateMetrics:
         Args:
             ranks: The processes.
             kl: This rank's part of the mean KL; None for an objective without likelihood.
-            is_stale: Whether older weights acted.
+            is_stale: Whether the behavior weights are older than those before the update.
             has_stopped_early: Whether the KL bound ended the update.
         """
         audit = self.audit or NOT_AUDITED

@@ -278,7 +278,7 @@ class _Learner:
 
     @torch.no_grad()
     def _final_kl(self, micro_batches: list[Indices]) -> float | None:
-        """Return this rank's part of the mean KL of all samples between policy before and after the update."""
+        """Return this rank's part of the mean KL between the policies before and after the update."""
         parts: list[Tensor] = []
         for micro_batch in micro_batches:
             kl = self._objective.terms(micro_batch, 0).kl

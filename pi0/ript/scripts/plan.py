@@ -21,7 +21,7 @@ from pi0.ript import build
 from pi0.ript.config.environment import choose_runner
 from pi0.ript.config.load import load_launch
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, RankInfo, advice, make_plan
+from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, MemoryKind, advice, make_plan
 from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
 from pi0.ript.env.suites import step_limit
 from pi0.ript.scripts.flags import Parser
@@ -100,13 +100,13 @@ def main(argv: Sequence[str]) -> None:
     items = make_plan(config, contents.card, contents.config, sizing, limit)
     on_device = device_bytes(arguments.gpu, config.policy.device)
     print(f"policy {config.policy_path}; {sizing.line}")
-    places: list[tuple[str, set[RankInfo], int]] = [
+    places: list[tuple[str, set[MemoryKind], int]] = [
         ("device", {"device"}, on_device or 0),
         ("host", {"host"}, machine.memory_bytes),
     ]
     if on_device is None:
         places = [("host (learning on the CPU)", {"device", "host"}, machine.memory_bytes)]
     for title, kinds, available in places:
-        some = [item for item in items if item.place in kinds]
+        some = [item for item in items if item.memory in kinds]
         if not print_items(title, some, available):
             print(f"  to fit: {advice(some, config)}")
