@@ -15,12 +15,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pi0.ript.env.pool.messages import HEADER, MAX_MESSAGE_BYTES, frame, unpack
-from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.faults.inject import send_as
 from pi0.ript.faults.processes import MarkedProcess
 from pi0.ript.interfaces import Reply
-from tests.env.toys import SPEC
+from tests.env.pools import process_pool
 from tests.fuzz.inputs import EDITS, VALUES, damage
 from tests.fuzz.judge import FindingError
 
@@ -40,7 +39,7 @@ class LivePool:
         """Start the worker."""
         self._path = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(LIGHT_WORKER), self._path])
-        self._pool = ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1, timeout_s=60.0)
+        self._pool = process_pool(timeout_s=60.0)
         self._pool.wait_until_ready()
 
     def close(self) -> None:

@@ -3,20 +3,17 @@
 import numpy as np
 import pytest
 
-from pi0.records import ObservationSpec
-from pi0.ript.env.pool.inline_pool import InlinePool
-from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.suites import make_initial_state
+from tests.env.pools import inline_pool, process_pool
 
 pytestmark = pytest.mark.libero
 
-SPEC = ObservationSpec(cameras=("agentview",), height=32, width=32)
 STATE = make_initial_state("libero_goal", 7, 0, 0)
 
 
-@pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
+@pytest.mark.parametrize("kind", [inline_pool, process_pool])
 def test_a_dropped_scene_is_built_again_and_gives_the_same_observation(kind):
-    with kind(SPEC, num_slots=1, max_scenes=2) as pool:
+    with kind(max_scenes=2) as pool:
         pool.restore(0, STATE)
         [before] = pool.wait()
         pool.drop_scenes()  # the slot holds the scene, which stays

@@ -11,17 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import RenderingError
-from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.ledger import PoolClosedError
-from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.pool.worker_process import WorkerStartError
 from pi0.ript.env.suites import make_initial_state
+from tests.env.pools import inline_pool, process_pool
+from tests.env.toys import SPEC
 
 pytestmark = pytest.mark.libero
 
-SPEC = ObservationSpec(cameras=("agentview",), height=32, width=32)
 STATE = make_initial_state("libero_goal", 7, 0, fixture_seed=0)
 
 
@@ -35,7 +33,7 @@ def is_running(pid):
 
 @pytest.fixture(scope="module")
 def pool():
-    with ProcessPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
+    with process_pool(num_slots=3, num_workers=2) as pool:
         yield pool
 
 
@@ -109,7 +107,7 @@ def test_a_killed_worker_is_replaced_and_its_slots_report_the_loss(pool):
 
 
 def test_a_hung_worker_is_replaced():
-    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1, timeout_s=1.0) as pool:
+    with process_pool(timeout_s=1.0) as pool:
         [pid] = pool.pids
         os.kill(pid, signal.SIGSTOP)
         pool.restore(0, STATE)
@@ -138,7 +136,7 @@ def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
     assert not is_running(victim)
 
 
-@pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
+@pytest.mark.parametrize("kind", [inline_pool, process_pool])
 @pytest.mark.parametrize(
     ("spec", "sizes", "message"),
     [
@@ -153,7 +151,7 @@ def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
 def test_impossible_simulators_are_refused_before_any_is_started(kind, spec, sizes, message):
     before = os.listdir("/proc/self/fd")
     with pytest.raises(ValueError, match=message):
-        kind(spec, **{"num_slots": 1, "max_scenes": 1, **sizes})
+        kind(spec=spec, **sizes)
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
@@ -172,7 +170,7 @@ def test_impossible_initial_states_are_refused_before_they_are_sent(pool):
 
 def test_a_scene_beyond_the_limit_is_refused_until_a_slot_is_released():
     other = make_initial_state("libero_goal", 6, 0, fixture_seed=0)
-    with InlinePool(SPEC, num_slots=2, max_scenes=1) as pool:
+    with inline_pool(num_slots=2) as pool:
         pool.restore(0, STATE)
         pool.wait()
         assert not pool.can_restore(1, ("libero_goal", 6))
@@ -192,14 +190,14 @@ def test_a_scene_beyond_the_limit_is_refused_until_a_slot_is_released():
 
 
 def test_a_worker_that_ends_while_starting_is_an_error_of_one_line():
-    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
+    with process_pool() as pool:
         os.kill(pool.pids[0], signal.SIGKILL)
         with pytest.raises(
             WorkerStartError, match=r"ended while starting \(SIGKILL, .* lower env\.num_workers"
         ):
             pool.wait_until_ready()
 
-    with ProcessPool(SPEC, num_slots=1, num_workers=1, max_scenes=1) as pool:
+    with process_pool() as pool:
         os.kill(pool.pids[0], signal.SIGTERM)
         with pytest.raises(WorkerStartError, match=r"ended while starting \(SIGTERM\)"):
             wait_for(pool, 1, begin=lambda: pool.restore(0, STATE))
@@ -207,7 +205,7 @@ def test_a_worker_that_ends_while_starting_is_an_error_of_one_line():
 
 def test_close_leaves_no_process_behind_and_can_be_repeated():
     before = set(os.listdir("/proc/self/fd"))
-    pool = ProcessPool(SPEC, num_slots=2, num_workers=2, max_scenes=1)
+    pool = process_pool(num_slots=2, num_workers=2)
     pids = pool.pids
 
     pool.close()
@@ -219,7 +217,7 @@ def test_close_leaves_no_process_behind_and_can_be_repeated():
 
 def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
-    with ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool:
+    with process_pool() as pool:
         pool.restore(0, STATE)
         with pytest.raises(
             RenderingError, match=r"could not start: MUJOCO_GL=egl .* apt-get install"
@@ -230,7 +228,7 @@ def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
 def test_a_renderer_that_does_not_exist_is_an_error_of_one_line(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "warp")
     with (
-        ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool,
+        process_pool() as pool,
         pytest.raises(RenderingError, match=r"could not start: MUJOCO_GL=warp .*invalid value"),
     ):
         pool.wait_until_ready()
@@ -240,7 +238,7 @@ def test_any_other_failure_to_start_a_worker_is_an_error_of_one_line(monkeypatch
     (tmp_path / "mujoco.py").write_text("raise KeyError('a broken installation')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with (
-        ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool,
+        process_pool() as pool,
         pytest.raises(WorkerStartError, match="could not start: KeyError: 'a broken installation'"),
     ):
         pool.wait_until_ready()
@@ -248,7 +246,7 @@ def test_any_other_failure_to_start_a_worker_is_an_error_of_one_line(monkeypatch
 
 def test_a_request_after_a_failed_start_raises_its_reason_too(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
-    with ProcessPool(SPEC, num_slots=1, max_scenes=1) as pool:
+    with process_pool() as pool:
         [pid] = pool.pids
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended by itself
         with pytest.raises(RenderingError, match="could not start"):
@@ -259,18 +257,18 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     # The pool is opened outside of the rollout, as in the programs.
     program = """
     from pi0.records import Sampling
-    from pi0.ript.env.pool.process_pool import ProcessPool
     from pi0.ript.env.rollout.scheduler import Scheduler
     from pi0.ript.env.rollout.stats import RolloutStats
     from pi0.ript.env.suites import make_initial_state
     from pi0.ript.scripts.exits import run_main
     from pi0.ript.types import EpisodeRequest
-    from tests.env.toys import SPEC, ToyPolicy
+    from tests.env.pools import process_pool
+    from tests.env.toys import ToyPolicy
 
     def main(argv):
         state = make_initial_state("libero_goal", 7, 0, fixture_seed=0)
         requests = iter(EpisodeRequest(initial_state=state, seed=n, max_steps=4) for n in range(4))
-        with ProcessPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
+        with process_pool(num_slots=3, num_workers=2) as pool:
             list(Scheduler(pool, ToyPolicy(), lambda: next(requests, None), batch_size=2,
                  sampling=Sampling(num_steps=4), max_attempts=3, max_restarts=20, stats=RolloutStats()).run())
 
@@ -291,9 +289,9 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("kind", [InlinePool, ProcessPool])
+@pytest.mark.parametrize("kind", [inline_pool, process_pool])
 def test_a_closed_pool_has_nothing_under_way_and_refuses_work(kind):
-    pool = kind(SPEC, num_slots=1, max_scenes=1)
+    pool = kind()
     pool.restore(0, STATE)
     pool.close()
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.pool.scene_host import load_scene_class
-from pi0.ript.env.resources import SETTLED_STATES, SLOT_BYTES, predict_memory
+from pi0.ript.env.resources import SLOT_BYTES, predict_memory
 from pi0.ript.env.suites import make_initial_state
 from tests.env.pools import process_pool
 
@@ -60,8 +59,3 @@ def test_a_further_slot_costs_less_than_predicted():
         for slot in range(1, 16):
             restore(pool, slot, task=7, index=slot % 4)
         assert resident_bytes(pool.pids[0]) - one < 15 * SLOT_BYTES
-
-
-def test_the_prediction_counts_every_settled_state():
-    scene_module = __import__(load_scene_class().__module__, fromlist=["CACHE_SIZE"])
-    assert scene_module.CACHE_SIZE == SETTLED_STATES

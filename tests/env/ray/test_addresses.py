@@ -7,12 +7,11 @@ import pytest
 
 from pi0.ript.config.env import RayConfig
 from pi0.ript.env.ray.cluster import RayUnavailableError
-from pi0.ript.env.ray.pool import RayPool
-from tests.env.toys import SPEC
+from tests.env.pools import ray_pool
 
 
 def connect(address):
-    RayPool(SPEC, num_slots=1, num_workers=1, ray=RayConfig(address=address))
+    ray_pool(ray=RayConfig(address=address))
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pi0.ript.config.env import RayConfig
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.ray.cluster import RayUnavailableError
-from pi0.ript.env.ray.pool import RayPool
-from tests.env.toys import SPEC, ToyPolicy
+from tests.env.pools import ray_pool
+from tests.env.toys import ToyPolicy
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow, pytest.mark.alone]
 
@@ -128,7 +128,7 @@ def test_a_node_that_is_added_late_is_used(cluster, process_episodes):
 def test_a_cluster_without_room_is_an_error_after_the_timeout(cluster):
     ray = RayConfig(address=cluster.address, start_timeout_s=5.0)
     with (
-        RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1, ray=ray) as pool,
+        ray_pool(ray=ray) as pool,
         pytest.raises(RayUnavailableError, match=r"within 5 s: each needs a core .* 0 of 0 cores"),
     ):
         pool.wait_until_ready()

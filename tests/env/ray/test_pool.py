@@ -19,8 +19,8 @@ from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.ray.cluster import RayUnavailableError, require_shared_memory
-from pi0.ript.env.ray.pool import RayPool
 from pi0.ript.env.suites import make_initial_state
+from tests.env.pools import ray_pool
 from tests.env.toys import SPEC, ToyPolicy
 
 pytestmark = pytest.mark.alone
@@ -78,7 +78,7 @@ def own_handler():
 
 @pytest.fixture(scope="module")
 def pool(own_handler):
-    with RayPool(SPEC, num_slots=3, num_workers=2, max_scenes=1) as pool:
+    with ray_pool(num_slots=3, num_workers=2) as pool:
         pool.wait_until_ready()
         yield pool
 
@@ -144,7 +144,7 @@ def test_a_killed_actor_is_replaced_and_its_slots_report_the_loss(pool):
 
 @pytest.mark.libero
 def test_a_hung_actor_is_replaced():
-    with RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1, timeout_s=1.0) as pool:
+    with ray_pool(timeout_s=1.0) as pool:
         pool.wait_until_ready()
         [pid] = pool.pids
         os.kill(pid, signal.SIGSTOP)
@@ -156,7 +156,7 @@ def test_a_hung_actor_is_replaced():
 
 @pytest.mark.libero
 def test_close_ends_what_was_started_and_refuses_work(pool):
-    other = RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1)
+    other = ray_pool()
     other.wait_until_ready()
     [pid] = other.pids
 
@@ -170,7 +170,7 @@ def test_close_ends_what_was_started_and_refuses_work(pool):
 
 @pytest.mark.libero
 def test_a_host_without_rendering_is_named(pool):
-    with RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1, egl_device=99) as other:
+    with ray_pool(egl_device=99) as other:
         other.restore(0, STATE)
         with pytest.raises(RenderingError, match=r"on host .* could not start: .* apt-get install"):
             other.wait()
@@ -179,12 +179,11 @@ def test_a_host_without_rendering_is_named(pool):
 @pytest.mark.libero
 def test_a_program_without_rendering_ends_in_one_line_with_every_process():
     program = """
-    from pi0.ript.env.ray.pool import RayPool
     from pi0.ript.scripts.exits import run_main
-    from tests.env.toys import SPEC
+    from tests.env.pools import ray_pool
 
     def main(argv):
-        with RayPool(SPEC, num_slots=2, num_workers=2, max_scenes=1) as pool:
+        with ray_pool(num_slots=2, num_workers=2) as pool:
             pool.wait_until_ready()
 
     run_main(main, [])
@@ -223,13 +222,13 @@ def _text(path):
 )
 def test_impossible_simulators_are_refused_before_ray_is_started(spec, sizes, message):
     with pytest.raises(ValueError, match=message):
-        RayPool(spec, **{"num_slots": 1, "num_workers": 1, "max_scenes": 1, **sizes})
+        ray_pool(spec=spec, **sizes)
 
 
 def test_without_ray_the_extra_to_install_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'pi0-ript\[ray\]'"):
-        RayPool(SPEC, num_slots=1, num_workers=1, max_scenes=1)
+        ray_pool()
 
 
 def test_the_error_of_small_shared_memory_names_what_to_type(tmp_path):

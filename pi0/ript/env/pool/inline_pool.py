@@ -12,7 +12,6 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.checks import check_actions, check_spec
 from pi0.ript.env.libero.headless import EGL_VARIABLE
 from pi0.ript.env.pool.ledger import SlotLedger
-from pi0.ript.env.pool.process_pool import DEFAULT_MAX_SCENES, DEFAULT_STEPS_WAIT
 from pi0.ript.env.pool.scene_host import SceneHost
 from pi0.ript.env.resources import read_machine, require_memory
 from pi0.ript.env.suites import check_initial_state
@@ -23,7 +22,7 @@ from pi0.ript.types import InitialState
 class InlinePool(SlotLedger):
     """All slots in this process; requests run, in order, when ``wait`` is called.
 
-    Example: ``with InlinePool(policy.spec, num_slots=1) as pool: ...``
+    Example: ``with InlinePool(policy.spec, 1, max_scenes=1, num_steps_wait=10) as pool: ...``
     """
 
     def __init__(
@@ -31,8 +30,8 @@ class InlinePool(SlotLedger):
         spec: ObservationSpec,
         num_slots: int,
         *,
-        max_scenes: int = DEFAULT_MAX_SCENES,
-        num_steps_wait: int = DEFAULT_STEPS_WAIT,
+        max_scenes: int,
+        num_steps_wait: int,
         egl_device: int | None = None,
     ) -> None:
         """Load the simulator libraries; scenes are built when first needed.

@@ -15,10 +15,6 @@ from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S, WorkerProcess
 from pi0.ript.env.resources import read_machine, require_memory
 from pi0.ript.interfaces import Fault, Reply
 
-DEFAULT_MAX_SCENES = 4
-DEFAULT_STEPS_WAIT = 10
-DEFAULT_TIMEOUT_S = 120.0
-
 
 class ProcessPool(WorkerPool[WorkerProcess]):
     """Slots spread round-robin over worker processes.
@@ -26,7 +22,8 @@ class ProcessPool(WorkerPool[WorkerProcess]):
     A worker that ends, raises, sends malformed messages or takes too long is replaced, see
     ``WorkerPool``. Images travel through anonymous shared memory that ends with the last process.
 
-    Example: ``with ProcessPool(policy.spec, num_slots=8, num_workers=2) as pool: ...``
+    Example: ``with ProcessPool(policy.spec, 8, 2, max_scenes=1, num_steps_wait=10,
+    timeout_s=120.0) as pool: ...``
     """
 
     _kind = "worker"
@@ -35,11 +32,11 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         self,
         spec: ObservationSpec,
         num_slots: int,
-        num_workers: int | None = None,
+        num_workers: int,
         *,
-        max_scenes: int = DEFAULT_MAX_SCENES,
-        num_steps_wait: int = DEFAULT_STEPS_WAIT,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_scenes: int,
+        num_steps_wait: int,
+        timeout_s: float,
         egl_device: int | None = None,
     ) -> None:
         """Start the workers; they load libraries and scenes on their own time.
@@ -47,7 +44,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         Args:
             spec: Which images to draw.
             num_slots: How many episodes can be under way at once.
-            num_workers: Processes, at most one per slot; None takes one per core.
+            num_workers: Processes, at most one per slot.
             max_scenes: Most scenes loaded in a worker at any time.
             num_steps_wait: Settling steps after every restore.
             timeout_s: Most seconds that a request may take; a limit of its own, learned from what
@@ -58,11 +55,9 @@ class ProcessPool(WorkerPool[WorkerProcess]):
             ValueError: Too little memory for so many simulators, or a camera that does not exist;
                 no process has been started then.
         """
-        machine = read_machine()
-        num_workers = min(num_slots, num_workers or machine.num_cores)
         super().__init__(num_slots, num_workers, max_scenes)
         check_spec(spec)
-        require_memory(num_workers, num_slots, max_scenes, spec, machine)
+        require_memory(self.num_workers, num_slots, max_scenes, spec, read_machine())
         self._spec = spec
         self._limits = TimeLimits(timeout_s)
         self._memory_fd = os.memfd_create("pi0-ript-images")
@@ -71,7 +66,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         self._images = SharedImages(spec, self._memory)
         self._settings = (max_scenes, num_steps_wait)
         self._egl_device = egl_device
-        self._workers = [self._start(number) for number in range(num_workers)]
+        self._workers = [self._start(number) for number in range(self.num_workers)]
 
     @property
     def local_pids(self) -> tuple[int, ...]:
