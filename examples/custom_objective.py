@@ -1,7 +1,7 @@
 """A learning rule of your own: advantage-weighted cloning, handed to ``build_trainer``.
 
-Every executed chunk is imitated, but with the weight exp(advantage / TEMPERATURE): better rollouts more, worse
-ones less. docs/objectives.md has the rules that come with the project.
+Every executed action chunk is imitated with the weight exp(advantage / TEMPERATURE): better rollouts more,
+worse ones less. docs/objectives.md has the rules that come with the project.
 
     python -m examples.custom_objective --config_path pi0/ript/config/debug_train_ript_vla.yaml
 """
@@ -29,14 +29,14 @@ MAX_WEIGHT = 10.0
 
 
 class AdvantageWeighted(FlowMatching):
-    """Flow matching on executed chunks; what is common to such rules is in the base class."""
+    """Flow matching on executed actions; what such rules have in common is in the base class."""
 
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
-        """Learn from every row that has a share of the loss."""
+        """Return, for each sample of the batch, whether it has a weight in the loss, bool [B]."""
         return batch.weights > 0
 
     def terms(self, own_index: Indices, epoch: int) -> Terms:
-        """Return the loss of a micro-batch, [b]; the update multiplies it by the rows' shares."""
+        """Return the loss of a micro-batch, [b]; the update multiplies it by the samples' weights."""
         velocity, target = self.velocity_at(own_index, epoch)
         advantages = self._targets.advantages[own_index]
         weights = (advantages / TEMPERATURE).exp().clamp(max=MAX_WEIGHT)
@@ -46,7 +46,7 @@ class AdvantageWeighted(FlowMatching):
 def main(argv: Sequence[str]) -> None:
     """Train as the main script does, with this rule."""
     config, console = load_config(argv), Console(stderr=True)
-    # The knobs of plain cloning are the ones that this rule reads, too.
+    # This rule reads the settings of plain cloning.
     config = replace(config, algo=replace(config.algo, objective="bc"))
     setup_logging(config.logging.level, console)
     policy = build.build_policy(config)

@@ -17,7 +17,7 @@ HORIZON = 4
 
 
 class SteeringPolicy:
-    """Answers every row from its observation and its own seed, never from its neighbours."""
+    """Computes every action chunk from its own observation and seed, never from others of the batch."""
 
     spec = SPEC
 
@@ -28,17 +28,17 @@ class SteeringPolicy:
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Return one chunk per row; exploration noise comes from the row's seed."""
-        rows = zip(observations, seeds, strict=True)
-        return [self._chunk(seen, seed, sampling.noise_scale) for seen, seed in rows]
+        """Return one action chunk per observation; exploration noise comes from its seed."""
+        pairs = zip(observations, seeds, strict=True)
+        return [self._chunk(seed, sampling.noise_scale, observation) for observation, seed in pairs]
 
-    def _chunk(self, seen: Observation, seed: int, noise_scale: float) -> Chunk:
+    def _chunk(self, seed: int, noise_scale: float, observation: Observation) -> Chunk:
         noise = np.random.default_rng(seed).normal(size=(HORIZON, 7))
         actions = noise_scale * noise
-        # A chunk is executed blindly, so each of its steps covers its share of the way.
-        actions[:, :2] += (GOAL - seen.proprio[:2]) / STEP / HORIZON
+        # A chunk is executed without further observations, so each step covers its share of the way.
+        actions[:, :2] += (GOAL - observation.proprio[:2]) / STEP / HORIZON
         actions = np.clip(actions, -1, 1).astype(np.float32)
-        # The chain is what an update scores again; this policy has nothing to learn.
+        # An update scores the denoising chain again; this policy has nothing to learn.
         chain = np.stack([noise.astype(np.float32), actions])
         return Chunk(actions=actions, chain=chain, is_stochastic=noise_scale > 0)
 

@@ -1,6 +1,6 @@
-"""A reward of your own: let the runner hand out episodes that know another reward.
+"""A reward of your own: let the runner return episodes with another reward.
 
-Practice reads ``episode.reward`` and nothing else. This one pays for speed as well: 1 for an instant
+Training reads ``episode.reward`` and nothing else. This one depends on speed as well: 1 for an instant
 success, 0.5 for one in the last step, 0 for a failure. ``run_policy_in_env`` and evaluation keep LIBERO's own
 success, because they read ``outcome``.
 

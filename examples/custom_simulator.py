@@ -1,4 +1,4 @@
-"""A simulator of your own: anything with gymnasium's ``reset`` and ``step`` behind the EnvPool contract.
+"""A simulator of your own: anything with gymnasium's ``reset`` and ``step``, used through ``EnvPool``.
 
 python -m examples.custom_simulator
 """
@@ -17,7 +17,7 @@ from pi0.ript.types import InitialState
 
 
 class GymEnv(Protocol):
-    """The part of ``gymnasium.Env`` that is used; ``info["is_success"]`` says when the task is solved."""
+    """The part of ``gymnasium.Env`` that is used; ``info["is_success"]`` is true once the task is solved."""
 
     def reset(self, *, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in the state ``options["state"]``."""
@@ -29,9 +29,9 @@ class GymEnv(Protocol):
 
 
 class GymPool(SlotLedger):
-    """One environment per slot, in this process. A command runs when its reply is waited for.
+    """One environment per slot, in this process. Requests run when ``wait`` is called.
 
-    ``make_env`` is called once per slot; ``observe`` turns an observation of it into what policies read.
+    ``make_env`` is called once per slot; ``observe`` converts the environment's observations to ours.
     """
 
     def __init__(
@@ -56,24 +56,24 @@ class GymPool(SlotLedger):
         self._requests.append(lambda: self._step(slot, actions))
 
     def wait(self) -> list[Reply]:
-        """Do what was asked and return the replies."""
+        """Run the requests and return their replies."""
         requests, self._requests = self._requests, []
         replies = [request() for request in requests]
         self._busy -= {reply.slot for reply in replies}
         return replies
 
     def release(self, slot: int) -> None:
-        """Forget what the slot held."""
+        """Release the slot's scene."""
         self._ledger(slot).release(slot)
 
     def _reset(self, slot: int, state: NDArray[np.float64]) -> Reply:
-        seen, _ = self._envs[slot].reset(options={"state": state})
-        return Reply(slot=slot, observation=self._observe(seen), is_success=False, num_steps=0)
+        raw, _ = self._envs[slot].reset(options={"state": state})
+        return Reply(slot=slot, observation=self._observe(raw), is_success=False, num_steps=0)
 
     def _step(self, slot: int, actions: NDArray[np.float32]) -> Reply:
-        num_steps, is_success, seen = 0, False, None
+        num_steps, is_success, raw = 0, False, None
         while num_steps < len(actions) and not is_success:
-            seen, _, _, _, info = self._envs[slot].step(actions[num_steps])
+            raw, _, _, _, info = self._envs[slot].step(actions[num_steps])
             num_steps, is_success = num_steps + 1, bool(info["is_success"])
-        observe = self._observe(seen)
-        return Reply(slot=slot, observation=observe, is_success=is_success, num_steps=num_steps)
+        observed = self._observe(raw)
+        return Reply(slot=slot, observation=observed, is_success=is_success, num_steps=num_steps)

@@ -1,6 +1,6 @@
-"""A simulator with the contract of ``EnvPool`` and no physics: bring a point to a goal in the plane.
+"""A simulator with the interface of ``EnvPool`` and no physics: bring a point to a goal in the plane.
 
-The shortest way into the code: read this file, then pi0/ript/env/rollout/scheduler.py, which drives it.
+The shortest way into the code: read this file, then pi0/ript/env/rollout/scheduler.py, which uses it.
 examples/custom_policy.py runs it.
 """
 
@@ -15,12 +15,12 @@ from pi0.ript.types import EpisodeRequest, InitialState
 
 SPEC = ObservationSpec(cameras=("above",), height=32, width=32)
 GOAL = np.array([0.5, 0.5])
-REACHED = 0.05  # metres from the goal
-STEP = 0.1  # metres per control step at full speed
+REACHED = 0.05  # meters from the goal
+STEP = 0.1  # meters per control step at full speed
 
 
 def toy_request(index: int, seed: int, max_steps: int = 30) -> EpisodeRequest:
-    """Return an episode from one of the toy's initial states: eight places on a circle."""
+    """Return an episode from one of the toy's initial states: eight points on a circle."""
     angle = 2 * np.pi * index / 8
     start = np.array([np.cos(angle), np.sin(angle)])
     state = InitialState(suite="toy", task_id=0, index=index, fixture_seed=0, state=start)
@@ -33,7 +33,7 @@ def instruct(suite: str, task_id: int) -> str:
 
 
 class ToyPool(SlotLedger):
-    """One point per slot. Commands are done at once; their replies wait to be collected."""
+    """One point per slot. Requests run at once; ``wait`` returns their replies."""
 
     def __init__(self, num_slots: int) -> None:
         super().__init__(num_slots, num_workers=1, max_scenes=1)
@@ -66,28 +66,28 @@ class ToyPool(SlotLedger):
         self._reply(slot, num_steps)
 
     def wait(self) -> list[Reply]:
-        """Return every finished command."""
+        """Return the reply to every request."""
         replies, self._replies = self._replies, []
         self._busy.clear()
         return replies
 
     def release(self, slot: int) -> None:
-        """Forget what the slot held."""
+        """Release the slot's scene."""
         self._ledger(slot).release(slot)
 
     def _is_reached(self, slot: int) -> bool:
         return bool(np.linalg.norm(self._points[slot] - GOAL) < REACHED)
 
     def _reply(self, slot: int, num_steps: int) -> None:
-        seen = _observe(self._points[slot])
-        reached = self._is_reached(slot)
+        observation = _observe(self._points[slot])
+        is_success = self._is_reached(slot)
         self._replies.append(
-            Reply(slot=slot, observation=seen, is_success=reached, num_steps=num_steps)
+            Reply(slot=slot, observation=observation, is_success=is_success, num_steps=num_steps)
         )
 
 
 def _observe(point: NDArray[np.float64]) -> Observation:
-    """Return a picture with a white pixel at the point, and the point where a robot's hand would be."""
+    """Return an image with a white pixel at the point, and the point as the position of the hand."""
     image = np.zeros((1, SPEC.height, SPEC.width, 3), np.uint8)
     row, column = np.clip((point + 2) / 4 * SPEC.height, 0, SPEC.height - 1).astype(int)
     image[0, row, column] = 255

@@ -1,4 +1,4 @@
-"""A film strip keeps every bit of its pictures and never unpacks to anything else."""
+"""Packed frames keep every bit of their images and never unpack to anything else."""
 
 import tracemalloc
 import zlib
@@ -18,7 +18,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
     [np.zeros(SHAPE, np.uint8), np.full(SHAPE, 255, np.uint8), NOISE, NOISE[:1]],
     ids=["black", "white", "noise", "one step"],
 )
-def test_pictures_come_back_bit_for_bit(images):
+def test_images_come_back_bit_for_bit(images):
     frames = PackedFrames.pack(images)
 
     assert len(frames) == len(images)
@@ -26,7 +26,7 @@ def test_pictures_come_back_bit_for_bit(images):
     assert frames.unpack().dtype == np.uint8
 
 
-def test_a_still_scene_costs_little_more_than_one_picture():
+def test_a_still_scene_takes_little_more_than_one_image():
     still = np.repeat(NOISE[:1], 50, axis=0)
     assert len(PackedFrames.pack(still).packed) < 2 * NOISE[:1].nbytes
 
@@ -35,18 +35,18 @@ def test_a_still_scene_costs_little_more_than_one_picture():
     "packed",
     [
         b"",
-        b"no pictures",
+        b"no images",
         zlib.compress(bytes(NOISE.nbytes - 1)),
         zlib.compress(bytes(NOISE.nbytes + 1)),
         zlib.compress(bytes(NOISE.nbytes))[:-1],
         zlib.compress(bytes(NOISE.nbytes)) + b"more",
     ],
-    ids=["nothing", "noise", "a byte too few", "a byte too many", "cut off", "something behind"],
+    ids=["nothing", "noise", "a byte too few", "a byte too many", "cut off", "bytes after the end"],
 )
-def test_anything_else_than_its_pictures_is_refused(packed):
+def test_anything_else_than_images_of_the_shape_is_refused(packed):
     frames = replace(PackedFrames.pack(NOISE), packed=packed)
     for read in (frames.check, frames.unpack):
-        with pytest.raises(ValueError, match="pictures"):
+        with pytest.raises(ValueError, match="images"):
             read()
 
 
@@ -54,7 +54,7 @@ def test_a_small_message_cannot_unpack_to_a_large_one():
     bomb = replace(PackedFrames.pack(NOISE), packed=zlib.compress(bytes(10**8)))
 
     tracemalloc.start()
-    with pytest.raises(ValueError, match="pictures"):
+    with pytest.raises(ValueError, match="images"):
         bomb.check()
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

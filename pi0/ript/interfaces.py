@@ -1,4 +1,4 @@
-"""The seams of the system on one page: what each part may expect of the others."""
+"""The interfaces of the system on one page: what each part may expect of the others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,11 +14,11 @@ from pi0.ript.types import Episode, InitialState
 
 
 class Policy(Protocol):
-    """Whatever can act: a batch of looks in, a batch of action chunks out."""
+    """Anything that can act: a batch of observations in, a batch of action chunks out."""
 
     @property
     def spec(self) -> ObservationSpec:
-        """Return which pictures the policy wants."""
+        """Return which images an observation must have."""
         ...
 
     def act(
@@ -28,17 +28,27 @@ class Policy(Protocol):
         seeds: Sequence[int],
         sampling: Sampling,
     ) -> list[Chunk]:
-        """Answer every row in one batched call; row i depends on row i's inputs and seed only."""
+        """Return one action chunk per observation, in one batched call.
+
+        Args:
+            observations: B observations.
+            tasks: The instruction of each.
+            seeds: The seed of each one's exploration noise.
+            sampling: Denoise steps and scale of the noise.
+
+        Returns:
+            B action chunks; each depends on its own observation, instruction and seed only.
+        """
         ...
 
 
 StepProtocol = Literal["openpi", "lerobot"]
-"""Whose limits of control steps hold."""
+"""The published protocol whose limits of control steps hold."""
 
 
 @runtime_checkable
 class HasProtocol(Protocol):
-    """A policy that follows a published protocol; those that name none are held to openpi's limits."""
+    """A policy that follows a published protocol; for those that name none openpi's limits hold."""
 
     @property
     def protocol(self) -> StepProtocol:
@@ -47,30 +57,30 @@ class HasProtocol(Protocol):
 
 
 Fault = Literal["", "raised", "died", "hung", "malformed", "lost"]
-"""What kept a command from its end: nothing; its simulation raised; its worker died, was silent for
-too long or answered nonsense; or, for ``lost``, another command's fault took the simulation with it.
+"""What kept a request from finishing: nothing; its simulation raised; its worker ended, sent nothing for
+too long or sent a malformed message; or, for ``lost``, the simulation ended with another request's fault.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a slot reports after ``restore`` or ``execute``.
+    """What came of a request to restore a slot or to execute actions in it.
 
-    A fault other than ``lost`` means that a simulator was replaced, and is told by one reply only.
+    A fault other than ``lost`` means that a worker was replaced, and is in one reply only.
 
     Attributes:
-        slot: Which slot.
-        observation: What LIBERO's ``env.step`` would have returned; None after a crash and where
-            no decision can follow.
+        slot: Which slot; numbered over the pool, or within its worker where the worker makes it.
+        observation: What LIBERO's ``env.step`` would have returned after the last step; None after a
+            crash and where no policy step can follow.
         is_success: Whether the task's success condition held after any step so far (sticky).
-        num_steps: Control steps executed by this command.
+        num_steps: Control steps executed by this request, 0..h.
         error: Why the slot crashed, else empty.
         fault: The kind of crash; empty if and only if ``error`` is.
-        frames: Pictures after each of its control steps, if a film was wanted.
-        timings: Worker seconds by stage for this command ("physics_s", "render_s", "film_s",
-            "restore_s", "build_s"), and before the first command of a replaced worker "restart_s", the seconds
-            that it was missing.
-        counts: What the command caused ("scene_builds", "scene_evictions", "restores_cached",
+        frames: Images after each of its control steps, if a video was requested.
+        timings: Worker seconds by stage for this request ("physics_s", "render_s", "video_s",
+            "restore_s", "build_s"); in the first reply of a worker that replaced another one also
+            "restart_s", the seconds for which its slots had no worker.
+        counts: What the request caused ("scene_builds", "scene_evictions", "restores_cached",
             "restores_cold").
     """
 
@@ -86,7 +96,7 @@ class Reply:
 
 
 class EnvPool(Protocol):
-    """Simulator slots that work on their own time. One command per slot may be under way."""
+    """Simulator slots that work on their own time. One request per slot may be under way."""
 
     @property
     def num_slots(self) -> int:
@@ -99,11 +109,15 @@ class EnvPool(Protocol):
         ...
 
     def worker_of(self, slot: int) -> int:
-        """Return which worker runs a slot; a worker runs its commands one after the other."""
+        """Return which worker runs a slot; a worker runs its requests one after the other."""
         ...
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
-        """Start bringing the slot to the settled initial state; its look arrives through ``wait``."""
+        """Start bringing the slot to the settled initial state; ``wait`` returns its first observation.
+
+        Raises:
+            ValueError: The state is malformed, the slot is busy, or its worker has no room for the scene.
+        """
         ...
 
     def execute(
@@ -114,22 +128,31 @@ class EnvPool(Protocol):
         observe: bool = True,
         video: bool = False,
     ) -> None:
-        """Start up to h control steps, float32 [h, 7]; stops at success; the reply arrives through ``wait``.
+        """Start up to h control steps, which end at success; ``wait`` returns the reply.
 
-        The reply may lack a look if ``observe`` is False or the task is solved: nobody acts on it. With
-        ``video`` it brings a strip, unless this simulator draws none, and is the same otherwise.
+        Args:
+            slot: Which slot; it must have been restored and have no request under way.
+            actions: float32 [h, 7]: translation, rotation and gripper; LIBERO clips them to [-1, 1].
+            observe: False where no policy step follows; the reply may then lack an observation, as it
+                may once the task is solved.
+            video: Whether the reply has frames, unless this simulator draws none; it is the same
+                otherwise.
+
+        Raises:
+            ValueError: The actions are malformed or the slot is busy.
         """
         ...
 
     def wait(self) -> list[Reply]:
-        """Block until at least one command has finished and return all finished ones.
+        """Block until at least one request has finished and return the replies of all finished ones.
 
-        May return none when slots can be restored that could not, because their worker has come.
+        May return none when slots can be restored that could not before, because their worker has
+        started meanwhile.
         """
         ...
 
     def release(self, slot: int) -> None:
-        """Say that the slot's episode is over, so that its scene may make room for another."""
+        """Release the slot's scene after its episode, so that it may make room for another."""
         ...
 
     def loaded_scenes(self, slot: int) -> frozenset[tuple[str, int]]:
@@ -146,10 +169,10 @@ class EnvPool(Protocol):
 
 
 class Reporter(Protocol):
-    """Takes the figures of a step; where they go is its business."""
+    """Writes the metrics of training steps somewhere."""
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Record one line of metrics for a step."""
+        """Write one record: the metrics of a training step."""
         ...
 
     def close(self) -> None:
@@ -158,15 +181,15 @@ class Reporter(Protocol):
 
 
 class Progress(Protocol):
-    """Shows long work as it happens: rate, time left, success so far."""
+    """Shows long work while it goes on: rate, time left, success so far."""
 
     def stage(
         self, name: str, num_episodes: int, run_left_s: float | None = None
     ) -> AbstractContextManager[Callable[[Episode], None]]:
-        """Open a stage; call the result with every finished episode.
+        """Open a stage; its context is a function to call with every finished episode.
 
         Args:
-            name: What is going on, e.g. ``step 3/30 practise``.
+            name: What is going on, e.g. ``step 3/30 collect``.
             num_episodes: About how many episodes will come; 0 for work without episodes.
             run_left_s: Seconds that the whole run still takes from here on; None if not known.
         """
@@ -174,7 +197,7 @@ class Progress(Protocol):
 
 
 class Tally(Protocol):
-    """Counts the groups of one collection over all ranks. Nobody waits for anybody."""
+    """Counts the groups of one collection over all ranks. No rank waits for another one."""
 
     def add(self, *, is_rejected: bool) -> None:
         """Count a finished group."""
@@ -203,15 +226,15 @@ class Ranks(Protocol):
         ...
 
     def gather(self, values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Return the values of every rank in rank order, float64 [n of that rank, m]; all ranks meet here."""
+        """Return the values of every rank in rank order, float64 [n of that rank, m]; a collective."""
         ...
 
     def gather_text(self, text: str) -> list[str]:
-        """Return the text of every rank in rank order; all ranks meet here."""
+        """Return the text of every rank in rank order; a collective."""
         ...
 
     def aside(self) -> "Ranks":
-        """Return the same ranks for another thread, whose meetings do not get in the way of ours."""
+        """Return the same ranks for another thread, whose collectives are separate from ours."""
         ...
 
     def tally(self, name: str) -> Tally:

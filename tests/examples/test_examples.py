@@ -1,4 +1,4 @@
-"""The worked examples do what they say."""
+"""The worked examples do what their docstrings promise."""
 
 import subprocess
 import sys
@@ -103,11 +103,11 @@ def finished(outcome, num_steps):
     ("outcome", "num_steps", "reward"),
     [("success", 0, 1.0), ("success", 50, 0.75), ("success", 100, 0.5), ("failure", 100, 0.0)],
 )
-def test_timed_reward_pays_for_speed(outcome, num_steps, reward):
+def test_timed_reward_is_higher_for_faster_success(outcome, num_steps, reward):
     assert timed(finished(outcome, num_steps)).reward == reward
 
 
-def test_runner_with_a_reward_of_its_own_hands_out_timed_episodes():
+def test_runner_with_a_reward_of_its_own_yields_timed_episodes():
     runner = TimedRunner(SteeringPolicy(), "libero_goal", num_parallel_envs=1)
     # The runner asks LIBERO for instructions, so the toy borrows the name of a suite.
     state = InitialState(
@@ -131,7 +131,7 @@ def test_policy_example_runs_as_a_program():
 def test_advantage_weighted_cloning_is_cloning_where_all_advantages_are_zero():
     algo = AlgoConfig(objective="bc", num_epochs=1, num_minibatches=1, warmup_steps=0)
     losses = {}
-    # exp(2 * 5) is cut to MAX_WEIGHT, so every row counts ten times.
+    # exp(2 * 5) is cut to MAX_WEIGHT, so every sample counts ten times.
     for advantage, weight in ((0.0, 1.0), (5.0, MAX_WEIGHT)):
         policy = small_policy()
         batch = draw_batch(policy, 4)
