@@ -10,7 +10,7 @@ from pi0.ript.types import Episode, PolicyStep
 from tests.env.toys import toy_request
 
 
-def decision(number, num_executed):
+def policy_step(number, num_executed):
     return PolicyStep(
         observation=Observation(
             images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.full(9, float(number))
@@ -25,11 +25,11 @@ def decision(number, num_executed):
 
 
 def episode(outcome):
-    # Two decisions of 4 actions; success came after the second action of the second one.
+    # Two policy steps of 4 actions; success came after the second action of the second one.
     return Episode(
         request=toy_request(9, max_steps=6),
         task="t",
-        policy_steps=(decision(0, 4), decision(1, 2)),
+        policy_steps=(policy_step(0, 4), policy_step(1, 2)),
         outcome=outcome,
         num_steps=6,
     )
@@ -38,7 +38,7 @@ def episode(outcome):
 def test_observation_t_is_what_action_t_was_chosen_from():
     view = episode_view(episode("success"))
 
-    assert [seen["robot0_eef_pos"][0] for seen in view["observations"]] == [0, 0, 0, 0, 1, 1]
+    assert [each["robot0_eef_pos"][0] for each in view["observations"]] == [0, 0, 0, 0, 1, 1]
     np.testing.assert_allclose(view["actions"][:, 0], [0, 0, 0, 0, 0.1, 0.1], rtol=1e-6)
     assert view["inference_steps"].tolist() == [0, 4]
     assert view["infos"][5] == {"decision": 1, "step_in_chunk": 1}

@@ -24,7 +24,7 @@ def fingerprint(episodes):
             episode["outcome"],
             episode["init_hash"],
             episode["actions"].tobytes(),
-            b"".join(d.observation.images.tobytes() for d in episode["decisions"]),
+            b"".join(step.observation.images.tobytes() for step in episode["decisions"]),
         )
         for episode in episodes
     ]
@@ -63,10 +63,10 @@ def test_a_killed_worker_changes_no_episode(serial):
 
         pids = ()
 
-        def act(self, *rows):
+        def act(self, *arguments):
             if len(self.batches) == 2:
                 os.kill(self.pids[0], signal.SIGKILL)
-            return super().act(*rows)
+            return super().act(*arguments)
 
     policy = Killer()
     with PI0LiberoRunner(policy, None, NUM_EPISODES, 2, config=CONFIG) as runner:

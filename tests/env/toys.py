@@ -34,7 +34,7 @@ def toy_request(seed, succeeds_after=0, max_steps=10, task_id=0, **rest):
 class ToyPool(SlotLedger):
     """A running sum of actions per slot. Replies come back a few at a time, in random order.
 
-    ``crashes`` maps the number of a command (0, 1, ...) to the error it ends with, ``fault`` is their
+    ``crashes`` maps the number of a request (0, 1, ...) to the error it ends with, ``fault`` is their
     kind. Every slot is a worker of its own unless ``num_workers`` says otherwise.
     """
 
@@ -67,7 +67,7 @@ class ToyPool(SlotLedger):
         self._sums[slot] = 0.0
         self._left[slot] = initial_state.index or 10**9
         self.restored.append((slot, initial_state.task_id))
-        self._answer(slot, 0)
+        self._reply(slot, 0)
 
     def _load(self, slot, scene):
         """Keep the scene as the last of the loaded ones and drop the first that no slot holds."""
@@ -87,26 +87,26 @@ class ToyPool(SlotLedger):
         self._sums[slot] += float(actions[:num_steps].sum())
         self.observations.append(observe)
         self.videos.append(video)
-        self._answer(slot, num_steps, video=video)
+        self._reply(slot, num_steps, video=video)
 
     def release(self, slot):
-        assert slot not in self._replies, "the slot is still at work"
+        assert slot not in self._replies, "the slot is still busy"
         self._ledger(slot).release(slot)
 
     @property
     def busy(self):
-        """The slots that have a command under way."""
+        """The slots that have a request under way."""
         return frozenset(self._busy)
 
-    def _answer(self, slot, num_steps, *, video=False):
+    def _reply(self, slot, num_steps, *, video=False):
         error = self._crashes.get(self.num_requests, "")
         self.num_requests += 1
-        observe = Observation(
+        observation = Observation(
             images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.full(9, self._sums[slot])
         )
         self._replies[slot] = Reply(
             slot=slot,
-            observation=None if error else observe,
+            observation=None if error else observation,
             is_success=self._left[slot] == 0,
             num_steps=0 if error else num_steps,
             error=error,
@@ -117,7 +117,7 @@ class ToyPool(SlotLedger):
         self.max_under_way = max(self.max_under_way, len(self._replies))
 
     def _video(self, num_steps):
-        """A picture per step that shows the number of the command."""
+        """An image per step that shows the number of the request."""
         shape = (num_steps, 1, 2, 2, 3)
         return PackedFrames.pack(np.full(shape, self.num_requests, np.uint8))
 
@@ -131,7 +131,7 @@ class ToyPool(SlotLedger):
 
 
 class ToyPolicy:
-    """Acts on what it sees and on its seed only, and notes the size of every batch."""
+    """Acts on the observation and the seed only, and notes the size of every batch."""
 
     spec = SPEC
 
@@ -143,12 +143,12 @@ class ToyPolicy:
         assert all(tasks)
         self.batches.append(len(observations))
         self.seeds += seeds
-        return [self._chunk(*row) for row in zip(observations, seeds, strict=True)]
+        return [self._chunk(*sample) for sample in zip(observations, seeds, strict=True)]
 
     def _chunk(self, observation, seed):
         noise = np.random.default_rng(seed).normal(0, 0.3, (HORIZON, 7))
-        # The picture moves the action by up to 0.2, so wrong pixels would show in the episode.
-        seen = observation.images.mean() / 1275 + 0.1 * observation.proprio[0]
-        actions = np.clip(noise + seen, -1, 1).astype(np.float32)
+        # The image moves the action by up to 0.2, so wrong pixels would show in the episode.
+        shift = observation.images.mean() / 1275 + 0.1 * observation.proprio[0]
+        actions = np.clip(noise + shift, -1, 1).astype(np.float32)
         chain = np.stack([actions, actions])
         return Chunk(actions=actions, chain=chain, is_stochastic=True)

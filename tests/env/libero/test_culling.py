@@ -20,8 +20,8 @@ def test_a_sphere_ahead_is_seen_and_one_behind_is_not() -> None:
     assert not sees_sphere((0.0, 0.0, 1.0), 0.1)
 
 
-def test_a_sphere_beside_the_picture_is_seen_as_soon_as_it_reaches_into_it() -> None:
-    # The right side of the picture is the plane x = -z. From (3, 0, -1) it is 2 / sqrt(2) away.
+def test_a_sphere_beside_the_image_is_seen_as_soon_as_it_reaches_into_it() -> None:
+    # The right side of the image is the plane x = -z. From (3, 0, -1) it is 2 / sqrt(2) away.
     assert not sees_sphere((3.0, 0.0, -1.0), 1.40)
     assert sees_sphere((3.0, 0.0, -1.0), 1.42)
 
@@ -33,7 +33,7 @@ def test_a_sphere_around_the_camera_is_seen() -> None:
 def test_a_polygon_is_unseen_only_if_it_lies_beyond_one_side() -> None:
     assert VIEW.sees_polygon(WINDOW)
     assert not VIEW.sees_polygon(WINDOW + [5.0, 0.0, 0.0])
-    # Larger than the picture: no corner is inside, but it fills the view.
+    # Larger than the image: no corner is inside, but it fills the view.
     assert VIEW.sees_polygon(WINDOW * [50.0, 50.0, 1.0])
 
 

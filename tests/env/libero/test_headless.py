@@ -1,4 +1,4 @@
-"""Simulators draw where the policy computes, unless someone says otherwise."""
+"""Simulators draw where the policy computes, unless a setting or the environment chooses."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from pi0.ript.env.pool.worker_process import worker_environment
 @pytest.mark.parametrize(
     ("requested", "cuda_index", "environment", "expected"),
     [
-        pytest.param("auto", None, {}, None, id="no GPU, nothing to say"),
+        pytest.param("auto", None, {}, None, id="no GPU, no choice"),
         pytest.param("auto", 1, {}, 1, id="the policy's GPU"),
         pytest.param("auto", 1, {"CUDA_VISIBLE_DEVICES": "2, 5"}, 5, id="as the machine counts"),
         pytest.param("auto", None, {"CUDA_VISIBLE_DEVICES": "3"}, 3, id="a GPU for drawing only"),
@@ -23,7 +23,7 @@ def test_device(requested, cuda_index, environment, expected):
     assert resolve_egl_device(requested, cuda_index, environment) == expected
 
 
-def test_workers_are_told_the_device_and_see_no_list_that_contradicts_it(monkeypatch):
+def test_workers_get_the_device_and_no_list_that_contradicts_it(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
 
     environment = worker_environment(5)

@@ -12,9 +12,7 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 
 @pytest.mark.parametrize(("suite", "task_id"), [("libero_goal", 7), ("libero_object", 0)])
 @pytest.mark.parametrize("quality", ["exact", "fast"])
-def test_pictures_without_hidden_shapes_are_the_same(
-    suite: str, task_id: int, quality: str
-) -> None:
+def test_images_without_hidden_shapes_are_the_same(suite: str, task_id: int, quality: str) -> None:
     from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - needs the simulator
     from pi0.ript.env.suites import make_initial_state  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The scene equals LIBERO's own OffScreenRenderEnv: states bit for bit, pictures pixel for pixel."""
+"""The scene equals LIBERO's own OffScreenRenderEnv: states bit for bit, images pixel for pixel."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.libero
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SPEC = ObservationSpec(cameras=CAMERAS, height=64, width=64)
-SUITE, TASK = "libero_goal", 7  # turn on the stove: has fixtures and a burner that changes colour
+SUITE, TASK = "libero_goal", 7  # turn on the stove: has fixtures and a burner that changes color
 SETTLE = [0, 0, 0, 0, 0, 0, -1]
 KNOB = "flat_stove_1_button"
 
@@ -47,10 +47,10 @@ def actions(seed, count):
     return np.clip(noise, -1, 1).astype(np.float32)
 
 
-def assert_equal(scene, slot, observation, peer, seen):
+def assert_equal(scene, slot, observation, peer, expected):
     np.testing.assert_array_equal(scene.physics_state(slot), peer.physics_state())
-    np.testing.assert_array_equal(observation.proprio, seen.proprio)
-    np.testing.assert_array_equal(observation.images, seen.images)
+    np.testing.assert_array_equal(observation.proprio, expected.proprio)
+    np.testing.assert_array_equal(observation.images, expected.images)
 
 
 def compare_episode(scene, peer, initial_state, chunks, slot=0):
@@ -60,10 +60,10 @@ def compare_episode(scene, peer, initial_state, chunks, slot=0):
         result = scene.execute(slot, chunk)
         num_steps, done = 0, False
         while num_steps < len(chunk) and not done:
-            seen, done = peer.step(chunk[num_steps])
+            expected, done = peer.step(chunk[num_steps])
             num_steps += 1
         assert (result.is_success, result.num_steps) == (done, num_steps)
-        assert_equal(scene, slot, result.observation, peer, seen)
+        assert_equal(scene, slot, result.observation, peer, expected)
 
 
 def with_knob(scene, initial_state, angle):
@@ -87,14 +87,14 @@ def test_other_fixture_poses_and_a_success_equal_liberos_too(scene, peer):
     compare_episode(scene, peer, initial_state, [actions(0, 4)], slot=1)
 
 
-def test_without_settling_the_look_is_that_of_the_set_state(peer):
+def test_without_settling_the_observation_is_that_of_the_set_state(peer):
     scene = open_scene(SUITE, TASK, num_steps_wait=0)
     initial_state = make_initial_state(SUITE, TASK, 8, fixture_seed=1)
 
     observation = scene.restore(0, initial_state)
-    seen = peer.start(initial_state, num_steps_wait=0)
+    expected = peer.start(initial_state, num_steps_wait=0)
 
-    assert_equal(scene, 0, observation, peer, seen)
+    assert_equal(scene, 0, observation, peer, expected)
     scene.close()
 
 
@@ -124,37 +124,37 @@ def test_success_is_sticky(scene):
     assert scene.execute(0, actions(1, 4), observe_when_solved=False).observation is None
 
 
-def test_slots_are_independent_of_their_neighbours(scene):
+def test_slots_are_independent_of_their_neighbors(scene):
     starts = [make_initial_state(SUITE, TASK, n, fixture_seed=n) for n in range(3)]
     starts[1] = with_knob(scene, starts[1], 0.4)
     plans = [[actions(10 * slot + n, 2) for n in range(3)] for slot in range(3)]
 
-    def run_alone(slot):
+    def run_by_itself(slot):
         observations = [scene.restore(0, starts[slot])]
         observations += [scene.execute(0, chunk).observation for chunk in plans[slot]]
         return observations, scene.physics_state(0)
 
-    alone = [run_alone(slot) for slot in range(3)]
+    by_itself = [run_by_itself(slot) for slot in range(3)]
     together = [[scene.restore(slot, starts[slot])] for slot in range(3)]
     order = np.random.default_rng(0).permutation([0, 0, 0, 1, 1, 1, 2, 2, 2])
     for slot in order:
         chunk = plans[slot][len(together[slot]) - 1]
         together[slot].append(scene.execute(slot, chunk).observation)
 
-    for slot, (observations, state) in enumerate(alone):
+    for slot, (observations, state) in enumerate(by_itself):
         np.testing.assert_array_equal(scene.physics_state(slot), state)
         for mine, theirs in zip(together[slot], observations, strict=True):
             np.testing.assert_array_equal(mine.images, theirs.images)
             np.testing.assert_array_equal(mine.proprio, theirs.proprio)
 
 
-def test_a_remembered_restore_continues_like_the_first_one(scene):
+def test_a_cached_restore_continues_like_the_first_one(scene):
     initial_state = make_initial_state(SUITE, TASK, 20, fixture_seed=3)
 
     def episode(slot):
-        observe = scene.restore(slot, initial_state)
+        observation = scene.restore(slot, initial_state)
         result = scene.execute(slot, actions(4, 6))
-        return observe.images, scene.physics_state(slot), result.observation.images
+        return observation.images, scene.physics_state(slot), result.observation.images
 
     first = episode(0)
     scene.restore(1, make_initial_state(SUITE, TASK, 21, fixture_seed=9))
@@ -191,7 +191,7 @@ def test_more_than_a_thousand_steps_raise_nothing(scene):
     assert scene.execute(0, still, observe=False).num_steps == 1010
 
 
-def test_execute_without_look_changes_no_physics(scene):
+def test_execute_without_observation_changes_no_physics(scene):
     initial_state = make_initial_state(SUITE, TASK, 0, fixture_seed=0)
     for slot, observe in ((0, True), (1, False)):
         scene.restore(slot, initial_state)
@@ -234,20 +234,20 @@ def test_diverged_physics_are_an_error_and_leave_no_file_behind(scene, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_film_shows_what_libero_shows_after_every_step(scene, peer):
+def test_a_video_shows_what_libero_shows_after_every_step(scene, peer):
     initial_state = make_initial_state(SUITE, TASK, 3, fixture_seed=5)
     scene.restore(0, initial_state)
     peer.start(initial_state)
 
     for chunk in [actions(n, 3 + n) for n in range(3)]:
         video = scene.execute(0, chunk, video=True).frames
-        seen = [peer.step(action)[0].images for action in chunk]
-        np.testing.assert_array_equal(video, np.stack(seen))
+        expected = [peer.step(action)[0].images for action in chunk]
+        np.testing.assert_array_equal(video, np.stack(expected))
 
 
 @pytest.mark.parametrize("observe", [True, False])
-def test_filming_changes_nothing_else(scene, observe):
-    """Two neighbours start alike and do the same, one of them filmed, up to success and beyond."""
+def test_recording_a_video_changes_nothing_else(scene, observe):
+    """Two neighbors start alike and do the same, one of them recorded, up to success and beyond."""
     initial_state = with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 0.45)
     for slot in (0, 1):
         scene.restore(slot, initial_state)
@@ -265,7 +265,7 @@ def test_filming_changes_nothing_else(scene, observe):
             np.testing.assert_array_equal(recorded.frames[-1], plain.observation.images)
 
 
-def test_a_film_shows_the_step_that_solved_the_task_although_no_decision_follows(scene):
+def test_a_video_shows_the_step_that_solved_the_task_although_no_policy_step_follows(scene):
     scene.restore(0, with_knob(scene, make_initial_state(SUITE, TASK, 1, 0), 1.0))
 
     solved = scene.execute(0, actions(0, 4), observe_when_solved=False, video=True)

@@ -1,4 +1,4 @@
-"""Which settled states are kept; that they continue like the first time is test_scene's business."""
+"""Which settled states are kept; test_scene shows that they continue like the first time."""
 
 import pytest
 

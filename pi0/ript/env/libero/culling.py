@@ -1,7 +1,7 @@
 """What a camera cannot see, so that it need not be drawn. Conservative: no pixel depends on it.
 
 Software rendering spends its time on triangles, visible or not, and draws the whole scene a second
-time for a mirror. Bounding spheres tell which shapes lie outside the image.
+time for a mirror. Bounding spheres show which shapes lie outside the image.
 """
 
 # pyright: reportAttributeAccessIssue=false

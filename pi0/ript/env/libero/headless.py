@@ -29,9 +29,9 @@ def resolve_egl_device(
     if EGL_VARIABLE in environment:
         return None
     visible = [entry.strip() for entry in environment.get(CUDA_VARIABLE, "").split(",")]
-    position = cuda_index or 0
-    if position < len(visible) and visible[position].isdigit():
-        return int(visible[position])
+    index = cuda_index or 0
+    if index < len(visible) and visible[index].isdigit():
+        return int(visible[index])
     return cuda_index
 
 

@@ -25,10 +25,10 @@ from pi0.ript.env.libero.libero_env import LiberoEnv
 from pi0.ript.env.libero.renderer import Observer, Renderer
 from pi0.ript.env.libero.settled_states import SettledStates
 from pi0.ript.env.libero.slot import Clock, Slot, StepResult
+from pi0.ript.env.resources import SETTLED_STATES
 from pi0.ript.env.suites import bddl_file, task_language
 from pi0.ript.types import InitialState
 
-CACHE_SIZE = 128
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 DIVERGENCE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
               mujoco.mjtWarning.mjWARN_BADQACC)  # fmt: skip
@@ -66,7 +66,7 @@ class Scene:
         self.num_steps_wait = num_steps_wait
         self._libero = LiberoEnv(bddl_file(suite, task_id))
         self._env, self._model = self._libero.domain, self._libero.model
-        # Nobody reads the gripper's force sensors, and the physics do not depend on them.
+        # Nothing reads the gripper's force sensors, and the physics do not depend on them.
         self._model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
         self._renderer = Renderer(self._model, spec)
         self._panda = Panda(self._env)
@@ -74,7 +74,7 @@ class Scene:
         self._scratch = mujoco.MjData(self._model)
         self._observer = Observer(self._env, self._panda.site_id, self._renderer)
         self._steps = ControlSteps(self._env)
-        self._settled = SettledStates(self._model, self._settle, max_kept=CACHE_SIZE)
+        self._settled = SettledStates(self._model, self._settle, max_kept=SETTLED_STATES)
 
     @property
     def language(self) -> str:

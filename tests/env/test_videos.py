@@ -1,4 +1,4 @@
-"""An episode is the same with and without a picture after every control step, wherever it runs."""
+"""An episode is the same with and without an image after every control step, in every pool."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +18,7 @@ RECORDED, PLAIN = 2, 2
 
 
 def requests():
-    """Two episodes, each filmed at every step and once more not filmed."""
+    """Two episodes, each once with a video of every step and once without."""
     plain = [
         EpisodeRequest(
             initial_state=make_initial_state("libero_goal", 7, n, fixture_seed=0),
@@ -32,7 +32,7 @@ def requests():
 
 
 def run(runner):
-    """Return the filmed and the plain episodes, each by number of their request."""
+    """Return the recorded and the plain episodes, each by number of their request."""
     waiting = iter(requests())
     recorded, plain = {}, {}
     for episode in runner.run(lambda: next(waiting, None), Sampling(num_steps=1)):
@@ -48,7 +48,7 @@ def observations(episode):
 @pytest.mark.parametrize(
     "backend", ["inline", "process", pytest.param("ray", marks=pytest.mark.alone)]
 )
-def test_filmed_episodes_equal_plain_ones_bit_for_bit(backend):
+def test_recorded_episodes_equal_plain_ones_bit_for_bit(backend):
     config = TrainConfig(
         task=TaskConfig(benchmark_name="libero_goal", task_name=7),
         env=EnvConfig(backend=backend, num_workers=1, max_scenes=1),
@@ -60,21 +60,21 @@ def test_filmed_episodes_equal_plain_ones_bit_for_bit(backend):
     assert len(recorded) == RECORDED
     assert len(plain) == PLAIN
     for number, episode in recorded.items():
-        twin = plain[number]
-        assert (episode.outcome, episode.num_steps) == (twin.outcome, twin.num_steps)
-        assert len(episode.policy_steps) == len(twin.policy_steps) == -(-NUM_STEPS // HORIZON)
-        for ours, theirs in zip(episode.policy_steps, twin.policy_steps, strict=True):
+        other = plain[number]
+        assert (episode.outcome, episode.num_steps) == (other.outcome, other.num_steps)
+        assert len(episode.policy_steps) == len(other.policy_steps) == -(-NUM_STEPS // HORIZON)
+        for ours, theirs in zip(episode.policy_steps, other.policy_steps, strict=True):
             np.testing.assert_array_equal(ours.observation.images, theirs.observation.images)
             np.testing.assert_array_equal(ours.observation.proprio, theirs.observation.proprio)
             np.testing.assert_array_equal(ours.chunk.actions, theirs.chunk.actions)
-        # One strip per decision, one picture per step; the last of a strip is what the policy saw next.
+        # Frames per policy step, one per control step; the last of them is observed next.
         assert [len(frames) for frames in episode.frames] == [4, 4, 2]
         assert episode.frames[0].shape[1:] == (len(SPEC.cameras), SPEC.height, SPEC.width, 3)
-        for frames, observation in zip(episode.frames, observations(twin)[1:], strict=False):
+        for frames, observation in zip(episode.frames, observations(other)[1:], strict=False):
             np.testing.assert_array_equal(frames.unpack()[-1], observation)
         images = np.concatenate([frames.unpack() for frames in episode.frames])
         assert all((a != b).any() for a, b in pairwise(images))
-    assert all(twin.frames == () for twin in plain.values())
+    assert all(episode.frames == () for episode in plain.values())
     assert stats.num_video_frames == RECORDED * NUM_STEPS
     assert stats.video_seconds > 0
     assert seconds_per_image == stats.video_seconds / stats.num_video_frames
