@@ -1,7 +1,7 @@
 """Which samples of an update lie on which rank: every rank knows the order and weight of all of them.
 
 Minibatches are cut from the samples of all ranks together, as a single process would cut them. Three
-index spaces meet here; each argument and attribute says which one it is in:
+index spaces occur here; each argument and attribute says which one it is in:
 
 - batch index: position in this rank's ``Batch``;
 - own index: position among this rank's samples with signal;

@@ -25,7 +25,7 @@ class UpdateMetrics:
         stale_kl: Weighted KL from the behavior weights to those before the update, in the first pass.
         log_ratio_max: Largest |log ratio| before the first optimizer step.
         clipped: Samples times share of clipped ratios.
-        num_samples_seen: Samples over all passes.
+        num_processed: Samples of all passes together.
         grad_norms: Of every optimizer step.
     """
 
@@ -34,7 +34,7 @@ class UpdateMetrics:
     stale_kl: float = 0.0
     log_ratio_max: float = 0.0
     clipped: float = 0.0
-    num_samples_seen: int = 0
+    num_processed: int = 0
     grad_norms: list[float] = field(default_factory=list[float])
 
     def add(
@@ -50,7 +50,7 @@ class UpdateMetrics:
         if is_first_pass:
             self.loss += float(loss.detach())
             self.stale_kl += 0.0 if stale_kl is None else float(stale_kl)
-        self.num_samples_seen += num_samples
+        self.num_processed += num_samples
         if terms.clip_fraction is not None:
             self.clipped += float(terms.clip_fraction.sum())
         if terms.log_ratios is not None and not self.grad_norms:
@@ -68,19 +68,17 @@ class UpdateMetrics:
             has_stopped_early: Whether the KL bound ended the update.
         """
         audit = self.audit or NOT_AUDITED
-        own = (self.loss, kl or 0.0, self.clipped, self.num_samples_seen, self.log_ratio_max)
+        own = (self.loss, kl or 0.0, self.clipped, self.num_processed, self.log_ratio_max)
         own += (audit.count, audit.z_mean, audit.z_variance, audit.off_mask_error, self.stale_kl)
         own += (audit.log_ratio_mean, audit.log_ratio_std)
         table = np.concatenate(ranks.gather(np.array([own], dtype=np.float64)))
-        loss, kl_sum, clipped, num_samples_seen, _, count, _, _, _, stale_kl, _, _ = table.sum(
-            axis=0
-        )
+        loss, kl_sum, clipped, num_processed, _, count, _, _, _, stale_kl, _, _ = table.sum(axis=0)
         audited = table[:, 5] / max(1.0, count)
         has_likelihood = kl is not None
         return UpdateStats(
             loss=float(loss),
             kl=float(kl_sum) if has_likelihood else None,
-            clip_fraction=float(clipped / max(1.0, num_samples_seen)) if has_likelihood else None,
+            clip_fraction=float(clipped / max(1.0, num_processed)) if has_likelihood else None,
             grad_norm=sum(self.grad_norms) / max(1, len(self.grad_norms)),
             log_ratio_max=float(table[:, 4].max()) if has_likelihood else None,
             num_optimizer_steps=len(self.grad_norms),
