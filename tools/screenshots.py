@@ -14,11 +14,11 @@ from playwright.sync_api import Browser, sync_playwright
 
 from pi0.ript.report.page.render import write_report
 
-# Name, width, height, scale, colour scheme, how far down the page (a selector).
+# Name, width, height, scale, color scheme, how far down the page (a selector).
 SHOTS = (
     ("desktop", 1280, 1500, 1, "light", "#headline"),
-    ("dark", 1280, 1100, 1, "dark", "#situations"),
-    ("films", 1280, 900, 1, "light", "#films"),
+    ("dark", 1280, 1100, 1, "dark", "#initial-states"),
+    ("videos", 1280, 900, 1, "light", "#videos"),
     ("phone", 390, 844, 2, "light", "#headline"),
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -30,9 +30,9 @@ def find_chromium() -> str | None:
 
 
 def photograph(browser: Browser, page_file: Path, output: Path) -> list[Path]:
-    """Write all pictures and return their paths."""
+    """Write all images and return their paths."""
     paths: list[Path] = []
-    for name, width, height, scale, scheme, place in SHOTS:
+    for name, width, height, scale, scheme, section in SHOTS:
         page = browser.new_page(
             viewport={"width": width, "height": height},
             device_scale_factor=scale,
@@ -41,18 +41,18 @@ def photograph(browser: Browser, page_file: Path, output: Path) -> list[Path]:
         page.goto(page_file.resolve().as_uri())
         page.wait_for_selector("html[data-ready]", timeout=60_000)
         page.evaluate(
-            "place => { document.documentElement.style.scrollBehavior = 'auto';"
-            " const top = document.querySelector(place).getBoundingClientRect().top;"
-            " window.scrollTo(0, place === '#headline' ? 0 : top - 80); }",
-            place,
+            "section => { document.documentElement.style.scrollBehavior = 'auto';"
+            " const top = document.querySelector(section).getBoundingClientRect().top;"
+            " window.scrollTo(0, section === '#headline' ? 0 : top - 80); }",
+            section,
         )
-        page.wait_for_timeout(500)  # the observer of what is in view answers after a frame
+        page.wait_for_timeout(500)  # what is in view is known after a frame
         page.wait_for_function("() => ![...visible].some(key => stale.has(key))")
         path = output / f"report_{name}.png"
         page.screenshot(path=path)
         page.close()
-        picture = Image.open(path).convert("RGB")
-        picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
+        image = Image.open(path).convert("RGB")
+        image.quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
         paths.append(path)
     return paths
 

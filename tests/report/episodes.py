@@ -9,7 +9,7 @@ from pi0.ript.types import Episode, EpisodeRequest, InitialState, PolicyStep
 def make_episode(
     *, outcome="success", num_policy_steps=3, task="open it", height=6, width=9, record_video=False
 ):
-    """Return an episode whose picture n is dark at the top half and n at the bottom half."""
+    """Return an episode whose image n is dark at the top half and n at the bottom half."""
     state = InitialState(
         suite="libero_goal", task_id=7, index=33, fixture_seed=0, state=np.zeros(4)
     )

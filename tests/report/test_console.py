@@ -41,7 +41,7 @@ def test_crashed_episode_is_no_failure():
     )
 
 
-def test_nothing_done_yet_reads_sensibly():
+def test_nothing_done_yet_is_no_result():
     assert Tally(4, start=0.0).line(0.0) == "0/4 episodes, no result yet"
 
 
@@ -91,8 +91,8 @@ def test_live_progress_takes_more_episodes_than_expected():
         on_episode(make_episode())
 
 
-def _seen(console):
-    """Everything that was ever written, without the codes that move the cursor and colour."""
+def _written(console):
+    """Everything that was ever written, without the codes that move the cursor and color."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
 
 
@@ -106,17 +106,17 @@ def test_live_display_shows_step_stage_episodes_success_speed_and_time_left():
     assert re.search(
         r"step 3/30 collect .* 2/4 episodes, 50\.0% success, \S+ episodes/s, \d+ steps/s, "
         r"\d+ s left, run 2 h 00 min left",
-        _seen(console),
+        _written(console),
     )
 
 
-def test_live_display_shows_practice_and_update_at_the_same_time():
+def test_live_display_shows_rollouts_and_update_at_the_same_time():
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
     progress = LiveProgress(console)
     with progress.stage("step 4/30 collect", 8), progress.stage("step 3/30 update", 0):
         time.sleep(0.3)
 
-    last_frame = _seen(console).split("step 4/30 collect")[-1]
+    last_frame = _written(console).split("step 4/30 collect")[-1]
     assert "0/8 episodes" in last_frame
     assert "step 3/30 update" in last_frame
 
@@ -171,7 +171,7 @@ def test_step_line_shows_what_there_is():
     assert step_line(metrics) == "success 50.0%, kl 0.0123"
 
 
-def test_step_line_says_groups_to_learn_from_and_groups_tried_together():
+def test_step_line_has_groups_with_signal_and_groups_tried_together():
     metrics = {"rollout/groups_accepted": 6, "rollout/groups_tried": 11, "time/collect_s": 41.23}
     assert step_line(metrics) == "groups 6 of 11, collect 41.2 s"
 
@@ -180,13 +180,13 @@ class Notes:
     """A reporter that remembers."""
 
     def __init__(self):
-        self.seen = []
+        self.logged = []
 
     def log(self, step, metrics):
-        self.seen.append((step, dict(metrics)))
+        self.logged.append((step, dict(metrics)))
 
     def close(self):
-        self.seen.append("closed")
+        self.logged.append("closed")
 
 
 def test_reporters_pass_everything_on(caplog):
@@ -195,5 +195,5 @@ def test_reporters_pass_everything_on(caplog):
         both = Reporters([notes, LineReporter()])
         both.log(3, {"rollout/success_rate": 1.0})
         both.close()
-    assert notes.seen == [(3, {"rollout/success_rate": 1.0}), "closed"]
+    assert notes.logged == [(3, {"rollout/success_rate": 1.0}), "closed"]
     assert caplog.messages == ["step 3: success 100.0%"]

@@ -1,4 +1,4 @@
-"""episodes.jsonl holds every episode of practice once, whatever happened in between."""
+"""episodes.jsonl holds every rollout once, whatever happened in between."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pi0.ript.types import EpisodeRecord
 from tests.report.episodes import make_episode
 
 
-def rows():
+def records():
     return [
         EpisodeRecord.of_rollout(make_episode(outcome=outcome), is_accepted=True)
         for outcome in ("success", "failure")
@@ -19,9 +19,9 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_row_says_which_situation_was_tried_and_what_came_of_it(tmp_path):
+def test_line_has_the_initial_state_and_the_outcome(tmp_path):
     log = EpisodeLog(tmp_path / "episodes.jsonl")
-    log.log(1, rows()[:1])
+    log.log(1, records()[:1])
     log.close()
     assert read(tmp_path / "episodes.jsonl") == [
         {
@@ -36,7 +36,7 @@ def test_row_says_which_situation_was_tried_and_what_came_of_it(tmp_path):
             "num_steps": 6,
             "seed": 5,
             "is_accepted": True,
-            # sha256 of 3 decisions x 2 executed actions x 7 zeros of 4 bytes.
+            # sha256 of 3 policy steps x 2 executed actions x 7 zeros of 4 bytes.
             "actions_hash": hashlib.sha256(bytes(168)).hexdigest()[:16],
         }
     ]
@@ -46,22 +46,22 @@ def test_resumed_run_drops_the_episodes_it_repeats(tmp_path):
     path = tmp_path / "episodes.jsonl"
     log = EpisodeLog(path)
     for step in (1, 2, 3):
-        log.log(step, rows())
+        log.log(step, records())
     log.close()
     log = EpisodeLog(path, last_step=2)
-    log.log(3, rows())
+    log.log(3, records())
     log.close()
-    assert [row["step"] for row in read(path)] == [1, 1, 2, 2, 3, 3]
+    assert [line["step"] for line in read(path)] == [1, 1, 2, 2, 3, 3]
 
 
 def test_torn_step_of_a_killed_run_is_repeated_whole(tmp_path):
     path = tmp_path / "episodes.jsonl"
     log = EpisodeLog(path)
-    log.log(1, rows())
-    log.log(2, rows())
+    log.log(1, records())
+    log.log(2, records())
     log.close()
     path.write_bytes(path.read_bytes()[:-20])
     log = EpisodeLog(path, last_step=1)
-    log.log(2, rows())
+    log.log(2, records())
     log.close()
-    assert [row["outcome"] for row in read(path)] == ["success", "failure"] * 2
+    assert [line["outcome"] for line in read(path)] == ["success", "failure"] * 2

@@ -1,4 +1,4 @@
-"""JSON, CSV, Markdown and a page say the same, and nothing that is not in the records."""
+"""JSON, CSV, Markdown and a page hold the same numbers, and nothing that is not in the records."""
 
 import csv
 import io
@@ -51,7 +51,7 @@ def report():
     return EvaluationReport(
         settings=SETTINGS,
         rows=[RateRow(name=STOVE, rate=success_rate(this), num_crashed=1)],
-        episodes=[*episodes, _episode(34, "crashed", error="worker 3 died, twice")],
+        episodes=[*episodes, _episode(34, "crashed", error="worker 3 ended, twice")],
         comparison=Comparison(other="builtin", rows=[change], num_unpaired=1, differences=[]),
     )
 
@@ -70,7 +70,7 @@ def test_csv_has_one_line_per_episode(report):
     lines = list(csv.DictReader(io.StringIO(episodes_csv(report.episodes))))
 
     assert [line["state_index"] for line in lines] == ["30", "31", "32", "33", "34"]
-    assert (lines[4]["outcome"], lines[4]["error"]) == ("crashed", "worker 3 died, twice")
+    assert (lines[4]["outcome"], lines[4]["error"]) == ("crashed", "worker 3 ended, twice")
 
 
 def test_markdown_shows_interval_discordant_pairs_and_crashes(report):
@@ -112,17 +112,17 @@ class Tables(HTMLParser):
             self.rows[-1].append(data.strip())
 
 
-def test_page_shows_the_same_figures_and_loads_nothing(report):
+def test_page_shows_the_same_numbers_and_loads_nothing(report):
     tables = Tables()
     tables.feed(evaluation_page(report))
 
     assert [STOVE, "75.0%", "[30.1%, 95.4%]", "4", "1"] in tables.rows
     assert any(row[:6] == [STOVE, "25.0%", "75.0%", "+50.0", row[4], "2"] for row in tables.rows)
-    assert sum("crashed: worker 3 died, twice" in row for row in tables.rows) == 1
+    assert sum("crashed: worker 3 ended, twice" in row for row in tables.rows) == 1
     assert tables.addresses == []
 
 
-def test_page_of_nothing_completed_says_so(report):
+def test_page_of_nothing_completed_has_no_rate(report):
     empty = EvaluationReport(
         settings=SETTINGS,
         rows=[RateRow(name=STOVE, rate=None, num_crashed=1)],

@@ -8,7 +8,7 @@ from pi0.ript.report.intervals import mcnemar, paired_change, success_rate, wils
 
 
 def test_wilson_interval_of_half_out_of_ten():
-    # p = 0.5, n = 10, z^2 = 3.8415: centre = (0.5 + 3.8415 / 20) / 1.38415 = 0.5;
+    # p = 0.5, n = 10, z^2 = 3.8415: center = (0.5 + 3.8415 / 20) / 1.38415 = 0.5;
     # half = 1.959964 * sqrt(0.25 / 10 + 3.8415 / 400) / 1.38415 = 1.959964 * 0.186021 / 1.38415 = 0.263407.
     assert wilson(5, 10) == pytest.approx((0.236593, 0.763407), abs=1e-6)
 
@@ -49,7 +49,7 @@ def test_mcnemar_counts_the_tail_of_the_binomial(gained, lost, p_value):
 
 def test_paired_change_by_hand():
     # 8 pairs: 4 gained, 1 lost, so the difference is 3 / 8.
-    # Bonett-Price: up = 5 / 10, down = 2 / 10, centre 0.3,
+    # Bonett-Price: up = 5 / 10, down = 2 / 10, center 0.3,
     # half = 1.959964 * sqrt((0.7 - 0.09) / 10) = 1.959964 * 0.246982 = 0.484075.
     before = [False] * 5 + [True] * 3
     after = [True] * 4 + [False] + [False] + [True] * 2
@@ -73,6 +73,6 @@ def test_comparison_of_unequal_numbers_is_refused():
         paired_change([True], [True, False])
 
 
-def test_figures_read_as_text():
+def test_rates_and_changes_as_text():
     assert str(success_rate([True] * 5 + [False] * 5)) == "50.0% (5/10, 95 % [23.7%, 76.3%])"
     assert str(paired_change([False], [True])).startswith("+100.0 points (95 % [")

@@ -1,4 +1,4 @@
-"""launches.jsonl says what ran when, so that a figure can be traced to its versions."""
+"""launches.jsonl says what ran when, so that a number can be traced to its versions."""
 
 import torch
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pi0.ript.report.jsonl import RENAMED_METRICS, JsonlReporter, read_metrics
-from pi0.ript.report.page.figures import RunFigures
+from pi0.ript.report.page.figures import RunMetrics
 from tools import bit_equality
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
@@ -35,7 +35,7 @@ def test_page_of_an_older_run_that_was_resumed_shows_one_series(tmp_path):
     resumed.log(3, {"time/rollout_s": 6.0})
     resumed.close()
 
-    columns = RunFigures(tmp_path).columns()
+    columns = RunMetrics(tmp_path).columns()
 
     assert columns["time/rollout_s"] == [4.0, 5.0, 6.0]
     assert "time/practice_s" not in columns

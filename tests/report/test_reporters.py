@@ -1,4 +1,4 @@
-"""Figures end up in event files that TensorBoard can read."""
+"""Metrics end up in event files that TensorBoard can read."""
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

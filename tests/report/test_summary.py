@@ -1,4 +1,4 @@
-"""The summary answers: did practice help, how sure is that, and where did the time go."""
+"""The summary: success before and after, how sure the change is, and seconds by stage."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_text_names_every_task_and_the_share_of_each_stage():
     assert "collect         75.0 s  75.0%" in text
 
 
-def test_run_without_evaluation_still_says_where_the_time_went():
+def test_run_without_evaluation_still_has_its_seconds():
     assert summary_text([], {"collect": 0.0}) == "time 0 s\n"
     assert summarize([], SECONDS) == {"tasks": {}, "seconds": SECONDS}
 

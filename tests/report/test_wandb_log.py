@@ -1,4 +1,4 @@
-"""Figures reach wandb's own files without a network, under one identity however often a run is resumed."""
+"""Metrics reach wandb's own files without a network, under one identity however often a run is resumed."""
 
 import json
 import struct
@@ -17,20 +17,20 @@ BLOCK, HEAD, FULL, LAST = 32768, 7, 1, 4
 def payloads(data):
     """Yield the payloads of a file in the LevelDB log format, which begins with seven bytes of wandb's own.
 
-    Blocks of 32 KiB; each piece has a checksum (4 bytes), its length (2) and whether it is whole (1), the
+    Blocks of 32 KiB; each part has a checksum (4 bytes), its length (2) and whether it is whole (1), the
     first (2), a middle (3) or the last one (4) of its payload.
     """
-    place, pieces = HEAD, b""
-    while place + HEAD <= len(data):
-        if BLOCK - place % BLOCK < HEAD:
-            place += BLOCK - place % BLOCK
+    offset, parts = HEAD, b""
+    while offset + HEAD <= len(data):
+        if BLOCK - offset % BLOCK < HEAD:
+            offset += BLOCK - offset % BLOCK
             continue
-        _, length, kind = struct.unpack_from("<IHB", data, place)
-        pieces += data[place + HEAD : place + HEAD + length]
-        place += HEAD + length
+        _, length, kind = struct.unpack_from("<IHB", data, offset)
+        parts += data[offset + HEAD : offset + HEAD + length]
+        offset += HEAD + length
         if kind in (FULL, LAST):
-            yield pieces
-            pieces = b""
+            yield parts
+            parts = b""
 
 
 def records(run_dir):
@@ -57,21 +57,21 @@ def log(run_dir, steps):
     reporter.close()
 
 
-def history_of(run_dir, num_rows):
-    """The rows, once wandb's own process has written them: it may end a moment after the program."""
+def history_of(run_dir, num_steps):
+    """The metrics by step, once wandb's own process has written them: it may end a moment after the program."""
     deadline = time.monotonic() + 20.0
-    while len(rows := list(history(run_dir))) < num_rows and time.monotonic() < deadline:
+    while len(steps := list(history(run_dir))) < num_steps and time.monotonic() < deadline:
         time.sleep(0.1)
-    return rows
+    return steps
 
 
 @pytest.mark.slow
-def test_figures_settings_and_identity_are_kept_offline(tmp_path):
+def test_metrics_settings_and_identity_are_kept_offline(tmp_path):
     run_dir = tmp_path / "quick start_1"
     log(run_dir, [1, 2])
-    rows = history_of(run_dir, num_rows=2)
-    assert [(row["_step"], row["rollout/success_rate"]) for row in rows] == [(1, 0.1), (2, 0.2)]
-    assert rows[0]["rollout/ended_by"] == "budget"
+    steps = history_of(run_dir, num_steps=2)
+    assert [(one["_step"], one["rollout/success_rate"]) for one in steps] == [(1, 0.1), (2, 0.2)]
+    assert steps[0]["rollout/ended_by"] == "budget"
     log(run_dir, [3])
     runs = [r.run for r in records(run_dir) if r.WhichOneof("record_type") == "run"]
     assert {run.run_id for run in runs} == {"quick_start_1"}

@@ -42,7 +42,7 @@ def test_a_disk_that_fills_up_during_a_checkpoint_leaves_the_one_before(tmp_path
     ("filmed", "written"),
     [
         pytest.param(0, r"No space left on device: .*/evaluations/step_0\.json$", id="evaluation"),
-        pytest.param(2, r"cannot write film .*/videos/step_0/", id="films"),
+        pytest.param(2, r"cannot write video .*/videos/step_0/", id="videos"),
     ],
 )
 def test_a_disk_without_a_byte_left_ends_whatever_is_written_next(tmp_path, recorded, written):

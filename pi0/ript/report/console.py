@@ -30,7 +30,7 @@ OnEpisode = Callable[[Episode], None]
 
 
 class Tally:
-    """Counts what came in since ``start``: successes, failures and crashes, and at which rate."""
+    """Counts episodes since ``start``: successes, failures and crashes, and at which rate."""
 
     def __init__(self, expected: int, start: float, run_left_s: float | None = None) -> None:
         self.expected = expected
@@ -122,7 +122,7 @@ class LineProgress:
 class LiveProgress:
     """Shows a line per open stage, several at once; leaves one line per finished one with episodes.
 
-    Stages may be opened by several threads: practice can go on while an update is under way.
+    Stages may be opened by several threads: rollouts can go on while an update is under way.
     """
 
     def __init__(self, console: Console) -> None:
@@ -179,7 +179,7 @@ class LiveProgress:
 
 
 class _CountColumn(ProgressColumn):
-    """What the tally of a stage says at the moment of drawing, so that time left runs down."""
+    """The tally of a stage at the moment of drawing, so that time left runs down."""
 
     def render(self, task: Task) -> Text:
         tally: Tally = task.fields["tally"]

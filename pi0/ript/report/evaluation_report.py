@@ -66,7 +66,7 @@ class EvaluationReport:
         settings: What outcomes may depend on: policy, protocol, episodes, seeds, versions.
         rows: Success per task, per suite with several tasks, and of all suites.
         episodes: One JSON-ready record each, in the order of the request.
-        comparison: Against another policy, if one was asked for.
+        comparison: Against another policy, if one was given.
     """
 
     settings: Mapping[str, Any]
@@ -145,7 +145,7 @@ def crash_line(report: EvaluationReport) -> str:
 
 
 def comparison_line(comparison: Comparison) -> str:
-    """Return against whom and on what terms."""
+    """Return what the other policy is and how the two are compared."""
     parts = [f"against {comparison.other}, the same episodes, pair by pair"]
     if comparison.num_unpaired:
         parts.append(f"{comparison.num_unpaired} episodes without a partner left out")

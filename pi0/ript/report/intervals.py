@@ -63,18 +63,18 @@ def success_rate(outcomes: Sequence[bool]) -> SuccessRate:
 def wilson(num_successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
     """Return the score interval of a binomial share (Wilson 1927).
 
-    With p the observed share, the interval is centred on ``(p + z^2 / 2n) / (1 + z^2 / n)``.
+    With p the observed share, the interval is centered on ``(p + z^2 / 2n) / (1 + z^2 / n)``.
     """
     p = num_successes / n
     scale = 1 + z**2 / n
-    centre = (p + z**2 / (2 * n)) / scale
+    center = (p + z**2 / (2 * n)) / scale
     half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / scale
     # At 0 and n successes one end is 0 or 1 exactly; rounding must not push it outside.
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def paired_change(before: Sequence[bool], after: Sequence[bool]) -> PairedChange:
-    """Compare two policies on the same episodes, position by position.
+    """Compare two policies on the same episodes, pair by pair.
 
     The interval is the adjusted Wald interval of Bonett and Price (2012), which adds one to each
     discordant count and stays honest for few discordant pairs.

@@ -3,11 +3,11 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pi0.ript.atomic import write_atomically
 
@@ -20,6 +20,7 @@ RENAMED_METRICS = {
 }
 """Old name -> new name. Files of earlier versions hold the old ones; every reader returns the new ones."""
 
+T = TypeVar("T")
 JsonValue = float | str | bool | None | Mapping[str, "JsonValue"] | Sequence["JsonValue"]
 
 
@@ -31,13 +32,13 @@ class JsonLines:
         _keep_until(path, last_step)
         self._file = path.open("ab", buffering=0)
 
-    def append(self, rows: Sequence[Mapping[str, JsonValue]]) -> None:
-        """Append one line per row.
+    def append(self, records: Sequence[Mapping[str, JsonValue]]) -> None:
+        """Append one line per record.
 
         Raises:
             OSError: The lines could not be written; the file ends where it did before.
         """
-        append_lines(self._file, rows)
+        append_lines(self._file, records)
 
     def close(self) -> None:
         """Close the file."""
@@ -47,7 +48,7 @@ class JsonLines:
 class JsonlReporter:
     """Appends one JSON object per step and flushes it at once.
 
-    A figure that is not finite is written as ``null``: JSON has no NaN.
+    A number that is not finite is written as ``null``: JSON has no NaN.
     """
 
     def __init__(self, path: Path, *, last_step: int = 0) -> None:
@@ -60,8 +61,8 @@ class JsonlReporter:
         Raises:
             OSError: The line could not be written; the file ends with the line before.
         """
-        figures = {name: _json_value(value) for name, value in metrics.items()}
-        self._lines.append([{"step": step, **figures}])
+        values = {name: _json_value(value) for name, value in metrics.items()}
+        self._lines.append([{"step": step, **values}])
 
     def close(self) -> None:
         """Close the file."""
@@ -77,7 +78,7 @@ def read_metrics(path: Path) -> list[dict[str, float | str | None]]:
         ValueError: A line was not written by a run.
     """
     lines = enumerate(complete_lines(path), 1)
-    return [with_new_names(parse_line(path, number, line)) for number, line in lines]
+    return [parse_line(path, number, line, with_new_names) for number, line in lines]
 
 
 def with_new_names(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,14 +86,14 @@ def with_new_names(line: Mapping[str, Any]) -> dict[str, Any]:
     return {RENAMED_METRICS.get(name, name): value for name, value in line.items()}
 
 
-def append_lines(file: FileIO, rows: Sequence[Mapping[str, JsonValue]]) -> None:
-    """Append one line per row to an unbuffered file.
+def append_lines(file: FileIO, records: Sequence[Mapping[str, JsonValue]]) -> None:
+    """Append one line per record to an unbuffered file.
 
     Raises:
         OSError: The lines could not be written, with the name of the file, which ends where it did before;
             if not even that can be had, it ends with a torn line, which readers skip.
     """
-    data = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+    data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
     size = os.fstat(file.fileno()).st_size
     try:
         # A raw file may take only a part, e.g. just before the disk is full.
@@ -113,20 +114,25 @@ def complete_lines(path: Path, offset: int = 0) -> list[bytes]:
         return [line for line in file.readlines() if line.endswith(b"\n")]
 
 
-def parse_line(
-    path: Path, number: int, line: bytes, needs: Sequence[str] = ("step",)
-) -> dict[str, Any]:
-    """Return the object in a line, counted from 1, that has a whole ``step`` and whatever it ``needs``.
+def parse_line(path: Path, number: int, line: bytes, make: Callable[[dict[str, Any]], T]) -> T:
+    """Return what ``make`` makes of the JSON object in a line, which has the ``step`` it belongs to.
+
+    Args:
+        path: The file, for the message.
+        number: Of the line, counted from 1.
+        line: Its bytes.
+        make: Takes the object; whatever it cannot use is an error of the file.
 
     Raises:
-        ValueError: It is none that a run writes.
+        ValueError: It is no line that a run writes.
     """
     try:
-        row = json.loads(line)
-        missing = [name for name in needs if name not in row]
-        if not missing and type(row["step"]) is int:
-            return row
-        reason = f"it lacks {missing[0]!r}" if missing else f"step {row['step']!r:.40}"
+        content = json.loads(line)
+        if type(content["step"]) is int:
+            return make(content)
+        reason = f"step {content['step']!r:.40}"
+    except KeyError as error:
+        reason = f"it lacks {error}"
     except (ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
     raise ValueError(
@@ -137,7 +143,9 @@ def parse_line(
 def _keep_until(path: Path, last_step: int) -> None:
     lines = complete_lines(path)
     kept = b"".join(
-        line for n, line in enumerate(lines, 1) if parse_line(path, n, line)["step"] <= last_step
+        line
+        for n, line in enumerate(lines, 1)
+        if parse_line(path, n, line, dict)["step"] <= last_step
     )
     if path.is_file() and path.stat().st_size != len(kept):
         write_atomically(path, kept)

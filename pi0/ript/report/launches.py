@@ -1,6 +1,5 @@
 """launches.jsonl: when a run was started and resumed, on which machine, with which versions."""
 
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pi0.ript.report.jsonl import JsonLines, complete_lines
+from pi0.ript.report.jsonl import JsonLines, complete_lines, parse_line
 
 LAUNCHES_NAME = "launches.jsonl"
 # What a result may depend on.
@@ -59,8 +58,14 @@ def record_launch(run_dir: Path, step: int, device: str) -> None:
 
 
 def read_launches(run_dir: Path) -> list[Launch]:
-    """Return every launch of a run, in order; none for runs that did not record them."""
-    return [Launch(**json.loads(line)) for line in complete_lines(run_dir / LAUNCHES_NAME)]
+    """Return every launch of a run, in order; none for runs that did not record them.
+
+    Raises:
+        ValueError: A line was not written by a run.
+    """
+    path = run_dir / LAUNCHES_NAME
+    lines = enumerate(complete_lines(path), 1)
+    return [parse_line(path, n, line, lambda content: Launch(**content)) for n, line in lines]
 
 
 def installed_versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from pi0.ript.interfaces import Reporter
 
 logger = logging.getLogger(__name__)
 
-# What is said, and the metrics it says it of.
+# A phrase, and the metrics that fill it.
 _SHOWN = (
     ("success {:.1%}", ("rollout/success_rate",)),
     ("groups {:.0f} of {:.0f}", ("rollout/groups_accepted", "rollout/groups_tried")),
@@ -31,7 +31,7 @@ class TensorBoardReporter:
         self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Write the figures of a step."""
+        """Write the metrics of a step."""
         for name, value in metrics.items():
             if isinstance(value, str):
                 self._writer.add_text(name, value, step)
@@ -48,7 +48,7 @@ class LineReporter:
     """Logs one INFO line per step."""
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Log the figures a human wants every step."""
+        """Log the metrics a human wants every step."""
         logger.info("step %d: %s", step, step_line(metrics))
 
     def close(self) -> None:
@@ -56,13 +56,13 @@ class LineReporter:
 
 
 class Reporters:
-    """Passes every figure on to each of its reporters, in order."""
+    """Passes all metrics on to each of its reporters, in order."""
 
     def __init__(self, reporters: Sequence[Reporter]) -> None:
         self._reporters = tuple(reporters)
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Pass the figures of a step on."""
+        """Pass the metrics of a step on."""
         for reporter in self._reporters:
             reporter.log(step, metrics)
 
@@ -76,7 +76,7 @@ def step_line(metrics: Mapping[str, float | str]) -> str:
     """Return e.g. ``success 57.0%, groups 8 of 11, kl 0.0031, collect 41.2 s``."""
     shown: list[str] = []
     for template, names in _SHOWN:
-        figures = [metrics[name] for name in names if name in metrics]
-        if len(figures) == len(names) and not any(isinstance(figure, str) for figure in figures):
-            shown.append(template.format(*figures))
+        values = [metrics[name] for name in names if name in metrics]
+        if len(values) == len(names) and not any(isinstance(value, str) for value in values):
+            shown.append(template.format(*values))
     return ", ".join(shown)

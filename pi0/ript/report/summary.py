@@ -1,4 +1,4 @@
-"""The answer of a run: success before and after on the same held-out episodes, and where the time went."""
+"""The result of a run: success before and after on the same held-out episodes, and seconds by stage."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ SUMMARY_NAME = "summary"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOutcomes:
-    """Success of the same episodes of one task before and after practice, in the same order.
+    """Success of the same episodes of one task before and after training, in the same order.
 
     Example: ``TaskOutcomes(task="libero_goal/7 turn on the stove", base=(False,), trained=(True,))``.
     """

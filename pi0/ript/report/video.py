@@ -1,4 +1,4 @@
-"""Episodes as mp4 films, a frame per decision or per control step, encoded while simulators go on."""
+"""Episodes as mp4 videos, a frame per policy step or control step, encoded while simulators go on."""
 
 import io
 import logging
@@ -25,8 +25,8 @@ from pi0.ript.types import Episode
 logger = logging.getLogger(__name__)
 
 MIN_HEIGHT = 256
-POLICY_STEPS_PER_S = 10  # decisions are not evenly spaced in time
-STEPS_PER_S = 20  # LIBERO's control rate: the film runs as fast as the robot
+POLICY_STEPS_PER_S = 10  # policy steps are not evenly spaced in time
+STEPS_PER_S = 20  # LIBERO's control rate: the video runs as fast as the robot
 NICENESS = 10
 MEGABYTE = 10**6
 CODEC = "libx264"
@@ -35,14 +35,14 @@ _ENCODER = {"threads": "1", "preset": "veryfast"}
 
 
 def write_episode_video(folder: Path, episode: Episode) -> Path:
-    """Film an episode as the policy saw it, cameras side by side; return the file.
+    """Write a video of what the policy observed, cameras side by side; return the file.
 
     Raises:
-        ValueError: The episode kept no pictures.
+        ValueError: The episode has no image.
     """
     if not episode.policy_steps:
         raise ValueError(
-            f"episode {episode_video_name(episode)} has no decision, so nothing to film"
+            f"episode {episode_video_name(episode)} has no policy step and so no image for a video"
         )
     folder.mkdir(parents=True, exist_ok=True)
     frames_per_s = STEPS_PER_S if episode.frames else POLICY_STEPS_PER_S
@@ -62,41 +62,41 @@ def write_video(
         write_atomically(path, video)
     except OSError as error:
         raise OSError(
-            f"cannot write film {path}: {error.strerror}; free disk space, or set video.save to false "
+            f"cannot write video {path}: {error.strerror}; free disk space, or set video.save to false "
             "and evaluation.save_videos to 0"
         ) from error
     return path
 
 
 def encode_video(frames: Iterable[NDArray[np.uint8]], frames_per_s: int) -> bytes:
-    """Return frames, uint8 [height, width, 3] RGB of one size, as an H.264 film in an mp4 file."""
+    """Return frames, uint8 [height, width, 3] RGB of one size, as an H.264 video in an mp4 file."""
     shapes: set[tuple[int, ...]] = set()
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as video:
         stream: VideoStream | None = None
         for frame in frames:
             shapes.add(frame.shape)
-            assert len(shapes) == 1, f"a film needs frames of one shape, got {shapes}"
+            assert len(shapes) == 1, f"a video needs frames of one shape, got {shapes}"
             image = _viewable(frame)
             stream = stream or _add_stream(video, image, frames_per_s)
             video.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        assert stream is not None, "a film needs a frame"
+        assert stream is not None, "a video needs a frame"
         video.mux(stream.encode())
     return file.getvalue()
 
 
 def read_video(path: Path) -> NDArray[np.uint8]:
-    """Return the pictures of a film, uint8 [frames, height, width, 3] RGB.
+    """Return the frames of a video, uint8 [frames, height, width, 3] RGB.
 
     Raises:
-        ValueError: It is no film, or not a whole one.
+        ValueError: It is no video, or not a whole one.
     """
     try:
         with av.open(str(path)) as video:
             images = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
             return np.stack(images, dtype=np.uint8)
     except (FFmpegError, IndexError, ValueError) as error:
-        raise ValueError(f"{path} is no readable film: {error}") from None
+        raise ValueError(f"{path} is no readable video: {error}") from None
 
 
 def _add_stream(video: OutputContainer, image: NDArray[np.uint8], frames_per_s: int) -> VideoStream:
@@ -107,12 +107,12 @@ def _add_stream(video: OutputContainer, image: NDArray[np.uint8], frames_per_s: 
 
 
 def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
-    """Yield one frame per decision, cameras side by side, upright (LIBERO renders upside-down).
+    """Yield one frame per policy step, cameras side by side, upright (LIBERO renders upside-down).
 
-    Where control steps were filmed: the first look, then one frame per step.
+    With frames of control steps: the first observation, then one frame per control step.
 
     Raises:
-        ValueError: The pictures of a strip are damaged.
+        ValueError: Packed frames are damaged.
     """
     for policy_step in episode.policy_steps[:1] if episode.frames else episode.policy_steps:
         yield _side_by_side(policy_step.observation.images)
@@ -125,7 +125,7 @@ def _side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def episode_video_name(episode: Episode) -> str:
-    """Return a file name that says task, state, seed and outcome, safe on every file system."""
+    """Return a file name with task, state, seed and outcome, safe on every file system."""
     request, state = episode.request, episode.request.initial_state
     return video_name(
         suite=state.suite,
@@ -140,34 +140,34 @@ def episode_video_name(episode: Episode) -> str:
 def video_name(
     *, suite: str, task_id: int, task: str, state_index: int, seed: int, outcome: str
 ) -> str:
-    """Return the file name of the film of an episode."""
+    """Return the file name of the video of an episode."""
     words = re.sub(r"[^A-Za-z0-9]+", "_", task).strip("_").lower()[:80]
     safe_suite = re.sub(r"[^A-Za-z0-9_]+", "_", suite)
     return f"{safe_suite}_{task_id}_{words}_state{state_index}_seed{seed}_{outcome}.mp4"
 
 
 def _viewable(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Enlarge small pictures by a whole factor and crop to even sides, which H.264 needs."""
+    """Enlarge small images by a whole factor and crop to even sides, which H.264 needs."""
     factor = -(-MIN_HEIGHT // frame.shape[0])
     large = frame.repeat(factor, axis=0).repeat(factor, axis=1)
     return large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2]
 
 
 class VideoWriter:
-    """Encodes films one after the other in a thread of low priority: no rollout waits for it.
+    """Encodes videos one after the other in a thread of low priority: no rollout waits for it.
 
-    Past either limit further films are left out, and how many is logged at the end.
+    Past either limit further videos are left out, and how many is logged at the end.
     """
 
     def __init__(
         self, *, max_films: int, max_megabytes: float, earlier: Sequence[Path] = ()
     ) -> None:
-        """Start the thread; ``earlier`` films, which a resumed run has on disk, count too."""
+        """Start the thread; ``earlier`` videos, which a resumed run has on disk, count too."""
         self._videos_left = max_films - len(earlier)
         self._bytes_left = max_megabytes * MEGABYTE - sum(video.stat().st_size for video in earlier)
         self._num_left_out = 0
         self._under_way: list[Future[None]] = []
-        self._thread = ThreadPoolExecutor(1, "films", initializer=_yield_to_simulators)
+        self._thread = ThreadPoolExecutor(1, "videos", initializer=_yield_to_simulators)
 
     @classmethod
     def within(cls, config: VideoConfig, earlier: Sequence[Path] = ()) -> Self:
@@ -175,11 +175,11 @@ class VideoWriter:
         return cls(max_films=config.max_films, max_megabytes=config.max_megabytes, earlier=earlier)
 
     def rate(self, wanted: VideoRate) -> VideoRate:
-        """Return ``policy_steps``, which cost nothing, where a limit leaves further films out."""
+        """Return ``decisions``, which cost nothing, where a limit leaves further videos out."""
         return wanted if self._videos_left > 0 and self._bytes_left > 0 else "decisions"
 
     def write(self, folder: Path, episode: Episode) -> None:
-        """Film an episode some time before ``close`` returns."""
+        """Write a video of an episode some time before ``close`` returns."""
         if self._videos_left <= 0:
             self._num_left_out += 1
             return
@@ -187,10 +187,10 @@ class VideoWriter:
         self._under_way.append(self._thread.submit(self._encode, folder, episode))
 
     def close(self) -> None:
-        """Wait for the films under way.
+        """Wait for the videos under way.
 
         Raises:
-            OSError: A film could not be written.
+            OSError: A video could not be written.
         """
         self._thread.shutdown()
         under_way, self._under_way = self._under_way, []
@@ -198,7 +198,7 @@ class VideoWriter:
             video.result()
         if self._num_left_out:
             logger.info(
-                "%d films left out: video.max_films or video.max_megabytes is reached",
+                "%d videos left out: video.max_films or video.max_megabytes is reached",
                 self._num_left_out,
             )
         self._num_left_out = 0
@@ -222,7 +222,7 @@ def _yield_to_simulators() -> None:
 
 
 class EpisodeVideos:
-    """Passes episodes on and has those filmed that were to be filmed."""
+    """Passes episodes on and writes videos of those that are to be recorded."""
 
     def __init__(self, writer: VideoWriter, folder: Path, then: Callable[[Episode], None]) -> None:
         self._writer = writer
@@ -231,7 +231,7 @@ class EpisodeVideos:
 
     def __call__(self, episode: Episode) -> None:
         """Take a finished episode."""
-        # A simulator that crashed at once left no picture.
+        # A simulator that crashed at once left no image.
         if episode.request.record_video and episode.policy_steps:
             self._writer.write(self._folder, episode)
         self._then(episode)

@@ -1,4 +1,4 @@
-"""Figures for Weights & Biases. Optional: only a run with ``logging.wandb`` imports this file."""
+"""Metrics for Weights & Biases. Optional: only a run with ``logging.wandb`` imports this file."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pi0.ript.config.schema import LoggingConfig
 
 
 class WandbReporter:
-    """Logs the figures of a step; a resumed run goes on under the same identity.
+    """Logs the metrics of a step; a resumed run goes on under the same identity.
 
     The mode ``offline`` keeps everything in ``wandb/`` of the run directory; ``wandb sync`` uploads it later.
     """
@@ -39,7 +39,7 @@ class WandbReporter:
         )
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Log the figures of a step."""
+        """Log the metrics of a step."""
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ class Tab:
 
     def wait_until_drawn(self) -> None:
         """Wait until no chart in view is stale."""
-        self.page.wait_for_timeout(150)  # the observer of what is in view answers after a frame
+        self.page.wait_for_timeout(150)  # what is in view is known after a frame
         self.page.wait_for_function(DRAWN, timeout=60_000)
 
     def show(self, selector: str) -> None:
@@ -41,7 +41,7 @@ class Tab:
         self.wait_until_drawn()
 
     def drawn(self, chart: str, column: str, run: str | None = None) -> list[float | None]:
-        """Return the values that a chart shows of a figure, as the plotting library holds them."""
+        """Return the values that a chart shows of a metric, as the plotting library holds them."""
         found = json.loads(
             self.page.evaluate(
                 "([id, column, run]) => JSON.stringify(document.getElementById(id).data"
@@ -67,7 +67,7 @@ def browser():
 
 @pytest.fixture
 def open_tab(browser):
-    """Return a function that opens a report: a file or an address, at a width and colour scheme."""
+    """Return a function that opens a report: a file or an address, at a width and color scheme."""
     tabs = []
 
     def open_tab(target: Path | str, *, width=1280, scheme="light") -> Tab:

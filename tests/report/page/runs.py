@@ -1,4 +1,4 @@
-"""Run directories for the tests of this folder: written by the real writers, practice is made up."""
+"""Run directories for the tests of this folder: written by the real writers, the rollouts are made up."""
 
 import json
 from dataclasses import dataclass
@@ -43,36 +43,36 @@ def make_run(folder: Path, made: Made | None = None) -> Path:
     )
     save_config(config, folder / "config.yaml")
     record_launch(folder, 0, "cpu")
-    practise(folder, made, range(1, made.num_steps + 1))
+    train(folder, made, range(1, made.num_steps + 1))
     write_evaluation(folder, made, step=0, skill=0.4)
     if made.final_evaluation:
         write_evaluation(folder, made, step=made.num_steps, skill=0.9)
     return folder
 
 
-def practise(folder: Path, made: Made, steps: range) -> None:
+def train(folder: Path, made: Made, steps: range) -> None:
     """Append metrics and episodes of steps, getting better over time."""
     random = np.random.default_rng([made.seed, steps.start])
     metrics = JsonlReporter(folder / "metrics.jsonl", last_step=steps.start - 1)
     episodes = EpisodeLog(folder / "episodes.jsonl", last_step=steps.start - 1)
     for step in steps:
         skill = 0.3 + 0.6 * step / max(made.num_steps, steps.stop)
-        rows = practice_rows(made, step, skill, random)
-        episodes.log(step, rows)
-        metrics.log(step, figures(rows, step, random))
+        records = rollout_records(made, step, skill, random)
+        episodes.log(step, records)
+        metrics.log(step, step_metrics(records, step, random))
     metrics.close()
     episodes.close()
 
 
-def practice_rows(made: Made, step: int, skill: float, random) -> list[EpisodeRecord]:
+def rollout_records(made: Made, step: int, skill: float, random) -> list[EpisodeRecord]:
     """Return the episodes of a step; groups visit the initial states in turn."""
-    rows = []
+    records = []
     for group in range(GROUPS):
         task = made.tasks[(step + group) % len(made.tasks)]
         outcomes = ["success" if random.random() < skill else "failure" for _ in range(K)]
         if step == 2 and group == 0:
             outcomes[0] = "crashed"
-        rows += [
+        records += [
             EpisodeRecord(
                 suite="libero_goal",
                 task_id=task,
@@ -87,23 +87,23 @@ def practice_rows(made: Made, step: int, skill: float, random) -> list[EpisodeRe
             )
             for rollout, outcome in enumerate(outcomes)
         ]
-    return rows
+    return records
 
 
-def figures(rows: list[EpisodeRecord], step: int, random) -> dict[str, float | str]:
+def step_metrics(records: list[EpisodeRecord], step: int, random) -> dict[str, float | str]:
     """Return metrics under the names that a run logs."""
-    groups = [rows[i : i + K] for i in range(0, len(rows), K)]
-    done = [row for row in rows if row.outcome != "crashed"]
+    groups = [records[i : i + K] for i in range(0, len(records), K)]
+    done = [record for record in records if record.is_complete]
     return {
-        "rollout/success_rate": sum(row.outcome == "success" for row in done) / len(done),
+        "rollout/success_rate": sum(record.is_success for record in done) / len(done),
         "rollout/groups_accepted": sum(group[0].is_accepted for group in groups),
         "rollout/groups_tried": len(groups),
-        "rollout/groups_crashed": sum(any(r.outcome == "crashed" for r in g) for g in groups),
-        "rollout/groups_all_success": sum(all(r.outcome == "success" for r in g) for g in groups),
+        "rollout/groups_crashed": sum(any(not r.is_complete for r in g) for g in groups),
+        "rollout/groups_all_success": sum(all(r.is_success for r in g) for g in groups),
         "rollout/groups_all_failure": sum(all(r.outcome == "failure" for r in g) for g in groups),
         "rollout/ended_by": "enough groups",
         "rollout/num_episodes": len(done),
-        "rollout/episode_length_steps": float(np.mean([row.num_steps for row in done])),
+        "rollout/episode_length_steps": float(np.mean([record.num_steps for record in done])),
         "rollout/num_retries": int(step == 2),
         "update/loss": float(random.normal()) / 100,
         "update/kl": float(random.random()) / 50,
@@ -120,7 +120,7 @@ def figures(rows: list[EpisodeRecord], step: int, random) -> dict[str, float | s
 
 
 def write_evaluation(folder: Path, made: Made, *, step: int, skill: float) -> None:
-    """Write an evaluation as a run does, and films of its first episodes."""
+    """Write an evaluation as a run does, and videos of its first episodes."""
     random = np.random.default_rng([made.seed, step])
     episodes = [
         {
@@ -150,7 +150,7 @@ def write_evaluation(folder: Path, made: Made, *, step: int, skill: float) -> No
 
 
 def video(folder: Path, episode: dict) -> None:
-    """Write a film of a square that wanders to the right."""
+    """Write a video of a square that wanders to the right."""
     folder.mkdir(parents=True, exist_ok=True)
     frames = [np.full((96, 96, 3), 60, np.uint8) for _ in range(9)]
     for n, frame in enumerate(frames):

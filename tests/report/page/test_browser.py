@@ -25,7 +25,7 @@ def page_file(run):
 
 @pytest.fixture(scope="module")
 def desk(page_file, browser):
-    """Return an opened page for the tests that only look."""
+    """Return an opened page for the tests that change nothing."""
     page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     tab = Tab(page)
     tab.open(page_file.resolve().as_uri())
@@ -54,14 +54,14 @@ def test_page_opens_from_disk_without_a_complaint(page_file, open_tab, width):
     assert tab.page.locator("figure:visible .main-svg").count() >= 12
 
 
-def test_page_asks_nobody_for_anything(page_file, browser):
+def test_page_sends_no_request(page_file, browser):
     page = browser.new_page()
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    addresses = []
+    page.on("request", lambda request: addresses.append(request.url))
     page.goto(page_file.resolve().as_uri())
     page.wait_for_selector("html[data-ready]")
     page.close()
-    assert [url[:40] for url in asked if not url.startswith(("data:", "blob:"))] == [
+    assert [url[:40] for url in addresses if not url.startswith(("data:", "blob:"))] == [
         page_file.resolve().as_uri()[:40]
     ]
 
@@ -99,8 +99,10 @@ def test_task_filter_shows_one_task_only(run, page_file, open_tab):
     assert tab.page.locator(".matrix:visible h4").all_inner_texts() == [
         "libero_goal/7 turn on the stove"
     ]
-    rows = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
-    first = [r for r in rows if r["step"] == 1 and r["task_id"] == 7 and r["outcome"] != "crashed"]
+    records = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
+    first = [
+        r for r in records if r["step"] == 1 and r["task_id"] == 7 and r["outcome"] != "crashed"
+    ]
     share = sum(r["outcome"] == "success" for r in first) / len(first)
     assert tab.drawn("chart-success", "rollout/success_rate")[0] == pytest.approx(share)
 
@@ -114,7 +116,7 @@ def test_smoothing_draws_moving_means(run, page_file, open_tab):
     assert tab.drawn("chart-success", "rollout/success_rate") == pytest.approx(means)
 
 
-def test_grid_shows_every_rollout_of_practice(run, desk):
+def test_grid_shows_every_rollout(run, desk):
     desk.show("#grid")
     cells = desk.page.evaluate("Array.from(document.getElementById('grid').data[0].z).flat()")
     outcomes = [
@@ -124,7 +126,7 @@ def test_grid_shows_every_rollout_of_practice(run, desk):
         assert cells.count(code) == outcomes.count(outcome)
 
 
-def test_films_before_and_after_play(desk):
+def test_videos_before_and_after_play(desk):
     desk.show("#videos")
     assert desk.page.locator(".pair").count() == 2
     videos = desk.page.evaluate(
@@ -132,7 +134,7 @@ def test_films_before_and_after_play(desk):
         " if (v.readyState < 1) await new Promise(r => v.addEventListener('loadedmetadata', r));"
         " return [v.videoWidth, v.duration]; }))"
     )
-    # 9 looks at 10 a second; 96 pixels are enlarged three times
+    # 9 observations at 10 a second; 96 pixels are enlarged three times
     assert videos == [[288, pytest.approx(0.9, abs=0.05)]] * 4
     frames = desk.page.evaluate(
         "[...document.querySelectorAll('.shot img')].map(i => i.naturalWidth)"
@@ -149,11 +151,11 @@ def test_texts_of_tasks_are_shown_not_run(desk):
 def test_page_follows_the_system_and_the_switch(page_file, open_tab, scheme):
     tab = open_tab(page_file, scheme=scheme)
     ground = "getComputedStyle(document.body).backgroundColor"
-    colours = {"light": "rgb(251, 251, 250)", "dark": "rgb(17, 18, 20)"}
-    assert tab.page.evaluate(ground) == colours[scheme]
+    colors = {"light": "rgb(251, 251, 250)", "dark": "rgb(17, 18, 20)"}
+    assert tab.page.evaluate(ground) == colors[scheme]
     tab.page.click("#theme")
     other = "dark" if scheme == "light" else "light"
-    assert tab.page.evaluate(ground) == colours[other]
+    assert tab.page.evaluate(ground) == colors[other]
     tab.wait_until_drawn()
     tick = "getComputedStyle(document.querySelector('#chart-success .xtick text')).fill"
     assert (

@@ -1,4 +1,4 @@
-"""The page of an evaluation in a real browser: no complaint, and the filters leave what they say."""
+"""The page of an evaluation in a real browser: no complaint, and the filters leave what they name."""
 
 import pytest
 

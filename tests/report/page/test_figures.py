@@ -1,5 +1,7 @@
 """What a page shows of a run's files: nothing made up, nothing averaged, small for long runs."""
 
+import json
+
 import pytest
 
 from pi0.ript.report.page.charts import SECTIONS
@@ -7,42 +9,56 @@ from pi0.ript.report.page.figures import (
     MAX_BINS,
     MAX_COLUMNS,
     Grid,
-    PracticeTally,
-    RunFigures,
+    RolloutTally,
+    RunMetrics,
     thinned,
     to_columns,
 )
+from pi0.ript.types import EpisodeRecord
 from tests.report.page.runs import Made, make_run
 
 
-def row(step, outcome, *, state=3, group=0, task_id=7):
-    return {
-        "suite": "libero_goal",
-        "task_id": task_id,
-        "task": "turn on the stove",
-        "state_index": state,
-        "step": step,
-        "group": group,
-        "outcome": outcome,
-    }
+def rollout(step, outcome, *, state=3, group=0, task_id=7):
+    record = EpisodeRecord(
+        suite="libero_goal",
+        task_id=task_id,
+        task="turn on the stove",
+        state_index=state,
+        seed=1,
+        outcome=outcome,
+        num_steps=60,
+        group=group,
+    )
+    return step, record
 
 
-def grid_of(*rows):
+def grid_of(*rollouts):
     grid = Grid()
-    for entry in rows:
-        grid.add(entry)
+    for step, record in rollouts:
+        grid.add(step, record)
     return grid.to_json()
 
 
+def tally_of(*rollouts):
+    tally = RolloutTally()
+    for step, record in rollouts:
+        tally.add(step, record)
+    return tally.to_json()
+
+
 def test_cell_holds_the_outcomes_of_a_step_in_order():
-    grid = grid_of(row(1, "success"), row(1, "failure"), row(1, "crashed"), row(4, "success"))
+    grid = grid_of(
+        rollout(1, "success"), rollout(1, "failure"), rollout(1, "crashed"), rollout(4, "success")
+    )
     assert grid["width"] == 1
     assert [r["cells"] for r in grid["rows"]] == [{"0": "sfc", "3": "s"}]
 
 
 def test_rows_are_ordered_by_task_and_state():
     grid = grid_of(
-        row(1, "success", state=9), row(1, "success", state=2), row(1, "success", task_id=1)
+        rollout(1, "success", state=9),
+        rollout(1, "success", state=2),
+        rollout(1, "success", task_id=1),
     )
     assert [(r["task"][:13], r["state"]) for r in grid["rows"]] == [
         ("libero_goal/1", 3),
@@ -54,7 +70,7 @@ def test_rows_are_ordered_by_task_and_state():
 def test_long_run_joins_steps_and_loses_no_episode():
     num_steps = 3 * MAX_COLUMNS
     outcomes = ["success", "failure", "success", "crashed"]
-    grid = grid_of(*(row(s, outcomes[s % 4]) for s in range(1, num_steps + 1)))
+    grid = grid_of(*(rollout(s, outcomes[s % 4]) for s in range(1, num_steps + 1)))
     # 192 steps need 4 steps per column: the smallest power of two that makes at most 64 columns
     assert grid["width"] == 4
     cells = grid["rows"][0]["cells"]
@@ -72,18 +88,20 @@ def test_long_run_joins_steps_and_loses_no_episode():
         pytest.param({1: "sc"}, None, id="a crash proves nothing"),
     ],
 )
-def test_mastered_since_the_step_from_which_on_every_visit_succeeded(visits, since):
+def test_solved_since_the_step_from_which_on_every_visit_succeeded(visits, since):
     words = {"s": "success", "f": "failure", "c": "crashed"}
-    grid = grid_of(*(row(s, words[letter]) for s, letters in visits.items() for letter in letters))
-    assert grid["rows"][0]["mastered"] == since
+    grid = grid_of(
+        *(rollout(s, words[letter]) for s, letters in visits.items() for letter in letters)
+    )
+    assert grid["rows"][0]["solved"] == since
 
 
 def test_two_groups_of_a_state_in_one_step_are_two_visits():
-    grid = grid_of(row(1, "failure", group=0), row(1, "success", group=5))
-    assert grid["rows"][0]["mastered"] == 1
+    grid = grid_of(rollout(1, "failure", group=0), rollout(1, "success", group=5))
+    assert grid["rows"][0]["solved"] == 1
 
 
-def test_figure_that_a_step_lacks_is_none_there():
+def test_metric_that_a_step_lacks_is_none_there():
     assert to_columns([{"step": 1, "a": 0.5}, {"step": 2, "b": "x"}]) == {
         "step": [1, 2],
         "a": [0.5, None],
@@ -95,21 +113,21 @@ def test_figure_that_a_step_lacks_is_none_there():
     ("num_steps", "most", "kept"),
     [(0, 3, []), (3, 3, [1, 2, 3]), (7, 3, [1, 4, 7]), (8, 3, [2, 5, 8])],
 )
-def test_thinning_leaves_figures_out_and_keeps_the_last(num_steps, most, kept):
+def test_thinning_leaves_lines_out_and_keeps_the_last(num_steps, most, kept):
     lines = [{"step": step} for step in range(1, num_steps + 1)]
     assert [line["step"] for line in thinned(lines, most)] == kept
 
 
-def test_minutes_add_up_the_stages_of_practice(tmp_path):
-    figures = RunFigures(make_run(tmp_path / "run", Made(num_steps=3)))
-    spent = sum(line["time/collect_s"] + line["time/update_s"] for line in figures.lines)
-    assert figures.last("minutes") == pytest.approx(spent / 60)
+def test_minutes_add_up_the_stages_of_training(tmp_path):
+    metrics = RunMetrics(make_run(tmp_path / "run", Made(num_steps=3)))
+    spent = sum(line["time/collect_s"] + line["time/update_s"] for line in metrics.lines)
+    assert metrics.last("minutes") == pytest.approx(spent / 60)
 
 
-def test_run_that_has_not_begun_has_no_figures(tmp_path):
-    figures = RunFigures(make_run(tmp_path / "run", Made(num_steps=1)))
-    empty = RunFigures(tmp_path / "nothing")
-    assert figures.num_steps == 1
+def test_run_that_has_not_begun_has_no_metrics(tmp_path):
+    metrics = RunMetrics(make_run(tmp_path / "run", Made(num_steps=1)))
+    empty = RunMetrics(tmp_path / "nothing")
+    assert metrics.num_steps == 1
     assert (empty.num_steps, empty.columns(), empty.last("minutes")) == (0, {}, None)
 
 
@@ -118,42 +136,42 @@ def test_run_that_has_not_begun_has_no_figures(tmp_path):
     [
         ("metrics.jsonl", '{"update/kl": 0.1}', "it lacks 'step'"),
         ("metrics.jsonl", '{"step": 1.5}', "step 1.5"),
-        ("episodes.jsonl", '{"step": 2, "suite": "libero_goal"}', "it lacks 'task_id'"),
-        ("episodes.jsonl", "[1, 2]", "it lacks 'step'"),
+        ("episodes.jsonl", '{"step": 2, "suite": "libero_goal"}', ".*missing .*'task_id'.*"),
+        (
+            "episodes.jsonl",
+            json.dumps({"step": 2, **rollout(2, "solved")[1].to_line()}),
+            "outcome 'solved'",
+        ),
+        ("episodes.jsonl", "[1, 2]", "list indices .*"),
     ],
 )
 def test_line_that_no_run_writes_is_refused_with_file_and_number(tmp_path, name, line, reason):
     run = make_run(tmp_path / "run", Made(num_steps=1))
     num_lines = len((run / name).read_text().splitlines())
-    figures = RunFigures(run)
+    metrics = RunMetrics(run)
     with (run / name).open("a") as file:
         file.write(line + "\n")
 
     # A page that is being watched counts lines on from those it has read.
-    for read in (lambda: RunFigures(run), figures.refresh):
+    for read in (lambda: RunMetrics(run), metrics.refresh):
         with pytest.raises(ValueError, match=rf"{name} line {num_lines + 1} .*\({reason}\)"):
             read()
 
 
-def test_practice_is_counted_by_task_without_crashes():
-    tally = PracticeTally()
-    for outcome in ("success", "failure", "crashed"):
-        tally.add({"suite": "s", "task_id": 1, "task": "t", "step": 2, "outcome": outcome})
-    assert tally.to_json() == {"s/1 t": [[2, 1, 2]]}
+def test_rollouts_are_counted_by_task_without_crashes():
+    rollouts = [rollout(2, outcome) for outcome in ("success", "failure", "crashed")]
+    assert tally_of(*rollouts) == {"libero_goal/7 turn on the stove": [[2, 1, 2]]}
 
 
-def test_long_practice_is_joined_and_loses_no_episode():
-    tally = PracticeTally()
+def test_tally_of_a_long_run_is_joined_and_loses_no_episode():
     num_steps = 2 * MAX_BINS + 2
-    for step in range(1, num_steps + 1):
-        tally.add({"suite": "s", "task_id": 1, "task": "t", "step": step, "outcome": "success"})
-    (bins,) = tally.to_json().values()
+    (bins,) = tally_of(*(rollout(step, "success") for step in range(1, num_steps + 1))).values()
     assert len(bins) <= MAX_BINS
     assert sum(n for _, _, n in bins) == num_steps
     assert bins[0] == [4, 4, 4]
 
 
-def test_every_chart_says_what_it_shows_and_in_which_unit():
+def test_every_chart_has_a_title_a_unit_and_a_note():
     charts = [chart for section in SECTIONS for chart in section.charts]
     assert len({chart.key for chart in charts}) == len(charts)
     assert all(chart.title and chart.unit and chart.note.endswith(".") for chart in charts)

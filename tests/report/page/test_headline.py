@@ -4,7 +4,8 @@ import pytest
 
 from pi0.ript.report.intervals import paired_change, success_rate
 from pi0.ript.report.page.headline import ALL_TASKS, results, success_by_task
-from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode
+from pi0.ript.report.page.run_files import Evaluation
+from pi0.ript.types import EpisodeRecord
 
 
 def evaluation(step, outcomes, task_id=7):
@@ -13,7 +14,7 @@ def evaluation(step, outcomes, task_id=7):
         step=step,
         policy={},
         episodes=tuple(
-            HeldOutEpisode(
+            EpisodeRecord(
                 suite="libero_goal",
                 task_id=task_id,
                 task=f"task {task_id}",

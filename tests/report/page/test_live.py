@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from pi0.ript.report.page.live import LiveRuns, make_server
-from tests.report.page.runs import Made, make_run, practise, write_evaluation
+from tests.report.page.runs import Made, make_run, train, write_evaluation
 
 
 @contextmanager
@@ -33,25 +33,25 @@ def going_on(folder, num_steps=3):
 def test_update_holds_what_was_appended_since_the_cursor(tmp_path):
     folder = going_on(tmp_path)
     runs = LiveRuns([folder])
-    cursor = {"version": runs._version(), "runs": [{"lines": 2, "episodes": 0}]}
+    cursor = {"version": runs._version(), "runs": [{"lines": 2, "rollouts": 0}]}
     (part,) = runs.updates(cursor)["runs"]
     assert [line["step"] for line in part["lines"]] == [3]
     assert sum(len(c) for row in part["grid"]["rows"] for c in row["cells"].values()) == 3 * 12
-    answer = runs.updates(cursor)
-    assert runs.updates(answer["cursor"])["runs"] == [{"lines": []}]
+    response = runs.updates(cursor)
+    assert runs.updates(response["cursor"])["runs"] == [{"lines": []}]
 
 
-def test_evaluation_and_resume_ask_for_a_fresh_page(tmp_path):
+def test_evaluation_and_resume_reload_the_page(tmp_path):
     folder = going_on(tmp_path)
     runs = LiveRuns([folder])
     cursor = runs.updates({"version": "", "runs": []})["cursor"]
     write_evaluation(folder, Made(), step=3, skill=0.9)
     evaluated = runs.updates(cursor)
     assert evaluated["version"] != cursor["version"]
-    practise(folder, Made(), range(2, 3))  # a resumed run drops steps 2 and 3
+    train(folder, Made(), range(2, 3))  # a resumed run drops steps 2 and 3
     resumed = runs.updates(evaluated["cursor"])
     assert resumed["version"] != evaluated["version"]
-    assert resumed["cursor"]["runs"] == [{"lines": 2, "episodes": 24}]
+    assert resumed["cursor"]["runs"] == [{"lines": 2, "rollouts": 24}]
 
 
 def test_torn_line_is_read_once_it_is_finished(tmp_path):
@@ -67,14 +67,14 @@ def test_torn_line_is_read_once_it_is_finished(tmp_path):
 def status(url, host=None):
     request = urllib.request.Request(url, headers={"Host": host} if host else {})
     try:
-        with urllib.request.urlopen(request) as answer:
-            return answer.status
+        with urllib.request.urlopen(request) as response:
+            return response.status
     except urllib.error.HTTPError as error:
         error.close()
         return error.code
 
 
-def test_server_answers_this_machine_only_and_nothing_but_the_page(tmp_path):
+def test_server_responds_to_this_machine_only_and_with_nothing_but_the_page(tmp_path):
     folder = going_on(tmp_path)
     with served(folder) as address:
         assert address.startswith("http://127.0.0.1:")
@@ -99,7 +99,7 @@ def test_step_appears_within_two_seconds_of_being_logged(tmp_path, open_tab):
         tab = open_tab(address)
         shown_s = []
         for step in (4, 5, 6):  # the best of three: other programs may hold the processor
-            practise(folder, Made(num_steps=3), range(step, step + 1))
+            train(folder, Made(num_steps=3), range(step, step + 1))
             logged = time.perf_counter()
             tab.page.wait_for_function(
                 "step => document.querySelector('[data-fact=steps]').textContent.startsWith(step)",

@@ -1,4 +1,4 @@
-"""The page holds what was run: settings that somebody chose, the card, versions, films within limits."""
+"""The page holds what was run: settings that somebody chose, the card, versions, videos within limits."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_report_lands_in_the_run_directory_or_where_one_says(run, tmp_path):
     assert write_report([run], tmp_path / "page.html").stat().st_size > 10**6
 
 
-def test_page_tells_versions_card_and_settings(run):
+def test_page_shows_versions_card_and_settings(run):
     page = render_page([run])
     for text in ("3,176,903", "mujoco", "evaluation.rollouts_per_task", "started on cpu"):
         assert text in page
@@ -53,7 +53,7 @@ def test_name_of_a_run_cannot_become_markup(tmp_path):
     assert "&lt;img src=x" in page
 
 
-def test_run_without_films_or_evaluations_has_a_page(tmp_path):
+def test_run_without_videos_or_evaluations_has_a_page(tmp_path):
     folder = make_run(tmp_path / "bare", Made(num_recorded=0, final_evaluation=False))
     (folder / "evaluations/step_0.json").unlink()
     page = render_page([folder])
@@ -61,14 +61,33 @@ def test_run_without_films_or_evaluations_has_a_page(tmp_path):
     assert "No held-out episode was recorded" in page
 
 
-def test_damaged_evaluation_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (json.dumps({"policy": {}, "episodes": [{}]}), "'suite'"),
+        (json.dumps({"episodes": []}), "'policy'"),
+        ("[]", "indices"),
+        ("{", "column"),
+    ],
+)
+def test_damaged_evaluation_is_named(tmp_path, text, reason):
     folder = make_run(tmp_path / "run")
-    (folder / "evaluations/step_0.json").write_text(json.dumps({"policy": {}, "episodes": [{}]}))
-    with pytest.raises(ValueError, match=r"step_0\.json is not an evaluation of a run: 'suite'"):
+    (folder / "evaluations/step_0.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"step_0\.json is not an evaluation of a run .*{reason}"):
         render_page([folder])
 
 
-def test_films_that_changed_come_first_and_limits_hold(run):
+def test_damaged_launch_is_refused_with_file_and_number(tmp_path):
+    folder = make_run(tmp_path / "run")
+    with (folder / "launches.jsonl").open("a") as file:
+        file.write('{"step": 3}\n')
+    with pytest.raises(
+        ValueError, match=r"launches\.jsonl line 2 was not written by a run .*'time'"
+    ):
+        render_page([folder])
+
+
+def test_videos_of_changed_outcomes_come_first_and_limits_hold(run):
     files = read_run(run)
     pairs = video_pairs(files, 10, 10**9)
     outcomes = [(pair.before.outcome, pair.after.outcome) for pair in pairs]
@@ -79,7 +98,7 @@ def test_films_that_changed_come_first_and_limits_hold(run):
     assert video_pairs(files, 10, 100) == []
 
 
-def test_strip_shows_the_first_camera_from_the_first_look_to_the_last():
+def test_sheet_shows_the_first_camera_from_the_first_frame_to_the_last():
     frames = np.zeros((11, 40, 80, 3), np.uint8)
     frames[:, :, :40] = 20 * np.arange(11, dtype=np.uint8)[:, None, None, None]
     frames[:, :, 40:] = 255  # the other camera

@@ -1,4 +1,4 @@
-"""Which figures are drawn where. Figures that a run did not log leave their line, or chart, out."""
+"""Which metrics are drawn where. Metrics that a run did not log leave their line, or chart, out."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Style = Literal["line", "stack"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Figures by name; ``name`` is a regular expression, its group fills ``{}`` in the label."""
+    """Metrics by name; ``name`` is a regular expression, its group fills ``{}`` in the label."""
 
     name: str
     label: str
@@ -39,7 +39,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Charts that answer one question."""
+    """Charts of one part of a training step."""
 
     title: str
     charts: tuple[Chart, ...]
@@ -47,13 +47,13 @@ class Section:
 
 SECTIONS = (
     Section(
-        title="What practice met",
+        title="Rollouts",
         charts=(
             Chart(
                 key="groups",
                 title="Groups",
                 unit="groups per step",
-                note="A group is K rollouts of one initial state; only mixed ones teach anything.",
+                note="A group is K rollouts of one initial state; only mixed ones have a signal.",
                 series=(
                     Series(name="rollout/groups_accepted", label="accepted"),
                     Series(name="rollout/groups_all_success", label="rejected: all succeeded"),
@@ -72,20 +72,20 @@ SECTIONS = (
         ),
     ),
     Section(
-        title="What the update did",
+        title="Update",
         charts=(
             Chart(
                 key="kl",
                 title="Distance from the old policy",
                 unit="KL divergence, nats",
-                note="Between the policy that acted and the one after the update.",
+                note="Between the behavior weights and those after the update.",
                 series=(Series(name="update/kl", label="KL"),),
             ),
             Chart(
                 key="clip",
-                title="Clipped rows",
-                unit="share of rows",
-                note="Rows whose probability ratio left the clip range, so that they stopped teaching.",
+                title="Clipped samples",
+                unit="share of samples",
+                note="Samples whose probability ratio left the clip range, so that their gradient is 0.",
                 series=(Series(name="update/clip_fraction", label="clip fraction"),),
                 is_share=True,
             ),
@@ -106,7 +106,7 @@ SECTIONS = (
         ),
     ),
     Section(
-        title="Where the time went",
+        title="Time and memory",
         charts=(
             Chart(
                 key="time",
@@ -123,8 +123,8 @@ SECTIONS = (
             ),
             Chart(
                 key="busy",
-                title="Busy simulators",
-                unit="share of the collect stage",
+                title="Busy workers",
+                unit="share of the rollouts' time",
                 note="How much of the time each worker process was computing.",
                 series=(Series(name=r"speed/worker_(\d+)_busy_share", label="worker {}"),),
                 is_share=True,
@@ -143,7 +143,7 @@ SECTIONS = (
                 note="Summed over worker processes.",
                 series=(
                     Series(name="time/worker_physics_s", label="physics"),
-                    Series(name="time/worker_render_s", label="pictures"),
+                    Series(name="time/worker_render_s", label="images"),
                     Series(name="time/worker_restore_s", label="initial states"),
                     Series(name="time/worker_build_s", label="scenes"),
                 ),

@@ -1,64 +1,61 @@
-"""The figures of a run that may still be going on: read once, then only what was appended."""
+"""What the charts of a page are drawn from, in columns, bins and a grid.
 
-from collections.abc import Mapping, Sequence
+Metrics and rollouts of a run that may still be going on: read once, then only what was appended.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pi0.ript.report.episode_log import EPISODES_NAME
 from pi0.ript.report.jsonl import METRICS_NAME, complete_lines, parse_line, with_new_names
+from pi0.ript.types import EpisodeRecord
 
 MAX_POINTS = 2000
-EPISODE_NAMES = ("step", "suite", "task_id", "task", "state_index", "group", "outcome")
-
-Columns = dict[str, list[float | str | None]]
-
 MAX_BINS = 500
-
 MAX_COLUMNS = 64
 LETTERS = {"success": "s", "failure": "f", "crashed": "c"}
+TRAINING_STAGES = ("time/collect_s", "time/update_s")
 
+T = TypeVar("T")
+Line = Mapping[str, float | str | None]
+Columns = dict[str, list[float | str | None]]
 StateKey = tuple[str, int, int]
 
-PRACTICE_STAGES = ("time/collect_s", "time/update_s")
 
-Line = Mapping[str, float | str | None]
-
-
-def to_columns(lines: Sequence[Mapping[str, float | str | None]]) -> Columns:
-    """Return one list per figure, all of one length; a figure that a step lacks is None there."""
+def to_columns(lines: Sequence[Line]) -> Columns:
+    """Return one list per metric, all of one length; a metric that a step lacks is None there."""
     names = dict.fromkeys(name for line in lines for name in line)
     return {name: [line.get(name) for line in lines] for name in names}
 
 
-def thinned(
-    lines: Sequence[Mapping[str, float | str | None]], most: int = MAX_POINTS
-) -> list[Mapping[str, float | str | None]]:
+def thinned(lines: Sequence[Line], most: int = MAX_POINTS) -> list[Line]:
     """Return every n-th line counted from the last one, n as small as ``most`` allows.
 
-    Figures are left out, never averaged: each one shown is one that was logged.
+    Lines are left out, never averaged: every number shown is one that was logged.
     """
     every = -(-len(lines) // most) if lines else 1
     return list(lines[(len(lines) - 1) % every :: every]) if lines else []
 
 
-class PracticeTally:
-    """Counts practice episodes by task and step; whenever steps get too many, neighbours are joined."""
+class RolloutTally:
+    """Counts rollouts by task and step; whenever steps get too many, neighbors are joined."""
 
     def __init__(self) -> None:
         self._width = 1
         self._bins: dict[str, dict[int, tuple[int, int]]] = {}
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Take a line of episodes.jsonl; crashed episodes are neither success nor failure."""
-        if row["outcome"] == "crashed":
+    def add(self, step: int, record: EpisodeRecord) -> None:
+        """Count a rollout of a step, counted from 1; a crashed one is neither success nor failure."""
+        if not record.is_complete:
             return
-        while (row["step"] - 1) // self._width >= MAX_BINS:
+        while (step - 1) // self._width >= MAX_BINS:
             self._join()
-        bins = self._bins.setdefault(f"{row['suite']}/{row['task_id']} {row['task']}", {})
-        number = (row["step"] - 1) // self._width
+        bins = self._bins.setdefault(record.task_label, {})
+        number = (step - 1) // self._width
         successes, n = bins.get(number, (0, 0))
-        bins[number] = successes + (row["outcome"] == "success"), n + 1
+        bins[number] = successes + record.is_success, n + 1
 
     def _join(self) -> None:
         self._width *= 2
@@ -79,7 +76,7 @@ class PracticeTally:
 
 @dataclass(slots=True)
 class _State:
-    """An initial state and its outcomes by column, one letter per rollout in the order of practice."""
+    """An initial state and its outcomes by column, one letter per rollout in the order of the log."""
 
     task: str
     columns: dict[int, str] = field(default_factory=dict[int, str])
@@ -89,36 +86,35 @@ class _State:
 
 
 class Grid:
-    """Takes practice episodes in order and keeps at most ``MAX_COLUMNS`` columns of them.
+    """Takes rollouts in order and keeps at most ``MAX_COLUMNS`` columns of them.
 
-    A column is one step as long as they fit; whenever they no longer do, neighbours are joined.
+    A column is one step as long as they fit; whenever they no longer do, neighbors are joined.
     """
 
     def __init__(self) -> None:
         self._width = 1
         self._states: dict[StateKey, _State] = {}
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Take a line of episodes.jsonl."""
-        while (row["step"] - 1) // self._width >= MAX_COLUMNS:
+    def add(self, step: int, record: EpisodeRecord) -> None:
+        """Take a rollout of a step, counted from 1."""
+        while (step - 1) // self._width >= MAX_COLUMNS:
             self._join()
-        key = (row["suite"], row["task_id"], row["state_index"])
-        label = f"{row['suite']}/{row['task_id']} {row['task']}"
-        state = self._states.setdefault(key, _State(label))
-        column = (row["step"] - 1) // self._width
-        state.columns[column] = state.columns.get(column, "") + LETTERS[row["outcome"]]
-        self._follow_visit(state, row)
+        key = (record.suite, record.task_id, record.state_index)
+        state = self._states.setdefault(key, _State(record.task_label))
+        column = (step - 1) // self._width
+        state.columns[column] = state.columns.get(column, "") + LETTERS[record.outcome]
+        self._follow_visit(state, step, record)
 
-    def _follow_visit(self, state: _State, row: Mapping[str, Any]) -> None:
+    def _follow_visit(self, state: _State, step: int, record: EpisodeRecord) -> None:
         """Remember the latest step from which on every visit succeeded throughout."""
-        is_success, visit = row["outcome"] == "success", (row["step"], row["group"])
+        visit = (step, record.group)
         is_new = visit != state.visit
         state.visit = visit
-        state.visit_is_perfect = is_success and (is_new or state.visit_is_perfect)
+        state.visit_is_perfect = record.is_success and (is_new or state.visit_is_perfect)
         if not state.visit_is_perfect:
             state.solved = None
         elif state.solved is None:
-            state.solved = row["step"]
+            state.solved = step
 
     def _join(self) -> None:
         self._width *= 2
@@ -139,7 +135,7 @@ class Grid:
                 {
                     "task": state.task,
                     "state": key[2],
-                    "mastered": state.solved,
+                    "solved": state.solved,
                     "cells": {str(column): self._cell(s) for column, s in state.columns.items()},
                 }
                 for key, state in sorted(self._states.items())
@@ -152,13 +148,13 @@ class Grid:
         return [letters.count(letter) for letter in LETTERS.values()]
 
 
-class LineTail:
-    """Reads what has been appended to a file of lines since the last call."""
+class LineTail(Generic[T]):
+    """Reads what has been appended to a file of JSON lines since the last call."""
 
-    def __init__(self, path: Path, needs: Sequence[str] = ("step",)) -> None:
-        """Read ``path`` from its beginning; every line must have what it ``needs``."""
+    def __init__(self, path: Path, make: Callable[[dict[str, Any]], T]) -> None:
+        """Read ``path`` from its beginning; ``make`` is called with the object of every line."""
         self._path = path
-        self._needs = needs
+        self._make = make
         self._offset = 0
         self._num_lines = 0
 
@@ -167,56 +163,65 @@ class LineTail:
         size = self._path.stat().st_size if self._path.is_file() else 0
         return size < self._offset
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return the finished lines appended since the last call, parsed.
+    def read(self) -> list[T]:
+        """Return what is made of the finished lines that were appended since the last call.
 
         Raises:
             ValueError: A line was not written by a run.
         """
         lines = complete_lines(self._path, self._offset)
         numbered = enumerate(lines, self._num_lines + 1)
-        parsed = [parse_line(self._path, number, line, self._needs) for number, line in numbered]
+        parsed = [parse_line(self._path, number, line, self._make) for number, line in numbered]
         self._offset += sum(len(line) for line in lines)
         self._num_lines += len(lines)
         return parsed
 
 
-class RunFigures:
-    """Metrics and practice episodes of a run directory.
+class RunMetrics:
+    """Metrics and rollouts of a run directory.
 
     Attributes:
-        lines: Every line of metrics.jsonl, with ``minutes`` of practice added.
-        num_episodes: Practice episodes read.
+        lines: Every line of metrics.jsonl under today's names, with ``minutes`` of training added.
+        num_rollouts: Rollouts read.
         num_restarts: How often the run was resumed from an earlier step while it was watched.
     """
 
     def __init__(self, folder: Path) -> None:
+        """Read what is there.
+
+        Raises:
+            ValueError: A line was not written by a run.
+        """
         self._folder = folder
         self.num_restarts = 0
         self._begin()
         self.refresh()
 
     def _begin(self) -> None:
-        self._metrics = LineTail(self._folder / METRICS_NAME)
-        self._episodes = LineTail(self._folder / EPISODES_NAME, EPISODE_NAMES)
+        self._metrics = LineTail(self._folder / METRICS_NAME, with_new_names)
+        self._rollouts = LineTail(self._folder / EPISODES_NAME, _rollout)
         self._grid = Grid()
-        self._practice = PracticeTally()
+        self._tally = RolloutTally()
         self.lines: list[Line] = []
-        self.num_episodes = 0
+        self.num_rollouts = 0
 
     def refresh(self) -> None:
-        """Read what has been appended."""
-        if self._metrics.has_lost_lines() or self._episodes.has_lost_lines():
+        """Read what has been appended.
+
+        Raises:
+            ValueError: A line was not written by a run.
+        """
+        if self._metrics.has_lost_lines() or self._rollouts.has_lost_lines():
             self.num_restarts += 1
             self._begin()
         minutes = float(self.lines[-1]["minutes"] or 0) if self.lines else 0.0
-        for line in map(with_new_names, self._metrics.read()):
-            minutes += sum(line.get(stage) or 0.0 for stage in PRACTICE_STAGES) / 60
+        for line in self._metrics.read():
+            minutes += sum(line.get(stage) or 0.0 for stage in TRAINING_STAGES) / 60
             self.lines.append(line | {"minutes": minutes})
-        for row in self._episodes.read():
-            self._grid.add(row)
-            self._practice.add(row)
-            self.num_episodes += 1
+        for step, record in self._rollouts.read():
+            self._grid.add(step, record)
+            self._tally.add(step, record)
+            self.num_rollouts += 1
 
     @property
     def num_steps(self) -> int:
@@ -224,13 +229,21 @@ class RunFigures:
         return int(self.lines[-1]["step"] or 0) if self.lines else 0
 
     def last(self, name: str) -> float | str | None:
-        """Return the newest value of a figure, None before the first step."""
+        """Return the newest value of a metric, None before the first step."""
         return self.lines[-1].get(name) if self.lines else None
 
-    def columns(self) -> dict[str, list[float | str | None]]:
-        """Return the figures as columns, thinned where there are many steps."""
+    def columns(self) -> Columns:
+        """Return the metrics as columns, thinned where there are many steps."""
         return to_columns(thinned(self.lines))
 
-    def situations(self) -> dict[str, Any]:
-        """Return what the practice episodes say, ready for JSON."""
-        return {"grid": self._grid.to_json(), "practice": self._practice.to_json()}
+    def rollouts(self) -> dict[str, Any]:
+        """Return what came of the rollouts by initial state and by task, ready for JSON."""
+        return {"grid": self._grid.to_json(), "rollouts": self._tally.to_json()}
+
+
+def _rollout(content: dict[str, Any]) -> tuple[int, EpisodeRecord]:
+    """Return step and record of a line of episodes.jsonl."""
+    record = EpisodeRecord(**{name: content[name] for name in content if name != "step"})
+    if record.outcome not in LETTERS:
+        raise ValueError(f"outcome {record.outcome!r:.40}")
+    return content["step"], record

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.report.intervals import PairedChange, SuccessRate, paired_change, success_rate
-from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode
+from pi0.ript.report.page.run_files import Evaluation
+from pi0.ript.types import EpisodeRecord
 
 ALL_TASKS = "all tasks"
 
@@ -56,11 +57,11 @@ def _flat(data: object, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A task before and after practice.
+    """A task before and after training.
 
     Attributes:
         task: Its label, or ``all tasks``.
-        base: Success before practice.
+        base: Success before training.
         trained: Success in the newest evaluation; None while there is only one.
         change: The paired comparison of the two; None while there is only one.
         num_crashed: Episodes left out because the simulator crashed in either evaluation.
@@ -79,7 +80,7 @@ def results(evaluations: Sequence[Evaluation]) -> list[Result]:
         return []
     first, last = evaluations[0].episodes, evaluations[-1].episodes
     pairs = list(zip(first, last, strict=True))
-    assert all(a.identity == b.identity for a, b in pairs), "evaluations of different episodes"
+    assert all(a.key == b.key for a, b in pairs), "evaluations of different episodes"
     tasks = list(dict.fromkeys(episode.task_label for episode in first))
     is_paired = len(evaluations) > 1
     rows = [] if len(tasks) == 1 else [_result(ALL_TASKS, pairs, is_paired=is_paired)]
@@ -90,24 +91,24 @@ def results(evaluations: Sequence[Evaluation]) -> list[Result]:
     return [row for row in rows if row is not None]
 
 
-def success_by_task(episodes: Iterable[HeldOutEpisode]) -> dict[str, SuccessRate]:
+def success_by_task(episodes: Iterable[EpisodeRecord]) -> dict[str, SuccessRate]:
     """Return the success rate per task without crashed episodes; over all tasks where several."""
     outcomes: dict[str, list[bool]] = {}
     for episode in episodes:
-        if episode.outcome != "crashed":
-            outcomes.setdefault(episode.task_label, []).append(episode.outcome == "success")
+        if episode.is_complete:
+            outcomes.setdefault(episode.task_label, []).append(episode.is_success)
     if len(outcomes) > 1:
         outcomes[ALL_TASKS] = [one for several in outcomes.values() for one in several]
     return {task: success_rate(several) for task, several in outcomes.items()}
 
 
 def _result(
-    task: str, pairs: Sequence[tuple[HeldOutEpisode, HeldOutEpisode]], *, is_paired: bool
+    task: str, pairs: Sequence[tuple[EpisodeRecord, EpisodeRecord]], *, is_paired: bool
 ) -> Result | None:
-    complete = [pair for pair in pairs if all(e.outcome != "crashed" for e in pair)]
+    complete = [pair for pair in pairs if all(e.is_complete for e in pair)]
     if not complete:
         return None
-    base, trained = ([pair[i].outcome == "success" for pair in complete] for i in (0, 1))
+    base, trained = ([pair[i].is_success for pair in complete] for i in (0, 1))
     return Result(
         task=task,
         base=success_rate(base),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pi0.ript.report.page.figures import RunFigures
+from pi0.ript.report.page.figures import RunMetrics
 from pi0.ript.report.page.render import render_page
 from pi0.ript.report.page.run_files import evaluation_files, read_run
 
@@ -19,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class LiveRuns:
-    """What is known of the runs; several browsers may ask at once."""
+    """What is known of the runs; several browsers may send requests at once."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         """Read the runs.
@@ -29,7 +29,7 @@ class LiveRuns:
         """
         self._folders = tuple(folders)
         self._videos = [read_run(folder).video_folder for folder in folders]
-        self._figures = [RunFigures(folder) for folder in folders]
+        self._metrics = [RunMetrics(folder) for folder in folders]
         self._lock = threading.Lock()
 
     def page(self) -> str:
@@ -38,49 +38,49 @@ class LiveRuns:
             return render_page(self._folders, self._cursor())
 
     def updates(self, cursor: dict[str, Any]) -> dict[str, Any]:
-        """Return what was appended since ``cursor``, which a page or an earlier answer held."""
+        """Return what was appended since ``cursor``, which a page or an earlier response held."""
         with self._lock:
             now = self._cursor()
             if now["version"] != cursor["version"]:
                 return {"version": now["version"], "cursor": now, "runs": []}
             runs = [
-                {"lines": figures.lines[known["lines"] :]}
-                | (figures.situations() if known["episodes"] != figures.num_episodes else {})
-                for figures, known in zip(self._figures, cursor["runs"], strict=True)
+                {"lines": metrics.lines[known["lines"] :]}
+                | (metrics.rollouts() if known["rollouts"] != metrics.num_rollouts else {})
+                for metrics, known in zip(self._metrics, cursor["runs"], strict=True)
             ]
             return {"version": now["version"], "cursor": now, "runs": runs}
 
     def _cursor(self) -> dict[str, Any]:
-        for figures in self._figures:
-            figures.refresh()
+        for metrics in self._metrics:
+            metrics.refresh()
         return {
             "version": self._version(),
             "runs": [
-                {"lines": len(figures.lines), "episodes": figures.num_episodes}
-                for figures in self._figures
+                {"lines": len(metrics.lines), "rollouts": metrics.num_rollouts}
+                for metrics in self._metrics
             ],
         }
 
     def _version(self) -> str:
-        """Return a hash of what a page cannot take piece by piece: evaluations, films, resumes."""
+        """Return a hash of what a page cannot take step by step: evaluations, videos, resumes."""
         files = [
             (str(path), path.stat().st_mtime_ns)
             for folder, videos in zip(self._folders, self._videos, strict=True)
             for path in [*evaluation_files(folder), *sorted(videos.glob("step_*/*.mp4"))]
         ]
-        restarts = [figures.num_restarts for figures in self._figures]
+        restarts = [metrics.num_restarts for metrics in self._metrics]
         return hashlib.sha256(repr((files, restarts)).encode()).hexdigest()[:16]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers ``/`` with the page and ``/updates?cursor=...`` with what is new."""
+    """Responds to ``/`` with the page and to ``/updates?cursor=...`` with what is new."""
 
     def __init__(self, runs: LiveRuns, *arguments: Any) -> None:
         self._runs = runs
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         # A foreign web page that points its own name at this machine must not read the runs.
         host = self.headers.get("Host", "").rsplit(":", 1)[0]
         if host not in (LOOPBACK, "localhost"):
@@ -88,21 +88,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         url = urlsplit(self.path)
         if url.path == "/":
-            self._answer("text/html; charset=utf-8", self._runs.page())
+            self._send("text/html; charset=utf-8", self._runs.page())
         elif url.path == "/updates":
-            self._answer_updates(url.query)
+            self._send_updates(url.query)
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
-    def _answer_updates(self, query: str) -> None:
+    def _send_updates(self, query: str) -> None:
         try:
             updates = self._runs.updates(json.loads(parse_qs(query)["cursor"][0]))
         except (ValueError, KeyError, TypeError):
             self.send_error(HTTPStatus.BAD_REQUEST, "cursor is missing or damaged")
             return
-        self._answer("application/json", json.dumps(updates))
+        self._send("application/json", json.dumps(updates))
 
-    def _answer(self, kind: str, text: str) -> None:
+    def _send(self, kind: str, text: str) -> None:
         data = text.encode()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Stay silent: a page asks more than once a second."""
+        """Log nothing: a page sends more than one request a second."""
 
 
 def make_server(folders: Sequence[Path], port: int) -> ThreadingHTTPServer:

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.report.page.charts import SECTIONS
-from pi0.ript.report.page.figures import RunFigures
+from pi0.ript.report.page.figures import RunMetrics
 from pi0.ript.report.page.headline import (
     Result,
     Setting,
@@ -34,7 +34,7 @@ MAX_VIDEO_BYTES = 5_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """What the template writes about a run; ``data`` holds the figures that scripts draw."""
+    """What the template writes about a run; ``data`` holds the numbers that scripts draw."""
 
     index: int
     name: str
@@ -66,7 +66,8 @@ def render_page(folders: Sequence[Path], cursor: dict[str, Any] | None = None) -
 
     Args:
         folders: Run directories, at least one.
-        cursor: What a live page tells its server it has; None for a page that stands alone.
+        cursor: How far the runs have been read, which a live page sends to its server; None for a page
+            that stands alone.
     """
     views = [_view(i, folder, len(folders)) for i, folder in enumerate(folders)]
     data = {
@@ -103,7 +104,7 @@ def _environment() -> Environment:
 
 
 def _view(index: int, folder: Path, num_runs: int) -> RunView:
-    run, figures = read_run(folder), RunFigures(folder)
+    run, metrics = read_run(folder), RunMetrics(folder)
     name = folder.resolve().name
     return RunView(
         index=index,
@@ -113,15 +114,15 @@ def _view(index: int, folder: Path, num_runs: int) -> RunView:
         settings=chosen_settings(run.config),
         card=card_lines(run.evaluations[0].policy) if run.evaluations else [],
         videos=video_pairs(run, -(-MAX_PAIRS // num_runs), MAX_VIDEO_BYTES // num_runs),
-        num_steps=figures.num_steps,
-        num_episodes=int(figures.last("train/num_episodes") or 0),
-        minutes=float(figures.last("minutes") or 0),
+        num_steps=metrics.num_steps,
+        num_episodes=int(metrics.last("train/num_episodes") or 0),
+        minutes=float(metrics.last("minutes") or 0),
         data={
             "name": name,
-            "numSteps": figures.num_steps,
-            "columns": figures.columns(),
+            "numSteps": metrics.num_steps,
+            "columns": metrics.columns(),
             "evaluations": [_evaluation_data(evaluation) for evaluation in run.evaluations],
-            **figures.situations(),
+            **metrics.rollouts(),
         },
     )
 

@@ -1,37 +1,14 @@
-"""A run directory as plain values: configuration, figures, evaluations, launches."""
+"""A run directory as plain values: configuration, evaluations, launches."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pi0.ript.config.load import RUN_CONFIG_NAME, read_config
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.report.launches import Launch, read_launches
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutEpisode:
-    """One held-out episode of an evaluation; ``identity`` pairs it with the same one of another."""
-
-    suite: str
-    task_id: int
-    task: str
-    state_index: int
-    seed: int
-    outcome: str
-    num_steps: int
-
-    @property
-    def identity(self) -> tuple[str, int, int, int]:
-        """Return what stays the same from evaluation to evaluation."""
-        return self.suite, self.task_id, self.state_index, self.seed
-
-    @property
-    def task_label(self) -> str:
-        """Return e.g. ``libero_goal/7 turn on the stove``."""
-        return f"{self.suite}/{self.task_id} {self.task}"
+from pi0.ript.types import EpisodeRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +17,12 @@ class Evaluation:
 
     step: int
     policy: Mapping[str, object]
-    episodes: tuple[HeldOutEpisode, ...]
+    episodes: tuple[EpisodeRecord, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFiles:
-    """What a run directory holds besides figures and practice episodes.
+    """What a run directory holds besides metrics and rollouts.
 
     Attributes:
         folder: The run directory.
@@ -61,7 +38,7 @@ class RunFiles:
 
     @property
     def video_folder(self) -> Path:
-        """Return the folder of all films of the run."""
+        """Return the folder of all videos of the run."""
         return self.config.video.folder(self.folder)
 
 
@@ -90,14 +67,10 @@ def evaluation_files(folder: Path) -> list[Path]:
 
 
 def _read_evaluation(path: Path) -> Evaluation:
-    content: dict[str, Any] = json.loads(path.read_text())
-    names = HeldOutEpisode.__dataclass_fields__
     try:
-        episodes = tuple(
-            HeldOutEpisode(**{name: episode[name] for name in names})
-            for episode in content["episodes"]
-        )
-        policy = content["policy"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not an evaluation of a run: {error} is missing") from error
-    return Evaluation(step=int(path.stem[5:]), policy=policy, episodes=episodes)
+        content = json.loads(path.read_text())
+        episodes = tuple(EpisodeRecord(**episode) for episode in content["episodes"])
+        return Evaluation(step=int(path.stem[5:]), policy=content["policy"], episodes=episodes)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not an evaluation of a run ({reason})") from None

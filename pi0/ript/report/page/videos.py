@@ -1,4 +1,4 @@
-"""Films of the same held-out episodes before and after practice, ready to be put into a page."""
+"""Videos of the same held-out episodes before and after training, ready to be put into a page."""
 
 import base64
 import io
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pi0.ript.report.page.run_files import Evaluation, HeldOutEpisode, RunFiles
+from pi0.ript.report.page.run_files import Evaluation, RunFiles
 from pi0.ript.report.video import read_video, video_name
+from pi0.ript.types import EpisodeRecord
 
 SHEET_FRAMES = 6
 SHEET_HEIGHT = 120
@@ -19,13 +20,13 @@ _ORDER = ("gained", "lost", "same")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
-    """A film with its strip, both as data URLs.
+    """A video and a sheet of its frames, both as data URLs.
 
     Attributes:
-        step: Steps of practice before it.
+        step: Training steps before it.
         outcome: How the episode ended.
         num_steps: Control steps it took.
-        sheet: JPEG, pictures of the first camera from left to right, first and last look included.
+        sheet: JPEG, images of the first camera from left to right, from the first to the last.
         video: MP4, all cameras.
     """
 
@@ -48,7 +49,7 @@ class VideoPair:
 
 
 def video_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[VideoPair]:
-    """Return filmed held-out episodes, changed outcomes first, as many as both limits allow."""
+    """Return held-out episodes with videos, changed outcomes first, as many as both limits allow."""
     if not run.evaluations:
         return []
     first, last = run.evaluations[0], run.evaluations[-1]
@@ -76,14 +77,14 @@ def video_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[VideoPair
 
 
 def contact_sheet(frames: NDArray[np.uint8], num_cameras: int) -> NDArray[np.uint8]:
-    """Return up to ``SHEET_FRAMES`` evenly spaced pictures of the first camera side by side.
+    """Return up to ``SHEET_FRAMES`` evenly spaced images of the first camera side by side.
 
     Args:
         frames: uint8 [frames, height, width, 3] RGB, cameras side by side, at least one frame.
         num_cameras: How many cameras share the width.
 
     Returns:
-        uint8 [STRIP_HEIGHT, any, 3].
+        uint8 [``SHEET_HEIGHT``, any, 3].
     """
     picks = np.linspace(0, len(frames) - 1, min(SHEET_FRAMES, len(frames))).round().astype(int)
     first_camera = frames.shape[2] // num_cameras
@@ -92,12 +93,12 @@ def contact_sheet(frames: NDArray[np.uint8], num_cameras: int) -> NDArray[np.uin
     return np.concatenate([np.asarray(image.resize(size)) for image in images], axis=1)
 
 
-def _change(before: HeldOutEpisode, after: HeldOutEpisode) -> str:
-    was, now = before.outcome == "success", after.outcome == "success"
+def _change(before: EpisodeRecord, after: EpisodeRecord) -> str:
+    was, now = before.is_success, after.is_success
     return "same" if was == now else "gained" if now else "lost"
 
 
-def _path(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Path:
+def _path(run: RunFiles, evaluation: Evaluation, episode: EpisodeRecord) -> Path:
     name = video_name(
         suite=episode.suite,
         task_id=episode.task_id,
@@ -109,11 +110,11 @@ def _path(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Pat
     return run.video_folder / f"step_{evaluation.step}" / name
 
 
-def _size(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> int:
+def _size(run: RunFiles, evaluation: Evaluation, episode: EpisodeRecord) -> int:
     return _path(run, evaluation, episode).stat().st_size
 
 
-def _shot(run: RunFiles, evaluation: Evaluation, episode: HeldOutEpisode) -> Shot:
+def _shot(run: RunFiles, evaluation: Evaluation, episode: EpisodeRecord) -> Shot:
     path = _path(run, evaluation, episode)
     cameras = evaluation.policy["cameras"]
     assert isinstance(cameras, list), f"cameras of the policy card: {cameras!r}"

@@ -1,20 +1,20 @@
 // Charts over time. A chart is drawn when it comes into view and again when a filter or its data change.
-const state = { axis: "step", smooth: 1, task: ALL_TASKS, runs: new Set(DATA.runs.keys()), figure: null };
-const AXIS_TITLES = { step: "step", minutes: "minutes of practice", episodes: "practice episodes" };
+const state = { axis: "step", smooth: 1, task: ALL_TASKS, runs: new Set(DATA.runs.keys()), metric: null };
+const AXIS_TITLES = { step: "step", minutes: "minutes of training", episodes: "training episodes" };
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
-const STACK_COLOURS = ["run0", "run4", "run1", "crashed", "run2", "run3"];
+const STACK_COLORS = ["run0", "run4", "run1", "crashed", "run2", "run3"];
 
 const shownRuns = () => DATA.runs.map((run, index) => ({ run, index })).filter(({ index }) => state.runs.has(index));
-const runColour = (index) => colour(`run${index % 7}`);
+const runColor = (index) => color(`run${index % 7}`);
 const position = (run) => run.columns[state.axis === "episodes" ? "train/num_episodes" : state.axis] || [];
 
 function layout(chart) {
-  const font = { family: "system-ui, sans-serif", size: 12, color: colour("muted") };
-  const axis = { gridcolor: colour("grid"), zeroline: false, automargin: true, linecolor: colour("line") };
+  const font = { family: "system-ui, sans-serif", size: 12, color: color("muted") };
+  const axis = { gridcolor: color("grid"), zeroline: false, automargin: true, linecolor: color("line") };
   return {
     font, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 54, r: 12, t: 8, b: 44 }, hovermode: "x unified", showlegend: true,
-    hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("line"), font: { ...font, color: colour("ink") } },
+    hoverlabel: { bgcolor: color("panel"), bordercolor: color("line"), font: { ...font, color: color("ink") } },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
     // Few steps would be marked with halves.
     xaxis: { ...axis, dtick: state.axis === "step" && Math.max(...DATA.runs.map((run) => run.numSteps)) <= 10 ? 1 : undefined, title: { text: AXIS_TITLES[state.axis], standoff: 8 } },
@@ -23,7 +23,7 @@ function layout(chart) {
   };
 }
 
-// Every line that a chart draws: which figure of which run under which label.
+// Every line that a chart draws: which metric of which run under which label.
 function linesOf(chart) {
   const lines = [];
   for (const { run, index } of shownRuns()) {
@@ -43,7 +43,7 @@ function lineTraces(chart) {
   const labels = [...new Set(lines.map((line) => line.label))];
   return lines.flatMap(({ run, index, column, label }) => {
     const which = labels.indexOf(label);
-    const tint = several ? runColour(index) : isStack ? colour(STACK_COLOURS[which % STACK_COLOURS.length]) : runColour(which);
+    const tint = several ? runColor(index) : isStack ? color(STACK_COLORS[which % STACK_COLORS.length]) : runColor(which);
     const raw = run.columns[column];
     const common = {
       x: position(run), mode: "lines", meta: { column, run: run.name },
@@ -61,11 +61,11 @@ function lineTraces(chart) {
   });
 }
 
-// Successes of practice over time for the chosen task: [positions, shares, episodes].
-function practice(run) {
+// Successes of training rollouts over time for the chosen task: [positions, shares, episodes].
+function trainingSuccess(run) {
   if (state.task === ALL_TASKS) return [position(run), run.columns["rollout/success_rate"] || [], run.columns["rollout/num_episodes"] || []];
-  const rows = run.practice[state.task] || [];
-  return [rows.map(([step]) => positionOf(run, step)), rows.map(([, successes, n]) => successes / n), rows.map((row) => row[2])];
+  const bins = run.rollouts[state.task] || [];
+  return [bins.map(([step]) => positionOf(run, step)), bins.map(([, successes, n]) => successes / n), bins.map(([, , n]) => n)];
 }
 
 // Where a step lies on the chosen axis: that of the first step shown from it on, or else of the last one.
@@ -83,8 +83,8 @@ function aside(run, index) {
 
 function successTraces() {
   return shownRuns().flatMap(({ run, index }) => {
-    const several = shownRuns().length > 1, tint = runColour(index);
-    const [x, shares, counts] = practice(run);
+    const several = shownRuns().length > 1, tint = runColor(index);
+    const [x, shares, counts] = trainingSuccess(run);
     const bounds = shares.map((share, i) => (share == null || !counts[i] ? [null, null] : wilson(share * counts[i], counts[i])));
     const points = run.evaluations.map((e) => ({ x: positionOf(run, e.step), rate: e.rates[state.task] ?? (Object.keys(e.rates).length === 1 ? Object.values(e.rates)[0] : null) }))
       .filter(({ x, rate }) => rate && x != null);
@@ -92,10 +92,10 @@ function successTraces() {
     return [
       ...(several ? [] : [{ ...edge, y: bounds.map((b) => b[0]) }, { ...edge, y: bounds.map((b) => b[1]), fill: "tonexty", fillcolor: faded(tint, 0.15) }]),
       { x, y: movingMean(shares, state.smooth), mode: x.length === 1 ? "markers" : "lines", line: { color: tint, width: 1.8 }, meta: { column: "rollout/success_rate", run: run.name },
-        name: several ? `${run.name}, practice` : "practice", hovertemplate: "%{y:.1%}" },
+        name: several ? `${run.name}, training` : "training rollouts", hovertemplate: "%{y:.1%}" },
       { x: points.map((p) => p.x + aside(run, index)), y: points.map((p) => p.rate.rate), mode: "markers", name: several ? `${run.name}, held-out` : "held-out episodes",
-        marker: { color: several ? tint : colour("ink"), size: 11, line: { color: colour("panel"), width: 2 } }, meta: { column: "held-out", run: run.name },
-        error_y: { type: "data", symmetric: false, array: points.map((p) => p.rate.high - p.rate.rate), arrayminus: points.map((p) => p.rate.rate - p.rate.low), color: several ? tint : colour("ink"), thickness: 1.5, width: 6 },
+        marker: { color: several ? tint : color("ink"), size: 11, line: { color: color("panel"), width: 2 } }, meta: { column: "held-out", run: run.name },
+        error_y: { type: "data", symmetric: false, array: points.map((p) => p.rate.high - p.rate.rate), arrayminus: points.map((p) => p.rate.rate - p.rate.low), color: several ? tint : color("ink"), thickness: 1.5, width: 6 },
         text: points.map(({ rate }) => `${rate.num_successes} of ${rate.n}, 95 % [${percent(rate.low)}, ${percent(rate.high)}]`), hovertemplate: "%{y:.1%} (%{text})" },
     ];
   });
@@ -104,13 +104,13 @@ function successTraces() {
 const SUCCESS = { key: "success", title: "Success", unit: "share of episodes", is_share: true, series: [] };
 const OPTIONS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"], displayModeBar: false };
 
-function anyFigure() {
-  return { key: "any", unit: state.figure, series: [{ name: (state.figure || "").replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), label: state.figure }], is_share: false, style: "line" };
+function anyMetric() {
+  return { key: "any", unit: state.metric, series: [{ name: (state.metric || "").replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), label: state.metric }], is_share: false, style: "line" };
 }
 
 function chartOf(key) {
   if (key === "success") return SUCCESS;
-  return key === "any" ? anyFigure() : DATA.charts.find((chart) => chart.key === key);
+  return key === "any" ? anyMetric() : DATA.charts.find((chart) => chart.key === key);
 }
 
 function draw(key) {

@@ -1,16 +1,16 @@
-// Small functions without state: numbers, colours, moving means, intervals.
+// Small functions without state: numbers, colors, moving means, intervals.
 "use strict";
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const ALL_TASKS = "all tasks";
 const byId = (id) => document.getElementById(id);
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 function wilson(successes, n) {
   const z = 1.959963984540054, p = successes / n, scale = 1 + z * z / n;
-  const centre = (p + z * z / (2 * n)) / scale;
+  const center = (p + z * z / (2 * n)) / scale;
   const half = z * Math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale;
-  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+  return [Math.max(0, center - half), Math.min(1, center + half)];
 }
 
 // Mean of the last `width` values that are there; the first ones have fewer to look back to.

@@ -1,4 +1,4 @@
-// Asks the server for what was appended since; a finished evaluation or film reloads the page.
+// Requests what was appended since; a finished evaluation or video reloads the page.
 const MAX_POINTS = 4000;
 let cursor = DATA.cursor;
 
@@ -35,12 +35,12 @@ function take(update) {
     if (!part.lines.length && !part.grid) return;
     isNew = true;
     append(run, part.lines);
-    if (part.grid) { run.grid = part.grid; run.practice = part.practice; }
+    if (part.grid) { run.grid = part.grid; run.rollouts = part.rollouts; }
     showFacts(run, index);
   });
   if (!isNew) return;
   listTasks();
-  listFigures();
+  listMetrics();
   hideEmpty();
   redraw();
 }
@@ -48,9 +48,9 @@ function take(update) {
 async function follow() {
   const badge = byId("live");
   try {
-    const answer = await fetch(`updates?cursor=${encodeURIComponent(JSON.stringify(cursor))}`, { cache: "no-store" });
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    take(await answer.json());
+    const response = await fetch(`updates?cursor=${encodeURIComponent(JSON.stringify(cursor))}`, { cache: "no-store" });
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    take(await response.json());
     badge.textContent = "live";
     badge.classList.remove("lost");
   } catch (error) {

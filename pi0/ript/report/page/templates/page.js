@@ -24,7 +24,7 @@ function redraw(keys = KEYS) {
   schedule();
 }
 
-// Charts of figures that no run logged are left out, and sections without a chart.
+// Charts of metrics that no run logged are left out, and sections without a chart.
 function hideEmpty() {
   for (const chart of DATA.charts) hostOf(chart.key).hidden = linesOf(chart).length === 0;
   for (const group of document.querySelectorAll("[data-group]")) {
@@ -38,17 +38,17 @@ function fill(select, values, chosen) {
 
 function listTasks() {
   const tasks = [...new Set(DATA.runs.flatMap((run) => [
-    ...Object.keys(run.practice), ...run.evaluations.flatMap((e) => e.episodes.map((episode) => episode.task)),
+    ...Object.keys(run.rollouts), ...run.evaluations.flatMap((e) => e.episodes.map((episode) => episode.task)),
   ]))].sort();
   byId("task-filter").hidden = tasks.length < 2;
   fill(byId("task"), [ALL_TASKS, ...tasks], state.task);
 }
 
-function listFigures() {
+function listMetrics() {
   const numbers = (run) => Object.keys(run.columns).filter((name) => run.columns[name].some((value) => typeof value === "number"));
   const names = [...new Set(DATA.runs.flatMap(numbers))].filter((name) => name.includes("/")).sort();
-  state.figure = names.includes(state.figure) ? state.figure : names[0];
-  fill(byId("figure"), names, state.figure);
+  state.metric = names.includes(state.metric) ? state.metric : names[0];
+  fill(byId("metric"), names, state.metric);
 }
 
 function filterTask() {
@@ -71,7 +71,7 @@ function onChange(id, act) {
 onChange("axis", (value) => { state.axis = value; redraw(); });
 onChange("smooth", (value) => { state.smooth = Number(value); redraw(); });
 onChange("task", (value) => { state.task = value; filterTask(); redraw(["success", "grid"]); });
-onChange("figure", (value) => { state.figure = value; redraw(["any"]); });
+onChange("metric", (value) => { state.metric = value; redraw(["any"]); });
 onChange("grid-order", () => redraw(["grid"]));
 onChange("grid-run", () => redraw(["grid"]));
 for (const box of document.querySelectorAll("input[name=run]")) {
@@ -107,7 +107,7 @@ async function loadPlotly() {
 }
 
 listTasks();
-listFigures();
+listMetrics();
 hideEmpty();
 drawHeldOut();
 for (const key of KEYS) { stale.add(key); observer.observe(hostOf(key)); }

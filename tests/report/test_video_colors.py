@@ -1,4 +1,4 @@
-"""A film of a real simulator is upright and has its colours: MuJoCo's own renderer says what is right."""
+"""A video of a real simulator is upright and has its colors, measured against MuJoCo's own renderer."""
 
 import mujoco
 import numpy as np
@@ -30,13 +30,13 @@ def recorded(observation):
     )
 
 
-def test_film_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
+def test_video_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
     spec = ObservationSpec(cameras=("agentview",), height=SIZE, width=SIZE)
     scene = Scene("libero_goal", 7, spec, num_slots=1, num_steps_wait=10)
     observation = scene.restore(0, make_initial_state("libero_goal", 7, 0, 0))
     slot = scene._slots[0]
     model, data = scene._model, slot.data
-    path = write_video(tmp_path / "film.mp4", episode_frames(recorded(observation)))
+    path = write_video(tmp_path / "video.mp4", episode_frames(recorded(observation)))
     video = read_video(path)[0].astype(float)
     option = mujoco.MjvOption()
     option.geomgroup[0] = 0  # collision shapes, which LIBERO does not draw

@@ -5,8 +5,8 @@ const WORDS = { s: "success", f: "failure", c: "crashed" };
 function gridRows(run) {
   const order = byId("grid-order").value;
   const rows = run.grid.rows.filter((row) => state.task === ALL_TASKS || row.task === state.task);
-  const late = (row) => row.mastered ?? Infinity;
-  if (order === "mastered") rows.sort((a, b) => late(a) - late(b) || a.state - b.state);
+  const late = (row) => row.solved ?? Infinity;
+  if (order === "solved") rows.sort((a, b) => late(a) - late(b) || a.state - b.state);
   return rows.reverse(); // Plotly counts rows from the bottom
 }
 
@@ -18,15 +18,15 @@ function gridMatrix(rows, width, numColumns) {
   const z = rows.map(() => new Array(x.length).fill(null)), text = rows.map(() => new Array(x.length).fill(""));
   rows.forEach((row, y) => {
     for (const [column, cell] of Object.entries(row.cells)) {
-      const first = 1 + column * width, place = `${row.task}<br>initial state ${row.state}, `;
+      const first = 1 + column * width, where = `${row.task}<br>initial state ${row.state}, `;
       if (width > 1) {
         const [successes, failures, crashed] = cell, n = successes + failures;
         z[y][column] = n ? successes / n : CODES.c;
-        text[y][column] = `${place}steps ${first} to ${first + width - 1}<br>${successes} of ${n} succeeded${crashed ? `, ${crashed} crashed` : ""}`;
+        text[y][column] = `${where}steps ${first} to ${first + width - 1}<br>${successes} of ${n} succeeded${crashed ? `, ${crashed} crashed` : ""}`;
       } else {
         [...cell].forEach((letter, k) => {
           z[y][column * pitch + k] = CODES[letter];
-          text[y][column * pitch + k] = `${place}step ${first}, rollout ${k + 1} of ${cell.length}<br>${WORDS[letter]}`;
+          text[y][column * pitch + k] = `${where}step ${first}, rollout ${k + 1} of ${cell.length}<br>${WORDS[letter]}`;
         });
       }
     }
@@ -38,9 +38,9 @@ function drawGrid() {
   const run = DATA.runs[byId("grid-run") ? Number(byId("grid-run").value) : 0];
   const rows = gridRows(run), { width } = run.grid, host = byId("grid");
   host.parentElement.hidden = rows.length === 0;
-  byId("mastered").textContent = rows.length
-    ? `${rows.filter((row) => row.mastered != null).length} of ${rows.length} initial states succeeded throughout on their latest visit`
-    : "This run recorded no practice episodes.";
+  byId("solved").textContent = rows.length
+    ? `${rows.filter((row) => row.solved != null).length} of ${rows.length} initial states succeeded throughout on their latest visit`
+    : "This run logged no rollouts.";
   if (!rows.length) return;
   const numColumns = Math.ceil(Math.max(1, run.numSteps) / width);
   const several = new Set(rows.map((row) => row.task)).size > 1;
@@ -50,7 +50,7 @@ function drawGrid() {
   Object.assign(plan, { hovermode: "closest", showlegend: false });
   plan.xaxis = { ...plan.xaxis, title: { text: "step", standoff: 8 }, showgrid: false, range: [0.5, numColumns * width + 0.5], dtick: numColumns * width <= 10 ? 1 : undefined };
   plan.yaxis = { ...plan.yaxis, type: "category", rangemode: undefined, showgrid: false, tickfont: { size: 10 }, dtick: rows.length > 60 ? 5 : 1 };
-  const scale = [[0, colour("crashed")], [0.33, colour("crashed")], [0.3334, colour("failure")], [1, colour("success")]];
+  const scale = [[0, color("crashed")], [0.33, color("crashed")], [0.3334, color("failure")], [1, color("success")]];
   Plotly.react(host, [{ type: "heatmap", y: names, ...gridMatrix(rows, width, numColumns), colorscale: scale, zmin: -0.5, zmax: 1,
     showscale: false, ygap: 2, xgap: width > 1 ? 1 : 0, hoverongaps: false, hovertemplate: "%{text}<extra></extra>" }], plan, OPTIONS);
 }
