@@ -1,5 +1,5 @@
 # Every target sets up what it needs; 'make setup' does nothing when nothing has changed.
-#   make train                        practise with the quickstart configuration
+#   make train                        train with the quickstart configuration
 #   make train ARGS="--training.seed 1"   the same with overrides
 #   make bench                        short measurements of the simulator engine; BENCH= for full ones
 #   make test                         lint, types and every test this machine can run; WORKERS= processes
@@ -25,7 +25,7 @@ setup: .venv/.ready
 train: setup
 	@$(PYTHON) pi0/ript/scripts/train_ript_pi0.py --config_path $(CONFIG) $(ARGS)
 
-# Two parts, both of which run in any case: tests that do not mind a neighbour, in several processes,
+# Two parts, both of which run in any case: tests that do not mind a neighbor, in several processes,
 # then those that have the machine to themselves; gpu tests skip themselves without a GPU.
 test: check browser
 	@status=0; \
@@ -49,7 +49,7 @@ format: setup
 docs: setup
 	@$(PYTHON) tools/write_config_reference.py
 
-# Give it a machine that does nothing else; the proof comes first, figures of a wrong engine are worth nothing.
+# Give it a machine that does nothing else; the proof comes first, numbers of a wrong engine are worth nothing.
 bench: setup
 	@mkdir -p $(BENCH_DIR)
 	$(PYTHON) benchmarks/exactness.py $(BENCH) --json $(BENCH_DIR)/exactness.json

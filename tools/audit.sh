@@ -10,13 +10,13 @@ if [ ! -x "$audit" ]; then
         exit 1
     fi
 fi
-# Without --strict what the service does not answer for is skipped, and a service that answers for nothing
+# Without --strict what the service does not know is skipped, and a service that knows nothing
 # would look like a clean bill of health.
 said=$("$audit" --strict --requirement constraints.txt --no-deps --disable-pip 2>&1)
 status=$?
 case $said in
 *"could not be audited"* | *ConnectionError* | *ConnectTimeout* | *ServiceError*)
-    echo "error: not audited, the service with the published weaknesses gave no answer: ${said##*$'\n'}" >&2
+    echo "error: not audited, the service with the published weaknesses did not respond: ${said##*$'\n'}" >&2
     exit 1
     ;;
 esac

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Prepare a fresh clone: virtual environment, Python packages, OpenGL libraries. Safe to run again.
+# pyproject.toml says which Python, constraints.txt which version of every package.
 #   tools/setup.sh browser    only what the tests need besides: Chromium
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,16 +9,31 @@ readonly GL_PACKAGES="libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libgles2 libop
 
 say() { echo "setup: $*"; }
 
+# Whether this interpreter is one that pyproject.toml allows; those without tomllib are too old.
+is_right_python() {
+    "$1" - 2>/dev/null <<'PY'
+import re
+import sys
+import tomllib
+
+with open("pyproject.toml", "rb") as file:
+    needed = tomllib.load(file)["project"]["requires-python"]
+least, end = (tuple(map(int, text.split("."))) for text in re.findall(r"[0-9.]+", needed))
+sys.exit(not least <= sys.version_info[:2] < end)
+PY
+}
+
 find_python() {
     local candidate
-    for candidate in "${PYTHON311:-python3.11}" python3 python; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    for candidate in "${PYTHON311:-python3.11}" python3.12 python3.13 python3 python; do
+        if is_right_python "$candidate"; then
             command -v "$candidate"
             return
         fi
     done
-    echo "setup: Python 3.11 not found; install it (Debian/Ubuntu: apt-get install python3.11 python3.11-venv," \
-        "or uv python install 3.11) or set PYTHON311=/path/to/python3.11" >&2
+    echo "setup: no Python found of those that pyproject.toml allows ($(grep requires-python pyproject.toml));" \
+        "install one (Debian/Ubuntu: apt-get install python3.11 python3.11-venv, or uv python install 3.11)" \
+        "or set PYTHON311=/path/to/python" >&2
     return 1
 }
 
@@ -81,14 +97,15 @@ if ! [ -x .venv/bin/python ]; then
     say "creating .venv with $python"
     if ! "$python" -m venv .venv; then
         rm -rf .venv
-        say "$python cannot create virtual environments; run: sudo apt-get install python3.11-venv" >&2
+        version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+        say "$python cannot create virtual environments; run: sudo apt-get install python$version-venv" >&2
         exit 1
     fi
 fi
 
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids the CUDA libraries on a machine without a GPU.
 say "installing Python packages into .venv (a few minutes the first time)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch==2.13.0
+.venv/bin/python -m pip install --quiet --disable-pip-version-check ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$(grep "^torch==" constraints.txt)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 
 if has_gl .venv/bin/python; then say "OpenGL libraries are present"; else install_gl; fi

@@ -43,8 +43,9 @@ def lacks(name: str, page: str) -> Iterator[str]:
         yield f"{name}: purpose"
     if len(examples) not in EXAMPLES or not all(f" ript {name}" in line for line in examples):
         yield f"{name}: examples"
+    known = SETTINGS | set(re.findall(r"--[\w.]+", re.sub(r"^    ript .*", "", page, flags=re.M)))
     for flag in re.findall(r"--[\w.]+", " ".join(examples)):
-        if f"  {flag}" not in page and flag not in SETTINGS:
+        if flag not in known:
             yield f"{name}: {flag} of an example"
     # A flag stands alone on its line where its text is on the next one, which is indented further.
     for flag in re.findall(r"^  (--\w+)(?: \S+)?\n(?!   )", page, flags=re.MULTILINE):

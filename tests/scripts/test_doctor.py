@@ -3,21 +3,16 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pi0.checkpoint import find_folder
-
-PROGRAM = "from pi0.ript.scripts.cli import main; main()"
+from tests.programs import run_program
 
 
 def _doctor(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, "doctor", *arguments],
-        capture_output=True, text=True, timeout=240, cwd=cwd, check=False,
-    )  # fmt: skip
+    return run_program("pi0.ript.scripts.cli:dispatch", ["doctor", *arguments], cwd)
 
 
 @pytest.mark.libero
@@ -38,7 +33,7 @@ def test_a_broken_checkpoint_is_exit_1_and_the_rest_is_still_examined(tmp_path: 
 
 @pytest.mark.libero
 @pytest.mark.slow
-def test_lines_name_the_picture_and_end_with_status_0_where_all_is_well(tmp_path: Path):
+def test_lines_name_the_image_and_end_with_status_0_where_all_is_well(tmp_path: Path):
     done = _doctor("--picture", "frame.png", cwd=tmp_path)
 
     assert done.returncode == 0, done.stdout
