@@ -109,7 +109,7 @@ def test_timed_reward_is_higher_for_faster_success(outcome, num_steps, reward):
 
 def test_runner_with_a_reward_of_its_own_yields_timed_episodes():
     runner = TimedRunner(SteeringPolicy(), "libero_goal", num_parallel_envs=1)
-    # The runner asks LIBERO for instructions, so the toy borrows the name of a suite.
+    # The runner takes the instruction from LIBERO, so the toy has the name of one of its suites.
     state = InitialState(
         suite="libero_goal", task_id=0, index=0, fixture_seed=0, state=np.array([1.0, 0.0])
     )

@@ -7,13 +7,13 @@ import pytest
 from pi0.ript.faults.compare import WEIGHTS, compare_runs
 from pi0.ript.faults.training import growth
 
-PEACE = {"lost_episodes": 0, "repeated_episodes": 0, "differing_episodes": 0,
+NO_DAMAGE = {"lost_episodes": 0, "repeated_episodes": 0, "differing_episodes": 0,
          "differing_metrics": 0, "differing_weights": 0}  # fmt: skip
 
 
 def episode(step, rollout, **changes):
-    row = {"step": step, "group": 0, "rollout": rollout, "outcome": "success", "num_steps": 40}
-    return {**row, "actions_hash": f"{step}-{rollout}", **changes}
+    record = {"step": step, "group": 0, "rollout": rollout, "outcome": "success", "num_steps": 40}
+    return {**record, "actions_hash": f"{step}-{rollout}", **changes}
 
 
 EPISODES = [episode(step, rollout) for step in (1, 2) for rollout in range(3)]
@@ -32,27 +32,27 @@ def write_run(folder, episodes=EPISODES, metrics=METRICS, weights=b"weights"):
 
 
 def found(tmp_path, **disturbed):
-    peaceful = write_run(tmp_path / "peaceful")
-    result = compare_runs(write_run(tmp_path / "disturbed", **disturbed), peaceful, 2)
+    undisturbed = write_run(tmp_path / "undisturbed")
+    result = compare_runs(write_run(tmp_path / "disturbed", **disturbed), undisturbed, 2)
     assert result.num_episodes == 6
-    return {name: getattr(result, name) for name in PEACE}
+    return {name: getattr(result, name) for name in NO_DAMAGE}
 
 
 def test_equal_runs_have_no_difference(tmp_path):
-    assert found(tmp_path) == PEACE
+    assert found(tmp_path) == NO_DAMAGE
 
 
-def test_the_clock_and_restarts_may_differ(tmp_path):
+def test_times_and_restarts_may_differ(tmp_path):
     metrics = [
         {**line, "time/collect_s": 9.0, "rollout/restarts": 3, "rollout/num_retries": 4}
         for line in METRICS
     ]
-    assert found(tmp_path, metrics=metrics) == PEACE
+    assert found(tmp_path, metrics=metrics) == NO_DAMAGE
 
 
 def test_steps_beyond_the_compared_ones_do_not_count(tmp_path):
     episodes = [*EPISODES, episode(3, 0)]
-    assert found(tmp_path, episodes=episodes, metrics=[*METRICS, {"step": 3}]) == PEACE
+    assert found(tmp_path, episodes=episodes, metrics=[*METRICS, {"step": 3}]) == NO_DAMAGE
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_steps_beyond_the_compared_ones_do_not_count(tmp_path):
     ],
 )
 def test_every_damage_is_found(tmp_path, disturbed, damage):
-    assert found(tmp_path, **disturbed) == {**PEACE, **damage}
+    assert found(tmp_path, **disturbed) == {**NO_DAMAGE, **damage}
 
 
 def test_growth_is_measured_after_the_warm_up():

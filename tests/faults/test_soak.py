@@ -1,4 +1,4 @@
-"""Whole training runs under fire: what they lose is nothing, and too much fire ends them in order."""
+"""Whole training runs with injected faults: they lose nothing, and too many faults end them in order."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_a_configuration_is_chosen_as_in_training(chosen):
         (["--minutes=1", "--kills=-1"], "--kills must be >= 0, got -1"),
     ],
 )
-def test_a_soak_that_cannot_be_is_refused(wrong, message):
+def test_an_impossible_soak_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         parse(["--json=x", *wrong])
 
@@ -55,13 +55,13 @@ def test_a_short_soak_loses_nothing(tmp_path):
 
     status = main(["--minutes=0.3", f"--json={file}", *faults, *SMALL])
 
-    figures = json.loads(file.read_text())
-    assert status == 0, figures
-    assert (figures["kills"], figures["corruptions"], figures["trainer_kills"]) == (1, 1, 1)
-    assert figures["num_episodes"] >= 2
+    report = json.loads(file.read_text())
+    assert status == 0, report
+    assert (report["kills"], report["corruptions"], report["trainer_kills"]) == (1, 1, 1)
+    assert report["num_episodes"] >= 2
     for damage in ("lost_episodes", "repeated_episodes", "differing_episodes", "differing_metrics",
                    "differing_weights", "orphans", "leaked_segments", "unexpected_exits"):  # fmt: skip
-        assert figures[damage] == 0, damage
+        assert report[damage] == 0, damage
 
 
 @pytest.mark.libero
@@ -82,5 +82,5 @@ def test_more_restarts_than_allowed_save_the_run_and_end_it_in_one_line(tmp_path
     assert "Traceback" not in log
     [line] = [line for line in log.splitlines() if line.startswith("error: ")]
     assert "env.max_restarts allows 0; the last one in libero_goal task 7, state" in line
-    assert "died (SIGKILL)" in line
+    assert "ended (SIGKILL)" in line
     assert run.num_orphans == run.leaked_segments == 0

@@ -85,7 +85,7 @@ def config_texts(draw: st.DrawFn) -> bytes:
     if draw(st.booleans()):
         return draw(st.text(st.sampled_from(string.printable), max_size=80)).encode()
     settings = nested(draw(st.sampled_from(KEYS)), draw(VALUES))
-    # JSON is YAML, except for NaN and infinity, which arrive as words.
+    # JSON is YAML, except for NaN and infinity, which become texts.
     return json.dumps(settings).encode()
 
 

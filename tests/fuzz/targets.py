@@ -1,4 +1,4 @@
-"""Where inputs enter the programs, each with what must hold when an input is accepted."""
+"""The parts of the programs that take inputs, each with what must hold when an input is accepted."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ from tests.train.toy_run import ToyRunner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A place where inputs enter.
+    """A part of the programs that takes inputs.
 
     Attributes:
         share: Share of all inputs, in [0, 1].

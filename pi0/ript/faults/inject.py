@@ -55,12 +55,12 @@ def inject(fault: PlannedFault, workers: list[MarkedProcess]) -> int:
         ProcessLookupError: The worker has ended in between; try again with another.
     """
     draw = np.random.default_rng(fault.seed)
-    victim = workers[draw.integers(len(workers))]
+    worker = workers[draw.integers(len(workers))]
     if fault.kind == "corrupt":
-        send_as(victim, malformed_bytes(draw))
+        send_as(worker, malformed_bytes(draw))
     else:
-        os.kill(victim.pid, signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
-    return victim.pid
+        os.kill(worker.pid, signal.SIGKILL if fault.kind == "kill" else signal.SIGSTOP)
+    return worker.pid
 
 
 def malformed_bytes(draw: np.random.Generator) -> bytes:

@@ -91,17 +91,17 @@ def test_wrong_requests_are_refused_before_they_are_sent(pool):
 
 
 def test_a_killed_worker_is_replaced_and_its_slots_report_the_loss(pool):
-    victim, neighbor = pool.pids
-    os.kill(victim, signal.SIGKILL)
+    killed, neighbor = pool.pids
+    os.kill(killed, signal.SIGKILL)
     pool.restore(0, STATE)  # slots 0 and 2 belong to the first worker, slot 1 to the second
     pool.execute(1, np.zeros((1, 7), np.float32))
     replies = wait_for(pool, 2)
 
-    assert replies[0].error == f"process {victim} ended (SIGKILL)"
+    assert replies[0].error == f"process {killed} ended (SIGKILL)"
     assert replies[0].fault == "died"
     assert replies[1].error == ""
     assert pool.pids[1] == neighbor
-    assert pool.pids[0] != victim
+    assert pool.pids[0] != killed
     pool.execute(2, np.zeros((1, 7), np.float32))  # its simulation ended with the worker
     assert wait_for(pool, 1)[2].fault == "lost"
 
@@ -123,7 +123,7 @@ def test_a_hung_worker_is_replaced():
 def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
     state = STATE.state.copy()
     state[-1] = 1e300  # a velocity no physics survives
-    neighbor, victim = pool.pids
+    neighbor, replaced = pool.pids
 
     pool.restore(1, replace(STATE, index=-1, state=state))
     [reply] = wait_for(pool, 1).values()
@@ -133,7 +133,7 @@ def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
 
     assert (reply.fault, "diverged" in reply.error) == ("raised", True)
     assert pool.pids[0] == neighbor
-    assert not is_running(victim)
+    assert not is_running(replaced)
 
 
 @pytest.mark.parametrize("kind", [inline_pool, process_pool])

@@ -116,7 +116,7 @@ def test_a_field_too_few_or_too_many_is_malformed(change):
 
 
 @pytest.mark.parametrize(
-    ("asked", "changes", "message"),
+    ("case", "changes", "message"),
     [
         (EXECUTE, {"slot": 0}, "a reply of slot 0 to a request for slot 1"),
         (EXECUTE, {"num_steps": 4}, "4 steps of 3"),
@@ -126,9 +126,9 @@ def test_a_field_too_few_or_too_many_is_malformed(change):
         (RESTORE, {"num_steps": 1}, "1 steps of 0"),
     ],
 )
-def test_a_reply_that_the_request_cannot_have_is_malformed(asked, changes, message):
+def test_a_reply_that_the_request_cannot_have_is_malformed(case, changes, message):
     with pytest.raises(MalformedMessageError, match=message):
-        arrived(replace(REPLY, **changes), asked)
+        arrived(replace(REPLY, **changes), case)
 
 
 def test_success_may_end_an_action_chunk_early_and_needs_no_observation():
@@ -150,7 +150,7 @@ def test_a_reply_without_a_video_has_no_frames():
 
 
 @pytest.mark.parametrize(
-    ("asked", "changes"),
+    ("case", "changes"),
     [
         (EXECUTE, {"frames": VIDEO}),
         (RECORDED, {}),
@@ -160,9 +160,9 @@ def test_a_reply_without_a_video_has_no_frames():
     ],
     ids=["not requested", "missing", "of a restore", "of no step", "of a crash"],
 )
-def test_a_video_where_none_can_be_and_none_where_one_must_be_are_malformed(asked, changes):
+def test_a_video_where_none_can_be_and_none_where_one_must_be_are_malformed(case, changes):
     with pytest.raises(MalformedMessageError, match="a video of"):
-        arrived(replace(REPLY, **changes), asked)
+        arrived(replace(REPLY, **changes), case)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class ToyPool(WorkerPool):
     def _receive(self):
         if self.failing is not None:
             worker, self.failing = self._worker(self.failing), None
-            return blame_oldest(self._start_replacement(worker, missing_s=3.0), "died", "gone")
+            return blame_oldest(self._start_replacement(worker, missing_s=3.0), "died", "ended")
         busy = [worker for worker in self._workers if worker.requests]
         return [self._accept(worker, *worker.receive()) for worker in busy]
 
@@ -101,7 +101,7 @@ def test_a_lost_worker_is_blamed_once_and_its_idle_slots_are_lost_when_they_exec
     assert faults(pool.wait()) == {2: "died", 0: "lost"}
     assert pool.loaded_scenes(0) == frozenset()
 
-    pool.execute(4, STILL)  # it had nothing under way, but its simulation is gone as well
+    pool.execute(4, STILL)  # it had nothing under way, but its simulation has ended as well
     [reply] = pool.wait()
     assert (reply.fault, reply.error) == ("lost", "the simulation ended with its toy")
 

@@ -100,8 +100,8 @@ def test_two_nodes_give_the_episodes_of_the_process_pool(cluster, process_episod
 
 def test_a_lost_node_loses_no_episode(cluster, process_episodes):
     add_node(cluster)
-    victim = add_node(cluster)
-    policy = Watcher(3, lambda: kill_node(victim))
+    lost_node = add_node(cluster)
+    policy = Watcher(3, lambda: kill_node(lost_node))
 
     episodes, stats = run(on(cluster), policy, prepare=await_all)
 

@@ -126,9 +126,9 @@ def test_a_killed_actor_is_replaced_and_its_slots_report_the_loss(pool):
     for slot in range(3):
         pool.restore(slot, STATE)
     wait_for(pool, 3)
-    victim, neighbor = pool.pids
+    killed, neighbor = pool.pids
 
-    os.kill(victim, signal.SIGKILL)
+    os.kill(killed, signal.SIGKILL)
     pool.execute(0, np.zeros((1, 7), np.float32))  # slots 0 and 2 belong to the first actor
     pool.execute(1, np.zeros((1, 7), np.float32))
     replies = wait_for(pool, 2)
@@ -139,7 +139,7 @@ def test_a_killed_actor_is_replaced_and_its_slots_report_the_loss(pool):
     assert wait_for(pool, 1)[2].fault == "lost"
     pool.wait_until_ready()
     assert pool.pids[1] == neighbor
-    assert pool.pids[0] not in (0, victim)
+    assert pool.pids[0] not in (0, killed)
 
 
 @pytest.mark.libero

@@ -133,7 +133,7 @@ def unpack_reply(
 
     Args:
         values: What ``pack_reply`` returned.
-        request: What the worker was asked.
+        request: The oldest request of the worker.
         spec: Which images were requested.
         read_images: Returns the images of the observation, uint8 [N, height, width, 3].
         take_frames: Returns the compressed video, given its length in bytes; nothing for 0.

@@ -171,7 +171,7 @@ class WorkerProcess:
             while (message := self._take()) is None:
                 if not self.channel.wait(limit_s):
                     raise WorkerStartError(
-                        f"simulator process {self.pid} did not answer within {limit_s:g} s; "
+                        f"simulator process {self.pid} did not respond within {limit_s:g} s; "
                         "raise env.timeout_s on a slow machine"
                     )
         except EOFError:

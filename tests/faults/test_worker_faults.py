@@ -1,4 +1,4 @@
-"""Real simulators killed, stopped and corrupted in mid-rollout: the episodes stay what they were."""
+"""Real simulators killed, stopped and corrupted during a rollout: the episodes stay the same."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def episodes(pool, stats=None, after_each=lambda: None, max_restarts=20):
         batch_size=2, max_attempts=1, max_restarts=max_restarts, stats=stats or RolloutStats(),
     )  # fmt: skip
     for episode in scheduler.run():
-        assert episode.request.rollout not in done, "delivered twice"
+        assert episode.request.rollout not in done, "yielded twice"
         done[episode.request.rollout] = (
             episode.outcome,
             episode.num_steps,
@@ -67,7 +67,7 @@ def episodes(pool, stats=None, after_each=lambda: None, max_restarts=20):
     return done
 
 
-def test_faults_at_any_moment_change_no_episode_and_leave_nothing_behind(mark):
+def test_faults_at_any_time_change_no_episode_and_leave_nothing_behind(mark):
     with inline_pool() as pool:
         undisturbed = episodes(pool)
     faults = iter(
@@ -76,7 +76,7 @@ def test_faults_at_any_moment_change_no_episode_and_leave_nothing_behind(mark):
     )
     stats = RolloutStats()
 
-    def strike():
+    def inject_next():
         workers = [process for process in marked_processes(mark) if process.is_worker]
         if (fault := next(faults, None)) is not None:
             inject(fault, workers)
@@ -84,7 +84,7 @@ def test_faults_at_any_moment_change_no_episode_and_leave_nothing_behind(mark):
     with process_pool(num_slots=4, num_workers=2) as pool:
         pool.wait_until_ready()
         segments = shared_segments(mark)
-        disturbed = episodes(pool, stats, strike)
+        disturbed = episodes(pool, stats, inject_next)
 
     assert disturbed == undisturbed
     assert stats.num_restarts >= 3, stats.restarts
@@ -100,7 +100,7 @@ def test_more_restarts_than_allowed_end_the_rollout_with_reason_task_and_seed(ma
         with pytest.raises(
             RestartLimitError,
             match=r"replaced 1 times .* env\.max_restarts allows 0; the last one in "
-            r"libero_goal task 7, state 0, seed 0: process \d+ died \(SIGKILL\)",
+            r"libero_goal task 7, state 0, seed 0: process \d+ ended \(SIGKILL\)",
         ):
             episodes(pool, max_restarts=0)
     assert marked_processes(mark) == []
