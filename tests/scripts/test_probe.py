@@ -14,7 +14,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_name(flag: str, value: str):
         parse(["--suite", "libero_goal", f"--{flag}", value])
 
 
-def test_it_probes_the_policy_as_it_would_practise():
+def test_it_probes_the_policy_as_it_would_be_trained():
     config = to_config(parse(["--suite", "libero_goal", "--tasks", "7", "--denoise_steps", "5"]))
 
     assert config.task.task_names_to_use == ("7",)
@@ -37,11 +37,11 @@ def test_the_report_names_erased_steps_and_what_to_type():
 
     assert "erased (less than 5% survives): [0]" in text
     assert "--algo.noise.final_std 0.120" in text
-    assert "with one, 1 of 2 decisions would explore nothing" in text
+    assert "with one, 1 of 2 policy steps would explore nothing" in text
 
 
 @pytest.mark.libero
-def test_it_measures_the_embedded_policy_on_real_pictures(capsys: pytest.CaptureFixture[str]):
+def test_it_measures_the_embedded_policy_on_real_images(capsys: pytest.CaptureFixture[str]):
     main(["--suite", "libero_goal", "--tasks", "7", "--observations", "2", "--draws", "4"])
 
     assert "--algo.noise.final_std" in capsys.readouterr().out

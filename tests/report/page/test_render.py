@@ -65,7 +65,7 @@ def test_run_without_videos_or_evaluations_has_a_page(tmp_path):
     ("text", "reason"),
     [
         (json.dumps({"policy": {}, "episodes": [{}]}), "'suite'"),
-        (json.dumps({"episodes": []}), "'policy'"),
+        (json.dumps({"episodes": []}), "'policy' is missing"),
         ("[]", "indices"),
         ("{", "column"),
     ],

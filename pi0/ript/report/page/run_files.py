@@ -71,6 +71,8 @@ def _read_evaluation(path: Path) -> Evaluation:
         content = json.loads(path.read_text())
         episodes = tuple(EpisodeRecord(**episode) for episode in content["episodes"])
         return Evaluation(step=int(path.stem[5:]), policy=content["policy"], episodes=episodes)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except KeyError as error:
+        reason = f"{error} is missing"
+    except (ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not an evaluation of a run ({reason})") from None
+    raise ValueError(f"{path} is not an evaluation of a run ({reason})")
