@@ -75,7 +75,7 @@ def run(config: TrainConfig, policy: Pi0Policy, runner: EnvRunner) -> dict[str, 
         trainer = build.build_trainer(config, policy, runner, run_dir, None, console)
         started = time.perf_counter()
         with closing(trainer):
-            trainer.train(lambda: None)
+            trainer.train()
         wall_s = time.perf_counter() - started
         lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return {"wall_s": wall_s, "steps": [json.loads(line) for line in lines]}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pi0.ript.build import build_states, choose_egl_device, resolve_tasks
+from pi0.ript.build import build_states
+from pi0.ript.build_runner import choose_egl_device, create_env_runner, resolve_tasks
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TaskConfig, TrainConfig
-from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from tests.env.toys import ToyPolicy
 
 ON_CPU = PolicyConfig(device="cpu")

@@ -30,9 +30,10 @@ RANKS = {
     "train": 6,
     "diagnose": 6,
     "demos": 6,  # records experts on real simulators, so it stands beside train, above env
-    "build": 7,
-    "faults": 7,  # runs whole programs and looks at what they leave behind
-    "scripts": 8,
+    "build_runner": 7,
+    "build": 8,
+    "faults": 8,  # runs whole programs and looks at what they leave behind
+    "scripts": 9,
 }
 # The same inside env/: libero < pool < {ray, rollout} < runner.
 ENV_RANKS = {

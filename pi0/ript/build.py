@@ -1,30 +1,26 @@
-"""TrainConfig -> objects. The only place that chooses classes, all but the runner and what is below it.
-
-The runner comes from ``create_env_runner`` of ``scripts/train_ript_pi0.py``, a published name; it chooses its own
-simulators and schedule.
-"""
+"""TrainConfig -> objects. The only place that chooses classes; the runner comes from ``build_runner``."""
 
 import importlib
 import logging
-import os
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from pi0.checkpoint import load_policy
 from pi0.description import describe_policy, description_text
 from pi0.policy import Pi0Policy
+from pi0.records import Sampling
 from pi0.ript.algo.bc import Cloning
 from pi0.ript.algo.cfg import GuidedCloning
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
+from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
-from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.config.schema import AlgoConfig, TrainConfig, VideoConfig
 from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
@@ -32,9 +28,9 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.strategy import choose_strategy, require_shardable
 from pi0.ript.engine.threads import leave_cores_to_simulators
-from pi0.ript.env.libero.headless import resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.suites import locate_task, make_initial_state, split, task_count
+from pi0.ript.env.suites import make_initial_state, split, step_limit
+from pi0.ript.evaluation.episodes import requests_of_run
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.update import Engine
 from pi0.ript.report.console import make_progress
@@ -43,12 +39,14 @@ from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
 from pi0.ript.report.reporters import LineReporter, Reporters, TensorBoardReporter
 from pi0.ript.report.video import VideoWriter
 from pi0.ript.seeding import derive_seed
-from pi0.ript.train.async_collector import OneAhead
+from pi0.ript.train.async_collector import AsyncCollector
 from pi0.ript.train.checkpoint import load_training_state
-from pi0.ript.train.collector import Collect, InTurn, Order, Practice
+from pi0.ript.train.collector import Collector
+from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.parts import Start, TrainerParts
+from pi0.ript.train.progression import Stages
 from pi0.ript.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -63,13 +61,6 @@ def choose_device(requested: str) -> torch.device:
     device = torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
     logger.info("device: %s (policy.device: %s)", device, requested)
     return device
-
-
-def choose_egl_device(config: TrainConfig) -> int | None:
-    """Return the GPU that simulators draw on, as EGL counts them; None keeps the environment's."""
-    uses_gpu = config.policy.device != "cpu" and torch.cuda.is_available()
-    cuda_index = torch.cuda.current_device() if uses_gpu else None
-    return resolve_egl_device(config.env.egl_device, cuda_index, os.environ)
 
 
 def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Policy:
@@ -98,14 +89,6 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     text = description_text(describe_policy(policy))
     logger.info("policy: %s\n%s", path or config.policy_path, text.rstrip())
     return policy
-
-
-def resolve_tasks(config: TrainConfig) -> tuple[tuple[str, int], ...]:
-    """Return (suite, task index) of every task to practise; unknown names are errors."""
-    suite, task = config.task.benchmark_name, config.task
-    named = (task.task_name,) if task.task_name is not None else task.task_names_to_use
-    tasks = [locate_task(suite, name) for name in named]
-    return tuple(dict.fromkeys(tasks)) or tuple((suite, n) for n in range(task_count(suite)))
 
 
 def build_states(
@@ -193,35 +176,99 @@ def build_trainer(
         if checkpoint is None
         else _resume(config, run_dir, checkpoint, engine, objective)
     )
-    progression = start.progression
-    states = build_states(config, tasks, start.position)
-    is_writer = ranks.rank == 0
+    progress, is_writer = start.progression, ranks.rank == 0
+    shared = _Shared(
+        runner=runner,
+        ranks=ranks,
+        memory=build_memory_watch(config, runner),
+        stages=Stages(config, make_progress(console), start.stopwatch, progress.step),
+        video=config.video,
+        run_dir=run_dir,
+    )
+    videos = build_rollout_videos(config, run_dir)
     parts = TrainerParts(
         policy=policy,
-        runner=runner,
         engine=engine,
         ranks=ranks,
         objective=objective,
-        solved=start.solved,
         guard=start.guard,
-        memory=MemoryWatch(
-            config.training.memory_limit_gb,
-            worker_pids=lambda: runner.worker_pids,
-            drop_scenes=runner.drop_scenes,
-        ),
-        states=states,
-        practice=build_practice(config, policy, Order(states, start.solved), start.acting),
-        tasks=tasks,
-        reporter=build_reporter(config, run_dir, progression.step) if is_writer else Reporters([]),
-        episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progression.step)
+        memory=shared.memory,
+        stages=shared.stages,
+        stopwatch=start.stopwatch,
+        collector=build_collector(config, policy, tasks, start, videos, shared),
+        evaluator=build_evaluator(config, policy, tasks, shared),
+        reporter=build_reporter(config, run_dir, progress.step) if is_writer else Reporters([]),
+        episode_log=EpisodeLog(run_dir / EPISODES_NAME, last_step=progress.step)
         if is_writer
         else None,
-        rollout_videos=build_rollout_videos(config, run_dir),
-        progress=make_progress(console),
+        rollout_videos=videos,
         run_dir=run_dir,
         config_hash=config_hash(config),
     )
-    return Trainer(config, parts, progression, start.stopwatch)
+    return Trainer(config, parts, progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What collector and evaluator have in common."""
+
+    runner: EnvRunner
+    ranks: Ranks
+    memory: MemoryWatch
+    stages: Stages
+    video: VideoConfig
+    run_dir: Path
+
+
+def build_collector(
+    config: TrainConfig,
+    policy: Pi0Policy,
+    tasks: tuple[tuple[str, int], ...],
+    start: Start,
+    videos: VideoWriter,
+    shared: _Shared,
+) -> Collector | AsyncCollector:
+    """Return what collects the rollouts of a step: in turn with the updates, or one step ahead."""
+    limit = config.task.max_episode_length
+    collector = Collector(
+        policy=policy,
+        algo=config.algo,
+        seed=config.training.seed,
+        denoise_steps=config.policy.denoise_steps,
+        max_steps=lambda state: step_limit(state.suite, policy.protocol, limit),
+        states=build_states(config, tasks, start.position),
+        solved=start.solved,
+        writer=videos,
+        **vars(shared),
+    )
+    if not config.training.overlap:
+        return collector
+    return AsyncCollector(policy, collector, start.behavior)
+
+
+def build_evaluator(
+    config: TrainConfig,
+    policy: Pi0Policy,
+    tasks: tuple[tuple[str, int], ...],
+    shared: _Shared,
+) -> Evaluator:
+    """Return what measures the policy on the held-out episodes."""
+    guidance = config.algo.cfg.evaluation_guidance
+    return Evaluator(
+        policy=policy,
+        requests=requests_of_run(config, tasks, policy.protocol),
+        sampling=Sampling(num_steps=config.policy.denoise_steps, guidance=guidance),
+        **vars(shared),
+    )
+
+
+def build_memory_watch(config: TrainConfig, runner: EnvRunner) -> MemoryWatch:
+    """Return what watches the memory of this process and its simulators."""
+    return MemoryWatch(
+        config.training.memory_limit_gb,
+        worker_pids=lambda: runner.worker_pids,
+        drop_scenes=runner.drop_scenes,
+    )
 
 
 def _resume(
@@ -249,15 +296,6 @@ def build_rollout_videos(config: TrainConfig, run_dir: Path) -> VideoWriter:
     """Return the writer of practice films; those on disk from before a resume count as its own."""
     earlier = list(config.video.folder(run_dir).glob("practice_*/*.mp4"))
     return VideoWriter.within(config.video, earlier)
-
-
-def build_practice(
-    config: TrainConfig, policy: Pi0Policy, order: Order, acting: Mapping[str, Tensor]
-) -> Callable[[Collect], Practice]:
-    """Return what makes the practice of a trainer; call it once it is settled what is trained."""
-    if config.training.overlap:
-        return lambda collect: OneAhead(policy, collect, order, acting)
-    return lambda collect: InTurn(policy, collect, order)
 
 
 def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Reporter:

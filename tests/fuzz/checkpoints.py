@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from pi0.checkpoint import load_policy
 from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.build import build_engine, build_objective
+from pi0.ript.config.schema import TrainingConfig
 from pi0.ript.train.checkpoint import find_last, load_training_state
 from pi0.ript.train.checksums import write_checksums
 from pi0.ript.train.progression import Progression, Stopwatch
@@ -74,7 +75,7 @@ def _resume(checkpoint: Path) -> None:
     engine, objective = build_engine(CONFIG, policy), build_objective(CONFIG.algo)
     engine.load_state(state.engine)
     objective.load_state(dict(state.objective))
-    Progression.restored(state.step, state.counters)
+    Progression.restored(TrainingConfig(), state.step, state.counters)
     Stopwatch.restored(state.counters)
     SolvedStates.restored(3, state.counters)
 

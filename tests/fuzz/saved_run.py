@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from pi0.ript.build import build_engine, build_objective
-from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.schema import TrainConfig, TrainingConfig
 from pi0.ript.evaluation.episodes import write_evaluation
 from pi0.ript.learner.update import update
 from pi0.ript.report.jsonl import JsonlReporter
@@ -65,7 +65,9 @@ def save_run(folder: Path) -> SavedRun:
             step=step,
             engine=engine.state(),
             sampler_position=8 * step,
-            counters=Progression(step=step, recent_success=[0.5]).counters(),
+            counters=Progression(
+                training=TrainingConfig(), step=step, recent_success=(0.5,)
+            ).counters(),
             config_hash="abc",
             objective=objective.state(),
         )

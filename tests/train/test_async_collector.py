@@ -69,13 +69,9 @@ def one_core() -> Iterator[None]:
 def run(config: TrainConfig, run_dir: Path) -> Pi0Policy:
     policy = small_policy()
     with toy_trainer(config, policy, run_dir) as (trainer, _):
-        trainer.save_beginning()
-        trainer.train(nothing_between_steps)
+        trainer.checkpoints.save_beginning()
+        trainer.train()
     return policy
-
-
-def nothing_between_steps() -> None:
-    """Go on with the next step."""
 
 
 def metrics(run_dir: Path) -> list[dict[str, float]]:
@@ -172,24 +168,13 @@ class TestSameNumbers:
                 run(CONFIG, tmp_path)
 
         with toy_trainer(CONFIG, small_policy(), tmp_path, resumes=True) as (trainer, _):
-            assert trainer.step == last_step
-            trainer.train(nothing_between_steps)
+            assert trainer.progress.step == last_step
+            trainer.train()
 
         assert metrics(tmp_path) == metrics(run_dir)
         for file in ("pretrained_model/model", "training_state/optimizer", "training_state/acting"):
             mine, theirs = (tensors(folder, NUM_STEPS, file) for folder in (tmp_path, run_dir))
             assert are_equal(mine, theirs), file
-
-    def test_an_evaluation_between_steps_waits_for_the_simulators_and_changes_nothing(
-        self, run_dir: Path, tmp_path: Path
-    ):
-        config = replace(CONFIG, evaluation=EvaluationConfig(rollouts_per_task=2))
-        counts: list[int] = []
-        with toy_trainer(config, small_policy(), tmp_path) as (trainer, _):
-            trainer.train(lambda: counts.append(len(trainer.evaluate())))
-
-        assert counts == [2] * NUM_STEPS
-        assert metrics(tmp_path) == metrics(run_dir)
 
     def test_a_run_that_is_prolonged_ends_like_one_that_was_long_from_the_start(
         self, run_dir: Path, tmp_path: Path
@@ -197,7 +182,7 @@ class TestSameNumbers:
         run(changed(CONFIG, num_train_steps=2), tmp_path)
 
         with toy_trainer(CONFIG, small_policy(), tmp_path, resumes=True) as (trainer, _):
-            trainer.train(nothing_between_steps)
+            trainer.train()
 
         assert metrics(tmp_path) == metrics(run_dir)
         assert are_equal(weights(tmp_path, NUM_STEPS), weights(run_dir, NUM_STEPS))
@@ -227,7 +212,7 @@ class TestTwoThingsAtOnce:
         requests: list[int] = []
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
             monkeypatch.setattr(trainer_module, "update", _waiting_for_simulators(pool, requests))
-            trainer.train(nothing_between_steps)
+            trainer.train()
 
         # one number per update; each waited for simulators to go on, but the last: nothing is ahead of it
         assert len(requests) == NUM_STEPS
@@ -240,21 +225,21 @@ class TestTwoThingsAtOnce:
         monkeypatch.setattr(trainer_module, "update", _Killer(after=1))
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
             with pytest.raises(KeyboardInterrupt):
-                trainer.train(nothing_between_steps)
+                trainer.train()
 
             count = pool.num_requests
             time.sleep(0.2)
             assert pool.num_requests == count
 
-    def test_what_goes_wrong_in_practice_ends_the_run(
+    def test_what_goes_wrong_while_collecting_ends_the_run(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
             monkeypatch.setattr(trainer_module, "update", _breaking(pool))
             with pytest.raises(RuntimeError, match="the simulators are gone"):
-                trainer.train(nothing_between_steps)
+                trainer.train()
 
-            assert 1 <= trainer.step < NUM_STEPS
+            assert 1 <= trainer.progress.step < NUM_STEPS
 
 
 def _waiting_for_simulators(pool: CountingPool, requests: list[int]):

@@ -108,7 +108,7 @@ def run_that_only_its_first_weights_master(
     first = weights_of(small_policy())
     save_config(config, run_dir / RUN_CONFIG_NAME)
     with toy_trainer(config, small_policy(), run_dir, resumes=resumes) as (trainer, pool):
-        policy = trainer._parts.policy
+        policy = trainer.parts.policy
         pool.succeeds = lambda slot: slot % 2 == 0 and are_equal(weights_of(policy), first)
         train_run(trainer, run_dir)
     return policy
@@ -185,9 +185,9 @@ def killed_after_evaluations(count: int):
     """Return ``Trainer.evaluate`` of a program that is killed when it is called once more."""
     real, left = trainer_module.Trainer.evaluate, iter(range(count))
 
-    def evaluate(trainer: trainer_module.Trainer):
+    def evaluate(trainer: trainer_module.Trainer, step: int):
         if next(left, None) is None:
             raise KeyboardInterrupt
-        return real(trainer)
+        return real(trainer, step)
 
     return evaluate

@@ -59,10 +59,10 @@ def evidence(run_dir: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str,
 def test_actions_end_practice_and_leave_what_the_policy_saw_and_answered(tmp_path: Path):
     policy = small_policy()
     with toy_trainer(CONFIG, policy, tmp_path) as (trainer, pool):
-        trainer.save_beginning()
+        trainer.checkpoints.save_beginning()
         poison(policy)
         with pytest.raises(ValueError, match="actions not finite") as caught:
-            trainer.train(lambda: None)
+            trainer.train()
         num_requests = pool.num_requests
 
     assert raises_one_line(caught.value, "step 1", "libero_goal task 7", "checkpoints/last")
@@ -100,7 +100,7 @@ def test_an_update_ends_the_run_and_leaves_its_batch(
     policy = small_policy()
     before = weights_of(policy)
     with toy_trainer(CONFIG, policy, tmp_path) as (trainer, pool):
-        trainer.save_beginning()
+        trainer.checkpoints.save_beginning()
         pool.succeeds = lambda slot: slot % 2 == 0
         with pytest.raises(ValueError, match=f"{what}.* (not finite|is nan)") as caught:
             train_run(trainer, tmp_path)
@@ -116,10 +116,10 @@ def test_an_update_ends_the_run_and_leaves_its_batch(
 @pytest.mark.parametrize("step", [0, 1])
 def test_looks_end_evaluation_and_practice(tmp_path: Path, step: int):
     with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
-        trainer.save_beginning()
+        trainer.checkpoints.save_beginning()
         pool.sees_nothing = True
         with pytest.raises(ValueError, match="proprioception not finite") as caught:
-            trainer.evaluate() if step == 0 else trainer.train(lambda: None)
+            trainer.evaluate(0) if step == 0 else trainer.train()
 
     assert raises_one_line(caught.value, f"step {step}", "the decision is in")
     kept, _ = evidence(tmp_path, step)
@@ -142,7 +142,7 @@ def test_weights_are_not_saved(tmp_path: Path):
 
 def test_a_figure_ends_the_run_after_it_was_written_as_null(tmp_path: Path):
     with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
-        trainer.save_beginning()
+        trainer.checkpoints.save_beginning()
         pool.timings = {"physics_s": float("inf")}
         with pytest.raises(ValueError, match="step 1: speed/worker_0_busy_share is inf") as caught:
             train_run(trainer, tmp_path)

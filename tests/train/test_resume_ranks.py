@@ -49,8 +49,8 @@ def train(ranks: Ranks, run_dir: Path, num_steps: int, strategy: Strategy) -> No
     )
     resumes = (run_dir / "checkpoints").is_dir()
     with toy_trainer(config, small_policy(), run_dir, resumes=resumes, ranks=ranks) as (trainer, _):
-        trainer.save_beginning()
-        trainer.train(lambda: None)
+        trainer.checkpoints.save_beginning()
+        trainer.train()
 
 
 def train_with(process_group: ProcessGroup, run_dir: Path, num_steps: int) -> None:

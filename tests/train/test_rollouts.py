@@ -1,143 +1,256 @@
-"""Episodes of a run and the memory that is watched meanwhile."""
+"""Which rollouts a step requests, which groups it accepts, when it ends."""
 
-from dataclasses import replace
-from pathlib import Path
-from threading import current_thread
+import itertools
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
-from pi0.ript.config.schema import (
-    AlgoConfig,
-    EvaluationConfig,
-    FeaturesConfig,
-    LoggingConfig,
-    TaskConfig,
-    TrainConfig,
-    TrainingConfig,
-    VideoConfig,
-)
-from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.interfaces import Reply
-from pi0.ript.train.memory_watch import GB, MemoryWatch
-from pi0.ript.train.rollouts import announce_practice, predicted, video_cost
-from tests.env.toys import ToyPolicy, toy_request
-from tests.policy_parts import small_policy
-from tests.train.toy_run import ToyRunner
-from tests.train.toy_world import toy_trainer
+from pi0.ript.algo.selection import SolvedStates
+from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.packed_frames import PackedFrames
+from pi0.ript.train.rollouts import DynamicSampling, Rollouts
+from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
 
-RECORDED = toy_request(0, max_steps=300, record_video=True, video_rate="steps")
+K, G = 2, 2
+Verdict = Callable[[EpisodeRequest], Outcome]
 
 
-def told(caplog):
-    return [record.getMessage() for record in caplog.records]
-
-
-def runner():
-    """A runner that has drawn nothing yet."""
-    return ToyRunner(ToyPolicy(), "libero_goal")
-
-
-def test_before_anything_was_drawn_the_cost_is_told_in_pictures():
-    text = predicted([300, 300, 520], None)
-    assert text == (
-        "up to 1,120 pictures of control steps (3 episodes); "
-        "what a picture takes is known after the first look"
+def _states() -> Callable[[], InitialState]:
+    numbers = itertools.count()
+    return lambda: InitialState(
+        suite="libero_goal", task_id=7, index=next(numbers), fixture_seed=0, state=np.zeros(3)
     )
 
 
-def test_measured_pictures_are_told_in_seconds():
-    # 600 pictures of 50 ms each.
-    text = predicted([300, 300], 0.05)
-    assert text.endswith("(2 episodes), up to about 30 s of simulator time (50 ms each)")
+def _collector(**overrides: object) -> DynamicSampling:
+    settings = {"rloo_batch_size": K, "demo_batch_size": G, "max_sampling_attempts": 3, **overrides}
+    return DynamicSampling(_states(), lambda _: 60, AlgoConfig(**settings), 42, "rollout", 1)
 
 
-def test_the_cost_of_an_evaluation_is_told_before_and_after(caplog):
-    requests = [RECORDED, RECORDED, replace(RECORDED, record_video=False)]
-    there = runner()
-    there.stats.num_observations, there.stats.worker_seconds = 2, {"render_s": 0.2}
+def _run(
+    collector: DynamicSampling, verdict: Verdict, *, slots: int, newest_first: bool
+) -> Rollouts:
+    """Finish requests with up to ``slots`` under way, oldest or newest first."""
 
-    with caplog.at_level("INFO"), video_cost(requests, there):
-        assert told(caplog)[0].endswith("up to about 60 s of simulator time (100 ms each)")
-        there.stats.num_video_frames, there.stats.worker_seconds = 421, {"video_s": 43.21}
+    def run(source: Callable[[], EpisodeRequest | None]) -> Iterator[Episode]:
+        under_way: list[EpisodeRequest] = []
+        while True:
+            while len(under_way) < slots and (request := source()) is not None:
+                under_way.append(request)
+            if not under_way:
+                return
+            request = under_way.pop(-1 if newest_first else 0)
+            yield Episode(
+                request=request,
+                task="turn on the stove",
+                policy_steps=(),
+                outcome=verdict(request),
+                num_steps=10 * (request.group + 1),
+            )
 
-    assert told(caplog)[1:] == [
-        "films: 421 pictures of control steps took 43.2 s of simulator time"
-    ]
-
-
-@pytest.mark.parametrize("changes", [{"record_video": False}, {"video_rate": "decisions"}])
-def test_films_that_cost_nothing_are_not_mentioned(caplog, changes):
-    with caplog.at_level("INFO"), video_cost([replace(RECORDED, **changes)], runner()):
-        pass
-    assert told(caplog) == []
-
-
-@pytest.mark.parametrize(
-    ("video", "expected"),
-    [
-        (VideoConfig(save=True, rate="steps"), ["films of every step: up to 280 pictures"]),
-        (VideoConfig(save=True), []),
-        (VideoConfig(rate="steps"), []),
-    ],
-)
-def test_the_cost_of_practice_is_told_where_there_is_one(caplog, video, expected):
-    # One group of four rollouts of up to 70 steps.
-    config = TrainConfig(
-        video=video, task=TaskConfig(max_episode_length=70), algo=AlgoConfig(rloo_batch_size=4)
-    )
-    with caplog.at_level("INFO"):
-        announce_practice(config, [("libero_goal", 7)], runner())
-    assert [line.partition(" of control")[0] for line in told(caplog)] == expected
+    return _collect(run, collector)
 
 
-def test_a_look_tells_what_a_picture_takes_until_a_film_does():
-    stats = RolloutStats()
-    assert stats.seconds_per_image is None
-    for seconds in (0.1, 0.3):
-        observation = {"physics_s": 1.0, "render_s": seconds}
-        stats.add_reply(
-            Reply(slot=0, observation=None, is_success=False, num_steps=5, timings=observation), 0
-        )
-    assert stats.seconds_per_image == pytest.approx(0.2)
-
-    stats.worker_seconds["video_s"], stats.num_video_frames = 4.0, 10
-    assert stats.seconds_per_image == pytest.approx(0.4)
+def _collect(
+    run: Callable[[Callable[[], EpisodeRequest | None]], Iterator[Episode]],
+    sampling: DynamicSampling,
+) -> Rollouts:
+    for episode in run(sampling.next_request):
+        sampling.add(episode)
+    return sampling.result()
 
 
-def config_short_of_memory(*, overlap: bool) -> TrainConfig:
-    """Leave 0.75 GB: below 1 GB, where scenes are dropped, and above 0.5 GB, where a run ends."""
-    trainer = MemoryWatch("auto", lambda: (), lambda: None).use().trainer
-    return TrainConfig(
-        task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
-        algo=AlgoConfig(rloo_batch_size=4, demo_batch_size=1, num_epochs=1, num_minibatches=1),
-        training=TrainingConfig(
-            num_train_steps=2, overlap=overlap, memory_limit_gb=trainer / GB + 0.75
-        ),
-        evaluation=EvaluationConfig(rollouts_per_task=0),
-        features=FeaturesConfig(use_ript_vla_runner=True),
-        logging=LoggingConfig(tensorboard=False),
-    )
+def _second_of_each(request: EpisodeRequest) -> Outcome:
+    return "success" if request.rollout == 1 else "failure"
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_scenes_are_dropped_by_the_thread_that_commands_the_simulators(
-    tmp_path: Path, overlap: bool
+def _uniform_in(groups: set[int]) -> Verdict:
+    return lambda request: "failure" if request.group in groups else _second_of_each(request)
+
+
+def test_mixed_groups_are_accepted_until_there_are_enough():
+    result = _run(_collector(), _second_of_each, slots=8, newest_first=False)
+
+    assert result.ended_by == "enough groups"
+    assert (len(result.groups), result.num_tried, result.num_episodes) == (G, G, G * K)
+    assert result.success_rate == 0.5
+    # Group 0: 2 episodes of 10 steps; group 1: 2 of 20.
+    assert result.num_steps == 60
+
+
+def test_the_rollouts_of_a_group_share_the_state_and_differ_in_seed():
+    result = _run(_collector(), _second_of_each, slots=1, newest_first=False)
+
+    for group in result.groups:
+        assert [e.request.rollout for e in group.episodes] == [0, 1]
+        assert len({e.request.initial_state.index for e in group.episodes}) == 1
+    seeds = {e.request.seed for group in result.groups for e in group.episodes}
+    assert len(seeds) == G * K
+
+
+def test_uniform_groups_are_rejected_and_replaced():
+    # Groups 0 and 2 fail throughout, so groups 1 and 3 are taken.
+    result = _run(_collector(), _uniform_in({0, 2}), slots=8, newest_first=False)
+
+    assert [group.initial_state.index for group in result.groups] == [1, 3]
+    assert result.num_tried == 4
+
+
+def test_without_dynamic_sampling_uniform_groups_are_kept():
+    collector = _collector(enable_dynamic_sampling=False)
+
+    result = _run(collector, _uniform_in({0, 1}), slots=8, newest_first=False)
+
+    assert [group.initial_state.index for group in result.groups] == [0, 1]
+
+
+@pytest.mark.parametrize("outcome", ["success", "failure"])
+def test_a_source_that_never_disagrees_ends_with_the_attempt_budget(outcome: Outcome):
+    result = _run(_collector(), lambda _: outcome, slots=3, newest_first=True)
+
+    # 3 attempts x 2 groups wanted.
+    assert (result.num_tried, result.groups, result.ended_by) == (6, (), "attempt budget")
+
+
+def test_a_crashed_rollout_drops_its_group_and_counts_as_neither_success_nor_failure():
+    def verdict(request: EpisodeRequest) -> Outcome:
+        return "crashed" if (request.group, request.rollout) == (0, 0) else _second_of_each(request)
+
+    result = _run(_collector(), verdict, slots=8, newest_first=False)
+
+    assert [group.initial_state.index for group in result.groups] == [1, 2]
+    # 3 groups of 2, one rollout crashed.
+    assert (result.num_crashed, result.num_episodes, result.num_successes) == (1, 5, 3)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_the_collection_depends_neither_on_slots_nor_on_who_finishes_first(
+    slots: int, newest_first: bool
 ):
-    requesting: set[str] = set()
-    dropping: set[str] = set()
-    with toy_trainer(config_short_of_memory(overlap=overlap), small_policy(), tmp_path) as (
-        trainer,
-        pool,
+    verdict = _uniform_in({0, 3, 4})
+    reference = _run(_collector(), verdict, slots=1, newest_first=False)
+
+    result = _run(_collector(), verdict, slots=slots, newest_first=newest_first)
+
+    assert _essence(result) == _essence(reference)
+
+
+def _essence(result: Rollouts) -> tuple[object, ...]:
+    seeds = [[e.request.seed for e in group.episodes] for group in result.groups]
+    return seeds, result.num_tried, result.num_episodes, result.num_successes, result.num_steps
+
+
+def test_no_group_is_tried_in_vain():
+    """The last group tried is an accepted one, however many slots ask for work."""
+    for slots in (1, 4, 16):
+        result = _run(_collector(), _uniform_in({1}), slots=slots, newest_first=True)
+
+        assert result.groups[-1].initial_state.index == result.num_tried - 1
+
+
+def test_rollouts_of_the_first_groups_are_filmed_where_asked():
+    collector = DynamicSampling(
+        _states(),
+        lambda _: 60,
+        AlgoConfig(rloo_batch_size=K, demo_batch_size=G),
+        42,
+        num_recorded=1,
+    )
+    requests = [collector.next_request() for _ in range(K * G)]
+    assert [request.record_video for request in requests if request] == [True] * K + [False] * K
+
+
+class TestWhatWasTried:
+    @pytest.mark.parametrize(
+        ("outcome", "phrase"),
+        [
+            ("success", "6 succeeded throughout, 0 failed throughout"),
+            ("failure", "0 succeeded throughout, 6 failed throughout"),
+        ],
+    )
+    def test_a_source_that_never_disagrees_says_why_nothing_was_accepted(
+        self, outcome: Outcome, phrase: str
     ):
-        wait = pool.wait
+        result = _run(_collector(), lambda _: outcome, slots=3, newest_first=True)
 
-        def waiting():
-            requesting.add(current_thread().name)
-            return wait()
+        assert result.description == (
+            f"ended by attempt budget: 6 groups tried, 0 accepted, {phrase}, 0 crashed"
+        )
 
-        pool.wait = waiting
-        pool.drop_scenes = lambda: dropping.add(current_thread().name)
-        trainer.train(lambda: None)
+    def test_crashed_groups_are_neither(self):
+        result = _run(_collector(), lambda _: "crashed", slots=3, newest_first=False)
 
-    assert len(dropping) == 1
-    assert dropping == requesting
+        assert (result.num_all_success, result.num_all_failure, result.num_crashed) == (0, 0, 6)
+
+
+class TestMasteredStates:
+    """The toy source deals the states 0, 1, 2, ... over and over."""
+
+    @staticmethod
+    def _collect(solved: SolvedStates, num_states: int = 3) -> list[int]:
+        numbers = itertools.count()
+
+        def next_state() -> InitialState:
+            index = next(numbers) % num_states
+            return InitialState(
+                suite="s", task_id=0, index=index, fixture_seed=0, state=np.array([float(index)])
+            )
+
+        algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
+        collector = DynamicSampling(next_state, lambda _: 60, algo, 42, solved=solved)
+        tried: list[int] = []
+
+        def verdict(request: EpisodeRequest) -> Outcome:
+            index = request.initial_state.index
+            if request.rollout == 0:
+                tried.append(index)
+            return "success" if index == 1 else _second_of_each(request)
+
+        _run(collector, verdict, slots=1, newest_first=False)
+        return tried
+
+    def test_a_solved_state_is_passed_over_the_given_number_of_times(self):
+        solved = SolvedStates(num_skips=2)
+
+        # State 1 is solved in the first collection. The second passes over it once to fill three groups
+        # (0, 2, 0), the third once more; the fourth tries it again.
+        tried = [self._collect(solved) for _ in range(4)]
+
+        assert tried == [[0, 1, 2], [0, 2, 0], [0, 2, 0], [0, 1, 2]]
+
+    def test_a_source_of_solved_states_only_still_deals(self):
+        solved = SolvedStates(num_skips=3, skips_left={})
+        for index in range(3):
+            state = InitialState(
+                suite="s", task_id=0, index=index, fixture_seed=0, state=np.array([float(index)])
+            )
+            solved.add(state.key, [1.0])
+
+        assert self._collect(solved) == [0, 1, 2]
+        assert not solved.skips("anything else")
+
+
+def test_frames_of_videos_are_not_kept_for_learning():
+    frames = PackedFrames.pack(np.zeros((2, 1, 2, 2, 3), np.uint8))
+    collector = DynamicSampling(
+        _states(), lambda _: 60, AlgoConfig(rloo_batch_size=K, demo_batch_size=1), 42,
+        num_recorded=1, video_rate="steps",
+    )  # fmt: skip
+
+    def run(source: Callable[[], EpisodeRequest | None]) -> Iterator[Episode]:
+        while (request := source()) is not None:
+            assert request.records_every_step
+            yield Episode(
+                request=request,
+                task="turn on the stove",
+                policy_steps=(),
+                outcome=_second_of_each(request),
+                num_steps=2,
+                frames=(frames,),
+            )
+
+    collection = _collect(run, collector)
+
+    assert [episode.frames for group in collection.groups for episode in group.episodes] == [()] * K

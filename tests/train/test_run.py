@@ -24,6 +24,7 @@ from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import Episode, EpisodeRequest
+from tests.programs import run_program
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]
 
@@ -38,17 +39,13 @@ OVERRIDES = [
 ]
 
 
-def _start(output_dir: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--config_path",
-        CONFIG,
-        "--output_dir",
-        output_dir,
-        *OVERRIDES,
-    ]
-    return subprocess.Popen(command, start_new_session=True)
+def _arguments(output_dir: Path) -> list[str | Path]:
+    return ["--config_path", CONFIG, "--output_dir", output_dir, *OVERRIDES]
+
+
+def _train(*arguments: str | Path) -> None:
+    done = run_program("pi0.ript.scripts.train_ript_pi0:main", arguments, ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def _run_dir(output_dir: Path) -> Path:
@@ -75,19 +72,17 @@ def _wait_for_step(output_dir: Path, step: int) -> None:
 
 def test_killed_in_the_middle_and_resumed_ends_with_the_same_bits(tmp_path: Path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert _start(undisturbed).wait(timeout=300) == 0
+    _train(*_arguments(undisturbed))
 
-    process = _start(killed)
+    command = [sys.executable, SCRIPT, *_arguments(killed)]
+    process = subprocess.Popen(command, start_new_session=True)
     _wait_for_step(killed, 1)
     time.sleep(1.0)  # into the practice of step 2
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (_run_dir(killed) / "checkpoints/2").exists(), "killed too late to show anything"
-    resume = subprocess.run(
-        [sys.executable, SCRIPT, "--resume", _run_dir(killed)], timeout=300, check=False
-    )
+    _train("--resume", _run_dir(killed))
 
-    assert resume.returncode == 0
     learned = [
         line["update/num_optimizer_steps"] for line in _reproducible_metrics(_run_dir(undisturbed))
     ]

@@ -34,7 +34,7 @@ def test_the_update_is_skipped_with_a_reason(
         caplog.at_level(logging.WARNING),
     ):
         pool.succeeds = lambda slot: succeeds
-        trainer.train(lambda: None)
+        trainer.train()
 
     said = [line for line in caplog.messages if "update skipped, no group to learn from" in line]
     assert [line.split(":")[0] for line in said] == ["step 1", "step 2"]

@@ -49,9 +49,9 @@ def test_practice_evaluation_and_the_runner_itself_have_the_limit_of_the_protoco
         console = Console(quiet=True)
         trainer = build.build_trainer(config, policy, runner, tmp_path, None, console)
         with closing(trainer):
-            trainer._rollouts.collect(1, policy)
+            trainer.parts.collector.collect(1)
             assert runner.limits() == {expected}
-            trainer._rollouts.evaluate(0)
+            trainer.parts.evaluator.run(0)
             assert runner.limits() == {expected}
         list(runner.run_policy_in_env(0))
         assert runner.limits() == {expected}

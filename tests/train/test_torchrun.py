@@ -102,7 +102,7 @@ def test_killed_rank_ends_the_job_with_its_reason_and_no_process_stays(
     assert job.returncode not in (0, -signal.SIGKILL)
     errors = [line for line in said if line.startswith("error:")]
     assert len(errors) == 1, "".join(said)
-    assert f"rank {rank} (process {ranks[rank]}) has died" in errors[0]
+    assert f"rank {rank} (process {ranks[rank]}) has ended unexpectedly" in errors[0]
     assert not processes_of(tmp_path), "processes outlive the job"
 
 

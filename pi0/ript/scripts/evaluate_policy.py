@@ -27,20 +27,20 @@ from pi0.ript.evaluation.episodes import (
     request_key,
 )
 from pi0.ript.evaluation.log import EvaluationLog, Settings
+from pi0.ript.evaluation.video_cost import video_cost
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.launches import installed_versions
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.scripts.flags import read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
-from pi0.ript.train.rollouts import video_cost
 from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest
 
 logger = logging.getLogger(__name__)
 
 
 class Evaluation(NamedTuple):
-    """What was asked for and what came of it, in the order of the request."""
+    """The settings of an evaluation and its records, in the order of the requests."""
 
     settings: Settings
     records: list[EpisodeRecord]
@@ -54,7 +54,7 @@ def evaluate_policy(
     Args:
         arguments: The command line of ``ript eval``.
         path: ``builtin`` or a checkpoint folder.
-        folder: Receives ``episodes.jsonl`` and films.
+        folder: Receives ``episodes.jsonl`` and videos.
         is_other: Whether this is the policy to compare with; flags that decide against the files of
             a policy are about the first one only.
     """

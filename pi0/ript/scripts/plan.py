@@ -17,7 +17,7 @@ import torch
 from pi0.card import PolicyCard
 from pi0.checkpoint import find_folder
 from pi0.formats.folder import Choices, Contents, read_folder
-from pi0.ript import build
+from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.environment import choose_runner
 from pi0.ript.config.load import load_launch
 from pi0.ript.config.schema import TrainConfig
@@ -41,7 +41,7 @@ def read_checkpoint(config: TrainConfig) -> Contents:
 
 def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> Sizing:
     """Return how many simulators the chosen runner would have, and where."""
-    num_tasks, env = len(build.resolve_tasks(config)), config.env
+    num_tasks, env = len(resolve_tasks(config)), config.env
     if choose_runner(config, os.environ).name == "serial":
         scenes = min(env.max_scenes, num_tasks)
         return Sizing(num_slots=1, num_workers=1, scenes_per_worker=scenes, reason="serial runner")
@@ -59,7 +59,7 @@ def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> 
 def longest_episode(config: TrainConfig, card: PolicyCard) -> int:
     """Return the most control steps that an episode of any task to train on may take."""
     chosen = config.task.max_episode_length
-    suites = {suite for suite, _ in build.resolve_tasks(config)}
+    suites = {suite for suite, _ in resolve_tasks(config)}
     return max(step_limit(suite, card.protocol, chosen) for suite in suites)
 
 

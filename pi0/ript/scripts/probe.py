@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pi0.policy import Pi0Policy
 from pi0.records import Observation, Sampling
 from pi0.ript import build
+from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.algo import DEFAULT_NOISE_SCALE
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
 from pi0.ript.diagnose.exploration import ERASED, LEAST_STD, MOST_STD, NoiseGain, measure_noise_gain
@@ -93,7 +94,7 @@ def collect_observations(
     config: TrainConfig, policy: Pi0Policy, runner: EnvRunner, count: int
 ) -> tuple[list[Observation], list[str]]:
     """Return observations and instructions of the first policy steps of episodes, the same in every probe."""
-    tasks = build.resolve_tasks(config)
+    tasks = resolve_tasks(config)
     requests = evaluation_requests(
         tasks,
         episodes_per_task=-(-count // (OBSERVATIONS_PER_EPISODE * len(tasks))),

@@ -1,44 +1,34 @@
-"""When practice happens: in turn with the updates, or one step ahead of them (``overlap.py``)."""
+"""Collecting the rollouts of a training step: in turn with the updates here, one step ahead in ``async_collector``."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
 from pi0.ript.algo.selection import SolvedStates
+from pi0.ript.config.schema import AlgoConfig, VideoConfig
 from pi0.ript.engine.threads import all_cores
-from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.interfaces import Policy
-from pi0.ript.train.collect import Collection
+from pi0.ript.env.runner import EnvRunner
+from pi0.ript.evaluation.video_cost import predicted_cost
+from pi0.ript.interfaces import Policy, Ranks
+from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.memory_watch import MemoryWatch
+from pi0.ript.train.nan_guard import inspectable_episodes
+from pi0.ript.train.progression import Stages
+from pi0.ript.train.rollouts import DynamicSampling, Rollouts
+from pi0.ript.types import InitialState
 
-Collect = Callable[[int, Policy], tuple[Collection, RolloutStats]]
-"""RIPT step and who acts -> what was collected and what it cost."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Practised:
-    """A collection and how it came about.
-
-    Attributes:
-        collection: What was collected.
-        stats: What it cost.
-        seconds: Wall seconds it took.
-        staleness: Updates that the weights that acted are behind those that learn from it.
-    """
-
-    collection: Collection
-    stats: RolloutStats
-    seconds: float
-    staleness: int = 0
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a collection begins in the order of initial states.
+class Cursor:
+    """Where the rollouts of a step begin in the order of initial states.
 
     Attributes:
         position: ``InitialStateSampler.position``.
@@ -49,94 +39,103 @@ class Place:
     solved: Mapping[str, int]
 
 
-class Order:
-    """The order in which initial states are practised."""
+@dataclass(kw_only=True)
+class Collector:
+    """Collects with the newest weights, waits for their update, and collects again.
 
-    def __init__(self, states: InitialStateSampler, solved: SolvedStates) -> None:
-        self._states = states
-        self._solved = solved
+    Nobody else samples the memory: that may drop scenes, and what is sent to simulators must come from
+    the thread that collects, which is not the trainer's own where collecting is one step ahead.
 
-    @property
-    def place(self) -> Place:
-        """Return where the next initial state will be taken."""
-        return Place(position=self._states.position, solved=self._solved.counters())
+    Attributes:
+        policy: Acts.
+        runner: Runs the episodes.
+        algo: G, K and the noise.
+        seed: Of the run.
+        denoise_steps: S.
+        max_steps: Returns the most control steps of an episode that begins in a state.
+        states: The order of initial states.
+        solved: Initial states that need no practice for now.
+        ranks: The processes that collect together.
+        memory: Watches it.
+        stages: Shows the progress.
+        video: Whether rollouts are recorded, and how.
+        writer: Writes the videos.
+        run_dir: Run directory.
+    """
 
+    policy: Policy
+    runner: EnvRunner
+    algo: AlgoConfig
+    seed: int
+    denoise_steps: int
+    max_steps: Callable[[InitialState], int]
+    states: InitialStateSampler
+    solved: SolvedStates
+    ranks: Ranks
+    memory: MemoryWatch
+    stages: Stages
+    video: VideoConfig
+    writer: VideoWriter
+    run_dir: Path
 
-class Practice(Protocol):
-    """Brings the collection of every step, in order: ``take``, ``go_on``, ``take``, ``go_on``."""
+    def collect(self, step: int) -> Rollouts:
+        """Try initial states K times each until enough groups disagree with themselves."""
+        start = time.monotonic()
+        self.memory.sample()
+        requested = self._dynamic_sampling(step)
+        sampling = self.algo.sampling(step, self.denoise_steps)
+        num_wanted = self.algo.demo_batch_size * self.algo.rloo_batch_size
+        folder = self.video.folder(self.run_dir) / f"practice_{step}"
+        with (
+            self.stages.of_step(step, "collect", num_wanted) as show,
+            inspectable_episodes(self.run_dir, step),
+            closing(self.runner.run(requested.next_request, sampling, policy=self.policy)) as run,
+        ):
+            videos = EpisodeVideos(self.writer, folder, show)
+            for episode in run:
+                requested.add(episode)
+                self.memory.sample()
+                videos(episode)
+            rollouts = requested.result()
+        cost, seconds = self.runner.stats, time.monotonic() - start
+        return replace(rollouts, cost=cost, seconds=seconds)
 
-    def take(self, step: int) -> Practised:
-        """Return the collection of a step, waiting for it."""
-        ...
-
-    def go_on(self, step: int | None) -> Sequence[Tensor] | None:
-        """Turn to the step after the one taken; None if there is none.
+    def prefetch(self, step: int | None) -> Sequence[Tensor] | None:
+        """Begin to collect the step after the one collected, None if there is none: here it waits.
 
         Returns:
-            The trained weights that acted in the step taken, where they are not the policy's own; valid
-            until the next call.
+            The trained weights that acted in the step collected, where they are not the policy's own;
+            valid until the next call.
         """
-        ...
-
-    def rest(self) -> None:
-        """Wait until the simulators are idle; what they collected is kept for ``take``."""
-        ...
+        return None
 
     @property
-    def place(self) -> Place:
-        """Return where the collection of the step turned to begins."""
-        ...
+    def cursor(self) -> Cursor:
+        """Return where the rollouts of the next step begin."""
+        return Cursor(position=self.states.position, solved=self.solved.counters())
 
-    def acting(self) -> Mapping[str, Tensor]:
-        """Return the trained weights that act in the step turned to, on the CPU; empty for the policy's own."""
-        ...
-
-    def learning_threads(self) -> AbstractContextManager[None]:
-        """Let torch use the CPU threads that practice leaves to an update, inside the block."""
-        ...
-
-    def close(self) -> None:
-        """Give up what has not been taken; safe to call twice."""
-        ...
-
-
-class InTurn:
-    """Practise with the newest weights, then learn, then practise again."""
-
-    def __init__(self, policy: Policy, collect: Collect, order: Order) -> None:
-        self._policy = policy
-        self._collect = collect
-        self._order = order
-
-    def take(self, step: int) -> Practised:
-        """Collect."""
-        return practise(self._collect, step, self._policy)
-
-    def go_on(self, step: int | None) -> None:
-        """Wait for the weights of the update."""
-
-    def rest(self) -> None:
-        """Nothing is under way between steps."""
-
-    @property
-    def place(self) -> Place:
-        """Return where the next collection begins."""
-        return self._order.place
-
-    def acting(self) -> dict[str, Tensor]:
-        """Return nothing: the policy's own weights act."""
+    def behavior_weights(self) -> Mapping[str, Tensor]:
+        """Return the trained weights that act in the next step, on the CPU; empty for the policy's own."""
         return {}
 
-    def learning_threads(self) -> AbstractContextManager[None]:
-        """Return all cores: no simulator runs during an update."""
+    def update_threads(self) -> AbstractContextManager[None]:
+        """Let torch use the CPU threads that simulators leave to an update: all, for none runs."""
         return all_cores()
 
+    def announce_videos(self) -> None:
+        """Log what videos will cost the simulators in every step of the run."""
+        if not self.video.save or self.video.rate != "steps":
+            return
+        limit = max(map(self.max_steps, self.states.candidates))
+        cost = predicted_cost([limit] * self.algo.rloo_batch_size, self.runner.seconds_per_image)
+        logger.info("videos of every step: %s", cost)
+
     def close(self) -> None:
-        """Nothing is under way."""
+        """Give up what was prefetched; safe to call twice."""
 
-
-def practise(collect: Collect, step: int, policy: Policy) -> Practised:
-    """Collect a step by the clock."""
-    start = time.monotonic()
-    collection, stats = collect(step, policy)
-    return Practised(collection=collection, stats=stats, seconds=time.monotonic() - start)
+    def _dynamic_sampling(self, step: int) -> DynamicSampling:
+        return DynamicSampling(
+            self.states.next, self.max_steps, self.algo, self.seed, "rollout", step,
+            num_recorded=int(self.video.save), solved=self.solved,
+            video_rate=self.writer.rate(self.video.rate), ranks=self.ranks.aside(),
+        )  # fmt: skip

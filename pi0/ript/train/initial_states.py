@@ -1,4 +1,4 @@
-"""The endless, seeded order in which situations are practised."""
+"""The endless, seeded order in which rollouts begin in initial states."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ class InitialStateSampler:
     """Deals every candidate once per epoch, reshuffled each epoch, tasks in turn; resumable from a number.
 
     Tasks with equally many states take part in every round once, in an order of chance; one with twice as
-    many takes part twice as often. So every step practises all tasks, and none crowds out another.
+    many takes part twice as often. So every training step has all tasks, and none crowds out another.
 
     Example: ``InitialStateSampler(states, seed=42, position=120).next()``.
 
     Args:
-        candidates: Initial states to practise; order matters for reproducibility.
+        candidates: Initial states to begin in; their order matters for reproducibility.
         seed: Run seed.
         position: States dealt before; a stored ``position`` continues where it was read.
     """
 
     def __init__(self, candidates: Sequence[InitialState], seed: int, position: int = 0) -> None:
         if not candidates:
-            raise ValueError("no initial state to practise: check task.task_names_to_use")
+            raise ValueError("no initial state to begin in: check task.task_names_to_use")
         if position < 0:
             raise ValueError(f"position of the initial-state order must be >= 0, got {position}")
-        self._candidates = tuple(candidates)
+        self.candidates = tuple(candidates)
         self._seed = seed
         self._position = position
         self._epoch = -1
@@ -42,21 +42,21 @@ class InitialStateSampler:
 
     def next(self) -> InitialState:
         """Return the next state of the order."""
-        epoch, offset = divmod(self._position, len(self._candidates))
+        epoch, offset = divmod(self._position, len(self.candidates))
         if epoch != self._epoch:
             generator = np.random.default_rng(derive_seed(self._seed, "initial_states", epoch))
-            self._order = self._in_turn(generator.permutation(len(self._candidates)))
+            self._order = self._in_turn(generator.permutation(len(self.candidates)))
             self._epoch = epoch
         self._position += 1
-        return self._candidates[self._order[offset]]
+        return self.candidates[self._order[offset]]
 
     def _in_turn(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the order with the states of every task spread evenly over it."""
-        states = (self._candidates[number] for number in order)
+        states = (self.candidates[number] for number in order)
         tasks = [(state.suite, state.task_id) for state in states]
         total, dealt = Counter(tasks), Counter[tuple[str, int]]()
         share = np.empty(len(tasks))
-        for place, task in enumerate(tasks):
-            share[place] = (dealt[task] + 0.5) / total[task]
+        for index, task in enumerate(tasks):
+            share[index] = (dealt[task] + 0.5) / total[task]
             dealt[task] += 1
         return order[np.argsort(share, kind="stable")]

@@ -1,50 +1,49 @@
-"""The figures of a step under the names they have in ``metrics.jsonl``."""
+"""The metrics of a training step under the names they have in ``metrics.jsonl``."""
 
 from collections.abc import Iterable
 
-from pi0.ript.train.collect import Collection
-from pi0.ript.train.collector import Practised
 from pi0.ript.train.progression import Progression, Stopwatch
+from pi0.ript.train.rollouts import Rollouts
 from pi0.ript.types import EpisodeRecord, UpdateStats
 
 
 def step_metrics(
-    practised: Practised, stats: UpdateStats | None, after: Progression, watch: Stopwatch
+    rollouts: Rollouts, stats: UpdateStats | None, progress: Progression, watch: Stopwatch
 ) -> dict[str, float | str]:
-    """Return the figures of a step; ``after`` counts it already."""
+    """Return the metrics of a step; ``progress`` counts it already."""
     return {
-        **collection_metrics(practised.collection),
-        "rollout/staleness_updates": practised.staleness,
+        **rollout_metrics(rollouts),
+        "rollout/staleness_updates": rollouts.staleness,
         **update_metrics(stats),
-        "train/num_episodes": after.num_episodes,
-        "train/num_env_steps": after.num_env_steps,
+        "train/num_episodes": progress.num_episodes,
+        "train/num_env_steps": progress.num_env_steps,
         **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
-        "time/rollout_s": practised.seconds,
-        **practised.stats.metrics(practised.seconds),
+        "time/practice_s": rollouts.seconds,
+        **rollouts.cost.metrics(rollouts.seconds),
     }
 
 
-def collection_metrics(collection: Collection) -> dict[str, float | str]:
-    """Return the figures of a collection."""
-    episodes = max(1, collection.num_episodes)
+def rollout_metrics(rollouts: Rollouts) -> dict[str, float | str]:
+    """Return what the rollouts of a step came to."""
+    episodes = max(1, rollouts.num_episodes)
     return {
-        "rollout/success_rate": collection.success_rate,
-        "rollout/groups_accepted": collection.num_accepted,
-        "rollout/groups_tried": collection.num_tried,
-        "rollout/groups_crashed": collection.num_crashed,
-        "rollout/groups_all_success": collection.num_all_success,
-        "rollout/groups_all_failure": collection.num_all_failure,
-        "rollout/ended_by": collection.ended_by,
-        "rollout/num_episodes": collection.num_episodes,
-        "rollout/episode_length_steps": collection.num_steps / episodes,
-        **task_metrics(collection.records),
+        "rollout/success_rate": rollouts.success_rate,
+        "rollout/groups_accepted": rollouts.num_accepted,
+        "rollout/groups_tried": rollouts.num_tried,
+        "rollout/groups_crashed": rollouts.num_crashed,
+        "rollout/groups_all_success": rollouts.num_all_success,
+        "rollout/groups_all_failure": rollouts.num_all_failure,
+        "rollout/ended_by": rollouts.ended_by,
+        "rollout/num_episodes": rollouts.num_episodes,
+        "rollout/episode_length_steps": rollouts.num_steps / episodes,
+        **task_metrics(rollouts.records),
     }
 
 
 def task_metrics(records: Iterable[EpisodeRecord]) -> dict[str, float | str]:
-    """Return what every practised task came to, e.g. ``task/libero_goal/7/success_rate``, in [0, 1].
+    """Return what every task of a step came to, e.g. ``task/libero_goal/7/success_rate``, in [0, 1].
 
-    Crashed episodes are neither success nor failure; a task without any other episode has no figures.
+    Crashed episodes are neither success nor failure; a task without any other episode has no metrics.
     """
     outcomes: dict[str, list[bool]] = {}
     for record in records:
@@ -59,10 +58,10 @@ def task_metrics(records: Iterable[EpisodeRecord]) -> dict[str, float | str]:
 
 
 def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
-    """Return the figures that an update has; None had nothing to learn from and took no optimizer step."""
+    """Return the metrics that an update has; None had nothing to learn from and took no optimizer step."""
     if stats is None:
         return {"update/num_optimizer_steps": 0}
-    figures = {
+    metrics = {
         "update/loss": stats.loss,
         "update/kl": stats.kl,
         "update/clip_fraction": stats.clip_fraction,
@@ -77,4 +76,4 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
         "update/rollout_log_ratio_std": stats.rollout_log_ratio_std,
         "update/stale_kl": stats.stale_kl,
     }
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    return {name: value for name, value in metrics.items() if value is not None}

@@ -1,6 +1,6 @@
 """What a trainer is made of, and where it starts: at the beginning of a run, or where a checkpoint left it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,16 +10,16 @@ from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.env.runner import EnvRunner
-from pi0.ript.interfaces import Progress, Ranks, Reporter
+from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import VideoWriter
+from pi0.ript.train.async_collector import AsyncCollector
 from pi0.ript.train.checkpoint import TrainingState
-from pi0.ript.train.collector import Collect, Practice
-from pi0.ript.train.initial_states import InitialStateSampler
+from pi0.ript.train.collector import Collector
+from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.memory_watch import MemoryWatch
-from pi0.ript.train.progression import Progression, Stopwatch
+from pi0.ript.train.progression import Progression, Stages, Stopwatch
 from pi0.ript.train.regression_guard import RegressionGuard
 
 
@@ -28,20 +28,18 @@ class TrainerParts:
     """What ``build.py`` puts together for a trainer."""
 
     policy: Pi0Policy
-    runner: EnvRunner
     engine: Engine
     ranks: Ranks
     objective: Objective
-    solved: SolvedStates
     guard: RegressionGuard
     memory: MemoryWatch
-    states: InitialStateSampler
-    practice: Callable[[Collect], Practice]
-    tasks: tuple[tuple[str, int], ...]
+    stages: Stages
+    stopwatch: Stopwatch
+    collector: Collector | AsyncCollector
+    evaluator: Evaluator
     reporter: Reporter
     episode_log: EpisodeLog | None  # of rank 0
     rollout_videos: VideoWriter
-    progress: Progress
     run_dir: Path
     config_hash: str
 
@@ -56,7 +54,7 @@ class Start:
         progression: Counters of the run.
         stopwatch: Seconds of the run by stage.
         position: Initial states taken so far.
-        acting: Earlier weights that act in the next step; empty where the policy's own do.
+        behavior: Earlier weights that act in the next step; empty where the policy's own do.
     """
 
     solved: SolvedStates
@@ -64,7 +62,7 @@ class Start:
     progression: Progression
     stopwatch: Stopwatch
     position: int = 0
-    acting: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    behavior: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @classmethod
     def of_new_run(cls, config: TrainConfig) -> "Start":
@@ -72,7 +70,7 @@ class Start:
         return cls(
             solved=SolvedStates(config.algo.rollout_skip_threshold),
             guard=RegressionGuard(config.training.regression_guard),
-            progression=Progression(),
+            progression=Progression(training=config.training),
             stopwatch=Stopwatch(),
         )
 
@@ -86,8 +84,8 @@ class Start:
         return cls(
             solved=SolvedStates.restored(config.algo.rollout_skip_threshold, state.counters),
             guard=RegressionGuard.restored(config.training.regression_guard, state.counters),
-            progression=Progression.restored(state.step, state.counters),
+            progression=Progression.restored(config.training, state.step, state.counters),
             stopwatch=Stopwatch.restored(state.counters),
             position=state.sampler_position,
-            acting=state.acting,
+            behavior=state.acting,
         )

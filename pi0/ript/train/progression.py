@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from pi0.ript.config.schema import TrainConfig, TrainingConfig
 from pi0.ript.interfaces import Progress
-from pi0.ript.train.collect import Collection
+from pi0.ript.train.rollouts import Rollouts
 from pi0.ript.types import Episode
 
 STEP_STAGES = ("collect", "update", "checkpoint")
@@ -36,14 +36,23 @@ def seconds_left(
     return (num_steps - step) * per_step + (len(evaluated) - num_done) * per_evaluation
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progression:
-    """The counters of a run."""
+    """The counters of a run.
 
+    Attributes:
+        training: When the run ends.
+        step: Steps finished.
+        num_episodes: Rollouts completed.
+        num_env_steps: Control steps of them.
+        recent_success: Success of the last ``TARGET_WINDOW`` steps.
+    """
+
+    training: TrainingConfig
     step: int = 0
     num_episodes: int = 0
     num_env_steps: int = 0
-    recent_success: list[float] = field(default_factory=list[float])
+    recent_success: tuple[float, ...] = ()
 
     def counters(self) -> dict[str, int | float]:
         """Return the counters as plain numbers for a checkpoint."""
@@ -51,7 +60,9 @@ class Progression:
         return {"num_episodes": self.num_episodes, "num_env_steps": self.num_env_steps, **recent}
 
     @classmethod
-    def restored(cls, step: int, counters: Mapping[str, int | float]) -> "Progression":
+    def restored(
+        cls, training: TrainingConfig, step: int, counters: Mapping[str, int | float]
+    ) -> "Progression":
         """Return the progression stored in a checkpoint.
 
         Raises:
@@ -62,24 +73,29 @@ class Progression:
                 raise ValueError(f"the checkpoint lacks the counter {name}; use another one")
         names = sorted(name for name in counters if name.startswith("recent_success_"))
         return cls(
+            training=training,
             step=step,
             num_episodes=int(counters["num_episodes"]),
             num_env_steps=int(counters["num_env_steps"]),
-            recent_success=[float(counters[name]) for name in names],
+            recent_success=tuple(float(counters[name]) for name in names),
         )
 
-    def add(self, collection: Collection) -> None:
-        """Count a finished collection."""
-        self.step += 1
-        self.num_episodes += collection.num_episodes
-        self.num_env_steps += collection.num_steps
-        self.recent_success = [*self.recent_success, collection.success_rate][-TARGET_WINDOW:]
+    def after(self, rollouts: Rollouts) -> "Progression":
+        """Return the counters after the step with these rollouts."""
+        return replace(
+            self,
+            step=self.step + 1,
+            num_episodes=self.num_episodes + rollouts.num_episodes,
+            num_env_steps=self.num_env_steps + rollouts.num_steps,
+            recent_success=(*self.recent_success, rollouts.success_rate)[-TARGET_WINDOW:],
+        )
 
-    def is_end(self, training: TrainingConfig) -> bool:
+    @property
+    def is_done(self) -> bool:
         """Return whether the last step or the target has been reached."""
-        if self.step >= training.num_train_steps:
+        if self.step >= self.training.num_train_steps:
             return True
-        recent, target = self.recent_success, training.target_success
+        recent, target = self.recent_success, self.training.target_success
         has_enough = len(recent) == TARGET_WINDOW and target is not None
         return has_enough and sum(recent) / TARGET_WINDOW >= (target or 0.0)
 
@@ -117,8 +133,8 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Where a run stands after a step; collecting the next one moves on from here.
+class FinishedStep:
+    """Where a run stands after a step; collecting the next one goes on from here.
 
     Attributes:
         step: Steps finished.
@@ -138,21 +154,17 @@ class Stages:
         config: How many steps there will be and how often they are evaluated.
         progress: Shows the stages.
         stopwatch: What the finished steps took.
-        num_finished: Returns how many steps are finished.
+        num_finished: How many there are; the trainer counts on.
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        progress: Progress,
-        stopwatch: Stopwatch,
-        num_finished: Callable[[], int],
+        self, config: TrainConfig, progress: Progress, stopwatch: Stopwatch, num_finished: int
     ) -> None:
         self._num_steps = config.training.num_train_steps
         self._evaluates_every = config.evaluation.every
         self._progress = progress
         self._stopwatch = stopwatch
-        self._num_finished = num_finished
+        self.num_finished = num_finished
 
     def of_step(
         self, step: int, name: str, num_episodes: int = 0
@@ -160,7 +172,7 @@ class Stages:
         """Open a stage of a step; call the result with every finished episode."""
         left = seconds_left(
             self._stopwatch.seconds,
-            step=self._num_finished(),
+            step=self.num_finished,
             num_steps=self._num_steps,
             evaluates_every=self._evaluates_every,
         )

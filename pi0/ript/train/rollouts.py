@@ -1,139 +1,313 @@
-"""The episodes of a run, practised and held out: asked for, run, filmed, and what is kept of them."""
+"""Which rollouts a training step requests, which groups it accepts, and what they come to over all ranks."""
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
-from pi0.records import Sampling
-from pi0.ript.config.schema import TrainConfig
+import numpy as np
+import torch
+from torch import Tensor
+
+from pi0.ript.algo.selection import SolvedStates, is_mixed
+from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.suites import protocol_of, step_limit
-from pi0.ript.evaluation.episodes import evaluate, requests_of_run
-from pi0.ript.interfaces import Policy
-from pi0.ript.report.video import EpisodeVideos, VideoWriter
-from pi0.ript.train.collect import Collection, GroupCollector, collect
-from pi0.ript.train.nan_guard import inspectable_episodes
-from pi0.ript.train.parts import TrainerParts
-from pi0.ript.train.progression import Stages
-from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest, InitialState
-
-logger = logging.getLogger(__name__)
+from pi0.ript.interfaces import Ranks
+from pi0.ript.learner.batch import Totals, count
+from pi0.ript.packed_frames import VideoRate
+from pi0.ript.seeding import derive_seed
+from pi0.ript.types import Episode, EpisodeGroup, EpisodeRecord, EpisodeRequest, InitialState
 
 
-@contextmanager
-def video_cost(requests: Sequence[EpisodeRequest], runner: EnvRunner) -> Iterator[None]:
-    """Log what filming will cost the simulators, and when the episodes are done what it did cost."""
-    max_steps = [request.max_steps for request in requests if request.records_every_step]
-    if not max_steps:
-        yield
-        return
-    logger.info("films: %s", predicted(max_steps, runner.seconds_per_image))
-    yield
-    stats = runner.stats
-    logger.info(
-        "films: %d pictures of control steps took %.1f s of simulator time",
-        stats.num_video_frames,
-        stats.video_seconds,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupFacts:
+    """What ranks send each other about a finished group, all whole numbers.
+
+    Attributes:
+        group: Its number, the same on every rank.
+        is_accepted: Whether the update learns from it.
+        num_successes: Rollouts that succeeded.
+        num_failures: Rollouts that ran to the step limit.
+        num_crashed: Rollouts that could not be completed.
+        num_steps: Control steps of the completed ones.
+        num_with_signal: Episodes with at least one sample that has signal; 0 if rejected, like the next number.
+        num_samples: Samples.
+    """
+
+    group: int
+    is_accepted: bool
+    num_successes: int
+    num_failures: int
+    num_crashed: int
+    num_steps: int
+    num_with_signal: int
+    num_samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """The rollouts of a training step, and how they came about.
+
+    Attributes:
+        groups: This rank's accepted groups, in the order they were requested; the counts below are
+            those of all ranks.
+        group_size: K.
+        totals: What the accepted groups come to.
+        num_accepted: Groups accepted.
+        num_tried: Groups tried.
+        num_crashed: Groups dropped because a rollout could not be completed.
+        ended_by: ``enough groups`` or ``attempt budget``.
+        num_all_success: Tried groups in which every rollout succeeded.
+        num_all_failure: Tried groups in which every rollout failed.
+        num_episodes: Completed rollouts of all tried groups.
+        num_successes: Successful ones among them.
+        num_steps: Control steps of all of them.
+        records: Every rollout of all tried groups, in request order.
+        cost: What they cost this rank's simulators and its policy.
+        seconds: Wall seconds they took.
+        staleness: Updates that the weights that acted are behind those that learn from them.
+    """
+
+    groups: tuple[EpisodeGroup, ...]
+    group_size: int
+    totals: Totals
+    num_accepted: int
+    num_tried: int
+    num_crashed: int
+    ended_by: Literal["enough groups", "attempt budget"]
+    num_all_success: int
+    num_all_failure: int
+    num_episodes: int
+    num_successes: int
+    num_steps: int
+    records: tuple[EpisodeRecord, ...] = ()
+    cost: RolloutStats = field(default_factory=RolloutStats)
+    seconds: float = 0.0
+    staleness: int = 0
+
+    @property
+    def rewards(self) -> Tensor:
+        """Return the rewards of this rank's accepted groups, float64 [G, K]; G is 0 where it has none."""
+        rewards = [group.rewards for group in self.groups]
+        return torch.tensor(np.array(rewards)).reshape(len(rewards), self.group_size)
+
+    @property
+    def mean_reward(self) -> float:
+        """Return the mean reward of the accepted groups of all ranks; NaN where there are none."""
+        episodes = self.totals.num_episodes
+        return self.totals.num_successes / episodes if episodes else float("nan")
+
+    @property
+    def success_rate(self) -> float:
+        """Return the share of successful rollouts over all tried groups."""
+        return self.num_successes / max(1, self.num_episodes)
+
+    @property
+    def description(self) -> str:
+        """Return what was tried and what came of it in one phrase."""
+        return (
+            f"ended by {self.ended_by}: {self.num_tried} groups tried, {self.num_accepted} accepted, "
+            f"{self.num_all_success} succeeded throughout, {self.num_all_failure} failed throughout, "
+            f"{self.num_crashed} crashed"
+        )
+
+
+def gather_facts(
+    ranks: Ranks, facts: Sequence[GroupFacts], records: Sequence[EpisodeRecord]
+) -> tuple[list[GroupFacts], tuple[EpisodeRecord, ...]]:
+    """Return facts and records of the groups of all ranks in request order; a collective."""
+    own = {
+        "facts": [asdict(fact) for fact in facts],
+        "records": [asdict(record) for record in records],
+    }
+    received = [json.loads(text) for text in ranks.gather_text(json.dumps(own))]
+    all_facts = [GroupFacts(**fact) for one in received for fact in one["facts"]]
+    all_records = [EpisodeRecord(**record) for one in received for record in one["records"]]
+    return (
+        sorted(all_facts, key=lambda fact: fact.group),
+        tuple(sorted(all_records, key=lambda record: (record.group, record.rollout))),
     )
 
 
-def announce_practice(
-    config: TrainConfig, tasks: Sequence[tuple[str, int]], runner: EnvRunner
-) -> None:
-    """Log what films of practice will cost the simulators in every step of the run."""
-    if not config.video.save or config.video.rate != "steps":
-        return
-    protocol, chosen = protocol_of(runner.policy), config.task.max_episode_length
-    limit = max(step_limit(suite, protocol, chosen) for suite, _ in tasks)
-    max_steps = [limit] * config.algo.rloo_batch_size
-    logger.info("films of every step: %s", predicted(max_steps, runner.seconds_per_image))
-
-
-def predicted(max_steps: Sequence[int], seconds_per_image: float | None) -> str:
-    """Return the cost of filming every control step of episodes, in words.
+def summarize(
+    groups: tuple[EpisodeGroup, ...],
+    facts: Sequence[GroupFacts],
+    records: tuple[EpisodeRecord, ...],
+    algo: AlgoConfig,
+) -> Rollouts:
+    """Return this rank's groups with the counts of all ranks.
 
     Args:
-        max_steps: Most control steps of each filmed episode.
-        seconds_per_image: Of a worker; None where nothing was drawn yet.
+        groups: Accepted groups of this rank.
+        facts: Of the tried groups of all ranks.
+        records: Of their episodes.
+        algo: G and K.
     """
-    num_images = sum(max_steps)
-    text = f"up to {num_images:,} pictures of control steps ({len(max_steps)} episodes)"
-    if seconds_per_image is None:
-        return f"{text}; what a picture takes is known after the first look"
-    seconds = num_images * seconds_per_image
-    return f"{text}, up to about {seconds:.0f} s of simulator time ({1000 * seconds_per_image:.0f} ms each)"
+    complete = [fact for fact in facts if fact.num_crashed == 0]
+    accepted = [fact for fact in facts if fact.is_accepted]
+    successes = sum(fact.num_successes for fact in facts)
+    return Rollouts(
+        groups=groups,
+        group_size=algo.rloo_batch_size,
+        totals=Totals(
+            num_episodes=sum(fact.num_successes + fact.num_failures for fact in accepted),
+            num_successes=sum(fact.num_successes for fact in accepted),
+            num_with_signal=sum(fact.num_with_signal for fact in accepted),
+            num_samples=sum(fact.num_samples for fact in accepted),
+        ),
+        num_accepted=len(accepted),
+        num_tried=len(facts),
+        num_crashed=len(facts) - len(complete),
+        ended_by="enough groups" if len(accepted) >= algo.demo_batch_size else "attempt budget",
+        num_all_success=sum(fact.num_failures == 0 for fact in complete),
+        num_all_failure=sum(fact.num_successes == 0 for fact in complete),
+        num_episodes=successes + sum(fact.num_failures for fact in facts),
+        num_successes=successes,
+        num_steps=sum(fact.num_steps for fact in facts),
+        records=records,
+    )
 
 
-class Rollouts:
-    """Runs the episodes of one trainer on its runner, watching the memory meanwhile.
+class DynamicSampling:
+    """Decides which rollouts to request and which groups to accept.
 
-    Nobody else watches it: a look may drop scenes, and what is sent to simulators must come from the thread
-    that commands them, which is not the trainer's own where practice is one step ahead.
+    Group n begins once fewer than G of the groups before it can still be accepted, that is, once
+    n < G + the number of rejected groups. So neither the requests nor the accepted groups depend on
+    which simulator finished first, and no group is tried in vain. Groups are dealt to ranks in turn:
+    all ranks together try and accept the groups that one process would, and no group is split.
     """
 
-    def __init__(self, config: TrainConfig, parts: TrainerParts, stages: Stages) -> None:
-        self._config = config
-        self._parts = parts
-        self._stages = stages
+    def __init__(
+        self,
+        next_state: Callable[[], InitialState],
+        max_steps: Callable[[InitialState], int],
+        algo: AlgoConfig,
+        *seed_path: int | str,
+        num_recorded: int = 0,
+        video_rate: VideoRate = "decisions",
+        solved: SolvedStates | None = None,
+        ranks: Ranks = SINGLE_PROCESS,
+    ) -> None:
+        self._next_state = next_state
+        self._max_steps = max_steps
+        self._algo = algo
+        self._seed_path = seed_path
+        self._num_recorded = num_recorded  # groups, the first ones
+        self._video_rate: VideoRate = video_rate
+        self._solved = solved or SolvedStates(num_skips=0)
+        self._ranks = ranks
+        self._tally = ranks.tally("/".join(map(str, seed_path)))
+        self._budget = algo.demo_batch_size * algo.max_sampling_attempts
+        self._states: list[InitialState] = []
+        self._queue: list[EpisodeRequest] = []
+        self._episodes: dict[int, list[Episode]] = {}
 
-    def collect(self, step: int, policy: Policy) -> tuple[Collection, RolloutStats]:
-        """Practise until there are enough groups for a step."""
-        self._parts.memory.sample()
-        algo, runner = self._config.algo, self._parts.runner
-        collector = self._collector(step)
-        sampling = algo.sampling(step, self._config.policy.denoise_steps)
-        wanted = algo.demo_batch_size * algo.rloo_batch_size
-        with (
-            self._stages.of_step(step, "collect", wanted) as show,
-            inspectable_episodes(self._parts.run_dir, step),
-        ):
-            video = self._video(self._parts.rollout_videos, f"practice_{step}", show)
-            collection = collect(
-                lambda source: runner.run(source, sampling, policy=policy), collector, video
+    def next_request(self) -> EpisodeRequest | None:
+        """Return the next rollout to do, or None if nothing is to be done for now."""
+        if not self._queue and self._may_open(self._next_group):
+            self._open(self._next_group)
+        return self._queue.pop(0) if self._queue else None
+
+    def add(self, episode: Episode) -> None:
+        """Take a finished rollout."""
+        group = self._episodes[episode.request.group]
+        group.append(replace(episode, frames=()))  # nothing learns from videos
+        if len(group) == self._algo.rloo_batch_size:
+            self._tally.add(is_rejected=not self._is_accepted(group))
+
+    @property
+    def _next_group(self) -> int:
+        return self._ranks.rank + len(self._episodes) * self._ranks.world_size
+
+    def _may_open(self, group: int) -> bool:
+        """Return whether a group begins; waits for other ranks if we have nothing else to do."""
+        while group < self._budget:
+            finished, rejected = self._tally.read()
+            wanted = self._algo.demo_batch_size + rejected
+            if group < wanted:
+                return True
+            is_over = finished >= min(wanted, self._budget)
+            if is_over or self._has_unfinished():
+                return False
+            self._tally.pause()
+        return False
+
+    def _has_unfinished(self) -> bool:
+        return any(len(group) < self._algo.rloo_batch_size for group in self._episodes.values())
+
+    def _is_accepted(self, group: list[Episode]) -> bool:
+        if _has_crash(group):
+            return False
+        return not self._algo.enable_dynamic_sampling or is_mixed([e.reward for e in group])
+
+    def _state_of(self, group: int) -> InitialState:
+        """Return where a group of any rank begins; states are dealt in group order."""
+        while len(self._states) <= group:
+            state = self._next_state()
+            while self._solved.skips(state.key):  # bounded: every skip uses one of its skips up
+                state = self._next_state()
+            self._states.append(state)
+        return self._states[group]
+
+    def _open(self, group: int) -> None:
+        state = self._state_of(group)
+        self._episodes[group] = []
+        self._queue = [
+            EpisodeRequest(
+                initial_state=state,
+                seed=derive_seed(*self._seed_path, group, rollout),
+                max_steps=self._max_steps(state),
+                group=group,
+                rollout=rollout,
+                record_video=group < self._num_recorded,
+                video_rate=self._video_rate,
             )
-            return collection, runner.stats
+            for rollout in range(self._algo.rloo_batch_size)
+        ]
 
-    def evaluate(self, step: int) -> list[EpisodeRecord]:
-        """Measure the policy of a step on the held-out episodes, the same ones every time."""
-        config, runner = self._config, self._parts.runner
-        requests = requests_of_run(config, self._parts.tasks, self._parts.policy.protocol)
-        sampling = Sampling(
-            num_steps=config.policy.denoise_steps, guidance=config.algo.cfg.evaluation_guidance
+    def result(self) -> Rollouts:
+        """Return the rollouts once every requested one has been added; a collective."""
+        accepted = {n: group for n, group in self._episodes.items() if self._is_accepted(group)}
+        groups = tuple(_as_group(group) for group in accepted.values())
+        own = [self._facts(number, group) for number, group in self._episodes.items()]
+        own_records = [
+            EpisodeRecord.of_rollout(episode, is_accepted=number in accepted)
+            for number, group in self._episodes.items()
+            for episode in group
+        ]
+        facts, records = gather_facts(self._ranks, own, own_records)
+        for fact in facts:
+            state = self._state_of(fact.group)
+            if fact.num_crashed == 0:
+                rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
+                self._solved.add(state.key, rewards)
+        return summarize(groups, facts, records, self._algo)
+
+    def _facts(self, number: int, episodes: list[Episode]) -> GroupFacts:
+        outcomes = [episode.outcome for episode in episodes]
+        is_accepted = self._is_accepted(episodes)
+        records = count([_as_group(episodes)] if is_accepted else [], self._algo.cfg)
+        return GroupFacts(
+            group=number,
+            is_accepted=is_accepted,
+            num_successes=outcomes.count("success"),
+            num_failures=outcomes.count("failure"),
+            num_crashed=outcomes.count("crashed"),
+            num_steps=sum(e.num_steps for e in episodes if e.outcome != "crashed"),
+            num_with_signal=records.num_with_signal,
+            num_samples=records.num_samples,
         )
-        with (
-            self._stages.of_evaluation(step, len(requests)) as show,
-            VideoWriter.within(config.video) as writer,
-            video_cost(requests, runner),
-            inspectable_episodes(self._parts.run_dir, step),
-        ):
-            video = self._video(writer, f"step_{step}", show)
-            return evaluate(
-                lambda source: runner.run(source, sampling), requests, video, self._parts.ranks
-            )
 
-    def _collector(self, step: int) -> GroupCollector:
-        algo, seed = self._config.algo, self._config.training.seed
-        return GroupCollector(
-            self._parts.states.next, self._max_steps, algo, seed, "rollout", step,
-            num_recorded=int(self._config.video.save), solved=self._parts.solved,
-            video_rate=self._parts.rollout_videos.rate(self._config.video.rate),
-            ranks=self._parts.ranks.aside(),
-        )  # fmt: skip
 
-    def _max_steps(self, state: InitialState) -> int:
-        chosen = self._config.task.max_episode_length
-        return step_limit(state.suite, self._parts.policy.protocol, chosen)
+def _has_crash(group: list[Episode]) -> bool:
+    return any(episode.outcome == "crashed" for episode in group)
 
-    def _video(
-        self, writer: VideoWriter, name: str, show: Callable[[Episode], None]
-    ) -> EpisodeVideos:
-        def on_episode(episode: Episode) -> None:
-            self._parts.memory.sample()
-            show(episode)
 
-        return EpisodeVideos(writer, self._folder(name), on_episode)
+def _as_group(episodes: list[Episode]) -> EpisodeGroup:
+    ordered = _in_order(episodes)
+    return EpisodeGroup(initial_state=ordered[0].request.initial_state, episodes=ordered)
 
-    def _folder(self, name: str) -> Path:
-        return self._config.video.folder(self._parts.run_dir) / name
+
+def _in_order(episodes: list[Episode]) -> tuple[Episode, ...]:
+    return tuple(sorted(episodes, key=lambda episode: episode.request.rollout))

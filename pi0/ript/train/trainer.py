@@ -1,29 +1,22 @@
-"""The RIPT loop: practise, compare, learn, report."""
+"""The RIPT loop: collect, compare, update, log."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from pi0.description import describe_policy
 from pi0.ript.algo.advantages import group_advantages
 from pi0.ript.config.schema import Measure, TrainConfig
-from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import idle_batch, make_batch
 from pi0.ript.learner.update import update
 from pi0.ript.seeding import derive_seed
-from pi0.ript.train.collect import Collection
-from pi0.ript.train.collector import Practised
 from pi0.ript.train.metrics import step_metrics
 from pi0.ript.train.nan_guard import inspectable, require_finite_metrics
 from pi0.ript.train.parts import TrainerParts
-from pi0.ript.train.progression import Progression, Stages, Stopwatch
+from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.regression_guard import roll_back
-from pi0.ript.train.rollouts import Rollouts, announce_practice
+from pi0.ript.train.rollouts import Rollouts
 from pi0.ript.train.saver import Saver
 from pi0.ript.train.signals import raise_if_stopped
 from pi0.ript.types import Batch, EpisodeRecord, UpdateStats
@@ -32,197 +25,160 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Runs RIPT from wherever ``progression`` stands."""
+    """Runs RIPT from wherever ``progress`` stands.
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        parts: TrainerParts,
-        progression: Progression,
-        stopwatch: Stopwatch,
-    ) -> None:
+    Attributes:
+        parts: What it is made of.
+        progress: The counters of the run.
+        checkpoints: Writes them.
+    """
+
+    def __init__(self, config: TrainConfig, parts: TrainerParts, progress: Progression) -> None:
         self._config = config
-        self._parts = parts
-        self._progression = progression
-        self.stopwatch = stopwatch
-        self._stages = Stages(config, parts.progress, stopwatch, lambda: self.step)
-        self._rollouts = Rollouts(config, parts, self._stages)
-        self._practice = parts.practice(self._rollouts.collect)
-        self._saver = Saver(
-            parts, self._practice, config.training.keep_checkpoints, progression, stopwatch
-        )
-        self._is_learning = False
+        self.parts = parts
+        self.progress = progress
+        self.checkpoints = Saver(parts, progress)
 
-    def train(self, between_steps: Callable[[], None]) -> None:
-        """Practise until the last step or the target, leaving a checkpoint of the end.
-
-        Args:
-            between_steps: Called before every step.
-        """
-        announce_practice(self._config, self._parts.tasks, self._parts.runner)
-        with closing(self._practice):
-            while not self.is_finished:
+    def train(self) -> None:
+        """Train until the last step or the target, leaving a checkpoint of the end."""
+        collector, stages = self.parts.collector, self.parts.stages
+        collector.announce_videos()
+        with closing(collector):
+            while not self.progress.is_done:
                 raise_if_stopped()
-                between_steps()
-                self._train_step(self.step + 1)
+                self.evaluate_if_due()  # the regression guard decides before the next step
+                step, watch = self.progress.step + 1, Stopwatch()
+                with watch.measure("collect"):
+                    rollouts = collector.collect(step)  # groups of K episodes of one initial state
+                progress = self.progress.after(rollouts)
+                with watch.measure("update"), stages.of_step(step, "update"):
+                    advantages = group_advantages(rollouts.rewards, rollouts.mean_reward)  # [G, K]
+                    batch = self._batch(rollouts, advantages)  # B policy steps
+                    self.checkpoints.begin_update()
+                    # Older weights if simulators go on during the update, else None: the policy's own.
+                    behavior = collector.prefetch(None if progress.is_done else step + 1)
+                    stats = self._update(step, rollouts, batch, behavior)
+                self._log(progress, rollouts, stats, watch)
+                self._finish(progress)
 
-    def _train_step(self, step: int) -> None:
-        watch = Stopwatch()
-        with watch.measure("collect"):
-            practised = self._practice.take(step)
-        after = replace(self._progression)
-        after.add(practised.collection)
-        self._is_learning = True
-        with watch.measure("update"), self._stages.of_step(step, "update"):
-            is_end = after.is_end(self._config.training)
-            behavior_weights = self._practice.go_on(None if is_end else step + 1)
-            stats = self._update(step, practised.collection, behavior_weights)
-        self._progression = after
-        # Figures first: a run killed in between resumes before this step and writes them again.
-        self._report(practised, stats, watch)
-        self._saver.settle(after)
-        self._is_learning = False
-        with self.stopwatch.measure("checkpoint"):
-            self._save_if_due()
+    def evaluate_if_due(self) -> None:
+        """Measure the policy if it is time; a regression puts an earlier one back or ends the run."""
+        every, step = self._config.evaluation.every, self.progress.step
+        if every > 0 and step % every == 0 and self._is_worse(self.evaluate(step)):
+            self._go_back()
+        self._judge_rollouts()
+
+    def evaluate_last(self) -> list[EpisodeRecord]:
+        """See whether the last step helped; return the held-out records of the policy that is kept."""
+        self._judge_rollouts()
+        records = self.evaluate(self.progress.step)
+        if not self._is_worse(records):
+            return records
+        # First, so that a run killed in between never takes these records for those of the policy put back.
+        self.parts.evaluator.set_aside(self.progress.step)
+        self._go_back()
+        return self.evaluate(self.progress.step)
+
+    def evaluate(self, step: int) -> list[EpisodeRecord]:
+        """Return the held-out records after ``step``: from disk, or of the current policy; a collective."""
+        with self.parts.stopwatch.measure("evaluate"):
+            return self.parts.evaluator.records(step, is_current=step == self.progress.step)
+
+    def close(self) -> None:
+        """Flush and release what records the metrics."""
+        self.parts.reporter.close()
+        if self.parts.episode_log:
+            self.parts.episode_log.close()
+        self.parts.rollout_videos.close()
+
+    def _batch(self, rollouts: Rollouts, advantages: Tensor) -> Batch:
+        """Return the samples of this rank, which has none where all accepted groups are of others."""
+        algo = self._config.algo
+        if not rollouts.groups:
+            return idle_batch(self.parts.policy.card, self._config.policy.denoise_steps)
+        return make_batch(
+            rollouts.groups, advantages, algo.loss_aggregation, algo.cfg, rollouts.totals
+        )
 
     def _update(
-        self, step: int, collection: Collection, behavior_weights: Sequence[Tensor] | None
+        self, step: int, rollouts: Rollouts, batch: Batch, behavior: Sequence[Tensor] | None
     ) -> UpdateStats | None:
-        stats = self._learn(step, collection, behavior_weights) if collection.num_accepted else None
+        config, parts = self._config, self.parts
+        stats = None
+        if rollouts.num_accepted:
+            saving = inspectable(batch, parts.run_dir, step, parts.ranks)
+            with parts.collector.update_threads(), saving:
+                stats = update(
+                    parts.policy,
+                    parts.engine,
+                    batch,
+                    parts.objective,
+                    config.algo,
+                    config.algo.sampling(step, config.policy.denoise_steps),
+                    derive_seed(config.training.seed, "update", step),
+                    has_frozen_prefix=config.policy.has_frozen_prefix,
+                    behavior_weights=behavior,
+                    ranks=parts.ranks,
+                )
         if stats is None:
-            logger.warning(
-                "step %d: update skipped, no group to learn from; collection %s",
-                step,
-                collection.description,
-            )
+            text = "step %d: update skipped, no group to learn from; collection %s"
+            logger.warning(text, step, rollouts.description)
         return stats
 
-    def _learn(
-        self, step: int, collection: Collection, behavior_weights: Sequence[Tensor] | None
-    ) -> UpdateStats | None:
-        config, parts = self._config, self._parts
-        batch = self._batch(collection)
-        saving = inspectable(batch, parts.run_dir, step, parts.ranks)
-        with self._practice.learning_threads(), saving:
-            return update(
-                parts.policy,
-                parts.engine,
-                batch,
-                parts.objective,
-                config.algo,
-                config.algo.sampling(step, config.policy.denoise_steps),
-                derive_seed(config.training.seed, "update", step),
-                has_frozen_prefix=config.policy.has_frozen_prefix,
-                behavior_weights=behavior_weights,
-                ranks=parts.ranks,
-            )
-
-    def _batch(self, collection: Collection) -> Batch:
-        """Return the rows of this rank, which has none where all accepted groups are of others."""
-        algo = self._config.algo
-        if not collection.groups:
-            return idle_batch(self._parts.policy.card, self._config.policy.denoise_steps)
-        rewards = torch.from_numpy(np.stack([group.rewards for group in collection.groups]))
-        totals = collection.totals
-        advantages = group_advantages(rewards, totals.num_successes / totals.num_episodes)
-        return make_batch(collection.groups, advantages, algo.loss_aggregation, algo.cfg, totals)
-
-    def _report(self, practised: Practised, stats: UpdateStats | None, watch: Stopwatch) -> None:
-        self.stopwatch.add(watch)
+    def _log(
+        self,
+        progress: Progression,
+        rollouts: Rollouts,
+        stats: UpdateStats | None,
+        watch: Stopwatch,
+    ) -> None:
+        step = progress.step
+        self.parts.stopwatch.add(watch)
         metrics = {
-            **step_metrics(practised, stats, self._progression, watch),
-            **self._parts.memory.metrics(),
+            **step_metrics(rollouts, stats, progress, watch),
+            **self.parts.memory.metrics(),
         }
-        if self._parts.episode_log:
-            self._parts.episode_log.log(self.step, practised.collection.records)
-        self._parts.reporter.log(self.step, metrics)
-        require_finite_metrics(self.step, metrics)
+        # Before the checkpoint: a run killed in between resumes before this step and writes them again.
+        if self.parts.episode_log:
+            self.parts.episode_log.log(step, rollouts.records)
+        self.parts.reporter.log(step, metrics)
+        require_finite_metrics(step, metrics)
 
-    def _save_if_due(self) -> None:
-        if self.step % self._config.training.save_freq == 0 or self.is_finished:
-            self._saver.save()
+    def _finish(self, progress: Progression) -> None:
+        self.progress = progress
+        self.parts.stages.num_finished = progress.step
+        self.checkpoints.finish(progress)
+        self.checkpoints.save_if_due(progress)
 
-    def save_beginning(self) -> None:
-        """Leave a checkpoint of a new run, so that it can be resumed from its first moment on."""
-        self._saver.save_beginning()
+    def _judge_rollouts(self) -> None:
+        if self.progress.recent_success:
+            # Raises if at all: success of rollouts stops runs and puts nothing back.
+            self._has_regressed("practice", self.progress.recent_success[-1])
 
-    def save_finished(self) -> int | None:
-        """Leave a checkpoint of the last finished step, in the middle of whatever was interrupted.
+    def _is_worse(self, records: Sequence[EpisodeRecord]) -> bool:
+        complete = [record.is_success for record in records if record.is_complete]
+        # Where every episode crashed nothing is known of the policy.
+        return bool(complete) and self._has_regressed("held_out", sum(complete) / len(complete))
 
-        Weights that an unfinished update may have changed belong to no step and are not saved, nor are
-        those of an optimizer that is spread over ranks, which would have to meet.
-
-        Returns:
-            The step after which a resumed run goes on; None if there is no checkpoint at all.
-        """
-        can_save = not self._is_learning and not self._parts.engine.needs_equal_passes
-        if can_save:
-            self._saver.save_once()
-        return self._saver.saved_step
-
-    def evaluate(self) -> list[EpisodeRecord]:
-        """Measure the current policy on the held-out episodes, the same ones every time."""
-        self._practice.rest()
-        with self.stopwatch.measure("evaluate"):
-            return self._rollouts.evaluate(self.step)
-
-    def has_regressed(self, measure: Measure, rate: float) -> bool:
+    def _has_regressed(self, measure: Measure, rate: float) -> bool:
         """Keep the checkpoint of the best policy; return whether success has fallen too far below it.
 
         Raises:
             RegressionError: It has, and ``training.regression_guard`` says that the run ends.
         """
-        guard = self._parts.guard
-        verdict = guard.add(measure, self.step, rate)
+        guard, step = self.parts.guard, self.progress.step
+        verdict = guard.add(measure, step, rate)
         if verdict == "best" and guard.protected_step is not None:
-            self._saver.save_once()
+            self.checkpoints.save_once()
         if verdict != "regressed":
             return False
-        guard.stop_or_warn(self.step, rate)
+        guard.stop_or_warn(step, rate)
         return True
 
-    def go_back(self) -> None:
+    def _go_back(self) -> None:
         """Put back the policy of the best evaluation, as that of this step."""
-        best = self._parts.run_dir / "checkpoints" / str(self._parts.guard.best_step)
-        roll_back(best, self._parts.policy, self._parts.engine, self._parts.objective)
-        self._saver.settle(self._progression)
-        self._saver.save()
-
-    @property
-    def step(self) -> int:
-        """Return the RIPT steps finished."""
-        return self._progression.step
-
-    @property
-    def is_finished(self) -> bool:
-        """Return whether the last step or the target has been reached."""
-        return self._progression.is_end(self._config.training)
-
-    @property
-    def is_evaluation_due(self) -> bool:
-        """Return whether the policy of this step is one of those to be evaluated."""
-        every = self._config.evaluation.every
-        return every > 0 and self.step % every == 0
-
-    @property
-    def recent_success(self) -> float | None:
-        """Return the practice success of the last step; None before the first."""
-        recent = self._progression.recent_success
-        return recent[-1] if recent else None
-
-    @property
-    def policy_card(self) -> dict[str, object]:
-        """Return what results depend on besides the weights, ready for JSON."""
-        return describe_policy(self._parts.policy)
-
-    @property
-    def ranks(self) -> Ranks:
-        """Return the processes that train together."""
-        return self._parts.ranks
-
-    def close(self) -> None:
-        """Flush and release what records the figures."""
-        self._parts.reporter.close()
-        if self._parts.episode_log:
-            self._parts.episode_log.close()
-        self._parts.rollout_videos.close()
+        parts = self.parts
+        best = parts.run_dir / "checkpoints" / str(parts.guard.best_step)
+        roll_back(best, parts.policy, parts.engine, parts.objective)
+        self.checkpoints.finish(self.progress)
+        self.checkpoints.save()

@@ -10,7 +10,7 @@ from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
-from pi0.ript.train.collect import Collection, GroupCollector, collect
+from pi0.ript.train.rollouts import DynamicSampling, Rollouts
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
 from tests.ranks import run_ranks
 
@@ -28,9 +28,9 @@ def outcome(request: EpisodeRequest, uniform: frozenset[int]) -> Outcome:
     return "failure" if is_lost else "success"
 
 
-def practise(
+def collect(
     ranks: Ranks, uniform: frozenset[int], slots: int
-) -> tuple[Collection, list[tuple[int, int]], int, dict[str, int]]:
+) -> tuple[Rollouts, list[tuple[int, int]], int, dict[str, int]]:
     """Return the collection, (group, seed) of what this rank ran, states dealt and skips left."""
     numbers = itertools.count()
     tried: list[tuple[int, int]] = []
@@ -61,12 +61,13 @@ def practise(
             )
 
     solved = SolvedStates(2, {next_state().key: 2})
-    collector = GroupCollector(
+    collector = DynamicSampling(
         next_state, lambda _: 60, ALGO, 42, "rollout", len(uniform), slots,
         solved=solved, ranks=ranks,
     )  # fmt: skip
-    collection = collect(run, collector, lambda _: None)
-    return collection, tried, next(numbers), solved.counters()
+    for episode in run(collector.next_request):
+        collector.add(episode)
+    return collector.result(), tried, next(numbers), solved.counters()
 
 
 @pytest.mark.parametrize("slots", [1, 8])
@@ -82,9 +83,9 @@ def practise(
 def test_the_union_over_ranks_is_what_one_process_practises(
     world_size: int, uniform: frozenset[int], slots: int
 ):
-    expected, tried, num_dealt, skips = practise(SINGLE_PROCESS, uniform, slots)
+    expected, tried, num_dealt, skips = collect(SINGLE_PROCESS, uniform, slots)
 
-    results = run_ranks(world_size, practise, uniform, slots)
+    results = run_ranks(world_size, collect, uniform, slots)
 
     assert sorted(tried) == sorted(pair for _, some, _, _ in results for pair in some)
     for rank, (collection, some, dealt, left) in enumerate(results):
@@ -96,5 +97,5 @@ def test_the_union_over_ranks_is_what_one_process_practises(
     assert keys == sorted(e.request.seed for group in expected.groups for e in group.episodes)
 
 
-def figures(collection: Collection) -> dict[str, object]:
+def figures(collection: Rollouts) -> dict[str, object]:
     return {name: getattr(collection, name) for name in collection.__slots__ if name != "groups"}
