@@ -92,20 +92,20 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
 
 
 def build_states(
-    config: TrainConfig, tasks: tuple[tuple[str, int], ...], position: int = 0
+    config: TrainConfig, tasks: tuple[tuple[str, int], ...], cursor: int = 0
 ) -> InitialStateSampler:
-    """Return the order in which the training initial states of all tasks are practised."""
+    """Return the order in which rollouts begin in the training initial states of all tasks."""
     train, _ = split(config.task.num_held_out_states)
     candidates = [
         make_initial_state(suite, task_id, index, config.task.fixture_seed)
         for suite, task_id in tasks
         for index in train
     ]
-    return InitialStateSampler(candidates, config.training.seed, position)
+    return InitialStateSampler(candidates, config.training.seed, cursor)
 
 
 def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_PROCESS) -> Engine:
-    """Return the optimizer around the parameters that practice may change."""
+    """Return the optimizer around the parameters that training may change."""
     algo, lora = config.algo, config.policy.lora
     if lora.rank:
         seed = derive_seed(config.training.seed, "lora")
@@ -236,7 +236,7 @@ def build_collector(
         seed=config.training.seed,
         denoise_steps=config.policy.denoise_steps,
         max_steps=lambda state: step_limit(state.suite, policy.protocol, limit),
-        states=build_states(config, tasks, start.position),
+        states=build_states(config, tasks, start.cursor),
         solved=start.solved,
         writer=videos,
         **vars(shared),
@@ -293,13 +293,13 @@ def _resume(
 
 
 def build_rollout_videos(config: TrainConfig, run_dir: Path) -> VideoWriter:
-    """Return the writer of practice films; those on disk from before a resume count as its own."""
+    """Return the writer of rollout videos; those on disk from before a resume count as its own."""
     earlier = list(config.video.folder(run_dir).glob("practice_*/*.mp4"))
     return VideoWriter.within(config.video, earlier)
 
 
 def build_reporter(config: TrainConfig, run_dir: Path, last_step: int) -> Reporter:
-    """Return everything that records the figures of a step."""
+    """Return everything that records the metrics of a step."""
     reporters: list[Reporter] = [
         JsonlReporter(run_dir / METRICS_NAME, last_step=last_step),
         LineReporter(),

@@ -96,7 +96,7 @@ def create_env_runner(
 
 
 def resolve_tasks(config: TrainConfig) -> tuple[tuple[str, int], ...]:
-    """Return (suite, task index) of every task to practise; unknown names are errors."""
+    """Return (suite, task index) of every task of a run; unknown names are errors."""
     suite, task = config.task.benchmark_name, config.task
     named = (task.task_name,) if task.task_name is not None else task.task_names_to_use
     tasks = [locate_task(suite, name) for name in named]

@@ -53,8 +53,8 @@ class EpisodeRequest:
         initial_state: Where it starts.
         seed: Every random draw of the episode derives from this number.
         max_steps: Control steps allowed after settling.
-        group: Position of the group in its collection (request order).
-        rollout: Position within the group, 0 .. K-1.
+        group: Number of the group in its training step (request order).
+        rollout: Number within the group, 0 .. K-1.
         record_video: Whether a video is made of it.
         video_rate: Which images the video has; those of ``steps`` are drawn for it alone.
     """

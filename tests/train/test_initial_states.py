@@ -75,9 +75,9 @@ def test_it_continues_from_a_stored_position(stop: int):
     first = InitialStateSampler(candidates(7), seed=5)
     deal(first, stop)
 
-    resumed = InitialStateSampler(candidates(7), seed=5, position=first.position)
+    resumed = InitialStateSampler(candidates(7), seed=5, cursor=first.cursor)
 
-    assert first.position == stop
+    assert first.cursor == stop
     assert deal(resumed, 20 - stop) == straight[stop:]
 
 

@@ -1,4 +1,4 @@
-"""Improve a pi0 policy by practice on LIBERO.
+"""Improve a pi0 policy by reinforcement learning on LIBERO.
 
 python pi0/ript/scripts/train_ript_pi0.py --config_path pi0/ript/config/debug_train_ript_vla.yaml
 """

@@ -2,7 +2,7 @@
 
 Layout: ``<run>/checkpoints/<step>/{pretrained_model/, training_state/, SHA256SUMS}`` and
 ``<run>/checkpoints/last``, a link to the newest one. The state of the optimizer is one file, or, where it is
-spread over ranks, a folder with a file from each of them. A checkpoint is written to a temporary sibling folder,
+sharded over ranks, a folder with a file from each of them. A checkpoint is written to a temporary sibling folder,
 flushed to disk, read back and compared with its checksums, and only then renamed, linked and allowed to
 replace older ones.
 """
@@ -105,7 +105,7 @@ class TrainingState:
     Attributes:
         step: RIPT steps finished.
         engine: Optimizer moments and step count.
-        sampler_position: ``InitialStateSampler.position``.
+        sampler_position: ``InitialStateSampler.cursor``, under the name that files have for it.
         counters: Running totals of the trainer, plain numbers by name.
         config_hash: Identifies the settings of the run.
         objective: Earlier weights that the objective remembers; empty where it remembers none.
@@ -132,7 +132,7 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of ``state.step``, point ``last`` to it and delete the oldest ones.
 
-    Rank 0 writes it. Ranks that share the optimizer all call this and meet here; each writes its own part.
+    Rank 0 writes it. Where the optimizer is sharded this is a collective; each rank writes its own part.
 
     Args:
         run_dir: Run directory.

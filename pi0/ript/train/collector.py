@@ -31,11 +31,11 @@ class Cursor:
     """Where the rollouts of a step begin in the order of initial states.
 
     Attributes:
-        position: ``InitialStateSampler.position``.
+        num_taken: ``InitialStateSampler.cursor``: initial states taken so far.
         solved: ``SolvedStates.counters()``.
     """
 
-    position: int
+    num_taken: int
     solved: Mapping[str, int]
 
 
@@ -112,7 +112,7 @@ class Collector:
     @property
     def cursor(self) -> Cursor:
         """Return where the rollouts of the next step begin."""
-        return Cursor(position=self.states.position, solved=self.solved.counters())
+        return Cursor(num_taken=self.states.cursor, solved=self.solved.counters())
 
     def behavior_weights(self) -> Mapping[str, Tensor]:
         """Return the trained weights that act in the next step, on the CPU; empty for the policy's own."""

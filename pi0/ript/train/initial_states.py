@@ -16,38 +16,38 @@ class InitialStateSampler:
     Tasks with equally many states take part in every round once, in an order of chance; one with twice as
     many takes part twice as often. So every training step has all tasks, and none crowds out another.
 
-    Example: ``InitialStateSampler(states, seed=42, position=120).next()``.
+    Example: ``InitialStateSampler(states, seed=42, cursor=120).next()``.
 
     Args:
         candidates: Initial states to begin in; their order matters for reproducibility.
         seed: Run seed.
-        position: States dealt before; a stored ``position`` continues where it was read.
+        cursor: States taken before; a stored ``cursor`` continues where it was read.
     """
 
-    def __init__(self, candidates: Sequence[InitialState], seed: int, position: int = 0) -> None:
+    def __init__(self, candidates: Sequence[InitialState], seed: int, cursor: int = 0) -> None:
         if not candidates:
             raise ValueError("no initial state to begin in: check task.task_names_to_use")
-        if position < 0:
-            raise ValueError(f"position of the initial-state order must be >= 0, got {position}")
+        if cursor < 0:
+            raise ValueError(f"cursor of the initial-state order must be >= 0, got {cursor}")
         self.candidates = tuple(candidates)
         self._seed = seed
-        self._position = position
+        self._cursor = cursor
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
     @property
-    def position(self) -> int:
-        """Return how many states have been dealt."""
-        return self._position
+    def cursor(self) -> int:
+        """Return how many states have been taken."""
+        return self._cursor
 
     def next(self) -> InitialState:
         """Return the next state of the order."""
-        epoch, offset = divmod(self._position, len(self.candidates))
+        epoch, offset = divmod(self._cursor, len(self.candidates))
         if epoch != self._epoch:
             generator = np.random.default_rng(derive_seed(self._seed, "initial_states", epoch))
             self._order = self._in_turn(generator.permutation(len(self.candidates)))
             self._epoch = epoch
-        self._position += 1
+        self._cursor += 1
         return self.candidates[self._order[offset]]
 
     def _in_turn(self, order: NDArray[np.int64]) -> NDArray[np.int64]:

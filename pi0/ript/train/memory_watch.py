@@ -13,7 +13,7 @@ from pi0.ript.env.resources import read_machine
 logger = logging.getLogger(__name__)
 
 GB = 10**9
-# Building a scene takes 0.55 GB for a moment; two of them may begin between two looks.
+# Building a scene takes 0.55 GB for a moment; two of them may begin between two samples.
 DROP_BELOW = 1.0 * GB
 STOP_BELOW = 0.5 * GB
 SAMPLE_EVERY_S = 1.0
@@ -45,7 +45,7 @@ class MemoryUse:
 
 
 class MemoryWatch:
-    """Looks now and then at what is left: warns and drops cached scenes first, then ends the run.
+    """Samples now and then what is left: warns and drops cached scenes first, then ends the run.
 
     Args:
         limit_gb: What trainer and simulators may take together; ``auto`` is what the machine or its
@@ -105,7 +105,7 @@ class MemoryWatch:
             )
 
     def metrics(self) -> dict[str, float | str]:
-        """Return the figures of a step."""
+        """Return the metrics of a step."""
         use = self.use()
         return {
             "memory/trainer_gb": use.trainer / GB,

@@ -1,10 +1,10 @@
 """Numbers that are not finite end a run; what it failed on is kept, so that someone can look at it.
 
 ``<run>/inspection/step_<n>/`` holds, of an update that failed, ``batch.safetensors`` (chains, advantages,
-weights, proprioception and pictures by row) and ``batch.json`` (instructions and the reason), or with several
-ranks ``batch_rank_<r>.*`` of every rank, each with its own rows, and of an episode that met a number that is
-not finite, ``policy_step.safetensors`` (proprioception, pictures, and the actions and the chain of the answer) and
-``policy_step.json`` (which episode, and the reason).
+weights, proprioception and images by sample) and ``batch.json`` (instructions and the reason), or with several
+ranks ``batch_rank_<r>.*`` of every rank, each with its own samples, and of an episode that met a number that is
+not finite, ``decision.safetensors`` (proprioception, images, and the actions and the chain they were answered with) and
+``decision.json`` (which episode, and the reason).
 """
 
 import json
@@ -33,12 +33,12 @@ class StepNotFiniteError(ValueError):
 
 
 def require_finite_metrics(step: int, metrics: Mapping[str, float | str]) -> None:
-    """Raise ``StepNotFiniteError`` for a figure that is NaN or infinite."""
+    """Raise ``StepNotFiniteError`` for a metric that is NaN or infinite."""
     for name, value in metrics.items():
         if not isinstance(value, str) and not math.isfinite(value):
             raise StepNotFiniteError(
                 f"step {step}: {name} is {value}; the step is not saved, "
-                "its other figures are in metrics.jsonl"
+                "its other metrics are in metrics.jsonl"
             )
 
 
@@ -53,7 +53,7 @@ def require_finite_tensors(step: int, tensors: Iterable[tuple[str, Tensor]]) -> 
 
 
 def trained_weights(policy: Pi0Policy) -> Iterable[tuple[str, Tensor]]:
-    """Return the weights that practice can change, by name."""
+    """Return the weights that training can change, by name."""
     for name, parameter in policy.network.named_parameters():
         if parameter.requires_grad:
             yield f"weight {name}", parameter
@@ -88,7 +88,7 @@ def inspectable(
 
 @contextmanager
 def inspectable_episodes(run_dir: Path, step: int) -> Iterator[None]:
-    """Turn a ``NotFiniteError`` inside the block into an ``InspectionError``, after saving the decision.
+    """Turn a ``NotFiniteError`` inside the block into an ``InspectionError``, after saving the policy step.
 
     Args:
         run_dir: Run directory.
@@ -151,5 +151,5 @@ def _arrays_of_batch(batch: Batch) -> dict[str, NDArray[Any]]:
 
 def _arrays_of_policy_step(error: NotFiniteError) -> dict[str, NDArray[Any]]:
     observation, chunk = error.observation, error.chunk
-    answer = {} if chunk is None else {"actions": chunk.actions, "chain": chunk.chain}
-    return {"proprio": observation.proprio, "images": observation.images, **answer}
+    response = {} if chunk is None else {"actions": chunk.actions, "chain": chunk.chain}
+    return {"proprio": observation.proprio, "images": observation.images, **response}

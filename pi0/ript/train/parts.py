@@ -53,7 +53,7 @@ class Start:
         guard: Success rates so far.
         progression: Counters of the run.
         stopwatch: Seconds of the run by stage.
-        position: Initial states taken so far.
+        cursor: Initial states taken so far.
         behavior: Earlier weights that act in the next step; empty where the policy's own do.
     """
 
@@ -61,7 +61,7 @@ class Start:
     guard: RegressionGuard
     progression: Progression
     stopwatch: Stopwatch
-    position: int = 0
+    cursor: int = 0
     behavior: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @classmethod
@@ -86,6 +86,6 @@ class Start:
             guard=RegressionGuard.restored(config.training.regression_guard, state.counters),
             progression=Progression.restored(config.training, state.step, state.counters),
             stopwatch=Stopwatch.restored(state.counters),
-            position=state.sampler_position,
+            cursor=state.sampler_position,
             behavior=state.acting,
         )

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class RegressionError(ValueError):
-    """Success fell too far below its best; one line with figures and the best checkpoint."""
+    """Success fell too far below its best; one line with rates and the best checkpoint."""
 
 
 class RegressionGuard:

@@ -35,7 +35,7 @@ class Saver:
         cursor = self._parts.collector.cursor
         self._finished = FinishedStep(
             step=progress.step,
-            sampler_position=cursor.position,
+            sampler_position=cursor.num_taken,
             counters={
                 **progress.counters(),
                 **self._parts.stopwatch.counters(),
