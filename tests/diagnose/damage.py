@@ -20,7 +20,7 @@ def findings_of(
     """
     program = (
         "import json; from dataclasses import asdict; from pathlib import Path\n"
-        "from pi0.ript.doctor import machine, simulator, software\n"
+        "from pi0.ript.diagnose import machine, simulator, software\n"
         f"print(json.dumps([asdict(each) for each in {expression}]))"
     )
     argv = [sys.executable, "-c", program]
