@@ -1,6 +1,7 @@
 """What cannot be sharded over ranks is refused with the setting's name."""
 
 import pytest
+import torch
 
 from pi0.ript.config.policy import LoraConfig
 from pi0.ript.config.schema import PolicyConfig, TrainConfig
@@ -16,3 +17,10 @@ def test_adapters_are_refused_by_name():
 
     with pytest.raises(ValueError, match=r"policy\.lora does not work with .* fsdp; .* use ddp"):
         require_shardable(config)
+
+
+def test_a_torch_that_cannot_shard_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "__version__", "2.8.0+cpu")
+
+    with pytest.raises(ValueError, match=r"fsdp .* torch 2\.9 or newer, not 2\.8\.0\+cpu; pip"):
+        require_shardable(TrainConfig())

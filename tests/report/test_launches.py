@@ -1,6 +1,6 @@
 """launches.jsonl says what ran when, so that a number can be traced to its versions."""
 
-import torch
+from importlib.metadata import version
 
 from pi0.ript.report.launches import read_launches, record_launch
 
@@ -9,7 +9,7 @@ def test_launch_names_versions_and_device(tmp_path):
     record_launch(tmp_path, 0, "cpu")
     (launch,) = read_launches(tmp_path)
     assert (launch.step, launch.device) == (0, "cpu")
-    assert launch.versions["torch"] == torch.__version__
+    assert launch.versions["torch"] == version("torch")
     assert set(launch.versions) >= {"python", "mujoco", "robosuite", "transformers"}
 
 

@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.distributed.checkpoint as dcp
+from packaging.version import Version
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -20,6 +18,23 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.interfaces import Ranks
+
+# The first release whose ranks write their shards as safetensors files; older ones lack dcp.hf_storage.
+SHARDING_TORCH = (2, 9)
+
+
+def require_sharding_torch() -> None:
+    """Refuse a torch that cannot shard.
+
+    Raises:
+        ValueError: One line with the installed release and the needed one.
+    """
+    if Version(torch.__version__).release < SHARDING_TORCH:
+        needed = ".".join(map(str, SHARDING_TORCH))
+        raise ValueError(
+            f"distributed.strategy fsdp and its checkpoints need torch {needed} or newer, "
+            f"not {torch.__version__}; pip install 'torch>={needed}'"
+        )
 
 
 def is_sharded(tensors: Mapping[str, Tensor]) -> bool:
@@ -41,7 +56,7 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> N
         OSError: A rank cannot write; every rank raises it.
     """
     assert isinstance(ranks, ProcessGroup), "a single process holds whole tensors"
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    writer = dcp.hf_storage.HuggingFaceStorageWriter(str(folder), save_distributed=True)
     with _one_failure():
         ranks.collective(
             lambda: save(dict(tensors), storage_writer=writer, process_group=ranks.cpu_group)
@@ -55,13 +70,15 @@ class StoredShards(Mapping[str, Tensor]):
         folder: Where the files are.
 
     Raises:
-        ValueError: They cannot be read.
+        ValueError: They cannot be read, or not with this torch.
     """
 
     def __init__(self, folder: Path) -> None:
+        require_sharding_torch()
         self._folder = folder
         with self._readable():
-            found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+            reader = dcp.hf_storage.HuggingFaceStorageReader(str(folder))
+            found = reader.read_metadata().state_dict_metadata
         self._facts = {
             name: facts for name, facts in found.items() if isinstance(facts, TensorStorageMetadata)
         }
@@ -95,7 +112,7 @@ class StoredShards(Mapping[str, Tensor]):
         with self._readable(), warnings.catch_warnings():
             # torch takes a rank that reads its own shards for a single process, as intended
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            reader = HuggingFaceStorageReader(str(self._folder))
+            reader = dcp.hf_storage.HuggingFaceStorageReader(str(self._folder))
             load(blanks, storage_reader=reader, no_dist=True)
         return blanks
 

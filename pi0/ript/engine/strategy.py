@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.sharded_tensors import require_sharding_torch
 
 # A gradient and two moments beside every trained number, all float32.
 BYTES_PER_TRAINED = 12
@@ -34,11 +35,12 @@ def choose_strategy(
 
 
 def require_shardable(config: TrainConfig) -> None:
-    """Refuse what needs every trained weight on every rank at any time.
+    """Refuse what needs every trained weight on every rank at any time, and a torch that is too old.
 
     Raises:
-        ValueError: Names the setting.
+        ValueError: Names the setting or the needed torch.
     """
+    require_sharding_torch()
     settings = {
         "training.overlap": config.training.overlap,
         "training.regression_guard.action roll_back": (
