@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.libero.headless import forget_assets, require_rendering
+from pi0.ript.env.libero.headless import RenderingError, forget_assets, require_rendering
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.wire import lost
 from pi0.ript.interfaces import Reply
@@ -26,12 +26,17 @@ def load_scene_class() -> "type[Scene]":
     """Return the ``Scene`` class, loading MuJoCo, robosuite and LIBERO on first use.
 
     Raises:
-        RenderingError: Headless rendering does not work here; names the packages to install.
+        RenderingError: Headless rendering does not work here, or the simulator cannot be imported;
+            names what to install.
     """
     require_rendering()
-    # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
-    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
-
+    try:
+        # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
+        from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
+    except ImportError as error:
+        raise RenderingError(
+            f"the simulator cannot be imported ({error}); run 'make setup' to repair the installation"
+        ) from None
     return Scene
 
 
