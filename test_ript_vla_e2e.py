@@ -4,8 +4,6 @@ python test_ript_vla_e2e.py
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from functools import cache
@@ -13,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import run_program
 from tests.verification import run_checks
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]
 
 ROOT = Path(__file__).parent
-SCRIPT = ROOT / "pi0/ript/scripts/train_ript_pi0.py"
 CONFIGS = ROOT / "pi0/ript/config"
 MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
 SHORT = ["--task.max_episode_length=70", "--evaluation.rollouts_per_task=2",
@@ -29,12 +27,13 @@ SHORT = ["--task.max_episode_length=70", "--evaluation.rollouts_per_task=2",
 def run(config, variable="", *flags):
     """Train and return (log, metrics, evaluations, checkpoint names, folders of videos) of the run."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, SCRIPT, "--config_path", CONFIGS / config, "--output_dir", folder,
-             *SHORT, *flags],
-            env={**os.environ, "USE_RIPT_VLA_RUNNER": variable},
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+        done = run_program(
+            "pi0.ript.scripts.train_ript_pi0:main",
+            ["--config_path", CONFIGS / config, "--output_dir", folder, *SHORT, *flags],
+            ROOT,
+            environment={"USE_RIPT_VLA_RUNNER": variable},
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
         (run_dir,) = Path(folder).iterdir()
         lines = (run_dir / "metrics.jsonl").read_text().splitlines()

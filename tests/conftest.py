@@ -1,6 +1,7 @@
 """Skips what this machine cannot run, and lets processes that share the tests end together."""
 
 import os
+from collections import Counter
 
 import pytest
 
@@ -16,10 +17,10 @@ if SHARES_THE_MACHINE:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if SHARES_THE_MACHINE:
-        # Files that take long go first; the many short ones then fill up whoever is done earlier.
+        # Files with most long tests go first, so that no process works on one when the others are done.
         marks = ("slow", "libero")
-        long = {item.path for item in items if any(map(item.get_closest_marker, marks))}
-        items.sort(key=lambda item: item.path not in long)
+        long = Counter(item.path for item in items if any(map(item.get_closest_marker, marks)))
+        items.sort(key=lambda item: -long[item.path])
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return

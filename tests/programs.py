@@ -76,12 +76,16 @@ class Program:
 
 
 def run_program(
-    main: str, arguments: Sequence[str | Path], cwd: Path
+    main: str,
+    arguments: Sequence[str | Path],
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run a function, ``module:function``, as the program it is and return how it ended."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as out:
-        program = Program(main, arguments, cwd=cwd, stdout=out.name)
-        _, text = program.communicate()
+        program = Program(main, arguments, cwd=cwd, stdout=out.name, environment=environment)
+        _, text = program.communicate(timeout)
         return subprocess.CompletedProcess(program.args, program.returncode or 0, out.read(), text)
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ PROJECT_FILE = re.compile(r"(?:pi0|docs|tools|examples|tests|benchmarks)/[\w/]+\
 SECTIONS = {key.split(".")[0] for key in known_keys(TrainConfig) if "." in key}
 # `task.num_parallel_envs` in running text; what has the form of a file name is none.
 KEY = re.compile(rf"`((?:{'|'.join(sorted(SECTIONS))})(?:\.\w+)+)(?:: [^`]*)?`")
-METHODS = {"env.step", "env.reset"}  # LIBERO's, not ours
+METHODS = {"env.step", "env.reset", "policy.act", "policy.card"}  # attributes, no settings
 # A line "<!-- runs -->" before a block, or "<!-- runs: libero -->" where it needs the simulator.
 BLOCK = re.compile(r"<!-- runs(: libero)? -->\n+```bash\n(.*?)```", flags=re.DOTALL)
 
@@ -45,24 +46,31 @@ def runnable():
     for path in DOCUMENTS:
         for number, (needs, commands) in enumerate(BLOCK.findall(text_of(path)), 1):
             marks = [pytest.mark.slow, *([pytest.mark.libero] if needs else [])]
-            yield pytest.param(commands, id=f"{path.stem}-{number}", marks=marks)
+            one_per_line = re.sub(r"\s*\\\n\s*", " ", commands)
+            yield pytest.param(one_per_line, id=f"{path.stem}-{number}", marks=marks)
 
 
-@pytest.mark.parametrize("commands", list(runnable()))
-def test_block_marked_as_runnable_runs(commands, tmp_path):
-    # What the commands write goes to a folder of links to the project.
-    for entry in ROOT.iterdir():
-        if not entry.name.startswith(".") and entry.name != "outputs":
-            (tmp_path / entry.name).symlink_to(entry)
+@cache  # the same commands in two documents are run once
+def run_block(commands):
     environ = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        # What the commands write goes to a folder of links to the project.
+        for entry in ROOT.iterdir():
+            if not entry.name.startswith(".") and entry.name != "outputs":
+                (Path(folder) / entry.name).symlink_to(entry)
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("commands", list(runnable()))
+def test_block_marked_as_runnable_runs(commands):
+    done = run_block(commands)
     assert done.returncode == 0, done.stderr
 
 

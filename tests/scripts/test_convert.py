@@ -1,8 +1,6 @@
 """``ript convert`` and ``ript eval`` on a folder of openpi: out again, and into the simulator."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +8,9 @@ import pytest
 from pi0.ript.scripts.convert import main
 from pi0.ript.scripts.exits import run_main
 from tests.formats.checkpoints import reference_model, write_openpi
+from tests.programs import run_program
 
-PROGRAM = "from pi0.ript.scripts.cli import main; main()"
-
-
-def _ript(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
-        capture_output=True, text=True, timeout=240, cwd=cwd, check=False,
-    )  # fmt: skip
+RIPT = "pi0.ript.scripts.cli:dispatch"
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +18,8 @@ def source(tmp_path_factory) -> Path:
     return write_openpi(tmp_path_factory.mktemp("openpi"), reference_model())
 
 
-def test_convert_writes_the_folder_and_says_what_it_cannot_hold(source, tmp_path):
-    done = _ript("convert", source, "out", "--format", "lerobot", cwd=tmp_path)
+def test_convert_writes_the_folder_and_names_what_it_cannot_hold(source, tmp_path):
+    done = run_program(RIPT, ["convert", source, "out", "--format", "lerobot"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out/config.json").read_text())["chunk_size"] == 6
     assert "resize is openpi here, lerobot uses lerobot" in " ".join(done.stderr.split())
@@ -59,19 +51,21 @@ def test_bad_input_is_one_line_and_exit_2(source, tmp_path, monkeypatch, capsys,
 @pytest.mark.libero
 @pytest.mark.slow
 def test_a_folder_of_openpi_acts_in_the_simulator_with_two_exact_cameras(source, tmp_path):
-    done = _ript(
-        "eval", "--policy", source, "--suite", "libero_goal", "--tasks", "7", "--episodes", "2",
+    done = run_program(
+        RIPT,
+        ["eval", "--policy", source, "--suite", "libero_goal", "--tasks", "7", "--episodes", "2",
         "--num_parallel_envs", "2", "--max_episode_length", "12",
-        "--output_dir", "out", cwd=tmp_path,
+        "--output_dir", "out"],
+        tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out/results.json").read_text())
     card = results["settings"]["policy_card"]
     assert card["layout"] == card["protocol"] == card["resize"] == "openpi"
     assert card["cameras"] == ["agentview", "robot0_eye_in_hand"]
-    assert card["denoise_steps"] == 10  # what openpi uses, because nothing else was asked for
+    assert card["denoise_steps"] == 10  # what openpi uses, because nothing else was given
     assert (card["render_size"], card["render_quality"]) == (256, "exact")
     for episode in results["episodes"]:
-        # openpi looks again after 5 of its 6 actions: looks at steps 0, 5 and 10 of 12
+        # openpi observes again after 5 of its 6 actions: at steps 0, 5 and 10 of 12
         assert (episode["outcome"], episode["num_steps"]) == ("failure", 12)
         assert episode["num_decisions"] == 3

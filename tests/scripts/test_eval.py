@@ -1,4 +1,4 @@
-"""``ript eval``: a table, a record per episode, films, and one-line refusals."""
+"""``ript eval``: a table, a record per episode, videos, and one-line refusals."""
 
 import json
 import os
@@ -20,8 +20,9 @@ from pi0.ript.evaluation.episodes import evaluate, evaluation_requests
 from pi0.ript.report.video import read_video
 from pi0.ript.scripts.eval import parse
 from pi0.ript.types import Episode
-from tests.programs import run_program
+from tests.programs import Program, run_program
 
+RIPT = "pi0.ript.scripts.cli:dispatch"
 PROGRAM = "from pi0.ript.scripts.cli import main; main()"
 
 
@@ -41,12 +42,13 @@ def _ript(
         (["eval", "--suite", "libero_gaol"], ["libero_gaol", "libero_goal"]),
         (["eval", "--suite", "libero_goal", "--tasks", "turn_on_stove"], ["turn_on_the_stove"]),
         (["eval", "--suite", "libero_goal", "--policy", "nowhere"], ["nowhere"]),
+        (["eval", "--suite", "libero_goal", "--compare", "nowhere"], ["--compare", "nowhere"]),
         (["eval", "--tasks", "7"], ["--suite", "ript eval --help"]),
         (["sft", "--demos", "nowhere", "--output_dir", "x"], ["nowhere", "ript demos"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str], named: list[str]):
-    done = run_program("pi0.ript.scripts.cli:dispatch", arguments, cwd=tmp_path)
+    done = run_program(RIPT, arguments, cwd=tmp_path)
 
     _assert_refused(done, named)
     assert not list(tmp_path.iterdir())
@@ -67,11 +69,11 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str], 
         ("save_videos", "-1", ">= 0"),
     ],
 )
-def test_a_bad_number_is_refused_before_the_policy_is_looked_for(
+def test_a_bad_number_is_refused_before_the_policy_is_opened(
     tmp_path: Path, flag: str, value: str, allowed: str
 ):
     arguments = ["eval", "--suite", "libero_goal", "--policy", "nowhere", f"--{flag}", value]
-    done = run_program("pi0.ript.scripts.cli:dispatch", arguments, cwd=tmp_path)
+    done = run_program(RIPT, arguments, cwd=tmp_path)
 
     _assert_refused(done, [f"--{flag}", value, allowed])
 
@@ -111,19 +113,21 @@ def _episodes(folder: Path) -> list[dict[str, object]]:
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed evaluation with one slot, compared with the embedded policy itself."""
     folder = tmp_path_factory.mktemp("eval")
-    done = _ript(
-        *COMMAND, "--num_parallel_envs", "1", "--save_videos", "1", "--video_rate", "steps",
-        "--output_dir", folder / "one", cwd=folder,
+    done = run_program(
+        RIPT,
+        [*COMMAND, "--num_parallel_envs", "1", "--save_videos", "1", "--video_rate", "steps",
+         "--output_dir", folder / "one"],
+        folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("libero_goal/7 turn on the stove")
-    assert "films: up to 80 pictures of control steps (2 episodes)" in " ".join(done.stderr.split())
+    assert "videos: up to 80 images of control steps (2 episodes)" in " ".join(done.stderr.split())
     return folder / "one"
 
 
 @pytest.mark.libero
 @pytest.mark.slow
-def test_an_evaluation_leaves_tables_records_a_page_and_films(evaluated: Path):
+def test_an_evaluation_leaves_tables_records_a_page_and_videos(evaluated: Path):
     results = json.loads((evaluated / "results.json").read_text())
 
     # The held-out states are 30 to 49; episodes walk through them in order.
@@ -148,21 +152,20 @@ def test_killed_at_half_and_repeated_with_other_slots_gives_the_same_episodes(
     evaluated: Path, tmp_path: Path
 ):
     command = [*COMMAND, "--num_parallel_envs", "3", "--output_dir", "out"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *command], cwd=tmp_path, stderr=subprocess.DEVNULL
-    )
+    process = Program(RIPT, command, cwd=tmp_path)
     log = tmp_path / "out/episodes.jsonl"
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
+    while process.returncode is None and time.monotonic() < deadline:
         # One line of settings, then one per episode.
         if log.is_file() and len(log.read_bytes().splitlines()) >= 4:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.01)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert len(log.read_bytes().splitlines()) < 9, "killed too late to show anything"
 
-    refused = run_program("pi0.ript.scripts.cli:dispatch", [*command, "--seed", "1"], cwd=tmp_path)
-    done = _ript(*command, "--compare", evaluated, cwd=tmp_path)
+    refused = run_program(RIPT, [*command, "--seed", "1"], cwd=tmp_path)
+    done = run_program(RIPT, [*command, "--compare", evaluated], tmp_path)
 
     assert refused.returncode == 2
     assert "seed is 42, not 1" in refused.stderr
@@ -207,7 +210,7 @@ def test_eight_slots_and_a_killed_worker_give_the_same_episodes(evaluated: Path,
 @pytest.mark.libero
 @pytest.mark.slow
 def test_a_crashed_episode_is_exit_1_counted_and_in_no_rate(tmp_path: Path):
-    # LIBERO finds its task files where this folder says; the file of task 6 is damaged.
+    # LIBERO reads its task files from where this file points; the file of task 6 is damaged.
     shutil.copytree(get_libero_path("bddl_files"), tmp_path / "bddl")
     bddl_file = tmp_path / "bddl/libero_goal/put_the_cream_cheese_in_the_bowl.bddl"
     bddl_file.write_text(bddl_file.read_text().replace("cream_cheese", "no_such_thing"))

@@ -194,11 +194,11 @@ def _assert_refused(done: subprocess.CompletedProcess[str], named: list[str]) ->
 def test_an_unwritable_run_directory_is_one_line_and_exit_2(tmp_path: Path):
     (tmp_path / "out").write_text("a file where a folder should be")
 
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--config_path", CONFIGS / "debug_train_pi0.yaml",
-         "--output_dir", tmp_path / "out"],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_program(
+        "pi0.ript.scripts.train_ript_pi0:main",
+        ["--config_path", CONFIGS / "debug_train_pi0.yaml", "--output_dir", tmp_path / "out"],
+        tmp_path,
+    )
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
