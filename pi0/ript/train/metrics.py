@@ -18,7 +18,7 @@ def step_metrics(
         "train/num_episodes": progress.num_episodes,
         "train/num_env_steps": progress.num_env_steps,
         **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
-        "time/practice_s": rollouts.seconds,
+        "time/rollout_s": rollouts.seconds,
         **rollouts.cost.metrics(rollouts.seconds),
     }
 
