@@ -8,6 +8,7 @@ it was when started again.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def _ascii(text: str) -> str:
     return text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """Measure both policies and publish the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default="builtin", help="builtin or a checkpoint folder")

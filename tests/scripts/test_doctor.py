@@ -37,7 +37,7 @@ def test_lines_name_the_image_and_end_with_status_0_where_all_is_well(tmp_path: 
     done = _doctor("--picture", "frame.png", cwd=tmp_path)
 
     assert done.returncode == 0, done.stdout
-    assert "look at frame.png" in done.stdout
+    assert "see frame.png" in done.stdout
     assert all(line.startswith(("ok ", "warning ", " ")) for line in done.stdout.splitlines())
 
 
