@@ -36,7 +36,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--kills", type=int, help="SIGKILLs of workers; default 100 in 30 minutes")
     parser.add_argument("--stops", type=int, help="SIGSTOPs of workers; default 30 in 30 minutes")
     parser.add_argument(
-        "--corruptions", type=int, help="workers that send nonsense; default 15 in 30"
+        "--corruptions", type=int, help="workers that send malformed replies; default 15 in 30"
     )
     parser.add_argument("--trainer_kills", type=int, default=0, help="SIGKILLs of the trainer")
     parser.add_argument("--output_dir", type=Path, help="keeps both runs; default: not kept")
