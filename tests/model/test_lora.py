@@ -36,9 +36,9 @@ def test_fresh_adapters_change_no_answer(targets):
 def test_only_adapters_of_the_targets_are_trained(targets, count):
     policy = small_policy()
     adapters = policy.add_adapters(rank=2, targets=targets, seed=1)
-    trained = {name for name, p in policy.network.named_parameters() if p.requires_grad}
-    assert len(adapters) == len(trained) == count
-    assert all(".lora_" in name for name in trained)
+    names = {name for name, p in policy.network.named_parameters() if p.requires_grad}
+    assert len(adapters) == len(names) == count
+    assert all(".lora_" in name for name in names)
     trained(policy, adapters)
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in adapters)
 
