@@ -3,7 +3,7 @@
 ``<run>/inspection/step_<n>/`` holds, of an update that failed, ``batch.safetensors`` (chains, advantages,
 weights, proprioception and images by sample) and ``batch.json`` (instructions and the reason), or with several
 ranks ``batch_rank_<r>.*`` of every rank, each with its own samples, and of an episode that met a number that is
-not finite, ``decision.safetensors`` (proprioception, images, and the actions and the chain they were answered with) and
+not finite, ``decision.safetensors`` (proprioception, images, the actions and the denoising chain) and
 ``decision.json`` (which episode, and the reason).
 """
 
