@@ -56,24 +56,39 @@ class HasProtocol(Protocol):
         ...
 
 
-Fault = Literal["", "raised", "died", "hung", "malformed", "lost"]
-"""What kept a request from finishing: nothing; its simulation raised; its worker ended, sent nothing for
-too long or sent a malformed message; or, for ``lost``, the simulation ended with another request's fault.
+Fault = Literal["", "diverged", "raised", "died", "hung", "malformed", "lost"]
+"""What kept a request from finishing: nothing; its physics diverged; its simulation raised; its worker
+ended, sent nothing for too long or sent a malformed message; or, for ``lost``, the simulation ended with
+another request's fault.
 """
+
+
+class DivergedError(RuntimeError):
+    """The physics of a simulation diverged, as they will again from the same state with the same actions.
+
+    Attributes:
+        num_steps: Control steps of the request up to the one that diverged, which is among them; 0 while
+            an initial state settled.
+    """
+
+    def __init__(self, message: str, *, num_steps: int) -> None:
+        super().__init__(message)
+        self.num_steps = num_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What came of a request to restore a slot or to execute actions in it.
 
-    A fault other than ``lost`` means that a worker was replaced, and is in one reply only.
+    A fault other than ``lost`` and ``diverged`` means that a worker was replaced, and is in one reply only.
 
     Attributes:
         slot: Which slot; numbered over the pool, or within its worker where the worker makes it.
         observation: What LIBERO's ``env.step`` would have returned after the last step; None after a
             crash and where no policy step can follow.
         is_success: Whether the task's success condition held after any step so far (sticky).
-        num_steps: Control steps executed by this request, 0..h.
+        num_steps: Control steps executed by this request, 0..h; of those that ended in a fault only
+            ``diverged`` counts any, the one that diverged included.
         error: Why the slot crashed, else empty.
         fault: The kind of crash; empty if and only if ``error`` is.
         frames: Images after each of its control steps, if a video was requested.

@@ -131,7 +131,7 @@ _HELD_OUT_KEYS = (
 )  # fmt: skip
 _ROLLOUT_KEYS = (
     "suite", "task_id", "task", "state_index", "group", "rollout", "outcome", "num_steps", "seed",
-    "is_accepted", "actions_hash",
+    "is_accepted", "actions_hash", "error",
 )  # fmt: skip
 
 

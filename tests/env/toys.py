@@ -35,7 +35,7 @@ class ToyPool(SlotLedger):
     """A running sum of actions per slot. Replies come back a few at a time, in random order.
 
     ``crashes`` maps the number of a request (0, 1, ...) to the error it ends with, ``fault`` is their
-    kind. Every slot is a worker of its own unless ``num_workers`` says otherwise.
+    kind, after ``crash_steps`` steps. Every slot is a worker of its own unless ``num_workers`` says otherwise.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class ToyPool(SlotLedger):
         num_workers=None,
         max_scenes=1,
         fault="raised",
+        crash_steps=0,
     ):
         super().__init__(num_slots, num_workers or num_slots, max_scenes)
         self.num_requests = 0
@@ -56,7 +57,7 @@ class ToyPool(SlotLedger):
         self.max_under_way = 0
         self._random = random.Random(shuffle_seed)
         self._crashes = crashes or {}
-        self._fault = fault
+        self._fault, self._crash_steps = fault, crash_steps
         self._replies = {}
         self._sums = {}
         self._left = {}
@@ -108,7 +109,7 @@ class ToyPool(SlotLedger):
             slot=slot,
             observation=None if error else observation,
             is_success=self._left[slot] == 0,
-            num_steps=0 if error else num_steps,
+            num_steps=self._crash_steps if error else num_steps,
             error=error,
             fault=self._fault if error else "",
             frames=self._video(num_steps) if video and not error else None,

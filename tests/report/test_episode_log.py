@@ -38,6 +38,7 @@ def test_line_has_the_initial_state_and_the_outcome(tmp_path):
             "is_accepted": True,
             # sha256 of 3 policy steps x 2 executed actions x 7 zeros of 4 bytes.
             "actions_hash": hashlib.sha256(bytes(168)).hexdigest()[:16],
+            "error": "",
         }
     ]
 

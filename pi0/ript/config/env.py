@@ -63,7 +63,7 @@ class EnvConfig:
         timeout_s: Most seconds a worker may take for a request before it counts as hung and is replaced; a
             limit of its own, learned from what such requests take, applies sooner (docs/robustness.md).
         max_attempts: How often an episode is tried whose own simulation raises an error, before it is reported
-            as crashed.
+            as crashed; one whose physics diverge is not tried again, as it would diverge again.
         max_restarts: How many workers may be replaced in one collection or evaluation, whatever ended them,
             before the run saves a checkpoint and stops.
         ray: Simulators on other hosts.

@@ -5,6 +5,7 @@ import pytest
 
 from pi0.records import ObservationSpec
 from pi0.ript.env.suites import make_initial_state
+from pi0.ript.interfaces import DivergedError
 from pi0.ript.types import InitialState
 
 pytestmark = pytest.mark.libero
@@ -229,9 +230,37 @@ def test_diverged_physics_are_an_error_and_leave_no_file_behind(scene, tmp_path,
     monkeypatch.chdir(tmp_path)
     scene.restore(0, make_initial_state(SUITE, TASK, 0, 0))
     scene._slots[0].data.qvel[:] = 1e12
-    with pytest.raises(RuntimeError, match="diverged"):
-        scene.execute(0, actions(0, 1))
+    chunk = actions(0, 3)
+    with pytest.raises(DivergedError, match="of libero_goal task 7 diverged at action") as caught:
+        scene.execute(0, chunk)
     assert not list(tmp_path.iterdir())
+
+    assert caught.value.num_steps == 1  # the step that diverged is the last of them
+    named = str(caught.value).split("[")[1].rstrip("]").split(", ")
+    np.testing.assert_array_equal(np.array(named, np.float32), chunk[0])
+
+
+def test_a_slot_whose_physics_diverged_is_as_good_as_new_once_restored(scene):
+    initial_state = make_initial_state(SUITE, TASK, 0, 0)
+    for slot in (0, 1):
+        scene.restore(slot, initial_state)
+    scene._slots[0].data.qvel[:] = 1e12
+    with pytest.raises(DivergedError):
+        scene.execute(0, actions(0, 3))
+    scene.restore(0, initial_state)
+    for slot in (0, 1):  # slot 1 was there all along
+        scene.execute(slot, actions(0, 3))
+    np.testing.assert_array_equal(scene.physics_state(0), scene.physics_state(1))
+
+
+def test_a_state_that_diverges_while_it_settles_does_so_every_time(scene):
+    state = make_initial_state(SUITE, TASK, 0, 0).state.copy()
+    state[-1] = 1e300
+    initial_state = InitialState(suite=SUITE, task_id=TASK, index=-1, fixture_seed=0, state=state)
+    for _ in range(2):  # it is not kept as if it had settled
+        with pytest.raises(DivergedError, match="diverged while settling") as caught:
+            scene.restore(0, initial_state)
+        assert caught.value.num_steps == 0
 
 
 def test_a_video_shows_what_libero_shows_after_every_step(scene, peer):

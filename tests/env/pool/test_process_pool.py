@@ -13,6 +13,7 @@ import pytest
 
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool.ledger import PoolClosedError
+from pi0.ript.env.pool.wire import execute_request
 from pi0.ript.env.pool.worker_process import WorkerStartError
 from pi0.ript.env.suites import make_initial_state
 from tests.env.pools import inline_pool, process_pool
@@ -120,18 +121,39 @@ def test_a_hung_worker_is_replaced():
         assert not is_running(pid)
 
 
-def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
+def test_diverged_physics_end_one_simulation_and_no_worker(pool):
     state = STATE.state.copy()
     state[-1] = 1e300  # a velocity no physics survives
-    neighbor, replaced = pool.pids
+    pids = pool.pids
+    pool.restore(0, STATE)  # slots 0 and 2 share a worker and its scene
+    wait_for(pool, 1)
+    before = pool.pids
 
-    pool.restore(1, replace(STATE, index=-1, state=state))
+    pool.restore(2, replace(STATE, index=-1, state=state))
     [reply] = wait_for(pool, 1).values()
-    if not reply.error:  # it did not diverge while settling, but will in the next steps
-        pool.execute(1, np.zeros((1, 7), np.float32))
-        [reply] = wait_for(pool, 1).values()
 
-    assert (reply.fault, "diverged" in reply.error) == ("raised", True)
+    assert (reply.fault, "diverged while settling" in reply.error) == ("diverged", True)
+    pool.execute(2, np.zeros((1, 7), np.float32))  # nothing is left to act on
+    pool.execute(0, np.zeros((1, 7), np.float32))
+    replies = wait_for(pool, 2)
+    assert (replies[2].fault, replies[0].error) == ("lost", "")
+    assert pool.pids == before == pids
+
+
+def test_a_raising_slot_reports_the_error_and_its_worker_is_replaced(pool):
+    neighbor, replaced = pool.pids
+    pool.restore(1, STATE)
+    wait_for(pool, 1)
+    # No request can make a scene raise: the worker itself is sent what the pool would refuse.
+    worker = pool._workers[1]
+    actions = np.zeros((1, 7), np.float32)
+    actions[0, 0] = np.nan
+    pool._begin(1)
+    request = execute_request(1, 2, 1, observe=True, video=False)
+    worker.send(request, "execute", actions.tobytes(), 1, 0)
+    [reply] = wait_for(pool, 1).values()
+
+    assert (reply.fault, "must be finite" in reply.error) == ("raised", True)
     assert pool.pids[0] == neighbor
     assert not is_running(replaced)
 

@@ -66,6 +66,14 @@ def test_a_crash_arrives_with_its_reason():
     assert arrived(crash)[0] == replace(crash, slot=5)
 
 
+def test_a_divergence_arrives_with_the_steps_up_to_it():
+    diverged = replace(REPLY, observation=None, num_steps=2, error="at action", fault="diverged")
+
+    assert arrived(diverged)[0] == replace(diverged, slot=5)
+    with pytest.raises(MalformedMessageError, match="4 steps of 3"):
+        arrived(replace(diverged, num_steps=4))
+
+
 def test_a_long_reason_is_cut():
     reply, _ = arrived(replace(REPLY, observation=None, error="x" * 10**6, fault="raised"))
     assert len(reply.error) == MAX_ERROR_CHARACTERS

@@ -228,6 +228,20 @@ def test_a_lost_worker_uses_up_no_attempt(fault):
     assert stats.num_restarts == (0 if fault == "lost" else 4)
 
 
+def test_a_diverged_episode_is_delivered_at_once_and_no_simulator_is_replaced():
+    # Requests: restore, action chunks of 4 and 4, the second of which diverges in its third step.
+    pool = ToyPool(1, crashes={2: "diverged at action [1]"}, fault="diverged", crash_steps=3)
+    stats = RolloutStats()
+
+    [crashed, after] = run(pool, [toy_request(0), toy_request(1)], max_restarts=0, stats=stats)
+
+    assert (crashed.outcome, crashed.error) == ("crashed", "diverged at action [1]")
+    assert (crashed.num_steps, [s.num_executed for s in crashed.policy_steps]) == (7, [4, 3])
+    assert (after.outcome, after.num_steps) == ("failure", 10)
+    assert (stats.num_diverged, stats.num_restarts, stats.num_retries) == (1, 0, 0)
+    assert stats.num_env_steps == 7 + 10
+
+
 def test_too_many_restarts_end_the_rollout_with_reason_task_and_seed():
     pool = ToyPool(2, crashes=dict.fromkeys(range(3), "gone\nfor good"), fault="died")
 

@@ -27,6 +27,7 @@ from pi0.ript.env.libero.settled_states import SettledStates
 from pi0.ript.env.libero.slot import Clock, Slot, StepResult
 from pi0.ript.env.resources import SETTLED_STATES
 from pi0.ript.env.suites import bddl_file, task_language
+from pi0.ript.interfaces import DivergedError
 from pi0.ript.types import InitialState
 
 SETTLE_ACTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
@@ -106,6 +107,7 @@ class Scene:
 
         Raises:
             ValueError: The state is not finite, or not one of this scene's task.
+            DivergedError: The physics diverged while the state settled.
         """
         self._check_state(initial_state)
         target = self._slots[slot]
@@ -140,7 +142,7 @@ class Scene:
 
         Raises:
             ValueError: Wrong shape or a value that is not finite.
-            RuntimeError: The physics diverged.
+            DivergedError: The physics diverged; the slot must be restored, no other is affected.
         """
         check_actions(actions)
         target = self._slots[slot]
@@ -151,8 +153,6 @@ class Scene:
             target, actions, observe=observe or video, video=video
         )
         self._steps.deactivate(target)
-        if any(target.data.warning[kind].number for kind in DIVERGENCE):
-            raise RuntimeError(f"the physics of {self.suite} task {self.task_id} diverged")
         observe = observe and (observe_when_solved or not target.is_success)
         if has_observed and observe:
             target.observation = self._observer.draw(target.proprio)
@@ -213,9 +213,10 @@ class Scene:
             is_last = num_steps == len(actions) - 1
             sample = partial(self._observer.sample, observe=observe, will_draw=is_last or video)
             has_observed |= self._steps.run(target, actions[num_steps], sample)
+            num_steps += 1
+            self._require_converged(target, actions[num_steps - 1], num_steps)
             target.is_success = bool(self._env._check_success())
             self._env._post_process()
-            num_steps += 1
         return num_steps, has_observed, frames
 
     def _settle(self, slot: Slot, initial_state: InitialState) -> None:
@@ -231,8 +232,20 @@ class Scene:
             sample = partial(self._observer.sample, observe=True, will_draw=is_last)
             self._steps.run(slot, SETTLE_ACTION, sample)
             self._env._post_process()
+        self._require_converged(slot, SETTLE_ACTION, 0)
         self._steps.deactivate(slot)
         slot.observation = self._observer.draw(slot.proprio)
+
+    def _require_converged(self, slot: Slot, action: NDArray[np.floating], num_steps: int) -> None:
+        """Raise ``DivergedError`` if MuJoCo has given up a slot's state, which it replaces by zeros."""
+        if not any(slot.data.warning[kind].number for kind in DIVERGENCE):
+            return
+        values = ", ".join(map(str, action))  # as short as they can be read back exactly
+        raise DivergedError(
+            f"the physics of {self.suite} task {self.task_id} diverged "
+            f"{'at' if num_steps else 'while settling with'} action [{values}]",
+            num_steps=num_steps,
+        )
 
     def _set_state(self, slot: Slot, state: NDArray[np.float64]) -> None:
         self._env.sim.set_state_from_flattened(state)

@@ -14,7 +14,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import RenderingError, forget_assets, require_rendering
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.wire import lost
-from pi0.ript.interfaces import Reply
+from pi0.ript.interfaces import DivergedError, Reply
 from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.types import InitialState
 
@@ -90,6 +90,8 @@ class SceneHost:
             observation = scene.restore(slot, initial_state)
             _note(timings, "restore_s", started, scene.render_seconds - drawn)
             counts[kind] = 1
+        except DivergedError as error:
+            return self._diverged(slot, error, timings)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
             return self._crashed(slot, error, timings)
         return Reply(
@@ -128,6 +130,8 @@ class SceneHost:
             recorded = scene.video_seconds - recorded
             _note(timings, "physics_s", started + recorded, scene.render_seconds - drawn)
             frames = _pack(timings, result.frames, recorded)
+        except DivergedError as error:
+            return self._diverged(slot, error, timings)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
             return self._crashed(slot, error, timings)
         return Reply(
@@ -171,6 +175,19 @@ class SceneHost:
             forget_assets()
         trim()
         return scene
+
+    def _diverged(self, slot: int, error: DivergedError, timings: dict[str, float]) -> Reply:
+        """End the slot's simulation alone: the scene and its other slots are as they were."""
+        self._key_of_slot.pop(slot, None)
+        return Reply(
+            slot=slot,
+            observation=None,
+            is_success=False,
+            num_steps=error.num_steps,
+            error=str(error),
+            fault="diverged",
+            timings=timings,
+        )
 
     def _crashed(self, slot: int, error: Exception, timings: dict[str, float]) -> Reply:
         """Drop the slot's scene, which the error may have left half-way between two slots."""

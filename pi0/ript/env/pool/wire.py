@@ -60,12 +60,11 @@ class Request:
             )
         if bool(frames_bytes) != (self.record_video and not reply.error and reply.num_steps > 0):
             raise MalformedMessageError(f"a video of {frames_bytes} bytes")
+        too_few = not (reply.is_success or reply.error) and reply.num_steps < self.num_steps
+        if reply.num_steps > self.num_steps or too_few:
+            raise MalformedMessageError(f"{reply.num_steps} steps of {self.num_steps}")
         if reply.error:
             return
-        if reply.num_steps > self.num_steps or (
-            not reply.is_success and reply.num_steps < self.num_steps
-        ):
-            raise MalformedMessageError(f"{reply.num_steps} steps of {self.num_steps}")
         if reply.is_success and not self.num_steps:
             raise MalformedMessageError("solved without a step")
         if not (has_observation or self.may_lack_observation or reply.is_success):

@@ -68,14 +68,24 @@ class Attempt:
         last, self.observation = self.observation, reply.observation
         if self.chunk is None or last is None:
             return None  # just restored
-        self.policy_steps.append(
-            PolicyStep(observation=last, chunk=self.chunk, num_executed=reply.num_steps)
-        )
-        self.frames += [reply.frames] if reply.frames is not None else []
-        self.num_steps += reply.num_steps
+        self._append(last, self.chunk, reply)
         if reply.is_success:
             return self.finish("success")
         return self.finish("failure") if self.num_left <= 0 else None
+
+    def crash(self, reply: Reply) -> Episode:
+        """Take a reply with an error and return the episode that ends there, with all that was executed."""
+        if reply.num_steps:
+            assert self.chunk is not None
+            self._append(self.newest, self.chunk, reply)
+        return self.finish("crashed", reply.error)
+
+    def _append(self, observation: Observation, chunk: Chunk, reply: Reply) -> None:
+        self.policy_steps.append(
+            PolicyStep(observation=observation, chunk=chunk, num_executed=reply.num_steps)
+        )
+        self.frames += [reply.frames] if reply.frames is not None else []
+        self.num_steps += reply.num_steps
 
     def finish(self, outcome: Outcome, error: str = "") -> Episode:
         """Return the episode."""

@@ -57,11 +57,14 @@ class Retries:
         self._stats = stats
 
     def next_attempt(self, attempt: Attempt, reply: Reply) -> Attempt | None:
-        """Return the attempt from the initial state that follows, None where there were too many.
+        """Return the attempt from the initial state that follows, None where it would end as this one.
 
         Raises:
             RestartLimitError: More simulators had to be replaced than are allowed.
         """
+        if reply.fault == "diverged":  # the same state and the same actions lead there again
+            logger.warning("%s: %s", origin(attempt.request), one_line(reply.error))
+            return None
         # A lost worker is no fault of its episodes.
         number = attempt.number + (reply.fault not in WORKER_FAULTS)
         self._log(attempt, reply)

@@ -21,8 +21,8 @@ class Scheduler:
 
     An episode depends on its request and the policy only, never on slot, order or neighbors. An
     attempt that cannot go on starts again from the initial state. If its own simulation raised, that
-    uses one of ``max_attempts``, after which the episode is delivered with outcome ``crashed``; a
-    worker that was lost is no fault of its episodes.
+    uses one of ``max_attempts``, after which the episode is delivered with outcome ``crashed``; one
+    whose physics diverged is delivered so at once; a worker that was lost is no fault of its episodes.
 
     Example: ``for episode in Scheduler(pool, policy, source, ...).run(): ...``
     """
@@ -151,10 +151,10 @@ class Scheduler:
         return episodes
 
     def _retry(self, attempt: Attempt, reply: Reply) -> Episode | None:
-        """Let an episode that cannot go on begin again, or return it if it has crashed too often."""
+        """Let an episode that cannot go on begin again, or return it if that would end the same way."""
         following = self._retries.next_attempt(attempt, reply)
         if following is None:
-            return attempt.finish("crashed", reply.error)
+            return attempt.crash(reply)
         self._waiting.put_first(following)
         return None
 

@@ -20,6 +20,7 @@ class RolloutStats:
         num_observations: Observations drawn for the policy.
         num_video_frames: Images drawn after control steps for videos.
         num_retries: Attempts that were given up and started again, whatever the fault.
+        num_diverged: Simulations whose physics diverged.
         restarts: Simulators replaced, by fault.
         policy_calls: Batched policy calls.
         policy_samples: Samples over all calls.
@@ -35,6 +36,7 @@ class RolloutStats:
     num_observations: int = 0
     num_video_frames: int = 0
     num_retries: int = 0
+    num_diverged: int = 0
     restarts: dict[Fault, int] = field(default_factory=dict[Fault, int])
     policy_calls: int = 0
     policy_samples: int = 0
@@ -70,7 +72,8 @@ class RolloutStats:
         self.num_env_steps += reply.num_steps
         self.num_observations += "render_s" in reply.timings
         self.num_video_frames += 0 if reply.frames is None else len(reply.frames)
-        if reply.fault not in ("", "lost"):
+        self.num_diverged += reply.fault == "diverged"
+        if reply.fault not in ("", "lost", "diverged"):
             self.restarts[reply.fault] = self.restarts.get(reply.fault, 0) + 1
         for stage, seconds in reply.timings.items():
             self.worker_seconds[stage] = self.worker_seconds.get(stage, 0.0) + seconds
@@ -101,6 +104,7 @@ class RolloutStats:
             },
             **{f"speed/{name}": count for name, count in self.counts.items()},
             "rollout/num_retries": self.num_retries,
+            "rollout/num_diverged": self.num_diverged,
             "rollout/restarts": self.num_restarts,
             "rollout/hangs": self.restarts.get("hung", 0),
             **{

@@ -160,9 +160,10 @@ SECTIONS = (
                 key="restarts",
                 title="Retries and restarts",
                 unit="per step",
-                note="Episodes that were run again after a crash, and workers that were replaced.",
+                note="Episodes that were run again after a crash or ended by diverging physics, and workers that were replaced.",
                 series=(
                     Series(name="rollout/num_retries", label="retries"),
+                    Series(name="rollout/num_diverged", label="diverged"),
                     Series(name=r"(?:speed|rollout)/(\w*restarts\w*)", label="{}"),
                 ),
             ),
