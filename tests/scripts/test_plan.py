@@ -1,20 +1,28 @@
 """``ript plan`` on the embedded policy: what is printed before anything is loaded."""
 
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from pi0.card import PolicyCard
+from pi0.records import Observation, Sampling
 from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
 from pi0.ript.diagnose.memory_plan import (
     Item,
     advice,
+    encoded_bytes,
     expected_samples,
     make_plan,
     policy_step_bytes,
 )
 from pi0.ript.env.resources import Sizing
+from pi0.ript.learner.batch import idle_batch
+from pi0.ript.learner.scorer import Scorer
 from pi0.ript.scripts import plan
-from tests.policy_parts import small_card
+from tests.policy_parts import small_card, small_policy
 
 QUICKSTART = ["--config_path", "pi0/ript/config/quickstart.yaml"]
 
@@ -26,6 +34,39 @@ def small(**changes: object) -> PolicyCard:
 def test_a_policy_step_holds_images_state_chain_and_actions():
     # 2 cameras x 28 x 28 x 3; 9 doubles; 5 x 6 x 9 floats; 4 x 7 floats
     assert policy_step_bytes(small(), num_steps=4) == 2 * 28 * 28 * 3 + 72 + 1080 + 112
+
+
+@pytest.mark.parametrize(
+    ("render_size", "protocol", "expected"),
+    [
+        # One camera. Chains are 5 x 6 x 9 floats = 1,080 bytes; images 28 x 28 x 3 = 2,352 or 56 x 56 x 3 = 9,408.
+        (28, "openpi", 2352 + 1080 + 2352),
+        (56, "openpi", 2352 + 1080 + 9408),
+        (28, "lerobot", 2352 + 1080 + 2352),  # nothing to resize: whole numbers stay whole
+        (56, "lerobot", 4 * 2352 + 1080 + 9408),
+    ],
+)
+def test_a_sample_of_an_update_takes_what_was_planned(render_size, protocol, expected):
+    policy = small_policy(cameras=("agentview",), render_size=render_size, resize=protocol)
+    card, num_samples = policy.card, 400
+    images = np.zeros((1, render_size, render_size, 3), np.uint8)
+    batch = replace(
+        idle_batch(card, 4),
+        observations=num_samples * (Observation(images=images, proprio=np.eye(9)[6]),),
+        tasks=num_samples * ("",),
+        chains=np.zeros((num_samples, 5, card.horizon, card.action_dim), np.float32),
+    )
+    index = np.arange(num_samples)
+    Scorer(policy, batch, index[:1], Sampling(num_steps=4, noise_scale=0.5), is_frozen=True)
+
+    tracemalloc.start()
+    Scorer(policy, batch, index, Sampling(num_steps=4, noise_scale=0.5), is_frozen=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert encoded_bytes(card, num_steps=4) == expected
+    # The batch's own chains were there before.
+    assert peak / num_samples + 1080 == pytest.approx(expected, rel=0.1)
 
 
 def test_episodes_are_counted_to_their_limit():
@@ -93,6 +134,8 @@ def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
     without, ahead = items(), items("--training.overlap", "true")
 
     older = ahead.pop("older weights")
+    # The next step is collected while this one is learned from.
+    assert ahead.pop("rollout store") == 2 * without.pop("rollout store")
     assert ahead == without
     assert 2 * ahead["gradients"] < older < 2.2 * ahead["gradients"]
 

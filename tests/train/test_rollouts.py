@@ -1,16 +1,18 @@
 """Which rollouts a step requests, which groups it accepts, when it ends."""
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
+from pi0.records import Chunk, Observation
 from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.train.rollouts import DynamicSampling, Rollouts
-from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
+from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome, PolicyStep
 
 K, G = 2, 2
 Verdict = Callable[[EpisodeRequest], Outcome]
@@ -254,3 +256,34 @@ def test_frames_of_videos_are_not_kept_for_learning():
     collection = _collect(run, collector)
 
     assert [episode.frames for group in collection.groups for episode in group.episodes] == [()] * K
+
+
+@pytest.mark.parametrize("outcomes", [("failure", "failure"), ("failure", "crashed")])
+def test_rejected_groups_drop_their_images_at_once(outcomes: tuple[Outcome, Outcome]):
+    images: list[weakref.ref[np.ndarray]] = []
+    collector = _collector()
+
+    def finish(outcome: Outcome) -> None:
+        request = collector.next_request()
+        assert request is not None
+        observation = Observation(images=np.zeros((1, 8, 8, 3), np.uint8), proprio=np.zeros(9))
+        images.append(weakref.ref(observation.images))
+        actions = np.zeros((1, 7), np.float32)
+        chunk = Chunk(actions=actions, chain=np.zeros((2, 1, 7), np.float32), is_stochastic=True)
+        collector.add(
+            Episode(
+                request=request,
+                task="turn on the stove",
+                policy_steps=(PolicyStep(observation=observation, chunk=chunk, num_executed=1),),
+                outcome=outcome,
+                num_steps=1,
+            )
+        )
+
+    for outcome in (*outcomes, "failure", "success", "failure", "success"):  # G = K = 2
+        finish(outcome)
+
+    assert [image() is None for image in images] == [True, True] + [False] * 4
+    rollouts = collector.result()
+    assert [record.num_decisions for record in rollouts.records] == [1] * 6
+    assert [record.is_accepted for record in rollouts.records] == [False] * 2 + [True] * 4

@@ -46,7 +46,11 @@ class Item:
 
 
 def expected_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
-    """Return how many policy steps a full collection has if every episode runs to its limit."""
+    """Return how many policy steps a collection holds at its worst: G groups whose episodes run to the limit.
+
+    However many groups are tried, those that are rejected give their images up, and no more than G are
+    accepted or under way.
+    """
     per_episode = -(-max_steps // card.execute_steps)
     return algo.demo_batch_size * algo.rloo_batch_size * per_episode
 
@@ -59,9 +63,16 @@ def policy_step_bytes(card: PolicyCard, num_steps: int) -> int:
 
 
 def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
-    """Return what one sample takes again while an update works on it."""
-    images = len(card.cameras) * card.image_size**2 * 3
-    return images + (num_steps + 1) * card.horizon * card.action_dim * 4
+    """Return what one sample takes again as an update begins: its images as the network takes them, its chain.
+
+    Beside them lies either a copy of the images that are being resized or, later, one of the chain.
+    """
+    pixels = len(card.cameras) * 3
+    # LeRobot's resize gives values between whole numbers
+    has_floats = card.resize == "lerobot" and card.render_size != card.image_size
+    images = pixels * card.image_size**2 * (4 if has_floats else 1)
+    chain = (num_steps + 1) * card.horizon * card.action_dim * 4
+    return images + chain + max(pixels * card.render_size**2, chain)
 
 
 def make_plan(
@@ -110,10 +121,12 @@ def make_plan(
         ),
         Item(
             name="rollout store",
-            num_bytes=samples
-            * (policy_step_bytes(card, num_steps) + encoded_bytes(card, num_steps)),
+            num_bytes=(2 if config.training.overlap else 1)  # the next one is collected meanwhile
+            * samples
+            * policy_step_bytes(card, num_steps),
             memory="host",
         ),
+        Item(name="batch", num_bytes=samples * encoded_bytes(card, num_steps), memory="host"),
         Item(
             name="simulators",
             num_bytes=predict_memory(
@@ -147,6 +160,7 @@ def advice(items: list[Item], config: TrainConfig) -> str:
         "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
         "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "rollout store": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
+        "batch": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "simulators": "lower --env.num_workers, --env.max_scenes or --task.num_parallel_envs",
     }
     return remedies.get(largest, "use a machine with more memory")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pi0.ript.algo.selection import SolvedStates, is_mixed
+from pi0.ript.config.algo import CfgConfig
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.env.rollout.stats import RolloutStats
@@ -169,6 +170,70 @@ def summarize(
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """The rollouts of one initial state as they finish.
+
+    Attributes:
+        size: K.
+        is_uniform_kept: Whether a group is accepted whose rollouts all ended alike.
+        records: Of every rollout that has finished, in the order in which they did.
+        rewards: Of those that did not crash.
+        episodes: The same rollouts with all that they hold, images above all; none once the group is
+            rejected, so that a collection holds G groups at most, however many it tries.
+    """
+
+    size: int
+    is_uniform_kept: bool
+    records: list[EpisodeRecord] = field(default_factory=list[EpisodeRecord])
+    rewards: list[float] = field(default_factory=list[float])
+    episodes: list[Episode] = field(default_factory=list[Episode])
+
+    def add(self, episode: Episode) -> None:
+        """Take a finished rollout."""
+        self.records.append(EpisodeRecord.of_rollout(episode, is_accepted=False))
+        if episode.outcome != "crashed":
+            self.rewards.append(episode.reward)
+        self.episodes.append(replace(episode, frames=()))  # nothing learns from videos
+        if self.has_crash or (self.is_complete and not self.is_accepted):
+            self.episodes.clear()
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether all rollouts have finished."""
+        return len(self.records) == self.size
+
+    @property
+    def has_crash(self) -> bool:
+        """Return whether a rollout has crashed, which no later one can make up for."""
+        return len(self.rewards) < len(self.records)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Return whether the update learns from the group; of a complete one."""
+        return not self.has_crash and (self.is_uniform_kept or is_mixed(self.rewards))
+
+    def in_order(self) -> EpisodeGroup:
+        """Return the rollouts of an accepted group in the order of their numbers."""
+        ordered = tuple(sorted(self.episodes, key=lambda episode: episode.request.rollout))
+        return EpisodeGroup(initial_state=ordered[0].request.initial_state, episodes=ordered)
+
+    def facts(self, number: int, windows: CfgConfig) -> GroupFacts:
+        """Return what other ranks need to know of a complete group."""
+        outcomes = [record.outcome for record in self.records]
+        totals = count([self.in_order()] if self.is_accepted else [], windows)
+        return GroupFacts(
+            group=number,
+            is_accepted=self.is_accepted,
+            num_successes=outcomes.count("success"),
+            num_failures=outcomes.count("failure"),
+            num_crashed=outcomes.count("crashed"),
+            num_steps=sum(record.num_steps for record in self.records if record.is_complete),
+            num_with_signal=totals.num_with_signal,
+            num_samples=totals.num_samples,
+        )
+
+
 class DynamicSampling:
     """Decides which rollouts to request and which groups to accept.
 
@@ -201,7 +266,7 @@ class DynamicSampling:
         self._budget = algo.demo_batch_size * algo.max_sampling_attempts
         self._states: list[InitialState] = []
         self._queue: list[EpisodeRequest] = []
-        self._episodes: dict[int, list[Episode]] = {}
+        self._groups: dict[int, _Group] = {}
 
     def next_request(self) -> EpisodeRequest | None:
         """Return the next rollout to do, or None if nothing is to be done for now."""
@@ -211,14 +276,14 @@ class DynamicSampling:
 
     def add(self, episode: Episode) -> None:
         """Take a finished rollout."""
-        group = self._episodes[episode.request.group]
-        group.append(replace(episode, frames=()))  # nothing learns from videos
-        if len(group) == self._algo.rloo_batch_size:
-            self._tally.add(is_rejected=not self._is_accepted(group))
+        group = self._groups[episode.request.group]
+        group.add(episode)
+        if group.is_complete:
+            self._tally.add(is_rejected=not group.is_accepted)
 
     @property
     def _next_group(self) -> int:
-        return self._ranks.rank + len(self._episodes) * self._ranks.world_size
+        return self._ranks.rank + len(self._groups) * self._ranks.world_size
 
     def _may_open(self, group: int) -> bool:
         """Return whether a group begins; waits for other ranks if we have nothing else to do."""
@@ -234,12 +299,7 @@ class DynamicSampling:
         return False
 
     def _has_unfinished(self) -> bool:
-        return any(len(group) < self._algo.rloo_batch_size for group in self._episodes.values())
-
-    def _is_accepted(self, group: list[Episode]) -> bool:
-        if _has_crash(group):
-            return False
-        return not self._algo.enable_dynamic_sampling or is_mixed([e.reward for e in group])
+        return any(not group.is_complete for group in self._groups.values())
 
     def _state_of(self, group: int) -> InitialState:
         """Return where a group of any rank begins; states are dealt in group order."""
@@ -252,7 +312,10 @@ class DynamicSampling:
 
     def _open(self, group: int) -> None:
         state = self._state_of(group)
-        self._episodes[group] = []
+        self._groups[group] = _Group(
+            size=self._algo.rloo_batch_size,
+            is_uniform_kept=not self._algo.enable_dynamic_sampling,
+        )
         self._queue = [
             EpisodeRequest(
                 initial_state=state,
@@ -268,13 +331,12 @@ class DynamicSampling:
 
     def result(self) -> Rollouts:
         """Return the rollouts once every requested one has been added; a collective."""
-        accepted = {n: group for n, group in self._episodes.items() if self._is_accepted(group)}
-        groups = tuple(_as_group(group) for group in accepted.values())
-        own = [self._facts(number, group) for number, group in self._episodes.items()]
+        groups = tuple(group.in_order() for group in self._groups.values() if group.is_accepted)
+        own = [group.facts(number, self._algo.cfg) for number, group in self._groups.items()]
         own_records = [
-            EpisodeRecord.of_rollout(episode, is_accepted=number in accepted)
-            for number, group in self._episodes.items()
-            for episode in group
+            replace(record, is_accepted=group.is_accepted)
+            for group in self._groups.values()
+            for record in group.records
         ]
         facts, records = gather_facts(self._ranks, own, own_records)
         for fact in facts:
@@ -283,31 +345,3 @@ class DynamicSampling:
                 rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
                 self._solved.add(state.key, rewards)
         return summarize(groups, facts, records, self._algo)
-
-    def _facts(self, number: int, episodes: list[Episode]) -> GroupFacts:
-        outcomes = [episode.outcome for episode in episodes]
-        is_accepted = self._is_accepted(episodes)
-        records = count([_as_group(episodes)] if is_accepted else [], self._algo.cfg)
-        return GroupFacts(
-            group=number,
-            is_accepted=is_accepted,
-            num_successes=outcomes.count("success"),
-            num_failures=outcomes.count("failure"),
-            num_crashed=outcomes.count("crashed"),
-            num_steps=sum(e.num_steps for e in episodes if e.outcome != "crashed"),
-            num_with_signal=records.num_with_signal,
-            num_samples=records.num_samples,
-        )
-
-
-def _has_crash(group: list[Episode]) -> bool:
-    return any(episode.outcome == "crashed" for episode in group)
-
-
-def _as_group(episodes: list[Episode]) -> EpisodeGroup:
-    ordered = _in_order(episodes)
-    return EpisodeGroup(initial_state=ordered[0].request.initial_state, episodes=ordered)
-
-
-def _in_order(episodes: list[Episode]) -> tuple[Episode, ...]:
-    return tuple(sorted(episodes, key=lambda episode: episode.request.rollout))

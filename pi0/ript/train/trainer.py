@@ -60,6 +60,7 @@ class Trainer:
                     stats = self._update(step, rollouts, batch, behavior)
                 self._log(progress, rollouts, stats, watch)
                 self._finish(progress)
+                del rollouts, batch  # the next collection needs the room of their images
 
     def evaluate_if_due(self) -> None:
         """Measure the policy if it is time; a regression puts an earlier one back or ends the run."""

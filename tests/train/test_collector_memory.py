@@ -1,0 +1,26 @@
+"""What a run holds while it collects."""
+
+import gc
+from pathlib import Path
+
+from pi0.ript.types import Batch, EpisodeGroup
+from tests.policy_parts import small_policy
+from tests.train.test_nan_guard import CONFIG
+from tests.train.toy_world import toy_trainer
+
+
+def test_a_collection_begins_without_the_images_of_the_one_before(tmp_path: Path):
+    held: list[int] = []
+    with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
+        collect = trainer.parts.collector.collect
+
+        def counting(step: int):
+            gc.collect()
+            held.append(sum(type(one) in (Batch, EpisodeGroup) for one in gc.get_objects()))
+            return collect(step)
+
+        trainer.parts.collector.collect = counting  # type: ignore[method-assign]
+        pool.succeeds = lambda slot: slot % 2 == 0
+        trainer.train()
+
+    assert held == [0, 0]
