@@ -50,16 +50,10 @@ def sample_ours(network: Pi0Network, observations: Observations) -> Tensor:
     """Return chunks [B, H, A] as ``Pi0Policy`` draws them without noise."""
     cache = network.prefix(observations.pixels, observations.token_ids, observations.is_valid)
     layout = network.layout(cache, 1, is_static=True)
-    time_embeddings = network.time_embeddings(
-        torch.linspace(1.0, 1.0 / STEPS, STEPS, device=observations.state.device)
-    )
+    grid = network.time_grid(tuple(1.0 - step / STEPS for step in range(STEPS)))
     x = observations.noise
     for step in range(STEPS):
-        x = (
-            x
-            - network.denoise(cache, observations.state, x, time_embeddings[step], layout).float()
-            / STEPS
-        )
+        x = x - network.denoise(cache, observations.state, x, grid[step], layout).float() / STEPS
     return x
 
 

@@ -21,7 +21,15 @@ from pi0.model.lora import LoraTargets, add_adapters
 from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.sampler import Schedule, draw_chain, draw_noise, guided, make_schedule, transition_means
+from pi0.sampler import (
+    Schedule,
+    branches,
+    draw_chain,
+    draw_noise,
+    guided,
+    make_schedule,
+    transition_means,
+)
 from pi0.tokenizer import PromptTokenizer
 
 
@@ -250,17 +258,15 @@ class Pi0Policy:
         inputs, noise = inputs.to(self.device), noise.to(self.device)
         cache = self.prefix(inputs)
         layout = self.network.layout(cache, 1, is_static=True)
-        time_embeddings = self.network.time_embeddings(_times(schedule, self.device))
+        grids = {
+            branch: self.network.time_grid(schedule.times, is_conditional=branch)
+            for branch in branches(sampling.guidance)
+        }
 
         def velocity(x: Tensor, step: int) -> Tensor:
             return guided(
-                lambda is_conditional: self.network.denoise(
-                    cache,
-                    inputs.state,
-                    x,
-                    time_embeddings[step],
-                    layout,
-                    is_conditional=is_conditional,
+                lambda branch: self.network.denoise(
+                    cache, inputs.state, x, grids[branch][step], layout
                 ),
                 sampling.guidance,
             )

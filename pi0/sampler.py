@@ -142,6 +142,11 @@ def draw_chain(
     return torch.stack(chain, dim=1)
 
 
+def branches(guidance: float) -> tuple[bool, ...]:
+    """Return which branches guidance mixes: False is the unconditional one, True the conditional one."""
+    return (guidance == 1.0,) if guidance in (0.0, 1.0) else (False, True)
+
+
 def guided(velocity: Callable[[bool], Tensor], guidance: float) -> Tensor:
     """Return ``v_u + guidance * (v_c - v_u)`` of classifier-free guidance.
 
@@ -149,7 +154,8 @@ def guided(velocity: Callable[[bool], Tensor], guidance: float) -> Tensor:
         velocity: is_conditional -> velocity; called only for the branches that matter.
         guidance: 1 is the conditional branch only, 0 the unconditional one.
     """
-    if guidance in (0.0, 1.0):
-        return velocity(guidance == 1.0)
-    unconditional = velocity(False)  # noqa: FBT003 - the argument of a plain callable
-    return unconditional + guidance * (velocity(True) - unconditional)  # noqa: FBT003
+    found = [velocity(branch) for branch in branches(guidance)]
+    if len(found) == 1:
+        return found[0]
+    unconditional, conditional = found
+    return unconditional + guidance * (conditional - unconditional)

@@ -62,7 +62,7 @@ def small_stats() -> NormStats:
     )
 
 
-def small_config(card: PolicyCard, vocab_size: int = 300) -> PI0Config:
+def small_config(card: PolicyCard, vocab_size: int = 300, *, is_pi05: bool = False) -> PI0Config:
     gemma = {
         "model_type": "gemma",
         "hidden_size": 32,
@@ -95,6 +95,7 @@ def small_config(card: PolicyCard, vocab_size: int = 300) -> PI0Config:
         chunk_size=card.horizon,
         max_state_dim=card.state_dim,
         max_action_dim=card.action_dim,
+        **({"pi05": True} if is_pi05 else {}),
     )
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PI0Config, PI0ForConditionalGeneration
+from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.card import PolicyCard
-from pi0.model.architecture import dit_sizes, vlm_sizes
+from pi0.model.architecture import build_whole_core, dit_sizes, vlm_sizes
 
 VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
 _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -59,10 +59,10 @@ def image_size(config: PI0Config) -> int:
 
 
 def tensor_shapes(config: PI0Config) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of transformers' pi0, unused ones included; nothing is allocated."""
+    """Return the shape of every tensor, unused ones of transformers' pi0 included; nothing is allocated."""
     with torch.device("meta"), no_init_weights():
-        network = PI0ForConditionalGeneration(config)
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        core = build_whole_core(config)
+    return {name: tuple(tensor.shape) for name, tensor in core.state_dict().items()}
 
 
 def _build(path: Path, raw: dict[str, Any]) -> PI0Config:

@@ -1,9 +1,13 @@
-"""Which of transformers' PI0 modules and sizes the network uses."""
+"""Which of transformers' PI0 modules and sizes the network uses, and what pi0.5 has in their place."""
 
+from copy import deepcopy
 from typing import Any
 
 from torch import nn
-from transformers import PI0Config
+from transformers import PI0Config, PI0ForConditionalGeneration
+
+from pi0.model.gemma import AdaptiveNorm
+from pi0.model.suffix import Pi05Embedding
 
 ACTIVATION = "gelu_pytorch_tanh"
 
@@ -16,6 +20,41 @@ def vlm_sizes(config: PI0Config) -> Any:
 def dit_sizes(config: PI0Config) -> Any:
     """Return the action expert's part."""
     return config.dit_config
+
+
+def is_pi05(config: PI0Config) -> bool:
+    """Return whether the sizes are those of a pi0.5; transformers' configuration keeps the key as it is."""
+    return bool(getattr(config, "pi05", False))
+
+
+def build_core(config: PI0Config) -> Any:
+    """Return the module tree without its unused parts, with transformers' random initialization."""
+    config = deepcopy(config)
+    # the expert's word embedding is never used: 263 million parameters in the real pi0
+    dit_sizes(config).vocab_size = 1
+    core = build_whole_core(config)
+    drop_unused_modules(core)
+    return core
+
+
+def build_whole_core(config: PI0Config) -> Any:
+    """Return the module tree as transformers has it, in a pi0.5 with its own norms and projections."""
+    core: Any = PI0ForConditionalGeneration(config)
+    if is_pi05(config):
+        _make_pi05(core, config)
+    return core
+
+
+def _make_pi05(core: Any, config: PI0Config) -> None:
+    width, eps = dit_sizes(config).hidden_size, dit_sizes(config).rms_norm_eps
+    expert = core.model.dit
+    for layer in expert.layers:
+        layer.input_layernorm = AdaptiveNorm(width, eps)
+        layer.post_attention_layernorm = AdaptiveNorm(width, eps)
+    expert.norm = AdaptiveNorm(width, eps)
+    core.embed_action_time = Pi05Embedding(
+        core.embed_action_time.sinusoid_embeds, action_dim=config.max_action_dim, width=width
+    )
 
 
 def unused_tensor_names(config: PI0Config) -> frozenset[str]:

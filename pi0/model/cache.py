@@ -1,7 +1,7 @@
 """What the suffix needs to know about the prefix, and where suffix tokens stand.
 
-Shape legend: B samples, L prefix tokens, S denoise steps, H actions per chunk, T = 1 + S * H suffix
-tokens, D head width.
+Shape legend: B samples, L prefix tokens, S denoise steps, H actions per chunk, n leading tokens (pi0's
+state; pi0.5 has none), T = n + S * H suffix tokens, D head width.
 """
 
 from dataclasses import dataclass
@@ -95,30 +95,37 @@ class SuffixLayout:
 
     Attributes:
         num_steps: S.
+        num_leading: n.
         angles: Rotary angles of the T suffix tokens.
-        is_visible: Bool [B * S, L + 1 + H], what a step attends to: prefix, state, its own actions.
-        is_visible_to_state: Bool [B, L + 1].
-        buffers: Per layer keys and values [B, L + 1 + H, D] that hold the prefix already and are
+        is_visible: Bool [B * S, L + n + H], what a step attends to: prefix, leading tokens, its own actions.
+        is_visible_to_leading: Bool [B, L + n].
+        buffers: Per layer keys and values [B, L + n + H, D] that hold the prefix already and are
             overwritten behind it by every pass; None where gradients need each pass's own tensors.
     """
 
     num_steps: int
+    num_leading: int
     angles: Angles
     is_visible: Tensor
-    is_visible_to_state: Tensor
+    is_visible_to_leading: Tensor
     buffers: tuple[tuple[Tensor, Tensor], ...] | None
 
 
-def visibility(is_valid: Tensor, num_steps: int, horizon: int) -> tuple[Tensor, Tensor]:
-    """Return what steps, bool [B * S, L + 1 + H], and states, bool [B, L + 1], attend to."""
-    to_steps = F.pad(is_valid, (0, 1 + horizon), value=True).repeat_interleave(num_steps, dim=0)
-    return to_steps, F.pad(is_valid, (0, 1), value=True)
+def visibility(
+    is_valid: Tensor, num_steps: int, horizon: int, num_leading: int
+) -> tuple[Tensor, Tensor]:
+    """Return what steps, bool [B * S, L + n + H], and leading tokens, bool [B, L + n], attend to."""
+    to_steps = F.pad(is_valid, (0, num_leading + horizon), value=True)
+    return to_steps.repeat_interleave(num_steps, dim=0), F.pad(
+        is_valid, (0, num_leading), value=True
+    )
 
 
-def suffix_positions(is_valid: Tensor, num_steps: int, horizon: int) -> Tensor:
-    """Return int64 [B, T]: the state follows the prefix, and every step follows the state."""
-    within = torch.arange(1, horizon + 1, device=is_valid.device).repeat(num_steps)
-    return is_valid.sum(-1, keepdim=True) + F.pad(within, (1, 0))
+def suffix_positions(is_valid: Tensor, num_steps: int, horizon: int, num_leading: int) -> Tensor:
+    """Return int64 [B, T]: leading tokens follow the prefix, and every step follows them."""
+    leading = torch.arange(num_leading, device=is_valid.device)
+    within = torch.arange(num_leading, num_leading + horizon, device=is_valid.device)
+    return is_valid.sum(-1, keepdim=True) + torch.cat([leading, within.repeat(num_steps)])
 
 
 def make_buffers(cache: PrefixCache, num_own: int) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -133,7 +140,7 @@ def attend_suffix(
     query: Tensor, new: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor], layout: SuffixLayout,
     buffer: tuple[Tensor, Tensor] | None,
 ) -> Tensor:  # fmt: skip
-    """Let state and steps attend to what is visible to them.
+    """Let leading tokens and steps attend to what is visible to them.
 
     Every step attends on its own: packing S steps costs S times the attention of one, not S squared.
 
@@ -147,28 +154,35 @@ def attend_suffix(
     Returns:
         Float [B, T, heads * D].
     """
-    num_samples, num_past, num_steps = len(query), past[0].shape[1], layout.num_steps
+    num_samples, num_past = len(query), past[0].shape[1]
+    num_steps, num_leading = layout.num_steps, layout.num_leading
     if buffer is None:
-        to_state = [torch.cat([old, some[:, :1]], 1) for old, some in zip(past, new, strict=True)]
+        shared = [
+            torch.cat([old, some[:, :num_leading]], 1) if num_leading else old
+            for old, some in zip(past, new, strict=True)
+        ]
         to_steps = [
-            _per_step(shared, some[:, 1:], num_steps)
-            for shared, some in zip(to_state, new, strict=True)
+            _per_step(old, some[:, num_leading:], num_steps)
+            for old, some in zip(shared, new, strict=True)
         ]
     else:
         for whole, some in zip(buffer, new, strict=True):
             whole[:, num_past:] = some
         to_steps = list(buffer)
-        to_state = [whole[:, : num_past + 1] for whole in buffer]
-    state_output = attend(query[:, :1], to_state[0], to_state[1], layout.is_visible_to_state)
-    steps = query[:, 1:].unflatten(1, (num_steps, -1)).flatten(0, 1)
-    step_output = attend(steps, to_steps[0], to_steps[1], layout.is_visible)
+        shared = [whole[:, : num_past + num_leading] for whole in buffer]
+    steps = query[:, num_leading:].unflatten(1, (num_steps, -1)).flatten(0, 1)
+    output = attend(steps, to_steps[0], to_steps[1], layout.is_visible)
+    output = output.unflatten(0, (num_samples, -1)).flatten(1, 2)
+    if not num_leading:
+        return output
+    leading = query[:, :num_leading]
     return torch.cat(
-        [state_output, step_output.unflatten(0, (num_samples, -1)).flatten(1, 2)], dim=1
+        [attend(leading, shared[0], shared[1], layout.is_visible_to_leading), output], dim=1
     )
 
 
 def _per_step(shared: Tensor, own: Tensor, num_steps: int) -> Tensor:
-    """[B, L + 1, D] and [B, S * H, D] -> [B * S, L + 1 + H, D]."""
+    """[B, L + n, D] and [B, S * H, D] -> [B * S, L + n + H, D]."""
     own = own.unflatten(1, (num_steps, -1))
     shared = shared[:, None].expand(-1, num_steps, -1, -1)
     return torch.cat([shared, own], dim=2).flatten(0, 1)

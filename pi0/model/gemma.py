@@ -113,6 +113,59 @@ def rms_norm(norm: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
     return F.rms_norm(x, scale.shape, scale, norm.eps).to(dtype)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modulation:
+    """What the denoise times of S steps make of a norm: each float32 [S, 1, W] or [B, S, 1, W]."""
+
+    scale: Tensor
+    shift: Tensor
+    gate: Tensor
+
+
+class AdaptiveNorm(nn.Module):
+    """pi0.5's norm of the action expert: rms(x) * (1 + scale) + shift, and a gate for what follows.
+
+    Scale, shift and gate are thirds of ``dense(c)`` (openpi models/gemma.py). ``dense`` begins at zero,
+    so that a new expert's layers return their input.
+    """
+
+    def __init__(self, width: int, eps: float) -> None:
+        """Build the norm of tokens of this width; ``eps`` is added to the mean square."""
+        super().__init__()
+        self.dense = nn.Linear(width, 3 * width)
+        nn.init.zeros_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+        self.eps = eps
+
+    def modulation(self, c: Tensor) -> Modulation:
+        """Return the modulation for the condition c, float32 [S, W] or [B, S, W]."""
+        scale, shift, gate = self.dense(c)[..., None, :].chunk(3, dim=-1)
+        return Modulation(scale=scale, shift=shift, gate=gate)
+
+    def forward(self, x: Tensor, modulation: Modulation, dtype: torch.dtype) -> Tensor:
+        """Return the norm of float32 ``x`` [B, S * H, W], cast to ``dtype``."""
+        normed = F.rms_norm(x, x.shape[-1:], eps=self.eps)
+        normed = _by_step(normed, modulation.scale) * (1.0 + modulation.scale) + modulation.shift
+        return normed.flatten(1, 2).to(dtype)
+
+
+def add(hidden: Tensor, update: Tensor, modulation: Modulation | None) -> Tensor:
+    """Return the residual stream after an update, gated where there is a modulation."""
+    if modulation is None:
+        return hidden + update
+    return hidden + (modulation.gate * _by_step(update, modulation.gate)).flatten(1, 2)
+
+
+def normalize(norm: Any, x: Tensor, modulation: Modulation | None, dtype: torch.dtype) -> Tensor:
+    """Return the norm of float32 ``x``, cast to ``dtype``: Gemma's, or pi0.5's with its modulation."""
+    return rms_norm(norm, x, dtype) if modulation is None else norm(x, modulation, dtype)
+
+
+def _by_step(x: Tensor, per_step: Tensor) -> Tensor:
+    """[B, S * H, W] -> [B, S, H, W]."""
+    return x.unflatten(1, (per_step.shape[-3], -1))
+
+
 def query_of(layer: Any, normed: Tensor, angles: Angles) -> Tensor:
     """Return the rotated query [B, T, heads, D]."""
     attention = layer.self_attn
@@ -146,9 +199,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, is_visible: Tensor | None)
     return attended.view(*query.shape[:2], -1)
 
 
-def finish_layer(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
-    """Return the layer's output: attention and gated MLP added to the residual stream."""
-    hidden = hidden + project(layer.self_attn.o_proj, attended)
-    normed = rms_norm(layer.post_attention_layernorm, hidden, attended.dtype)
+def finish_layer(
+    layer: Any,
+    hidden: Tensor,
+    attended: Tensor,
+    modulations: tuple[Modulation | None, Modulation | None] = (None, None),
+) -> Tensor:
+    """Return the layer's output: attention and gated MLP added to the residual stream.
+
+    Args:
+        layer: transformers' module.
+        hidden: Float32 [B, T, W], the layer's input.
+        attended: Float [B, T, heads * D].
+        modulations: Of the layer's two norms; None for Gemma's own.
+    """
+    before, after = modulations
+    hidden = add(hidden, project(layer.self_attn.o_proj, attended), before)
+    normed = normalize(layer.post_attention_layernorm, hidden, after, attended.dtype)
     gated = gated_gelu(project(layer.mlp.gate_proj, normed), project(layer.mlp.up_proj, normed))
-    return hidden + project(layer.mlp.down_proj, gated)
+    return add(hidden, project(layer.mlp.down_proj, gated), after)

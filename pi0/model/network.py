@@ -1,28 +1,29 @@
-"""pi0's network: transformers' PI0 modules and weights behind ``prefix`` and ``velocity``.
+"""The network of pi0 and pi0.5: transformers' PI0 modules and weights behind ``prefix`` and ``velocity``.
 
-Prefix tokens (images, instruction) never attend to the suffix (state, noisy actions), so their keys
+Prefix tokens (images, prompt) never attend to the suffix (pi0's state, noisy actions), so their keys
 and values are computed once per observation and reused by every denoise step. All denoise steps of an
 action chunk can be packed into one suffix: [state | step 0 | step 1 | ...]. The state attends to the prefix and
-itself; the actions of a step attend to prefix, state and their own step.
+itself; the actions of a step attend to prefix, state and their own step. pi0.5 has no state token, see
+``pi0.model.suffix``.
 
 Precision: residual streams, norms, rotary angles, projections of state, time and actions are float32;
 attention and MLPs run in ``compute_dtype``.
 
 Shape legend: B samples, N cameras, L prefix tokens, S denoise steps, H actions per chunk, A action dims,
-T = 1 + S * H suffix tokens, D head width, W expert width.
+T suffix tokens, D head width, W expert width.
 """
 
 from collections.abc import Callable
-from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PI0Config, PI0ForConditionalGeneration
+from transformers import PI0Config
 
-from pi0.model.architecture import check_sizes, dit_sizes, drop_unused_modules, vlm_sizes
+from pi0.model.architecture import build_core, check_sizes, dit_sizes, is_pi05, vlm_sizes
 from pi0.model.cache import (
     PrefixCache,
     SuffixLayout,
@@ -40,11 +41,20 @@ from pi0.model.gemma import (
     attend,
     finish_layer,
     key_value_of,
+    normalize,
     query_of,
     rms_norm,
     rotary_angles,
 )
-from pi0.model.vision import embed_prefix, embed_suffix, embed_times
+from pi0.model.suffix import (
+    Pi0Suffix,
+    Pi05Suffix,
+    Suffix,
+    TimeCondition,
+    TimeGrids,
+    modulations_of,
+)
+from pi0.model.vision import embed_prefix
 
 
 class Pi0Network(nn.Module):
@@ -52,8 +62,8 @@ class Pi0Network(nn.Module):
 
     Attributes:
         compute_dtype: Precision of attention and MLPs.
-        unconditional: Float32 [W], what the unconditional branch of classifier-free guidance adds to the
-            state token; None where there is no such branch.
+        unconditional: Float32 [W], what the unconditional branch of classifier-free guidance adds to
+            pi0's state token or pi0.5's time condition; None where there is no such branch.
         checkpoints_layers: Whether a backward pass computes every layer again instead of keeping what
             it computed on the way.
         is_compiled: Whether ``denoise`` runs through ``torch.compile``.
@@ -72,11 +82,9 @@ class Pi0Network(nn.Module):
         self.checkpoints_layers = False
         self.is_compiled = False
         self.unconditional: nn.Parameter | None = None
-        build_config = deepcopy(config)
-        # the expert's word embedding is never used: 263 million parameters in the real pi0
-        dit_sizes(build_config).vocab_size = 1
-        self.core: Any = PI0ForConditionalGeneration(build_config)
-        drop_unused_modules(self.core)
+        self.core: Any = build_core(config)
+        self._parts: Suffix = Pi05Suffix() if is_pi05(config) else Pi0Suffix()
+        self._grids = TimeGrids()
         self._denoise: Callable[..., Tensor] = self._suffix
         self.eval()
 
@@ -115,31 +123,47 @@ class Pi0Network(nn.Module):
             is_static: Let every ``denoise`` write its keys and values into the same buffers; for one
                 step and without gradients only.
         """
-        horizon = self.config.chunk_size
+        horizon, num_leading = self.config.chunk_size, self._parts.num_leading
         assert not is_static or num_steps == 1, "buffers hold one step"
-        is_visible, to_state = visibility(cache.is_valid, num_steps, horizon)
-        positions = suffix_positions(cache.is_valid, num_steps, horizon)
+        is_visible, to_leading = visibility(cache.is_valid, num_steps, horizon, num_leading)
+        positions = suffix_positions(cache.is_valid, num_steps, horizon, num_leading)
         return SuffixLayout(
             num_steps=num_steps,
+            num_leading=num_leading,
             angles=rotary_angles(self.core.model.dit.rotary_emb, positions),
             is_visible=is_visible,
-            is_visible_to_state=to_state,
-            buffers=make_buffers(cache, 1 + horizon) if is_static else None,
+            is_visible_to_leading=to_leading,
+            buffers=make_buffers(cache, num_leading + horizon) if is_static else None,
         )
 
-    def time_embeddings(self, times: Tensor) -> Tensor:
-        """Return what denoise times contribute to the time MLP, float32 [..., W].
+    def time_grid(
+        self, times: tuple[float, ...], *, is_conditional: bool = True
+    ) -> tuple[TimeCondition, ...]:
+        """Return what each time of a denoise grid contributes; computed once per state of the weights.
 
         Args:
-            times: Float32 of any shape, 1 is noise and 0 is action.
+            times: From 1, noise, towards 0, action.
+            is_conditional: False for the unconditional branch.
         """
-        return embed_times(self.core, times)
+
+        def make() -> tuple[TimeCondition, ...]:
+            unconditional = self._unconditional(is_conditional=is_conditional)
+            grid = torch.tensor(times, dtype=torch.float32, device=self._device)[:, None]
+            return tuple(
+                self._prepared(self._parts.condition(self.core, time, unconditional))
+                for time in grid
+            )
+
+        if self._is_sharded:  # gathering writes into weights without torch's counting it
+            return make()
+        return self._grids.get(
+            self.core, (times, is_conditional, self._device, self.unconditional), make
+        )
 
     def add_unconditional(self) -> nn.Parameter:
         """Give the network an unconditional branch that begins equal to the network itself."""
-        width = self.core.embed_action_time.state_proj.out_features
-        device = self.core.embed_action_time.state_proj.weight.device
-        self.unconditional = nn.Parameter(torch.zeros(width, device=device))
+        width = dit_sizes(self.config).hidden_size
+        self.unconditional = nn.Parameter(torch.zeros(width, device=self._device))
         return self.unconditional
 
     def velocity(
@@ -164,18 +188,17 @@ class Pi0Network(nn.Module):
             Float32 [B, S, H, A].
         """
         layout = self.layout(cache, x.shape[1])
-        shift = self._shift(is_conditional=is_conditional)
-        return self._suffix(cache, state, x, self.time_embeddings(times), layout, shift)
+        unconditional = self._unconditional(is_conditional=is_conditional)
+        condition = self._parts.condition(self.core, times, unconditional)
+        return self._suffix(cache, state, x, condition, layout)
 
     def denoise(
         self,
         cache: PrefixCache,
         state: Tensor,
         x: Tensor,
-        time_embedding: Tensor,
+        condition: TimeCondition,
         layout: SuffixLayout,
-        *,
-        is_conditional: bool = True,
     ) -> Tensor:
         """Return the velocity of one denoise step with everything prepared once per policy step.
 
@@ -183,15 +206,13 @@ class Pi0Network(nn.Module):
             cache: Result of ``prefix``.
             state: Float [B, state_dim], normalized.
             x: Float32 [B, H, A].
-            time_embedding: Float32 [W], an entry of ``time_embeddings``.
+            condition: An entry of ``time_grid``.
             layout: Result of ``layout(cache, 1, is_static=True)``.
-            is_conditional: False for the unconditional branch.
 
         Returns:
             Float32 [B, H, A].
         """
-        shift = self._shift(is_conditional=is_conditional)
-        return self._denoise(cache, state, x[:, None], time_embedding[None], layout, shift)[:, 0]
+        return self._denoise(cache, state, x[:, None], condition, layout)[:, 0]
 
     def compile_denoising(self) -> None:
         """Let ``denoise`` run through ``torch.compile``; one program per batch size."""
@@ -251,45 +272,62 @@ class Pi0Network(nn.Module):
             hidden = finish_layer(layer, hidden, attended)
         return key, value, hidden
 
-    def _shift(self, *, is_conditional: bool) -> Tensor | None:
-        """Return what is added to the state token, [W], or None for nothing."""
+    @property
+    def _device(self) -> torch.device:
+        return self.core.action_out_proj.weight.device
+
+    @property
+    def _is_sharded(self) -> bool:
+        return any("forward" in vars(layer) for layer in self.core.model.dit.layers)
+
+    def _unconditional(self, *, is_conditional: bool) -> Tensor | None:
+        """Return what the branch adds, [W], or None for nothing."""
         if is_conditional:
             return None
         assert self.unconditional is not None, "the network has no unconditional branch"
         return self.unconditional
+
+    def _prepared(self, condition: TimeCondition) -> TimeCondition:
+        """Return the condition with the modulations of all norms."""
+        return replace(condition, modulations=modulations_of(self.core.model.dit, condition))
 
     def _suffix(
         self,
         cache: PrefixCache,
         state: Tensor,
         x: Tensor,
-        time_embeddings: Tensor,
+        condition: TimeCondition,
         layout: SuffixLayout,
-        shift: Tensor | None,
     ) -> Tensor:
-        """Return the velocity [B, S, H, A]; ``time_embeddings`` is [S, W] or [B, S, W]."""
+        """Return the velocity [B, S, H, A]."""
         expert = self.core.model.dit
-        hidden = embed_suffix(self.core, state, x, time_embeddings, shift)
+        hidden = self._parts.tokens(self.core, state, x, condition)
         for number, layer in enumerate(expert.layers):
             past = cache.keys[number], cache.values[number]
             buffer = None if layout.buffers is None else layout.buffers[number]
-            step = partial(self._suffix_layer, layer, past, layout, buffer)
+            step = partial(self._suffix_layer, layer, number, past, layout, buffer, condition)
             hidden = self._run(layer, step, hidden)
-        hidden = rms_norm(expert.norm, hidden[:, 1:], torch.float32)
+        last = condition.modulation(expert.norm, -1)
+        hidden = normalize(expert.norm, hidden[:, layout.num_leading :], last, torch.float32)
         return self.core.action_out_proj(hidden).unflatten(1, x.shape[1:3])
 
     def _suffix_layer(
         self,
         layer: Any,
+        number: int,
         past: tuple[Tensor, Tensor],
         layout: SuffixLayout,
         buffer: tuple[Tensor, Tensor] | None,
+        condition: TimeCondition,
         hidden: Tensor,
     ) -> Tensor:
-        normed = rms_norm(layer.input_layernorm, hidden, self.compute_dtype)
+        before = condition.modulation(layer.input_layernorm, 2 * number)
+        after = condition.modulation(layer.post_attention_layernorm, 2 * number + 1)
+        normed = normalize(layer.input_layernorm, hidden, before, self.compute_dtype)
         query = query_of(layer, normed, layout.angles)
         new = key_value_of(layer, normed, layout.angles)
-        return finish_layer(layer, hidden, attend_suffix(query, new, past, layout, buffer))
+        attended = attend_suffix(query, new, past, layout, buffer)
+        return finish_layer(layer, hidden, attended, (before, after))
 
     def _run(self, layer: Any, step: Callable[[Tensor], Any], hidden: Tensor) -> Any:
         if self.checkpoints_layers and torch.is_grad_enabled():

@@ -1,4 +1,4 @@
-"""SigLIP's forward pass on transformers' modules, and how images, words, state and actions become tokens."""
+"""SigLIP's forward pass on transformers' modules, and how images and words become tokens."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
-from pi0.model.gemma import gelu, project, silu
+from pi0.model.gemma import gelu, project
 
 
 def embed_prefix(
@@ -22,35 +22,6 @@ def embed_prefix(
     # float32 masters are rounded before they are scaled, as a table in half precision would be
     words = words.to(compute_dtype) * table.embed_scale.to(compute_dtype)
     return torch.cat([features, words.float()], dim=1)
-
-
-def embed_suffix(
-    core: Any, state: Tensor, x: Tensor, time_embeddings: Tensor, shift: Tensor | None
-) -> Tensor:
-    """Return the suffix tokens, float32 [B, 1 + S * H, W].
-
-    Args:
-        core: The module tree.
-        state: Float [B, state_dim], normalized.
-        x: Float32 [B, S, H, A].
-        time_embeddings: Result of ``embed_times``, [S, W] or [B, S, W].
-        shift: Float32 [W], added to the state token; None for nothing.
-    """
-    embed = core.embed_action_time
-    actions = embed.action_in_proj(x)
-    mixed = F.linear(actions, embed.action_time_mlp_in.weight[:, : actions.shape[-1]])
-    mixed = silu(mixed + time_embeddings[..., None, :])
-    merged = embed.action_time_mlp_out(mixed).flatten(1, 2)
-    token = embed.state_proj(state) if shift is None else embed.state_proj(state) + shift
-    return torch.cat([token[:, None], merged], dim=1)
-
-
-def embed_times(core: Any, times: Tensor) -> Tensor:
-    """Return what denoise times of any shape contribute to the time MLP, float32 [..., W]."""
-    embed = core.embed_action_time
-    waves = embed.sinusoid_embeds(times.flatten().float()).view(*times.shape, -1)
-    mixer = embed.action_time_mlp_in
-    return F.linear(waves, mixer.weight[:, waves.shape[-1] :], mixer.bias)
 
 
 def encode_image(tower: Any, images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -180,12 +180,10 @@ def sample_prepared(network, inputs):
     """Sample as ``Pi0Policy.act`` does: everything that can be is prepared once per policy step."""
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
     layout = network.layout(cache, 1, is_static=True)
-    time_embeddings = network.time_embeddings(
-        torch.tensor([1 - step / STEPS for step in range(STEPS)])
-    )
+    grid = network.time_grid(tuple(1 - step / STEPS for step in range(STEPS)))
     x = inputs["noise"]
     for step in range(STEPS):
-        x = x - network.denoise(cache, inputs["state"], x, time_embeddings[step], layout) / STEPS
+        x = x - network.denoise(cache, inputs["state"], x, grid[step], layout) / STEPS
     return x
 
 
@@ -199,9 +197,9 @@ def test_a_policy_step_leaves_the_prefix_cache_as_it_was(network, inputs):
     cache = network.prefix(inputs["pixels"], inputs["token_ids"], inputs["is_valid"])
     before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
     layout = network.layout(cache, 1, is_static=True)
-    time_embedding = network.time_embeddings(torch.tensor(1.0))
-    first = network.denoise(cache, inputs["state"], inputs["noise"], time_embedding, layout)
-    again = network.denoise(cache, inputs["state"], inputs["noise"], time_embedding, layout)
+    (noise_only,) = network.time_grid((1.0,))
+    first = network.denoise(cache, inputs["state"], inputs["noise"], noise_only, layout)
+    again = network.denoise(cache, inputs["state"], inputs["noise"], noise_only, layout)
     assert torch.equal(first, again)
     for old, tensor in zip(before, (*cache.keys, *cache.values), strict=True):
         assert torch.equal(old, tensor)
