@@ -97,11 +97,11 @@ def build_states(
     """Return the order in which rollouts begin in the training initial states of all tasks."""
     train, _ = split(config.task.num_held_out_states)
     candidates = [
-        make_initial_state(suite, task_id, index, config.task.fixture_seed)
+        make_initial_state(suite, task_id, index, config.task.shared_fixture_seed or 0)
         for suite, task_id in tasks
         for index in train
     ]
-    return InitialStateSampler(candidates, config.training.seed, cursor)
+    return InitialStateSampler(candidates, config.task.fixtures, config.training.seed, cursor)
 
 
 def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_PROCESS) -> Engine:

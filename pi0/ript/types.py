@@ -40,7 +40,15 @@ class InitialState:
     @property
     def key(self) -> str:
         """Return a hash of the situation that is stable across processes and machines."""
-        digest = hashlib.sha256(f"{self.suite}/{self.task_id}/{self.fixture_seed}/".encode())
+        return self._hash(f"{self.suite}/{self.task_id}/{self.fixture_seed}/")
+
+    @property
+    def state_key(self) -> str:
+        """Return the same of task and simulator state alone, wherever the fixtures stand."""
+        return self._hash(f"{self.suite}/{self.task_id}/")
+
+    def _hash(self, name: str) -> str:
+        digest = hashlib.sha256(name.encode())
         digest.update(np.ascontiguousarray(self.state, dtype=np.float64).tobytes())
         return digest.hexdigest()[:16]
 
@@ -122,16 +130,16 @@ class Episode:
         return digest.hexdigest()[:16]
 
 
-EpisodeKey = tuple[str, int, int, int]
-"""Suite, task number, initial state and seed: what the episodes of two policies are paired by."""
+EpisodeKey = tuple[str, int, int, int, int]
+"""Suite, task number, initial state, fixture seed and seed: what the episodes of two policies are paired by."""
 
 _HELD_OUT_KEYS = (
-    "suite", "task_id", "task", "state_index", "seed", "outcome", "num_steps", "num_decisions",
-    "error", "seconds",
+    "suite", "task_id", "task", "state_index", "fixture_seed", "seed", "outcome", "num_steps",
+    "num_decisions", "error", "seconds",
 )  # fmt: skip
 _ROLLOUT_KEYS = (
-    "suite", "task_id", "task", "state_index", "group", "rollout", "outcome", "num_steps", "seed",
-    "is_accepted", "actions_hash", "error",
+    "suite", "task_id", "task", "state_index", "fixture_seed", "group", "rollout", "outcome",
+    "num_steps", "seed", "is_accepted", "actions_hash", "error",
 )  # fmt: skip
 
 
@@ -147,6 +155,7 @@ class EpisodeRecord:
         seed: Of every random draw of the episode.
         outcome: ``success``, ``failure`` or ``crashed``, which is no failure.
         num_steps: Control steps executed.
+        fixture_seed: Seeds the poses of fixtures; files from before it was written mean 0, the default then.
         num_decisions: Policy steps, under the name that files have for them.
         error: The reason of a crash, else empty.
         seconds: Wall time; differs every time, so records are equal without it.
@@ -164,6 +173,7 @@ class EpisodeRecord:
     seed: int
     outcome: str
     num_steps: int
+    fixture_seed: int = 0
     num_decisions: int = 0
     error: str = ""
     seconds: float = field(default=0.0, compare=False)
@@ -181,6 +191,7 @@ class EpisodeRecord:
             task_id=state.task_id,
             task=episode.task,
             state_index=state.index,
+            fixture_seed=state.fixture_seed,
             seed=episode.request.seed,
             outcome=episode.outcome,
             num_steps=episode.num_steps,
@@ -203,7 +214,7 @@ class EpisodeRecord:
     @property
     def key(self) -> EpisodeKey:
         """Return what identifies the episode among those of any policy."""
-        return self.suite, self.task_id, self.state_index, self.seed
+        return self.suite, self.task_id, self.state_index, self.fixture_seed, self.seed
 
     @property
     def task_label(self) -> str:

@@ -7,8 +7,9 @@ import pytest
 
 from pi0.ript.config.env import EnvConfig, RayConfig
 from pi0.ript.config.load import to_yaml
-from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
+from pi0.ript.config.same_run import ADDED_LATER, CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.yaml_text import dump_yaml, parse_yaml
 
 CONFIG = TrainConfig()
 OTHER = {
@@ -51,20 +52,36 @@ def test_a_run_whose_simulators_live_in_a_cluster_may_take_another_share_of_it()
     assert not is_same_run(config_hash(config), CONFIG)
 
 
+def hash_of_then(config):
+    """The hash of all settings as a run took it before some of them came."""
+    settings = parse_yaml(to_yaml(with_other(config, "training.num_train_steps", 1)))
+    for key, before in ADDED_LATER.items():
+        section, name = key.split(".")
+        assert settings[section].pop(name) == before
+    return hashlib.sha256(dump_yaml(settings).encode()).hexdigest()[:16]
+
+
 def test_a_run_saved_when_the_machine_counted_too_goes_on_with_its_settings():
-    config = with_other(CONFIG, "task.num_parallel_envs", 8)
-    # of `training.num_train_steps: 1` and the whole configuration, as it was computed then
-    as_then = with_other(config, "training.num_train_steps", 1)
-    stored = hashlib.sha256(to_yaml(as_then).encode()).hexdigest()[:16]
+    config = with_other(CONFIG, "task.fixtures", "fixed")
+    config = with_other(config, "task.num_parallel_envs", 8)
+    stored = hash_of_then(config)
 
     assert stored != config_hash(config)
     assert is_same_run(stored, config)
     assert not is_same_run(stored, with_other(config, "training.seed", 43))
 
 
+def test_a_run_saved_before_a_setting_came_goes_on_with_what_was_done_then():
+    config = with_other(CONFIG, "task.fixtures", "fixed")
+
+    assert is_same_run(hash_of_then(config), config)
+    assert not is_same_run(hash_of_then(config), CONFIG)  # fixtures are drawn
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("task.fixtures", "fixed"),
         ("training.seed", 43),
         ("training.save_freq", 1),
         ("algo.lr", 1e-7),

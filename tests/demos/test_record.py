@@ -7,7 +7,9 @@ from pi0.records import Observation
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.record import DemoSettings, ExpertEpisode, chunk_labels, run_expert
 from pi0.ript.env.libero.scene import Scene
+from pi0.ript.env.suites import make_initial_state
 from pi0.ript.scripts.demos import main
+from pi0.ript.seeding import practice_fixtures
 from pi0.tiny import tiny_card
 
 
@@ -30,6 +32,7 @@ def test_labels_are_the_next_actions_and_hold_the_last_one():
         ("num_workers", "0", ">= 1"),
         ("per_task", "0", ">= 1"),
         ("num_held_out_states", "50", r"in \[0, 49\]"),
+        ("fixture_seed", "-1", r"in \[0, 4294967295\]"),
     ],
 )
 def test_a_bad_number_is_refused_before_the_folder_is_made(tmp_path, flag, value, allowed):
@@ -43,10 +46,11 @@ def test_a_bad_number_is_refused_before_the_folder_is_made(tmp_path, flag, value
 def test_experts_succeed_and_repeat_bit_for_bit(suite: str, task_id: int):
     assert (suite, task_id) in EXPERTS
     scene = Scene(suite, task_id, tiny_card().spec, num_slots=1, num_steps_wait=10)
+    start = make_initial_state(suite, task_id, 0, practice_fixtures(suite, task_id))
     settings = DemoSettings(frame_every=20)
 
-    episode = run_expert(scene, suite, task_id, 0, 5, settings)
-    again = run_expert(scene, suite, task_id, 0, 5, settings)
+    episode = run_expert(scene, start, 5, settings)
+    again = run_expert(scene, start, 5, settings)
     scene.close()
 
     assert episode.is_success

@@ -70,6 +70,7 @@ def test_a_torn_last_line_is_dropped_and_its_episode_done_again(tmp_path: Path):
         ({"seed": 43}, "seed is 42, not 43"),
         ({"card": {"protocol": "lerobot"}}, 'card.protocol is "openpi", not "lerobot"'),
         ({"device": "cuda"}, 'device is null, not "cuda"'),
+        ({"fixtures": "fixed"}, 'fixtures is "per_episode", not "fixed"'),
     ],
 )
 def test_other_settings_are_refused_by_name_and_nothing_changes(tmp_path: Path, change, named):

@@ -18,7 +18,12 @@ from pi0.ript.evaluation.log import EvaluationLog
 from pi0.ript.types import EpisodeRecord
 from tests.env.toys import ToyPolicy, ToyPool, toy_request
 
-SETTINGS = {"seed": 42, "card": {"protocol": "openpi"}, "tasks": [["libero_goal", 0]]}
+SETTINGS = {
+    "seed": 42,
+    "fixtures": "per_episode",
+    "card": {"protocol": "openpi"},
+    "tasks": [["libero_goal", 0]],
+}
 
 
 def toy_requests():

@@ -30,6 +30,7 @@ def test_line_has_the_initial_state_and_the_outcome(tmp_path):
             "task_id": 7,
             "task": "open it",
             "state_index": 33,
+            "fixture_seed": 0,
             "group": 0,
             "rollout": 0,
             "outcome": "success",

@@ -24,7 +24,8 @@ from pi0.ript.report.intervals import paired_change, success_rate
 
 STOVE = "libero_goal/7 turn on <b>the</b> stove"
 SETTINGS = {
-    "policy": "runs/a", "weights": "12ab", "initial_states": "held_out", "seed": 42,
+    "policy": "runs/a", "weights": "12ab", "initial_states": "held_out",
+    "fixtures": "per_episode", "seed": 42,
     "policy_card": {"protocol": "openpi"}, "denoise_steps": 4,
 }  # fmt: skip
 

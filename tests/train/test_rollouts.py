@@ -195,9 +195,15 @@ class TestMasteredStates:
         numbers = itertools.count()
 
         def next_state() -> InitialState:
-            index = next(numbers) % num_states
+            number = next(numbers)
+            index = number % num_states
+            # Fixtures are drawn anew whenever a state comes again, and it stays the state that was solved.
             return InitialState(
-                suite="s", task_id=0, index=index, fixture_seed=0, state=np.array([float(index)])
+                suite="s",
+                task_id=0,
+                index=index,
+                fixture_seed=number,
+                state=np.array([float(index)]),
             )
 
         algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
@@ -228,7 +234,7 @@ class TestMasteredStates:
             state = InitialState(
                 suite="s", task_id=0, index=index, fixture_seed=0, state=np.array([float(index)])
             )
-            solved.add(state.key, [1.0])
+            solved.add(state.state_key, [1.0])
 
         assert self._collect(solved) == [0, 1, 2]
         assert not solved.skips("anything else")

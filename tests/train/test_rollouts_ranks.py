@@ -60,7 +60,7 @@ def collect(
                 num_steps=request.group,
             )
 
-    solved = SolvedStates(2, {next_state().key: 2})
+    solved = SolvedStates(2, {next_state().state_key: 2})
     collector = DynamicSampling(
         next_state, lambda _: 60, ALGO, 42, "rollout", len(uniform), slots,
         solved=solved, ranks=ranks,

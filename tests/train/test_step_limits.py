@@ -1,4 +1,4 @@
-"""A policy is practised, evaluated and rolled out at one limit of control steps."""
+"""A policy is practiced, evaluated and rolled out at one limit of control steps, or evaluated at one of its own."""
 
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pi0.ript import build
 from pi0.ript.config.schema import AlgoConfig, EvaluationConfig, TaskConfig, TrainConfig
+from pi0.ript.evaluation.episodes import requests_of_run
 from pi0.ript.types import Episode
 from tests.policy_parts import small_policy
 from tests.train.toy_run import ToyRunner
@@ -55,3 +56,15 @@ def test_practice_evaluation_and_the_runner_itself_have_the_limit_of_the_protoco
             assert runner.limits() == {expected}
         list(runner.run_policy_in_env(0))
         assert runner.limits() == {expected}
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, 12), (30, 30), ("suite", 300)])
+def test_held_out_episodes_may_have_a_limit_of_their_own(chosen, expected: int):
+    config = TrainConfig(
+        task=TaskConfig(task_name=7, max_episode_length=12),
+        evaluation=EvaluationConfig(rollouts_per_task=2, max_episode_length=chosen),
+    )
+
+    requests = requests_of_run(config, [("libero_goal", 7)], "openpi")
+
+    assert {request.max_steps for request in requests} == {expected}

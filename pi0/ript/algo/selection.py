@@ -16,7 +16,8 @@ def is_mixed(rewards: Iterable[float]) -> bool:
 class SolvedStates:
     """Leaves out initial states that every rollout solved, for a while, then tries them again.
 
-    States are known by ``InitialState.key``, a hash that is the same in every process and run.
+    States are known by ``InitialState.state_key``, a hash that is the same in every process and run and
+    wherever the fixtures stand.
 
     Args:
         num_skips: How often a solved state is left out before it is tried again; 0 never leaves one out.

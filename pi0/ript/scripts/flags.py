@@ -55,7 +55,8 @@ def add_flags(parser: argparse.ArgumentParser, record: type[Any]) -> None:
     hints, meanings = get_type_hints(record), field_descriptions(record)
     for field in dataclasses.fields(record):
         is_many = isinstance(field.default, tuple)
-        kind = get_args(hints[field.name])[0] if is_many else hints[field.name]
+        # A list of something, something or nothing: the text is of the something.
+        kind = (get_args(hints[field.name]) or (hints[field.name],))[0]
         parser.add_argument(
             f"--{field.name}",
             type=kind,

@@ -99,7 +99,7 @@ def collect_observations(
         tasks,
         episodes_per_task=-(-count // (OBSERVATIONS_PER_EPISODE * len(tasks))),
         held_out=config.task.num_held_out_states,
-        fixture_seed=config.task.fixture_seed,
+        fixture_seed=config.task.shared_fixture_seed,
         seed=config.training.seed,
         max_episode_length=OBSERVATIONS_PER_EPISODE * policy.card.execute_steps,
         protocol=policy.protocol,

@@ -1,12 +1,14 @@
-"""The endless, seeded order in which rollouts begin in initial states."""
+"""The endless, seeded order in which rollouts begin in initial states, and where their fixtures stand."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.ript.seeding import derive_seed
+from pi0.ript.config.task import Fixtures
+from pi0.ript.seeding import derive_seed, practice_fixtures
 from pi0.ript.types import InitialState
 
 
@@ -15,21 +17,26 @@ class InitialStateSampler:
 
     Tasks with equally many states take part in every round once, in an order of chance; one with twice as
     many takes part twice as often. So every training step has all tasks, and none crowds out another.
+    Under ``per_episode`` a state has other fixture poses in every epoch, the same for all its rollouts.
 
-    Example: ``InitialStateSampler(states, seed=42, cursor=120).next()``.
+    Example: ``InitialStateSampler(states, "per_episode", seed=42, cursor=120).next()``.
 
     Args:
         candidates: Initial states to begin in; their order matters for reproducibility.
+        fixtures: Whether fixtures are drawn for every state dealt, or stand as the candidates have it.
         seed: Run seed.
         cursor: States taken before; a stored ``cursor`` continues where it was read.
     """
 
-    def __init__(self, candidates: Sequence[InitialState], seed: int, cursor: int = 0) -> None:
+    def __init__(
+        self, candidates: Sequence[InitialState], fixtures: Fixtures, seed: int, cursor: int = 0
+    ) -> None:
         if not candidates:
             raise ValueError("no initial state to begin in: check task.task_names_to_use")
         if cursor < 0:
             raise ValueError(f"cursor of the initial-state order must be >= 0, got {cursor}")
         self.candidates = tuple(candidates)
+        self._draws_fixtures = fixtures == "per_episode"
         self._seed = seed
         self._cursor = cursor
         self._epoch = -1
@@ -48,7 +55,12 @@ class InitialStateSampler:
             self._order = self._in_turn(generator.permutation(len(self.candidates)))
             self._epoch = epoch
         self._cursor += 1
-        return self.candidates[self._order[offset]]
+        state = self.candidates[self._order[offset]]
+        return self._with_fixtures(state, epoch) if self._draws_fixtures else state
+
+    def _with_fixtures(self, state: InitialState, epoch: int) -> InitialState:
+        seed = practice_fixtures(self._seed, state.suite, state.task_id, state.index, epoch)
+        return replace(state, fixture_seed=seed)
 
     def _in_turn(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the order with the states of every task spread evenly over it."""

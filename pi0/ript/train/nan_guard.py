@@ -104,6 +104,7 @@ def inspectable_episodes(run_dir: Path, step: int) -> Iterator[None]:
             "suite": state.suite,
             "task_id": state.task_id,
             "state_index": state.index,
+            "fixture_seed": state.fixture_seed,
             "seed": error.request.seed,
         }
         kept = _keep(run_dir, step, "decision", _arrays_of_policy_step(error), content)

@@ -305,7 +305,9 @@ class DynamicSampling:
         """Return where a group of any rank begins; states are dealt in group order."""
         while len(self._states) <= group:
             state = self._next_state()
-            while self._solved.skips(state.key):  # bounded: every skip uses one of its skips up
+            while self._solved.skips(
+                state.state_key
+            ):  # bounded: every skip uses one of its skips up
                 state = self._next_state()
             self._states.append(state)
         return self._states[group]
@@ -343,5 +345,5 @@ class DynamicSampling:
             state = self._state_of(fact.group)
             if fact.num_crashed == 0:
                 rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
-                self._solved.add(state.key, rewards)
+                self._solved.add(state.state_key, rewards)
         return summarize(groups, facts, records, self._algo)
