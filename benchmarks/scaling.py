@@ -1,4 +1,4 @@
-"""How fast will it be on more hosts, GPUs and slots? Predicted, and checked where this machine can.
+"""How fast will it be on more hosts, learners and slots? Predicted, and checked where this machine can.
 
     python benchmarks/scaling.py [--quick] [--json FILE] [--plot FILE] [--publish]
     python benchmarks/scaling.py --measure costs.json      the costs only
@@ -36,7 +36,7 @@ from pi0.ript.env.pool.process_pool import ProcessPool
 SUITE, TASK_ID = "libero_goal", 7
 SLOTS = (1, 2, 4, 8, 16)
 HOSTS = (1, 2, 4, 8, 16, 32, 64)
-GPUS = (1, 2, 4, 8)
+LEARNERS = (1, 2, 4, 8)
 FLEET_SLOTS = (8, 32, 128, 512, 4096)
 CORES_PER_HOST = 16
 TOLERANCE = 0.15
@@ -103,27 +103,29 @@ def validate(job: Job, policy: FirstCameraPolicy, costs: Costs) -> list[dict[str
 
 
 def fleet(num_policy_steps: int, costs: Costs, batch_size: int) -> list[dict[str, Any]]:
-    """Return predictions for many hosts, GPUs and slots; every learner needs a host's share."""
+    """Return predictions for many hosts, learners and slots; every learner needs a host's share."""
     rows: list[dict[str, Any]] = []
     for hosts in HOSTS:
-        for gpus in (count for count in GPUS if count <= hosts or hosts * CORES_PER_HOST >= count):
-            for slots in (count for count in FLEET_SLOTS if count >= gpus):
+        for learners in (
+            count for count in LEARNERS if count <= hosts or hosts * CORES_PER_HOST >= count
+        ):
+            for slots in (count for count in FLEET_SLOTS if count >= learners):
                 layout = Layout(
                     num_hosts=hosts,
-                    num_gpus=gpus,
+                    num_learners=learners,
                     num_slots=slots,
                     workers_per_host=CORES_PER_HOST,
                     cores_per_host=CORES_PER_HOST,
                     batch_size=batch_size,
                 )
                 work = Work(
-                    num_episodes=max(LEAST_EPISODES, ROUNDS * slots // gpus),
+                    num_episodes=max(LEAST_EPISODES, ROUNDS * slots // learners),
                     num_policy_steps=num_policy_steps,
                     chunk=CHUNK,
                 )
                 found = predict(costs, layout, work)
                 rows.append(
-                    {"hosts": hosts, "gpus": gpus, "slots": slots,
+                    {"hosts": hosts, "learners": learners, "slots": slots,
                      "episodes_per_minute": found.steady_episodes_per_minute,
                      "bottleneck": found.bottleneck, "busy": found.busy}
                 )  # fmt: skip
@@ -144,7 +146,7 @@ def report(found: dict[str, Any]) -> None:
             f"\nlargest error: {100 * found['largest_error']:.0f} %, wanted {100 * TOLERANCE:.0f} %"
         )
     rows = [
-        [f"{r['hosts']} hosts, {r['gpus']} GPUs", r["slots"], f"{r['episodes_per_minute']:.0f}",
+        [f"{r['hosts']} hosts, {r['learners']} learners", r["slots"], f"{r['episodes_per_minute']:.0f}",
          r["bottleneck"]]
         for r in found["fleet"]
     ]  # fmt: skip

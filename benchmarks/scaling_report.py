@@ -31,13 +31,15 @@ def draw(found: dict[str, Any], path: Path) -> None:
         xlabel="slots", ylabel="episodes per minute", title="here: lines predicted, dots measured"
     )
     left.set_ylim(bottom=0)
-    shown = [row for row in found["fleet"] if row["hosts"] in SHOWN_HOSTS and row["gpus"] in (1, 8)]
-    for (hosts, gpus), rows in _by(shown, "hosts", "gpus"):
-        style = "-" if gpus == 8 else "--"
+    shown = [
+        row for row in found["fleet"] if row["hosts"] in SHOWN_HOSTS and row["learners"] in (1, 8)
+    ]
+    for (hosts, learners), rows in _by(shown, "hosts", "learners"):
+        style = "-" if learners == 8 else "--"
         rates = [row["episodes_per_minute"] for row in rows]
         color = f"C{SHOWN_HOSTS.index(hosts)}"
         right.plot([row["slots"] for row in rows], rates, style, color=color,
-                   label=f"{hosts} hosts, {gpus} GPUs")  # fmt: skip
+                   label=f"{hosts} hosts, {learners} learners")  # fmt: skip
     right.set(xlabel="slots", title="predicted", yscale="log")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
@@ -75,10 +77,10 @@ def section(found: dict[str, Any]) -> list[str]:
         for r in found["validation"]
     ]  # fmt: skip
     fleet = [
-        [str(r["hosts"]), str(r["gpus"]), str(r["slots"]), f"{r['episodes_per_minute']:.0f}",
+        [str(r["hosts"]), str(r["learners"]), str(r["slots"]), f"{r['episodes_per_minute']:.0f}",
          r["bottleneck"]]
         for r in found["fleet"]
-        if r["hosts"] in SHOWN_HOSTS and r["slots"] in SHOWN_SLOTS and r["gpus"] in (1, 8)
+        if r["hosts"] in SHOWN_HOSTS and r["slots"] in SHOWN_SLOTS and r["learners"] in (1, 8)
     ]  # fmt: skip
     return [
         f"{machine['cpu']}, {machine['cores']} cores; episodes of {found['max_steps']} control steps, one "
@@ -87,7 +89,9 @@ def section(found: dict[str, Any]) -> list[str]:
         *markdown(
             ["pool, workers", "slots", "measured per minute", "predicted", "difference"], checked
         ),
-        *markdown(["hosts", "GPUs", "slots", "predicted episodes per minute", "bottleneck"], fleet),
+        *markdown(
+            ["hosts", "learners", "slots", "predicted episodes per minute", "bottleneck"], fleet
+        ),
         "![measured and predicted episodes per minute](images/scaling.png)",
     ]
 

@@ -9,7 +9,7 @@ class Layout:
 
     Attributes:
         num_hosts: Machines with simulators; the learners are on the first ones.
-        num_gpus: Learners, each with a scheduler and a policy of its own.
+        num_learners: Learners, each with a scheduler and a policy of its own.
         num_slots: Episodes under way at once.
         workers_per_host: Simulator processes of a host.
         cores_per_host: Cores of a host.
@@ -20,7 +20,7 @@ class Layout:
     """
 
     num_hosts: int = 1
-    num_gpus: int = 1
+    num_learners: int = 1
     num_slots: int
     workers_per_host: int
     cores_per_host: int
@@ -32,23 +32,23 @@ class Layout:
     @property
     def slots_of_rank(self) -> int:
         """Return the slots of one rank."""
-        return max(1, self.num_slots // self.num_gpus)
+        return max(1, self.num_slots // self.num_learners)
 
     @property
     def workers_of_rank(self) -> int:
         """Return the workers of one rank that have a slot."""
-        workers = max(1, self.num_hosts * self.workers_per_host // self.num_gpus)
+        workers = max(1, self.num_hosts * self.workers_per_host // self.num_learners)
         return min(self.slots_of_rank, workers)
 
     @property
     def hosts_of_rank(self) -> int:
         """Return the hosts of one rank that have a worker."""
-        return max(1, min(self.num_hosts // self.num_gpus, self.workers_of_rank))
+        return max(1, min(self.num_hosts // self.num_learners, self.workers_of_rank))
 
     @property
     def cores_of_rank(self) -> float:
         """Return what one rank has of the cores of a host."""
-        return self.cores_per_host * min(1.0, self.num_hosts / self.num_gpus)
+        return self.cores_per_host * min(1.0, self.num_hosts / self.num_learners)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

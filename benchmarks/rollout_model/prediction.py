@@ -32,8 +32,8 @@ def predict(costs: Costs, layout: Layout, work: Work, seed: int = 0) -> Predicti
     per_second = rank.num_finished / rank.now
     busy = _busy(rank)
     return Prediction(
-        episodes_per_minute=60.0 * layout.num_gpus * per_second,
-        steady_episodes_per_minute=60.0 * layout.num_gpus * rank.steady_rate(),
+        episodes_per_minute=60.0 * layout.num_learners * per_second,
+        steady_episodes_per_minute=60.0 * layout.num_learners * rank.steady_rate(),
         bottleneck=_bottleneck(busy),
         busy=busy,
     )

@@ -95,9 +95,9 @@ def test_a_policy_on_the_simulators_core_takes_turns_with_them():
     assert per_minute(layout=layout, episodes=200) == pytest.approx(60 / episode_s, rel=0.1)
 
 
-def test_gpus_with_hosts_of_their_own_multiply():
+def test_learners_with_hosts_of_their_own_multiply():
     one = Layout(num_slots=32, workers_per_host=8, cores_per_host=8, batch_size=8)
-    four = replace(one, num_hosts=4, num_gpus=4, num_slots=128)
+    four = replace(one, num_hosts=4, num_learners=4, num_slots=128)
 
     assert per_minute(layout=four) == pytest.approx(4 * per_minute(layout=one))
 

@@ -43,10 +43,10 @@ def found() -> dict:
 
 @pytest.mark.usefixtures("small_fleet")
 class TestPredictions:
-    def test_a_second_gpu_doubles_what_a_saturated_policy_gives(self):
-        rows = {(r["hosts"], r["gpus"], r["slots"]): r for r in scaling.fleet(10, COSTS, 1)}
+    def test_a_second_learner_doubles_what_a_saturated_policy_gives(self):
+        rows = {(r["hosts"], r["learners"], r["slots"]): r for r in scaling.fleet(10, COSTS, 1)}
 
-        # a sample per call of 50 ms: 20 policy steps per second and GPU, 120 episodes per minute
+        # a sample per call of 50 ms: 20 policy steps per second and learner, 120 episodes per minute
         assert rows[4, 1, 32]["bottleneck"] == "inference"
         assert rows[4, 1, 32]["episodes_per_minute"] == pytest.approx(120, rel=0.05)
         assert rows[4, 2, 32]["episodes_per_minute"] == pytest.approx(240, rel=0.05)
@@ -59,7 +59,7 @@ class TestPredictions:
         assert scaling.main([*arguments, "--plot", str(plot)]) == 0
 
         assert scaling.read_costs(costs) == COSTS
-        assert "4 hosts, 8 GPUs" in capsys.readouterr().out
+        assert "4 hosts, 8 learners" in capsys.readouterr().out
         assert found.is_file()
         assert plot.stat().st_size > 1000
 
