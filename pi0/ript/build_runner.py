@@ -9,7 +9,7 @@ import torch
 
 from pi0.ript.config.environment import RunnerName, choose_runner
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.env.libero.headless import resolve_egl_device
+from pi0.ript.env.libero.headless import count_egl_devices, resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import locate_task, task_count
 from pi0.ript.interfaces import Policy
@@ -107,4 +107,6 @@ def choose_egl_device(config: TrainConfig) -> int | None:
     """Return the GPU that simulators draw on, as EGL counts them; None keeps the environment's."""
     uses_gpu = config.policy.device != "cpu" and torch.cuda.is_available()
     cuda_index = torch.cuda.current_device() if uses_gpu else None
-    return resolve_egl_device(config.env.egl_device, cuda_index, os.environ)
+    if config.env.uses_cluster and config.env.egl_device == "auto":
+        return None  # which GPU this host computes on says nothing about those that draw
+    return resolve_egl_device(config.env.egl_device, cuda_index, os.environ, count_egl_devices)

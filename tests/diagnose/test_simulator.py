@@ -26,20 +26,23 @@ def test_a_frame_of_both_cameras_is_written_upright(tmp_path: Path):
 @pytest.mark.libero
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("environment", "fix"),
+    ("environment", "text"),
     [
-        ({"MUJOCO_EGL_DEVICE_ID": "99"}, "unset MUJOCO_EGL_DEVICE_ID (it is 99)"),
-        ({"__EGL_VENDOR_LIBRARY_FILENAMES": "/no/driver.json"}, "make setup"),
+        ({"MUJOCO_EGL_DEVICE_ID": "99"}, "unset MUJOCO_EGL_DEVICE_ID"),
+        (
+            {"__EGL_VENDOR_LIBRARY_FILENAMES": "/no/driver.json"},
+            "=/no/driver.json, which says where",
+        ),
     ],
 )
-def test_missing_gl_is_found_and_no_image_is_left(tmp_path: Path, environment, fix):
+def test_missing_gl_is_found_and_no_image_is_left(tmp_path: Path, environment, text):
     image = tmp_path / "frame.png"
 
     (finding,) = findings_of(f"simulator.check_rendering(Path('{image}'))", **environment)
 
     assert (finding["name"], finding["status"]) == ("rendering", "error")
-    assert "found no working driver" in finding["text"]
-    assert finding["fix"].startswith(fix)
+    assert text in finding["text"]
+    assert finding["fix"] == "do what the line says"
     assert not image.exists()
 
 

@@ -3,14 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from pi0.ript.diagnose.finding import Finding
-from pi0.ript.env.libero.headless import EGL_VARIABLE, resolve_egl_device
+from pi0.ript.env.libero.headless import EGL_VARIABLE, count_egl_devices, resolve_egl_device
+from pi0.ript.env.pool.process_environment import simulator_command, simulator_environment
 from pi0.ript.env.suites import bddl_file, initial_states, suite_names, task_count
 
 TIMEOUT_S = 180.0
@@ -44,27 +44,30 @@ def check_rendering(image: Path, environment: Mapping[str, str] = os.environ) ->
         environment: The environment variables, which choose library and device.
     """
     cuda_index = torch.cuda.current_device() if torch.cuda.is_available() else None
-    device = resolve_egl_device("auto", cuda_index, environment)
+    device = resolve_egl_device("auto", cuda_index, environment, count_egl_devices)
     chosen = {} if device is None else {EGL_VARIABLE: str(device)}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pi0.ript.env.libero.draw_frame", image],
-            env={**environment, **chosen},
+            simulator_command("pi0.ript.env.libero.draw_frame", image),
+            env={**simulator_environment(environment), **chosen},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return [_broken(f"drawing a frame took more than {TIMEOUT_S:.0f} s", environment)]
+        reason = (
+            f"drawing a frame took more than {TIMEOUT_S:.0f} s; end other programs and try again"
+        )
+        return [_broken(reason)]
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or [f"ended with status {done.returncode}"]
-        return [_broken(reason[0].removeprefix("error: "), environment)]
+        return [_broken(reason[0].removeprefix("error: "))]
     drawn = json.loads(done.stdout.splitlines()[-1])
     backend = environment.get("MUJOCO_GL", "egl")
     if drawn["colors"] < LEAST_COLORS:
         reason = f"{backend} by {drawn['renderer']} draws an empty image, see {image}"
-        return [_broken(reason, environment)]
+        return [_broken(reason, "MUJOCO_GL=osmesa draws without the driver")]
     text = f"{backend} by {drawn['renderer']}; see {image}"
     return [
         Finding(name="rendering", status="ok", text=text),
@@ -96,8 +99,7 @@ def egl_devices(cuda_of_egl: list[int | None], renderer: str, cuda_index: int | 
     return Finding(name="EGL", status="ok", text=text)
 
 
-def _broken(reason: str, environment: Mapping[str, str]) -> Finding:
-    fix = "make setup, which installs OpenGL libraries; MUJOCO_GL=osmesa draws without EGL"
-    if EGL_VARIABLE in environment:
-        fix = f"unset {EGL_VARIABLE} (it is {environment[EGL_VARIABLE]}); then {fix}"
+def _broken(reason: str, fix: str = "do what the line says") -> Finding:
+    if "apt-get" in reason:
+        fix = "make setup, which installs OpenGL libraries"
     return Finding(name="rendering", status="error", text=reason, fix=fix)

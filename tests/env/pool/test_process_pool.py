@@ -237,13 +237,11 @@ def test_close_leaves_no_process_behind_and_can_be_repeated():
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_rendering_that_cannot_work_says_what_to_install(monkeypatch):
+def test_rendering_that_cannot_work_says_what_to_change(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
     with process_pool() as pool:
         pool.restore(0, STATE)
-        with pytest.raises(
-            RenderingError, match=r"could not start: MUJOCO_GL=egl .* apt-get install"
-        ):
+        with pytest.raises(RenderingError, match=r"could not start: EGL device 99 .* unset"):
             pool.wait()
 
 
@@ -251,7 +249,7 @@ def test_a_renderer_that_does_not_exist_is_an_error_of_one_line(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "warp")
     with (
         process_pool() as pool,
-        pytest.raises(RenderingError, match=r"could not start: MUJOCO_GL=warp .*invalid value"),
+        pytest.raises(RenderingError, match=r"could not start: MUJOCO_GL must be .* got 'warp'"),
     ):
         pool.wait_until_ready()
 
@@ -307,7 +305,7 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.returncode == 2
     assert len(errors) == 1
-    assert "apt-get install" in errors[0]
+    assert "unset MUJOCO_EGL_DEVICE_ID" in errors[0]
     assert "Traceback" not in result.stderr
 
 

@@ -1,4 +1,4 @@
-"""Draw one real LIBERO frame into a file, as a program: ``python -m pi0.ript.env.libero.draw_frame FILE.png``.
+"""Draw one real LIBERO frame into a file, as a program of its own.
 
 A process of its own, because a driver that does not work may end the process that tries it.
 """

@@ -1,6 +1,6 @@
 """A simulator process: requests in over a socket, small replies out, images in shared memory.
 
-Started as ``python -m pi0.ript.env.pool.worker``, never by forking or by re-importing the program that
+Started through ``start.py``, never by forking or by re-importing the program that
 needs it, so it loads neither torch nor anything else of that program.
 """
 

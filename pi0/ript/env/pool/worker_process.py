@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import SharedImages
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
-from pi0.ript.env.pool.process_environment import worker_environment
+from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
 from pi0.ript.env.pool.wire import START, Request, unpack_reply
 from pi0.ript.interfaces import Reply
 
@@ -102,13 +101,14 @@ class WorkerProcess:
         self._lifeline = Lifeline()
         with theirs:
             self._process = subprocess.Popen(  # our own module and numbers only
-                [sys.executable, "-m", "pi0.ript.env.pool.worker",
-                 str(theirs.fileno()), str(memory_fd), str(memory_bytes)],
+                simulator_command(
+                    "pi0.ript.env.pool.worker", theirs.fileno(), memory_fd, memory_bytes
+                ),
                 pass_fds=(theirs.fileno(), memory_fd, self._lifeline.far_end),
                 env=worker_environment(egl_device),
                 stdin=subprocess.DEVNULL,  # LIBERO opens a debugger on some failures
                 start_new_session=True,  # Ctrl-C goes to the program, which then closes the pool
-            )  # fmt: skip
+            )
         self._lifeline.tie(self._process.pid)
         self.channel = Channel(ours)
         observations = spec.cameras, spec.height, spec.width, spec.quality

@@ -15,7 +15,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from pi0.ript.env.ray.surroundings import import_path, no_local_imports, only_needed_variables
 
 LEAST_STORE_BYTES = 80 * 2**20  # Ray wants at least 75 MiB
 SHARED_MEMORY = "/dev/shm"
@@ -95,7 +98,8 @@ class RayCluster:
         # In an instance of our own the cores and the memory of the host have been shared out already.
         needs = {"num_cpus": 0} if self.is_ours else {"num_cpus": 1, "memory": memory_bytes}
         options = {"num_gpus": 0, "max_restarts": 0, "scheduling_strategy": "SPREAD", **needs}
-        runtime = {"env_vars": dict(environment)}
+        folder = self._connection and self._connection.folder
+        runtime = {"env_vars": {**environment, **(import_path(Path(folder)) if folder else {})}}
         return self._ray.remote(kind).options(**options, runtime_env=runtime).remote(**arguments)
 
     def wait(self, results: Sequence[Any], timeout_s: float) -> list[Any]:
@@ -168,7 +172,7 @@ def _connect(ray: Any, address: str | None, store_bytes: int) -> str | None:
     # No statistics leave this machine, also where the cluster is not ours.
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    with _own_signal_handlers(), _errors_in_one_line(address):
+    with _own_signal_handlers(), _errors_in_one_line(address), no_local_imports():
         if address is None:
             require_shared_memory(SHARED_MEMORY, store_bytes)
             return _start_instance(ray, store_bytes)
@@ -183,7 +187,7 @@ def _start_instance(ray: Any, store_bytes: int) -> str:
     # TMPDIR, which may be too long for the name of a socket.
 
     folder = tempfile.mkdtemp(prefix="ript-ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
-    with contextlib.ExitStack() as on_failure:
+    with only_needed_variables(), contextlib.ExitStack() as on_failure:
         on_failure.callback(shutil.rmtree, folder, ignore_errors=True)
         ray.init(
             address="local",  # not what RAY_ADDRESS says
@@ -229,7 +233,15 @@ def _probe(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S).close()
     except OSError as error:
         raise ConnectionError(f"{error.strerror or error}") from None
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ray.scripts.scripts",
+        "health-check",
+        "--address",
+        address,
+    ]
     try:
         check = subprocess.run(
             command, timeout=CHECK_TIMEOUT_S, capture_output=True, text=True, check=False

@@ -86,7 +86,7 @@ class RayWorker:
         self._actor = cluster.start_actor(
             settings.kind,
             memory_bytes=settings.memory_bytes,
-            environment=actor_environment(settings.egl_device, is_this_host=cluster.is_ours),
+            environment=actor_environment(settings.egl_device),
             compress=settings.compress,
         )
         spec = settings.spec
