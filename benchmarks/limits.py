@@ -1,4 +1,4 @@
-"""The lower bound of an episode: physics, images and policy forwards, and nothing else.
+"""An estimate of the least that an episode takes: physics, images and policy forwards, and nothing else.
 
 Everything is timed on the very episodes that the sides of the comparison run first: physics on several,
 because contacts make one episode dearer than another, images on one.

@@ -63,7 +63,7 @@ def exactness(found: dict[str, Any]) -> list[str]:
 
 def rollout(found: dict[str, Any]) -> list[str]:
     """Return the comparison of whole episodes and where the time goes."""
-    rates, bounds = found["episodes_per_minute"], found["limit_episodes_per_minute"]
+    rates, estimates = found["episodes_per_minute"], found["limit_episodes_per_minute"]
     mujoco = found["limit_with_mujoco_images_episodes_per_minute"]
     others = {"subproc": "`SubprocVectorEnv`", "async": "`AsyncVectorEnv`"}
     rows = [
@@ -73,10 +73,10 @@ def rollout(found: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     for name, title in SETTINGS.items():
         rate = rates[f"engine_{name}"]
-        rows.append([title, f"{rate:.1f}", f"{rate / rates['subproc']:.1f} x", f"{bounds[name]:.0f}",
-                     f"{100 * rate / bounds[name]:.0f} %", f"{mujoco[name]:.0f}"])  # fmt: skip
-    header = ["100 control steps, 2 processes", "episodes per minute", "speed-up", "bound",
-              "of bound", "bound with MuJoCo's images"]  # fmt: skip
+        rows.append([title, f"{rate:.1f}", f"{rate / rates['subproc']:.1f} x", f"{estimates[name]:.0f}",
+                     f"{100 * rate / estimates[name]:.0f} %", f"{mujoco[name]:.0f}"])  # fmt: skip
+    header = ["100 control steps, 2 processes", "episodes per minute", "speed-up", "estimate",
+              "of estimate", "estimate with MuJoCo's images"]  # fmt: skip
     shares = found["shares_of_core_time"]
     parts = [
         [part, *(f"{shares[name][part]:.1f}" for name in SETTINGS)] for part in shares["exact"]

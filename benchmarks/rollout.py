@@ -208,9 +208,9 @@ def report(found: dict[str, Any], num_compared: int) -> None:
         "whole episodes of 100 steps",
         "per minute",
         "speed-up",
-        "bound",
-        "of bound",
-        "MuJoCo bound",
+        "estimate",
+        "of estimate",
+        "MuJoCo estimate",
     )
     print("\n" + table(header, rows))
     print(f"\ncontrol steps per second, exact: {found['env_steps_per_s']:.0f}")

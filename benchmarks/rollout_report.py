@@ -20,7 +20,7 @@ BARS = {
 def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
     """Return percent of the cores' time by part of the work, from CPU seconds of the processes.
 
-    The parts of the lower bound are taken at their own cost; what was spent beyond them is shown
+    The parts of the estimate are taken at their own cost; what was spent beyond them is shown
     beside it. Stages of workers are timed by the clock, so they are scaled to their CPU seconds.
     """
     job, result = side.job, side.result
@@ -32,41 +32,41 @@ def shares(side: Any, limits: dict[str, Any], name: str) -> dict[str, float]:
     }
     scale = min(1.0, cpu_s["workers"] / sum(by_clock.values()))
     render, restore = (scale * stages[f"time/worker_{n}_s"] for n in ("render", "restore"))
-    bound = {
-        "physics (bound)": steps * limits["physics_s"],
-        "images (bound)": observations * limits["render_s"][name],
-        "policy (bound)": observations * limits["policy_s"],
+    estimate = {
+        "physics (estimate)": steps * limits["physics_s"],
+        "images (estimate)": observations * limits["render_s"][name],
+        "policy (estimate)": observations * limits["policy_s"],
     }
     check = steps * limits["check_s"]
-    stepping = cpu_s["workers"] - render - restore - check - bound["physics (bound)"]
+    stepping = cpu_s["workers"] - render - restore - check - estimate["physics (estimate)"]
     total = job.num_workers * result["wall_s"]
     seconds = {
-        **bound,
-        "images beyond the bound": render - bound["images (bound)"],
+        **estimate,
+        "images beyond the estimate": render - estimate["images (estimate)"],
         "success check": check,
         "controller, observables, messages": stepping,
         "restore": restore,
-        "scheduler, policy beyond the bound": cpu_s["policy"] - bound["policy (bound)"],
+        "scheduler, policy beyond the estimate": cpu_s["policy"] - estimate["policy (estimate)"],
         "idle": total - cpu_s["workers"] - cpu_s["policy"],
     }
     return {part: 100.0 * value / total for part, value in seconds.items()}
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Draw episodes per minute of every side, with its bound as a line."""
+    """Draw episodes per minute of every side, with its estimate as a line."""
     rates, limits = found["episodes_per_minute"], found["limit_episodes_per_minute"]
     figure, axes = plt.subplots(figsize=(8, 4))
     values = [rates[name] for name in BARS]
     colors = ["tab:gray" if not name.startswith("engine") else "tab:blue" for name in BARS]
     axes.bar(range(len(BARS)), values, color=colors)
     for x, name in enumerate(BARS):
-        bound = limits.get(name.removeprefix("engine_"), 0.0)
+        estimate = limits.get(name.removeprefix("engine_"), 0.0)
         text = f"{rates[name]:.1f}\n({rates[name] / rates['subproc']:.1f} x)"
-        axes.annotate(text, (x, max(rates[name], bound)), ha="center", va="bottom")
-        if bound:
-            axes.hlines(bound, x - 0.4, x + 0.4, colors="tab:red", linestyles="--")
+        axes.annotate(text, (x, max(rates[name], estimate)), ha="center", va="bottom")
+        if estimate:
+            axes.hlines(estimate, x - 0.4, x + 0.4, colors="tab:red", linestyles="--")
     axes.set_xticks(range(len(BARS)), list(BARS.values()), fontsize=8)
     axes.set(ylabel="whole episodes per minute", ylim=(0, 1.25 * max(*values, *limits.values())))
-    axes.set_title("100 control steps, 2 simulator processes; red: bound", fontsize=9)
+    axes.set_title("100 control steps, 2 simulator processes; red: estimate", fontsize=9)
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)

@@ -179,7 +179,7 @@ class LockstepRound:
 
 
 def run_limit(job: Job) -> dict[str, Any]:
-    """Measure the lower bound for the three ways of drawing."""
+    """Measure what an episode takes at least, for the three ways of drawing."""
     from benchmarks.limits import measure_limits  # noqa: PLC0415 - as in run_peer
 
     specs = {name: setting(job).spec for name, setting in SETTINGS.items()}

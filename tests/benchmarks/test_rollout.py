@@ -49,7 +49,7 @@ def test_a_short_trial_stands_for_whole_episodes():
     assert _episodes_per_minute(job, {"rounds": rounds}, max_steps=100) == pytest.approx(4.0)
 
 
-def test_the_bound_is_physics_pictures_and_forwards_on_both_cores(monkeypatch):
+def test_the_estimate_is_physics_pictures_and_forwards_on_both_cores(monkeypatch):
     from benchmarks import rollout  # noqa: PLC0415
     from benchmarks.job import Job  # noqa: PLC0415
 
