@@ -45,7 +45,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize=6)
+            axes.legend(fontsize=6, loc="upper left")
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
 

@@ -30,7 +30,7 @@ from pi0.ript.engine.strategy import choose_strategy, require_shardable
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import make_initial_state, split, step_limit
-from pi0.ript.evaluation.episodes import requests_of_run
+from pi0.ript.evaluation.episodes import protocol_text, requests_of_run
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.update import Engine
 from pi0.ript.report.console import make_progress
@@ -254,9 +254,11 @@ def build_evaluator(
 ) -> Evaluator:
     """Return what measures the policy on the held-out episodes."""
     guidance = config.algo.cfg.evaluation_guidance
+    requests = requests_of_run(config, tasks, policy.protocol)
     return Evaluator(
         policy=policy,
-        requests=requests_of_run(config, tasks, policy.protocol),
+        requests=requests,
+        protocol=protocol_text(config, requests),
         sampling=Sampling(num_steps=config.policy.denoise_steps, guidance=guidance),
         **vars(shared),
     )

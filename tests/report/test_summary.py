@@ -50,8 +50,10 @@ def test_run_without_evaluation_still_has_its_seconds():
 
 
 def test_summary_is_written_as_json_and_text(tmp_path):
-    text = write_summary(tmp_path, [STOVE], SECONDS, {"layout": "openpi"})
+    text = write_summary(tmp_path, [STOVE], SECONDS, {"layout": "openpi"}, "at most 300 steps")
+    assert text.startswith("at most 300 steps\nstove\n")
     assert (tmp_path / "summary.txt").read_text() == text
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["seconds"] == SECONDS
     assert summary["policy"] == {"layout": "openpi"}
+    assert summary["protocol"] == "at most 300 steps"

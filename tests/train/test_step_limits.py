@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pi0.ript import build
 from pi0.ript.config.schema import AlgoConfig, EvaluationConfig, TaskConfig, TrainConfig
-from pi0.ript.evaluation.episodes import requests_of_run
+from pi0.ript.evaluation.episodes import protocol_text, requests_of_run
 from pi0.ript.types import Episode
 from tests.policy_parts import small_policy
 from tests.train.toy_run import ToyRunner
@@ -68,3 +68,6 @@ def test_held_out_episodes_may_have_a_limit_of_their_own(chosen, expected: int):
     requests = requests_of_run(config, [("libero_goal", 7)], "openpi")
 
     assert {request.max_steps for request in requests} == {expected}
+    assert protocol_text(config, requests) == (
+        f"20 held-out states per task, fixtures drawn per episode, at most {expected} control steps"
+    )

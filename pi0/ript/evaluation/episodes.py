@@ -87,6 +87,16 @@ def requests_of_run(
     )
 
 
+def protocol_text(config: TrainConfig, requests: Sequence[EpisodeRequest]) -> str:
+    """Return what rates of these episodes must be read with: states, fixtures and step limits."""
+    fixtures = "drawn per episode" if config.task.fixtures == "per_episode" else "fixed"
+    limits = " or ".join(str(limit) for limit in sorted({r.max_steps for r in requests}))
+    return (
+        f"{config.task.num_held_out_states} held-out states per task, fixtures {fixtures}, at most "
+        f"{limits} control steps"
+    )
+
+
 def _limit_of_run(config: TrainConfig) -> int | None:
     chosen = config.evaluation.max_episode_length
     if chosen is None:

@@ -61,6 +61,7 @@ def write_summary(
     tasks: Sequence[TaskOutcomes],
     seconds: Mapping[str, float],
     policy: Mapping[str, object],
+    protocol: str,
 ) -> str:
     """Write ``summary.json`` and ``summary.txt`` into the run directory; return the text.
 
@@ -69,9 +70,10 @@ def write_summary(
         tasks: As for ``summarize``.
         seconds: As for ``summarize``.
         policy: The policy's card, which the outcomes depend on.
+        protocol: What the episodes were, in words; stands above their rates.
     """
-    text = summary_text(tasks, seconds)
-    content = summarize(tasks, seconds) | {"policy": policy}
+    text = (f"{protocol}\n" if tasks else "") + summary_text(tasks, seconds)
+    content = summarize(tasks, seconds) | {"policy": policy, "protocol": protocol}
     data = json.dumps(content, indent=2, allow_nan=False)
     write_atomically(run_dir / f"{SUMMARY_NAME}.json", data + "\n")
     write_atomically(run_dir / f"{SUMMARY_NAME}.txt", text)

@@ -33,6 +33,7 @@ class Evaluator:
         policy: What is measured.
         runner: Runs the episodes.
         requests: The held-out episodes.
+        protocol: What they are, in words.
         sampling: How the policy draws its action chunks: without noise.
         ranks: The processes that share the episodes; rank 0 alone reads and writes files.
         memory: Watches it.
@@ -44,6 +45,7 @@ class Evaluator:
     policy: Pi0Policy
     runner: EnvRunner
     requests: list[EpisodeRequest]
+    protocol: str
     sampling: Sampling
     ranks: Ranks
     memory: MemoryWatch

@@ -7,9 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pi0.ript.config.command_line import program_name
-from pi0.ript.evaluation.episodes import (
-    success_by_task,
-)
+from pi0.ript.evaluation.episodes import success_by_task
 from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluator import first_text
@@ -60,7 +58,8 @@ def _measure_and_train(trainer: Trainer, run_dir: Path) -> None:
         return
     outcomes = paired_outcomes(base, trained)
     card = parts.evaluator.policy_card
-    text = write_summary(run_dir, outcomes, parts.stopwatch.seconds, card)
+    protocol = parts.evaluator.protocol
+    text = write_summary(run_dir, outcomes, parts.stopwatch.seconds, card, protocol)
     logger.info("summary of %s\n%s", run_dir, text)
     logger.info("report: %s", write_report([run_dir]))
 
