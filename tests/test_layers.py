@@ -85,6 +85,7 @@ HOMES = {
     "jinja2": "pi0.ript.report",
     "plotly": "pi0.ript.report",
     "ray": "pi0.ript.env.ray.cluster",
+    "tensorstore": "pi0.formats.jax",
     "yaml": "pi0.ript.config",
     "draccus": "pi0.ript.config",
 }
