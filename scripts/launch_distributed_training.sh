@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # Starts one learner per GPU on this host through torchrun; on several hosts, run it on each of them.
 #
-#   scripts/launch_distributed_training.sh -c pi0/ript/config/quickstart.yaml -g 2
+#   scripts/launch_distributed_training.sh -c quickstart -g 2
 #   scripts/launch_distributed_training.sh -c run.yaml -n 2 -g 8 -r 0 -m host0      # on host0
 #   scripts/launch_distributed_training.sh -c run.yaml -n 2 -g 8 -r 1 -m host0      # on the other
 set -euo pipefail
 
 config="" nodes=1 gpus=4 node_rank=0 master_addr=localhost master_port=12355
 is_debug=false is_dry_run=false
-program="$(dirname "$0")/../pi0/ript/scripts/train_ript_pi0.py"
+package="$(dirname "$0")/../pi0/ript"
+program="$package/scripts/train_ript_pi0.py"
 
 usage() {
   cat <<'TEXT'
-usage: launch_distributed_training.sh -c FILE [options] [-- FLAG ...]
-  -c, --config FILE        YAML configuration
+usage: launch_distributed_training.sh -c FILE_OR_NAME [options] [-- FLAG ...]
+  -c, --config FILE        YAML configuration, or the name of one that comes with the package
   -n, --nodes N            hosts (1)
   -g, --gpus N             learners on each host (4)
   -r, --node-rank N        which host this is, from 0 (0)
@@ -60,8 +61,16 @@ require_number --gpus "$gpus" 1
 require_number --node-rank "$node_rank" 0
 require_number --master-port "$master_port" 1
 ((node_rank < nodes)) || fail "--node-rank must be below --nodes $nodes, got $node_rank"
-[[ -n "$config" ]] || fail "--config is missing; give a YAML file"
-[[ -f "$config" ]] || fail "--config '$config' does not exist"
+[[ -n "$config" ]] || fail "--config is missing; give a YAML file or a name, e.g. quickstart"
+if [[ -f "$config" ]]; then
+  settings=(--config_path "$config")
+elif [[ "$config" =~ ^[A-Za-z0-9_]+$ && -f "$package/config/$config.yaml" ]]; then
+  settings=("$config")
+else
+  names=("$package"/config/*.yaml)
+  names=("${names[@]##*/}")
+  fail "--config '$config' does not exist; give a YAML file or one of: ${names[*]%.yaml}"
+fi
 
 # What is set already wins.
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
@@ -75,7 +84,7 @@ fi
 command=(torchrun
   --nnodes "$nodes" --nproc-per-node "$gpus" --node-rank "$node_rank"
   --master-addr "$master_addr" --master-port "$master_port"
-  "$program" --config_path "$config" "$@")
+  "$program" "${settings[@]}" "$@")
 if $is_dry_run; then
   printf '%q ' "${command[@]}"
   echo

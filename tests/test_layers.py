@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 RANKS = {
     "pi0": 0,  # the policy side; which of its files may be imported is POLICY_FREE's business
     "atomic": 0,
+    "run_folder": 0,
     "packed_frames": 0,
     "types": 1,
     "seeding": 1,
@@ -38,6 +39,7 @@ RANKS = {
 # The same inside env/: libero < pool < {ray, rollout} < runner.
 ENV_RANKS = {
     "checks": 0,
+    "suite_names": 0,
     "suites": 0,
     "resources": 0,
     "libero": 1,

@@ -11,7 +11,7 @@ from pi0.ript.config.environment import RunnerName, choose_runner
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.libero.headless import count_egl_devices, resolve_egl_device
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.suites import locate_task, task_count
+from pi0.ript.env.suites import all_tasks, locate_task
 from pi0.ript.interfaces import Policy
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def resolve_tasks(config: TrainConfig) -> tuple[tuple[str, int], ...]:
     suite, task = config.task.benchmark_name, config.task
     named = (task.task_name,) if task.task_name is not None else task.task_names_to_use
     tasks = [locate_task(suite, name) for name in named]
-    return tuple(dict.fromkeys(tasks)) or tuple((suite, n) for n in range(task_count(suite)))
+    return tuple(dict.fromkeys(tasks)) or tuple(all_tasks(suite))
 
 
 def choose_egl_device(config: TrainConfig) -> int | None:

@@ -83,3 +83,37 @@ def test_the_last_states_are_held_out():
 
     assert train == tuple(range(30))
     assert held_out == tuple(range(30, 50))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("libero-object", "libero_object"),
+        ("LIBERO Spatial", "libero_spatial"),
+        ("goal", "libero_goal"),
+        ("Libero_Long_swap", "libero_10_swap"),
+        ("libero_10_no_noops", "libero_10"),
+        ("libero_object_no_noops_1.0.0_lerobot", "libero_object"),
+        ("LIBERO90", "libero_90"),
+    ],
+)
+def test_a_suite_is_found_by_the_names_that_people_have_for_it(written, meant, caplog):
+    suites.find_suite.cache_clear()
+
+    assert suites.find_suite(written) == suites.find_suite(written) == meant
+    assert caplog.messages == [f"suite {written} is taken for {meant}"]
+    assert suites.all_tasks(written)[3] == suites.locate_task(written, 3) == (meant, 3)
+    assert suites.make_initial_state(written, 3, 0, fixture_seed=0).suite == meant
+
+
+def test_both_parts_of_libero_100_are_named():
+    with pytest.raises(
+        ValueError, match="'LIBERO-100'; LIBERO-100 is libero_90 and libero_10 together"
+    ):
+        suites.find_suite("LIBERO-100")
+
+
+@pytest.mark.parametrize("number", ["\u00b2", "\u0663", "\u2460", "9" * 5000])
+def test_what_only_looks_like_a_number_is_no_task(number):
+    with pytest.raises(ValueError, match="has no task"):
+        suites.resolve_task("libero_goal", number)

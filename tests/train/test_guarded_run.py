@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pi0.ript.config.load import RUN_CONFIG_NAME, save_config
+from pi0.ript.config.load import save_config
 from pi0.ript.config.schema import (
     AlgoConfig,
     EvaluationConfig,
@@ -19,6 +19,7 @@ from pi0.ript.config.schema import (
 )
 from pi0.ript.evaluation.episodes import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.report.jsonl import read_metrics
+from pi0.ript.run_folder import RUN_CONFIG_NAME
 from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train import trainer as trainer_module
 from pi0.ript.train.checkpoint import find_last

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import NoReturn, cast
 import draccus
 
 from pi0.ript.atomic import write_atomically
-from pi0.ript.config.base import ConfigError
+from pi0.ript.config.base import ConfigError, require_filled_in
 from pi0.ript.config.command_line import Arguments, help_page, parse_arguments, program_name
 from pi0.ript.config.decode import Raw, decode_config, known_keys
 from pi0.ript.config.environment import read_environment
@@ -22,10 +21,16 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.shipped import shipped_configs
 from pi0.ript.config.translate import translate
 from pi0.ript.config.yaml_text import dump_yaml, parse_yaml
+from pi0.ript.run_folder import (
+    RUN_CONFIG_NAME,
+    find_run,
+    is_run,
+    newest_run_in,
+    newest_step,
+    step_of,
+)
 
 logger = logging.getLogger(__name__)
-
-RUN_CONFIG_NAME = "config.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +68,15 @@ def load_launch(argv: Sequence[str], environ: Mapping[str, str] | None = None) -
     arguments = parse_arguments(argv)
     if arguments.is_help:
         _print_and_exit(help_page(program_name(sys.argv[0])))
+    if arguments.resume is not None:
+        arguments.resume = _run_to_resume(arguments.resume)
     data = _read(_config_path(arguments))
     chosen = [*read_environment(environ or {}), *arguments.overrides]
     data = _without_foreign_stats(data, {key for key, _ in chosen})
     for key, text in chosen:
         data = _with_override(data, key, text)
     config = _decode(data)
-    _require_filled_in(config)
+    require_filled_in(to_plain(config))
     _require_packages(config)
     if arguments.is_print:
         _print_and_exit(to_yaml(config))
@@ -118,17 +125,6 @@ def _without_foreign_stats(data: object, chosen: set[str]) -> object:
     return settings
 
 
-def _require_filled_in(config: TrainConfig) -> None:
-    for key, remedy in (
-        ("policy_path", "give a checkpoint folder or --policy_path builtin"),
-        ("norm_stats_path", "give a file or --norm_stats_path null"),
-        ("output_dir", "give a folder, e.g. --output_dir outputs"),
-    ):
-        value = getattr(config, key)
-        if value and re.search(r"\{\w+\}", value):
-            raise ConfigError(f"{key} holds a placeholder, {value!r}; {remedy}")
-
-
 def _require_packages(config: TrainConfig) -> None:
     if config.logging.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
@@ -144,12 +140,33 @@ def _config_path(arguments: Arguments) -> Path:
             "--config_path is required, or the name of a configuration that comes with the package: "
             f"{', '.join(shipped_configs())}"
         )
-    path = arguments.resume / RUN_CONFIG_NAME
-    if not path.is_file():
+    return arguments.resume / RUN_CONFIG_NAME
+
+
+def _run_to_resume(path: Path) -> Path:
+    """Return the run directory that ``--resume`` means, which may be given as something inside it.
+
+    Raises:
+        FileNotFoundError: There is no run.
+        ConfigError: It names a checkpoint that is not the newest one of its run.
+    """
+    if is_run(path):
+        return path
+    run = find_run(path)
+    if run is None:
+        other = newest_run_in(path)
+        hint = "" if other is None else f"; give a run in it, the newest one is {other}"
         raise FileNotFoundError(
-            f"--resume {arguments.resume}: not a run directory, it has no {RUN_CONFIG_NAME}"
+            f"--resume {path}: not a run directory, it has no {RUN_CONFIG_NAME}{hint}"
         )
-    return path
+    step, newest = step_of(path, run), newest_step(run)
+    if step is not None and step != newest:
+        raise ConfigError(
+            f"--resume {path}: the run {run} goes on from its newest checkpoint, {newest}; give the run, or "
+            f"begin another one with --policy_path {run}/checkpoints/{step}/pretrained_model"
+        )
+    logger.warning("--resume %s is in the run %s, which goes on", path, run)
+    return run
 
 
 def _read(path: Path) -> object:

@@ -5,7 +5,8 @@ has cost somebody a run, so the scalars are the ones of the YAML 1.2 core schema
 """
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import cast
 
 import yaml
 
@@ -19,6 +20,9 @@ _SCALARS = {
     "float": (_FLOAT, list("-+.0123456789")),
     "merge": (r"<<", ["<"]),
 }
+
+
+MOST_VALUES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -72,7 +76,12 @@ def parse_yaml(text: str, may_repeat: frozenset[str] = frozenset()) -> object:
         ) from error
     loader.may_repeat = may_repeat
     try:
-        return loader.get_single_data()
+        data = loader.get_single_data()
+        _require_tree(data)
+    except RecursionError:
+        raise ConfigError(
+            "not valid YAML: nested too deeply, or an alias stands for something that it is itself part of"
+        ) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = " ".join(str(error.problem or error.context).split())
@@ -81,6 +90,30 @@ def parse_yaml(text: str, may_repeat: frozenset[str] = frozenset()) -> object:
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
     finally:
         loader.dispose()  # pyright: ignore[reportUnknownMemberType] - PyYAML has no types
+    return data
+
+
+def _require_tree(data: object) -> None:
+    """Refuse aliases of what they are part of, and aliases of aliases that stand for too much to read."""
+    for number, _ in enumerate(_values(data, ())):
+        if number > MOST_VALUES:
+            raise ConfigError(
+                f"not a configuration: its aliases stand for over {MOST_VALUES} values"
+            )
+
+
+def _values(value: object, around: tuple[int, ...]) -> Iterator[object]:
+    number = id(value)
+    if number in around:
+        raise ConfigError("an alias stands for something that it is itself part of; write it out")
+    yield value
+    inner: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        inner = cast("Mapping[object, object]", value).values()
+    elif isinstance(value, list):
+        inner = cast("list[object]", value)
+    for each in inner:
+        yield from _values(each, (*around, number))
 
 
 def dump_yaml(data: object) -> str:

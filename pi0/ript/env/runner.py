@@ -16,11 +16,12 @@ from pi0.ript.env.rollout.scheduler import LockstepScheduler, Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import (
     States,
+    all_tasks,
+    find_suite,
     locate_task,
     protocol_of,
     states_of_caller,
     step_limit,
-    task_count,
     task_name,
     training_states,
 )
@@ -114,7 +115,7 @@ class EnvRunner(ABC):
             )
         self.policy = policy
         self.config = config if config is not None else TrainConfig()
-        self.suite = benchmark_name or self.config.task.benchmark_name
+        self.suite = find_suite(benchmark_name or self.config.task.benchmark_name)
         self.rollouts_per_env = rollouts_per_env
         self.rank, self.world_size = rank, world_size
         self.local_world_size = local_world_size
@@ -125,7 +126,7 @@ class EnvRunner(ABC):
         )
         self.tasks = tuple(
             locate_task(self.suite, task) for task in task_names_to_use or ()
-        ) or tuple((self.suite, task_id) for task_id in range(task_count(self.suite)))
+        ) or tuple(all_tasks(self.suite))
         self.sizing = self._size(num_parallel_envs)
         self.num_parallel_envs = self.sizing.num_slots
         self.egl_device = egl_device

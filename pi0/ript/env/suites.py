@@ -1,6 +1,7 @@
 """LIBERO's suites, their tasks and step limits, and the initial states that rollouts begin in."""
 
 import difflib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.checks import check_state
+from pi0.ript.env.suite_names import meant_suite, unknown_suite
 from pi0.ript.interfaces import HasProtocol, Policy, StepProtocol
 from pi0.ript.seeding import practice_fixtures
 from pi0.ript.types import InitialState
@@ -34,6 +36,10 @@ PERTURBED = tuple(
 )
 SUITES = (*STEP_LIMITS, *PERTURBED)
 
+MOST_DIGITS = 6  # of a task's index; more are a name
+
+logger = logging.getLogger(__name__)
+
 States = NDArray[np.float64] | Sequence[NDArray[np.float64]]
 
 
@@ -42,9 +48,29 @@ def suite_names() -> tuple[str, ...]:
     return SUITES
 
 
+@lru_cache(maxsize=64)
+def find_suite(name: str) -> str:
+    """Return the suite that a name means; another spelling than LIBERO's is taken with one notice.
+
+    Raises:
+        ValueError: There is no such suite; names the nearest one.
+    """
+    suite = name if name in SUITES else meant_suite(name)
+    if suite not in SUITES:
+        raise unknown_suite(name, SUITES)
+    if suite != name:
+        logger.warning("suite %s is taken for %s", name, suite)
+    return suite
+
+
 def task_count(suite: str) -> int:
     """Return how many tasks a suite has."""
     return len(_tasks(suite))
+
+
+def all_tasks(suite: str) -> list[tuple[str, int]]:
+    """Return (suite, task number) of every task of a suite."""
+    return [(find_suite(suite), task_id) for task_id in range(task_count(suite))]
 
 
 def task_name(suite: str, task_id: int) -> str:
@@ -58,7 +84,7 @@ def resolve_task(suite: str, name_or_index: str | int) -> int:
     Raises:
         ValueError: The suite has no such task; names the nearest one.
     """
-    if isinstance(name_or_index, int) or name_or_index.isdigit():
+    if isinstance(name_or_index, int) or re.fullmatch(rf"[0-9]{{1,{MOST_DIGITS}}}", name_or_index):
         _task(suite, int(name_or_index))
         return int(name_or_index)
     names = [task.name for task in _tasks(suite)]
@@ -80,6 +106,7 @@ def locate_task(suite: str, name_or_index: str | int) -> tuple[str, int]:
     """
     if isinstance(name_or_index, str) and "/" in name_or_index:
         suite, name_or_index = name_or_index.split("/", 1)
+    suite = find_suite(suite)
     return suite, resolve_task(suite, name_or_index)
 
 
@@ -90,7 +117,7 @@ def task_language(suite: str, task_id: int) -> str:
     LIBERO takes it from the file name. LIBERO-PRO suites keep the file names but change the
     instruction, so there it comes from the file itself.
     """
-    if suite not in PERTURBED:
+    if find_suite(suite) not in PERTURBED:
         return _task(suite, task_id).language
     match = re.search(r"\(:language\s+([^)]*)\)", bddl_file(suite, task_id).read_text())
     assert match, f"{bddl_file(suite, task_id)} has no (:language ...)"
@@ -115,7 +142,7 @@ def step_limit(suite: str, protocol: StepProtocol, chosen: int | None) -> int:
     Raises:
         ValueError: There is no such suite; names the nearest one.
     """
-    _check_suite(suite)
+    suite = find_suite(suite)
     if chosen is not None:
         return chosen
     limits = LEROBOT_STEP_LIMITS if protocol == "lerobot" else STEP_LIMITS
@@ -148,7 +175,7 @@ def make_initial_state(suite: str, task_id: int, index: int, fixture_seed: int) 
     if not 0 <= index < len(states):
         raise ValueError(f"initial state index must be in 0..{len(states) - 1}, got {index}")
     return InitialState(
-        suite=suite,
+        suite=find_suite(suite),
         task_id=task_id,
         index=index,
         fixture_seed=fixture_seed,
@@ -175,18 +202,9 @@ def split(held_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(range(first)), tuple(range(first, STATES_PER_TASK))
 
 
-def _check_suite(suite: str) -> None:
-    if suite not in SUITES:
-        nearest = difflib.get_close_matches(suite, SUITES, n=1, cutoff=0.0)
-        raise ValueError(
-            f"unknown suite {suite!r}; did you mean {nearest[0]!r}? Allowed: {', '.join(SUITES)}"
-        )
-
-
 def _tasks(suite: str) -> Sequence[Task]:
     # LIBERO's Benchmark class prints on construction and, with its default order, lists these.
-    _check_suite(suite)
-    return tuple(task_maps[suite].values())
+    return tuple(task_maps[find_suite(suite)].values())
 
 
 def _task(suite: str, task_id: int) -> Task:
@@ -256,6 +274,7 @@ def states_of_caller(
         raise ValueError(
             f"rollouts_per_env={count} needs as many initial states, got {len(states)}"
         )
+    suite = find_suite(suite)
     arrays = [np.asarray(state, dtype=np.float64) for state in states][:count]
     length = initial_states(suite, task_id).shape[1]
     for state in arrays:

@@ -160,9 +160,9 @@ def number_or_auto(text: str) -> int | Auto:
 def chosen_tasks(suites: str, names: Sequence[str]) -> list[tuple[str, int]]:
     """Return (suite, task number) of every task in LIBERO's own order, however they were given."""
     chosen = {
-        locate_task(suite, name)
+        locate_task(suite.strip(), name)
         for suite in suites.split(",")
-        for name in names or range(task_count(suite))
+        for name in names or range(task_count(suite.strip()))
     }
     return sorted(chosen, key=lambda task: (suite_names().index(task[0]), task[1]))
 

@@ -3,8 +3,10 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NoReturn, get_args, get_type_hints
+from pathlib import Path
+from typing import Any, NoReturn, cast, get_args, get_type_hints
 
+from pi0.ript.config.base import require_filled_in
 from pi0.ript.config.decode import Raw, decode_config
 from pi0.ript.config.policy import PolicyOverrides
 from pi0.ript.config.reference import field_descriptions
@@ -27,9 +29,26 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the parsed command line.
+
+        Raises:
+            ValueError: A flag is wrong, or holds a placeholder.
+        """
+        arguments = super().parse_args(args)
+        given = {f"--{name}": _plain(value) for name, value in vars(arguments).items()}
+        require_filled_in(given)
+        return arguments
+
     def error(self, message: str) -> NoReturn:
         """Raise ``ValueError`` with what is wrong and where the flags are listed."""
         raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        return [_plain(each) for each in cast("list[object]", value)]
+    return str(value) if isinstance(value, Path) else value
 
 
 def require_number(

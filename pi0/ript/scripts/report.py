@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0.ript.report.page.render import REPORT_NAME, write_report
+from pi0.ript.run_folder import find_run
 from pi0.ript.scripts.flags import Parser
 
 
@@ -26,4 +27,5 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     """Write the page and print where it is."""
     arguments = parse(argv)
-    print(write_report(arguments.runs, arguments.output))
+    runs = [find_run(path) or path for path in arguments.runs]
+    print(write_report(runs, arguments.output))

@@ -28,12 +28,13 @@ from pi0.ript import build
 from pi0.ript.build_runner import create_env_runner as create_env_runner
 from pi0.ript.build_runner import import_runner_classes as import_runner_classes
 from pi0.ript.build_runner import resolve_tasks
-from pi0.ript.config.load import RUN_CONFIG_NAME, Launch, load_launch, save_config, to_yaml
+from pi0.ript.config.load import Launch, load_launch, save_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.process_group import ProcessGroup, join, require_agreement
 from pi0.ript.engine.ranks import SINGLE_PROCESS, RankInfo, SingleProcess
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.launches import record_launch
+from pi0.ript.run_folder import RUN_CONFIG_NAME
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.run import train_run
 

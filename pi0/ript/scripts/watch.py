@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pi0.ript.report.page.live import make_server
+from pi0.ript.run_folder import find_run
 from pi0.ript.scripts.flags import Parser, require_number
 
 DEFAULT_PORT = 8800
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     """Serve until Ctrl-C."""
     arguments = parse(argv)
     try:
-        server = make_server(arguments.runs, arguments.port)
+        server = make_server([find_run(path) or path for path in arguments.runs], arguments.port)
     except OSError as error:
         raise OSError(
             f"--port {arguments.port}: {error.strerror}; choose another one, or 0 for any"

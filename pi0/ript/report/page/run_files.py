@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi0.ript.config.load import RUN_CONFIG_NAME, read_config
+from pi0.ript.config.load import read_config
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.report.launches import Launch, read_launches
+from pi0.ript.run_folder import RUN_CONFIG_NAME
 from pi0.ript.types import EpisodeRecord
 
 
