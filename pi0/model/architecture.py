@@ -24,7 +24,7 @@ def dit_sizes(config: PI0Config) -> Any:
 
 def is_pi05(config: PI0Config) -> bool:
     """Return whether the sizes are those of a pi0.5; transformers' configuration keeps the key as it is."""
-    return config.to_dict().get("pi05") is True
+    return ({"pi05": False} | config.to_dict())["pi05"] is True
 
 
 def build_core(config: PI0Config) -> Any:
