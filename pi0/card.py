@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from pi0.files import read_json
 from pi0.records import ObservationSpec, RenderQuality
 
 StateEncoding = Literal["axis_angle", "rotation6d"]
@@ -24,6 +25,7 @@ NormMode = Literal["z_score", "quantile", "quantile10", "min_max"]
 NormFormula = Literal["openpi", "lerobot"]
 Resize = Literal["openpi", "lerobot"]
 PromptFormat = Literal["openpi", "lerobot"]
+Gripper = Literal["libero", "one_opens", "one_closes"]
 
 ENV_ACTION_DIM = 7
 STATE_DIMS: dict[StateEncoding, int] = {"axis_angle": 8, "rotation6d": 11}
@@ -35,6 +37,7 @@ SHARED: Mapping[str, Any] = {
     "cameras": ("agentview", "robot0_eye_in_hand"),
     "render_quality": "exact",
     "state_encoding": "axis_angle",
+    "gripper": "libero",
     "max_prompt_tokens": 48,
     "denoise_steps": 10,
 }
@@ -60,6 +63,8 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = {
         "prompt_format": "lerobot",
     },
 }
+# Keys younger than the files that lack them, with what those files meant.
+ADDED_KEYS: Mapping[str, Any] = {"gripper": "libero"}
 # transformers' weights on the Hub are LeRobot's.
 PROTOCOL_OF_LAYOUT: Mapping[Layout, Protocol] = {
     "native": "openpi",
@@ -91,6 +96,8 @@ class PolicyCard:
             interpolates between the four nearest pixels and keeps fractions (torch).
         state_encoding: ``axis_angle`` is openpi's 8-d state; ``rotation6d`` is 11-d and continuous.
         extra_delta: The first six actions are relative to the state at the start of the action chunk.
+        gripper: The last action of the network: ``libero`` opens at -1 and closes at +1; data that came
+            through RLDS have 0 to 1, where ``one_opens`` (OpenVLA's LIBERO data) or ``one_closes``.
         norm_mode: Which statistics are used: mean and std, 1 % and 99 % quantiles,
             10 % and 90 % quantiles, or smallest and largest value.
         norm_formula: ``openpi`` adds 1e-6 to every scale; ``lerobot`` adds 1e-8 to std on the way
@@ -116,6 +123,7 @@ class PolicyCard:
     resize: Resize
     state_encoding: StateEncoding
     extra_delta: bool
+    gripper: Gripper
     norm_mode: NormMode
     norm_formula: NormFormula
     prompt_format: PromptFormat
@@ -135,6 +143,8 @@ class PolicyCard:
         )
         _require(self.action_dim >= ENV_ACTION_DIM, "action_dim", self.action_dim, ">= 7")
         _require(bool(self.cameras), "cameras", self.cameras, "at least one camera name")
+        is_once = len(set(self.cameras)) == len(self.cameras)
+        _require(is_once, "cameras", self.cameras, "a list that names each camera once")
         needed = STATE_DIMS[self.state_encoding]
         _require(
             self.state_dim >= needed,
@@ -168,8 +178,11 @@ class PolicyCard:
 
 
 def read_policy_card(path: Path) -> PolicyCard:
-    """Read ``policy.json``; a missing, unknown or ill-typed key is an error that names it."""
-    raw = read_json(path)
+    """Read ``policy.json``; a missing, unknown or ill-typed key is an error that names it.
+
+    Keys that this project added later may be missing (``ADDED_KEYS``).
+    """
+    raw = {**ADDED_KEYS, **read_json(path)}
     known = {field.name for field in fields(PolicyCard)}
     for key in sorted(raw.keys() - known):
         raise ValueError(f"{path}: unknown key {key!r}; allowed keys: {', '.join(sorted(known))}")
@@ -181,19 +194,6 @@ def read_policy_card(path: Path) -> PolicyCard:
         return PolicyCard(**raw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, with one-line errors that name the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; the checkpoint folder is incomplete")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); copy the file again") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(raw).__name__}")
-    return raw
 
 
 def _require(condition: bool, key: str, value: object, allowed: str) -> None:  # noqa: FBT001

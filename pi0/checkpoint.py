@@ -79,6 +79,7 @@ def load_policy(
         tokenizer=contents.tokenizer,
         device=device,
         batch_size=batch_size,
+        not_followed=contents.not_followed,
     )
 
 

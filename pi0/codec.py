@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pi0.card import ENV_ACTION_DIM, PolicyCard, Resize, StateEncoding
+from pi0.card import ENV_ACTION_DIM, Gripper, PolicyCard, Resize, StateEncoding
 from pi0.norm_stats import NormStats, Statistics, normalize, unnormalize
 from pi0.records import Observation
 
 DELTA_DIMS = 6
+GRIPPER = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class Codec:
         ``proprio`` [B, 9] is the one at the start of each action chunk.
         """
         relative = np.asarray(actions, dtype=np.float64) - self._anchor(proprio)
+        relative[..., GRIPPER] = _gripper_of_data(relative[..., GRIPPER], self.card.gripper)
         return _pad_last(self._normalize(relative, self.stats.actions), self.card.action_dim)
 
     def decode_actions(
@@ -65,6 +67,7 @@ class Codec:
         card = self.card
         actions = unnormalize(real, self.stats.actions, card.norm_mode, card.norm_formula)
         actions = actions + self._anchor(proprio)
+        actions[..., GRIPPER] = _gripper_of_libero(actions[..., GRIPPER], card.gripper)
         return np.clip(actions, -1.0, 1.0).astype(np.float32)
 
     def _normalize(
@@ -79,6 +82,22 @@ class Codec:
             state = raw_state(proprio, self.card.state_encoding)
             anchor[:, 0, :DELTA_DIMS] = state[:, :DELTA_DIMS]
         return anchor
+
+
+def _gripper_of_libero(values: NDArray[np.float64], meaning: Gripper) -> NDArray[np.float64]:
+    """Return the gripper as LIBERO reads it, -1 opens and +1 closes, from what the data meant."""
+    if meaning == "libero":
+        return values
+    closed = values if meaning == "one_closes" else 1.0 - values
+    return 2.0 * closed - 1.0
+
+
+def _gripper_of_data(values: NDArray[np.float64], meaning: Gripper) -> NDArray[np.float64]:
+    """Invert ``_gripper_of_libero``."""
+    if meaning == "libero":
+        return values
+    closed = (values + 1.0) / 2.0
+    return closed if meaning == "one_closes" else 1.0 - closed
 
 
 def raw_state(proprio: NDArray[np.float64], encoding: StateEncoding) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ def describe_policy(policy: Pi0Policy) -> dict[str, object]:
         "state_dim": card.state_dim,
         "state_encoding": card.state_encoding,
         "extra_delta": card.extra_delta,
+        "gripper": card.gripper,
         "norm_mode": card.norm_mode,
         "norm_formula": card.norm_formula,
         "norm_stats_hash": policy.codec.stats.digest,
@@ -38,6 +39,9 @@ def describe_policy(policy: Pi0Policy) -> dict[str, object]:
         "image_size": card.image_size,
         "prompt_format": card.prompt_format,
         "max_prompt_tokens": card.max_prompt_tokens,
+        "min_period": policy.network.config.min_period,
+        "max_period": policy.network.config.max_period,
+        "not_followed": list(policy.not_followed),
     }
 
 
@@ -51,12 +55,14 @@ def weights_digest(policy: Pi0Policy) -> str:
 
 
 def description_text(description: Mapping[str, object]) -> str:
-    """Return the card for a human, one screen."""
+    """Return the card for a human, one screen; below it what the files say and is not followed."""
     shown = dict(description)
     total, expert = shown.pop("parameters"), shown.pop("parameters_expert")
-    vision = shown.pop("parameters_vision_language")
+    vision, not_followed = shown.pop("parameters_vision_language"), shown.pop("not_followed")
     shown["parameters"] = f"{total:,} (vision-language {vision:,}, expert {expert:,})"
+    assert isinstance(not_followed, list), f"not_followed: {not_followed!r}"
     lines = [f"  {name:<18}{_plain(value)}\n" for name, value in shown.items()]
+    lines += [f"  not followed: {line}\n" for line in not_followed]
     return "policy card\n" + "".join(lines)
 
 

@@ -24,6 +24,7 @@ def make_frozen_copy(policy: Pi0Policy) -> Pi0Policy:
         tokenizer=policy.tokenizer,
         device=policy.device,
         batch_size=policy.batch_size,
+        not_followed=policy.not_followed,
     )
 
 

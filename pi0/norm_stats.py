@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.card import ENV_ACTION_DIM, NormFormula, NormMode, PolicyCard, read_json
+from pi0.card import ENV_ACTION_DIM, NormFormula, NormMode, PolicyCard
+from pi0.files import is_there, read_json
 
 Statistics = Mapping[str, NDArray[np.float64]]
 
@@ -84,7 +85,7 @@ def unnormalize(
 
 def read_norm_stats(path: Path, card: PolicyCard) -> NormStats:
     """Read openpi's ``norm_stats.json``; lengths padded to the model's width are cut."""
-    if not path.is_file():
+    if not is_there(path):
         raise FileNotFoundError(
             f"{path} does not exist; a policy cannot run without its normalization statistics, "
             "set norm_stats_path to openpi's norm_stats.json"

@@ -45,6 +45,7 @@ class Pi0Policy:
         tokenizer: Tokenizer,
         device: torch.device | str,
         batch_size: int,
+        not_followed: tuple[str, ...] = (),
     ) -> None:
         """Put the network on the device.
 
@@ -57,12 +58,14 @@ class Pi0Policy:
             batch_size: Samples of every network call of ``act``; fewer samples are padded, more are split,
                 so that an action chunk never depends on the other samples of a call: bit for bit where torch
                 uses one thread, as in rollouts on a CPU, else to rounding.
+            not_followed: What the files of the checkpoint say and has no effect here, for the card.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.card = card
+        self.not_followed = not_followed
         self.batch_size = batch_size
         self.codec = Codec(card=card, stats=stats)
         self._prompts = PromptTokenizer(

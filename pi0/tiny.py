@@ -30,6 +30,7 @@ def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96
         resize="openpi",
         state_encoding="rotation6d",
         extra_delta=False,
+        gripper="libero",
         norm_mode="z_score",
         norm_formula="openpi",
         prompt_format="openpi",

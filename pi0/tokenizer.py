@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from pi0.card import PromptFormat, read_json
+from pi0.card import PromptFormat
+from pi0.files import read_json
 
 BEGIN_TOKEN = "<bos>"
 _SPECIAL_TOKENS = ("<pad>", "<eos>", BEGIN_TOKEN, "<unk>", "<image>")

@@ -34,6 +34,7 @@ def small_card(**changes: Any) -> PolicyCard:
         "resize": "openpi",
         "state_encoding": "axis_angle",
         "extra_delta": True,
+        "gripper": "libero",
         "norm_mode": "z_score",
         "norm_formula": "openpi",
         "prompt_format": "openpi",

@@ -17,9 +17,9 @@ from transformers import PI0Config
 
 from pi0.card import Layout, PolicyCard
 from pi0.formats.folder import Contents
-from pi0.formats.layouts import EMBEDDING, name_in
-from pi0.formats.lerobot_export import lerobot_config, lerobot_pipelines
+from pi0.formats.lerobot.export import lerobot_config, lerobot_pipelines
 from pi0.formats.sizes import VARIANTS, is_published
+from pi0.formats.spellings import EMBEDDING, WRITTEN
 from pi0.formats.weight_files import WEIGHTS, TensorSource, write_safetensors
 from pi0.norm_stats import NormStats
 
@@ -70,6 +70,8 @@ def not_stored(card: PolicyCard, target: Target) -> list[str]:
         for key, value in ours.items()
         if getattr(card, key) != value
     ]
+    if card.gripper != "libero":
+        lines.append(f"gripper is {card.gripper} here: turn the last action into LIBERO's -1 to +1")
     if target == "openpi":
         switch = f"extra_delta_transform={card.extra_delta}, action_horizon={card.horizon}"
         lines.append(f"openpi: use a training configuration with {switch}")
@@ -97,7 +99,7 @@ def _tensors(contents: Contents, layout: Layout) -> dict[str, TensorSource]:
     sources: dict[str, TensorSource] = {}
     for name, shape in contents.shapes.items():
         stored = contents.tensors.get(name)
-        sources[name_in(layout, name)] = TensorSource(
+        sources[WRITTEN[layout].name_of(name)] = TensorSource(
             shape=shape,
             dtype=stored.dtype if stored else likely,
             read=stored.read if stored else partial(torch.zeros, shape, dtype=likely),
@@ -133,9 +135,8 @@ def _write_files(contents: Contents, folder: Path, target: Target) -> None:
 
 def _openpi_config(contents: Contents) -> dict[str, Any]:
     card = contents.card
-    is_half = contents.tensors[EMBEDDING].dtype == torch.bfloat16
     sizes = {"action_dim": card.action_dim, "action_horizon": card.horizon}
-    precision = {"precision": "bfloat16" if is_half else "float32"}
+    precision = {"precision": card.dtype}
     return sizes | VARIANTS | precision | _unusual_sizes(contents.config)
 
 

@@ -1,46 +1,29 @@
 """What the files of a checkpoint say about the policy card, in the words of the card.
 
-Everything they do not say comes from the protocol's preset.
+Everything they do not say comes from the protocol's preset; what they say without effect is named.
 """
 
 from collections.abc import Container, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PI0Config
 
-from pi0.card import Layout, read_json
-from pi0.formats.layouts import EMBEDDING
-from pi0.formats.stats_files import PREPROCESSOR, normalizer_step
+from pi0.card import Layout
+from pi0.formats.evidence import CONFIG, Evidence
+from pi0.formats.lerobot import config as lerobot
+from pi0.formats.lerobot.pipelines import PREPROCESSOR
+from pi0.formats.not_followed import ignored_keys, said
+from pi0.formats.sizes import SIZE_KEYS, VARIANTS
+from pi0.formats.spellings import EMBEDDING
 from pi0.formats.weight_files import StoredTensor
 
-CONFIG = "config.json"
-NORM_MODES = {
-    "MEAN_STD": "z_score",
-    "QUANTILES": "quantile",
-    "QUANTILE10": "quantile10",
-    "MIN_MAX": "min_max",
-}
-# Names of images in LeRobot's and openpi's data -> LIBERO's cameras; None is never given to the policy.
-CAMERAS: Mapping[str, str | None] = {
-    "image": "agentview",
-    "base_0_rgb": "agentview",
-    "agentview": "agentview",
-    "image2": "robot0_eye_in_hand",
-    "wrist_image": "robot0_eye_in_hand",
-    "left_wrist_0_rgb": "robot0_eye_in_hand",
-    "robot0_eye_in_hand": "robot0_eye_in_hand",
-    "right_wrist_0_rgb": None,
-}
-_OPENPI_KEYS = {"action_horizon": "horizon", "action_dim": "action_dim", "precision": "dtype"}
-_LEROBOT_KEYS = {
-    "chunk_size": "horizon",
-    "n_action_steps": "execute_steps",
-    "max_action_dim": "action_dim",
-    "max_state_dim": "state_dim",
-    "num_inference_steps": "denoise_steps",
-    "tokenizer_max_length": "max_prompt_tokens",
-    "dtype": "dtype",
+_OPENPI_KEYS = {
+    "action_horizon": "horizon",
+    "action_dim": "action_dim",
+    "precision": "dtype",
+    "max_token_len": "max_prompt_tokens",
 }
 _TRANSFORMERS_KEYS = {
     "chunk_size": "horizon",
@@ -48,26 +31,48 @@ _TRANSFORMERS_KEYS = {
     "max_state_dim": "state_dim",
     "num_inference_steps": "denoise_steps",
 }
+_RELATIVE_KEYS = ("relative_exclude_joints", "action_feature_names")
+_RESOLUTION = ("image_resolution", "resize_imgs_with_padding")
 
 
-def card_facts(
-    folder: Path, layout: Layout, raw: Mapping[str, Any], chosen: Container[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the files of a folder fix.
+
+    Attributes:
+        keys: Keys of the policy card.
+        not_followed: What they say without effect, one line each.
+    """
+
+    keys: Mapping[str, Any]
+    not_followed: tuple[str, ...]
+
+
+def card_facts(evidence: Evidence, layout: Layout, chosen: Container[str]) -> Facts:
     """Return the keys of the policy card that a foreign folder fixes.
 
     Args:
-        folder: The checkpoint.
-        layout: Of its weights.
-        raw: Its config.json, or empty.
+        evidence: What is in the folder.
+        layout: Who wrote it.
         chosen: Keys that the user decides, so that the files need not make sense there.
     """
+    raw, path, pipelines = evidence.config or {}, evidence.folder / CONFIG, evidence.pipelines
     if layout == "lerobot":
-        return _renamed(raw, _LEROBOT_KEYS) | _lerobot_facts(folder, raw, chosen)
-    if layout in ("openpi", "rlinf"):
-        facts = _renamed(raw, _OPENPI_KEYS)
-        # openpi pads states to the width of actions
-        return facts | ({"state_dim": facts["action_dim"]} if "action_dim" in facts else {})
-    return _renamed(raw, _TRANSFORMERS_KEYS)
+        keys = lerobot.lerobot_facts(path, raw, pipelines, chosen)
+    else:
+        keys = _renamed(raw, _OPENPI_KEYS if layout in ("openpi", "rlinf") else _TRANSFORMERS_KEYS)
+    if layout in ("openpi", "rlinf") and "action_dim" in keys:
+        keys["state_dim"] = keys["action_dim"]  # openpi pads states to the width of actions
+    piped = lerobot.pipeline_facts(pipelines, chosen) if pipelines else {}
+    _refuse_two_switches(evidence, keys, piped)
+    return Facts(
+        keys=keys | piped,
+        not_followed=(
+            *_ignored(evidence, layout, keys, piped),
+            *(pipelines.not_followed if pipelines else ()),
+            *evidence.beside,
+        ),
+    )
 
 
 def stored_dtype(tensors: Mapping[str, StoredTensor]) -> str:
@@ -76,94 +81,74 @@ def stored_dtype(tensors: Mapping[str, StoredTensor]) -> str:
     return "bfloat16" if tensors[EMBEDDING].dtype in half else "float32"
 
 
-def refuse_other_models(folder: Path, raw: Mapping[str, Any]) -> None:
-    """Raise ValueError, with what to do, for a folder of one of pi0's relatives."""
-    for inner in (folder, folder / "params"):
-        if any((inner / name).exists() for name in ("_METADATA", "_CHECKPOINT_METADATA")):
-            raise ValueError(
-                f"{folder} is a JAX (orbax) checkpoint; convert it in openpi: python "
-                "examples/convert_jax_model_to_pytorch.py --checkpoint_dir DIR --config_name "
-                "pi0_libero --output_path OUT, and give OUT"
-            )
-    kind = raw.get("type", raw.get("model_type"))
-    if raw.get("pi05"):
-        kind = "pi05"
-    if kind not in (None, "pi0"):
-        raise ValueError(
-            f"{folder / CONFIG}: model_type must be 'pi0', got {kind!r}; "
-            "pi0.5, pi0-FAST and other models cannot be loaded"
-        )
-
-
-def read_config_file(folder: Path, *, is_required: bool) -> dict[str, Any]:
-    """Return config.json, or an empty mapping where it may be absent."""
-    path = folder / CONFIG
-    return read_json(path) if is_required or path.exists() else {}
-
-
 def _renamed(raw: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
     return {ours: raw[theirs] for theirs, ours in keys.items() if raw.get(theirs) is not None}
 
 
-def _lerobot_facts(folder: Path, raw: Mapping[str, Any], chosen: Container[str]) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    if "norm_mode" not in chosen:
-        facts["norm_mode"] = _norm_mode(folder, raw)
-    if "extra_delta" not in chosen and raw.get("use_relative_actions") is not None:
-        facts["extra_delta"] = _is_relative(folder, raw)
-    images = [
-        name.rpartition(".")[2]
-        for name, feature in _mapping(raw.get("input_features")).items()
-        if _mapping(feature).get("type") == "VISUAL"
-    ]
-    if "cameras" not in chosen and images:
-        facts["cameras"] = _cameras(folder, images)
-    return facts
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """Return a JSON object, or an empty one for anything else."""
-    return value if isinstance(value, dict) else {}
-
-
-def _norm_mode(folder: Path, raw: Mapping[str, Any]) -> str:
-    mapping, path = raw.get("normalization_mapping"), folder / CONFIG
-    if (folder / PREPROCESSOR).is_file():
-        step = normalizer_step(folder / PREPROCESSOR)
-        settings = _mapping(step.get("config"))
-        mapping, path = settings.get("norm_map", mapping), folder / PREPROCESSOR
-    if mapping is None:
-        return "z_score"
-    modes = {str(_mapping(mapping).get(kind, "IDENTITY")) for kind in ("STATE", "ACTION")}
-    if len(modes) > 1 or not modes <= NORM_MODES.keys():
+def _refuse_two_switches(
+    evidence: Evidence, keys: Mapping[str, Any], piped: Mapping[str, Any]
+) -> None:
+    """A wrong ``extra_delta`` costs all success: two files that differ on it are refused."""
+    if (
+        "extra_delta" in keys
+        and piped.get("extra_delta", keys["extra_delta"]) != keys["extra_delta"]
+    ):
         raise ValueError(
-            f"{path}: states and actions must share one normalization of "
-            f"{', '.join(NORM_MODES)}, got {', '.join(sorted(modes))}"
+            f"{evidence.folder / CONFIG}: use_relative_actions is {str(keys['extra_delta']).lower()}, but "
+            f"{PREPROCESSOR} has relative_actions_processor "
+            f"{'enabled' if piped['extra_delta'] else 'disabled'}; set policy.overrides.extra_delta"
         )
-    return NORM_MODES[modes.pop()]
 
 
-def _is_relative(folder: Path, raw: Mapping[str, Any]) -> bool:
-    """Return whether six of seven actions are relative; other choices cannot be expressed."""
-    if not raw["use_relative_actions"]:
-        return False
-    names = raw.get("action_feature_names") or []
-    excluded = [token.lower() for token in raw.get("relative_exclude_joints") or []]
-    absolute = [any(token in str(name).lower() for token in excluded) for name in names]
-    if absolute != [False] * 6 + [True]:
-        raise ValueError(
-            f"{folder / CONFIG}: use_relative_actions must leave exactly the gripper absolute, got "
-            f"relative_exclude_joints {excluded} of action_feature_names {names}"
-        )
-    return True
-
-
-def _cameras(folder: Path, images: list[str]) -> tuple[str, ...]:
-    for name in images:
-        if name not in CAMERAS and not name.startswith("empty_camera"):
-            raise ValueError(
-                f"{folder / CONFIG}: image {name!r} is no camera of LIBERO, known: "
-                f"{', '.join(CAMERAS)}; set policy.overrides.cameras"
+def _ignored(
+    evidence: Evidence, layout: Layout, keys: Mapping[str, Any], piped: Mapping[str, Any]
+) -> list[str]:
+    raw = evidence.config or {}
+    lines = ignored_keys(CONFIG, raw, _followed(layout, raw))
+    if layout == "lerobot":
+        lines += _ignored_features(raw)
+    replaced = {"norm_mode": "normalization_mapping", "max_prompt_tokens": "tokenizer_max_length"}
+    for ours, theirs in replaced.items():
+        if theirs in raw and ours in piped and keys.get(ours) not in (None, piped[ours]):
+            lines.append(
+                f"{CONFIG}: {said(theirs, raw[theirs])} ({PREPROCESSOR} counts: {ours} {piped[ours]})"
             )
-    known = [CAMERAS[name] for name in images if name in CAMERAS]
-    return tuple(camera for camera in known if camera is not None)
+    return lines
+
+
+def _followed(layout: Layout, raw: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of config.json that have an effect."""
+    sizes = {*SIZE_KEYS, *(() if "vlm_config" in raw or "dit_config" in raw else VARIANTS)}
+    if layout == "lerobot":
+        relative = _RELATIVE_KEYS if raw.get("use_relative_actions") else ()
+        seen = {"type", "model_type", "use_relative_actions", "normalization_mapping"}
+        features = {"input_features", "output_features"}
+        return frozenset(
+            {*lerobot.KEYS, *lerobot.ONLY, *sizes, *relative, *seen, *features, *_RESOLUTION}
+        )
+    if layout in ("openpi", "rlinf"):
+        return frozenset({*_OPENPI_KEYS, *sizes, "pi05"})
+    known = {
+        key for key in PI0Config().to_dict() if not key.startswith(("time_sampling_", "loss_"))
+    }
+    return frozenset(known | {"architectures", "transformers_version"})
+
+
+def _ignored_features(raw: Mapping[str, Any]) -> list[str]:
+    """Return what LeRobot's features say beyond the cameras and the widths of LIBERO."""
+    images = lerobot.image_names(raw)
+    used = {"observation.state", "action", *images}
+    features = {
+        name: feature
+        for group in ("input_features", "output_features")
+        for name, feature in lerobot.mapping(raw.get(group)).items()
+    }
+    shapes = [said(name, lerobot.mapping(features[name]).get("shape")) for name in images]
+    lines = [f"{CONFIG}: shapes {', '.join(shapes)} (render_size counts)"] if shapes else []
+    visual = lerobot.mapping(raw.get("normalization_mapping")).get("VISUAL", "IDENTITY")
+    if visual != "IDENTITY":
+        lines.append(f"{CONFIG}: normalization_mapping.VISUAL {visual} (images become -1 to 1)")
+    return [
+        *lines,
+        *(f"{CONFIG}: {said(name, each)}" for name, each in features.items() if name not in used),
+    ]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 from transformers import PI0Config
 
@@ -18,16 +17,14 @@ from pi0.card import (
     Protocol,
     read_policy_card,
 )
-from pi0.codec import DELTA_DIMS
-from pi0.formats.facts import (
-    CONFIG,
-    card_facts,
-    read_config_file,
-    refuse_other_models,
-    stored_dtype,
-)
-from pi0.formats.layouts import DEAD_EMBEDDING, FINAL_NORM, detect_layout, match_tensors
+from pi0.files import is_there, read_json
+from pi0.formats.conventions import check_conventions
+from pi0.formats.evidence import CONFIG, Evidence, decide_layout, gather, refuse_other_models
+from pi0.formats.facts import card_facts, stored_dtype
+from pi0.formats.lerobot.config import image_resolution
+from pi0.formats.matching import match_tensors
 from pi0.formats.sizes import image_size, read_sizes, tensor_shapes, with_card
+from pi0.formats.spellings import DEAD_EMBEDDING, FINAL_NORM, WRITTEN, unwrapped
 from pi0.formats.stats_files import find_norm_stats
 from pi0.formats.tokenizer_files import find_tokenizer
 from pi0.formats.weight_files import StoredTensor, open_weights
@@ -71,6 +68,7 @@ class Contents:
         tokenizer: Of the instructions.
         shapes: Of every tensor of transformers' pi0, unused ones included.
         tensors: By transformers' names: all that the network uses, and unused ones if present.
+        not_followed: What the files say and has no effect here, one line each.
     """
 
     folder: Path
@@ -81,6 +79,7 @@ class Contents:
     tokenizer: Tokenizer
     shapes: Mapping[str, tuple[int, ...]]
     tensors: Mapping[str, StoredTensor]
+    not_followed: tuple[str, ...]
 
 
 def read_folder(folder: Path, choices: Choices) -> Contents:
@@ -90,32 +89,35 @@ def read_folder(folder: Path, choices: Choices) -> Contents:
         FileNotFoundError: A file is missing.
         ValueError: A file is wrong; the line names it and the remedy.
     """
-    if (folder / POLICY_CARD).exists():
+    if is_there(folder / POLICY_CARD):
         return _read_native(folder, choices)
-    raw = read_config_file(folder, is_required=False)
-    refuse_other_models(folder, raw)
-    weights = open_weights(folder)
-    layout = detect_layout(weights)
-    if layout == "transformers" and FINAL_NORM not in weights.tensors:
+    evidence = gather(folder)
+    layout = decide_layout(evidence)
+    if layout == "transformers" and FINAL_NORM not in evidence.weights.tensors:
         # only the own layout leaves out what the network never uses
         raise FileNotFoundError(
             f"{folder / POLICY_CARD} does not exist; the checkpoint folder is incomplete"
         )
-    if layout.startswith("transformers"):
-        raw = read_config_file(folder, is_required=True)
-    sizes = read_sizes(folder / CONFIG, raw)
+    return _read_foreign(evidence, layout, choices)
+
+
+def _read_foreign(evidence: Evidence, layout: Layout, choices: Choices) -> Contents:
+    folder, raw = evidence.folder, evidence.config or {}
+    resolution = image_resolution(folder / CONFIG, raw) if layout == "lerobot" else None
+    sizes = read_sizes(folder / CONFIG, raw, resolution)
     protocol = choices.protocol or PROTOCOL_OF_LAYOUT[layout]
-    facts = card_facts(folder, layout, raw, choices.overrides)
-    keys = _merged(SHARED, protocol, facts, choices.overrides)
+    facts = card_facts(evidence, layout, choices.overrides)
+    keys = _merged(SHARED, protocol, facts.keys, choices.overrides)
     keys |= {"layout": layout, "protocol": protocol, "image_size": image_size(sizes)}
     card = _make_card(folder, {"dtype": "float32"} | keys)
     config = with_card(sizes, card)
     shapes = tensor_shapes(config)
-    tensors = match_tensors(weights, layout, shapes, frozenset(shapes) - {DEAD_EMBEDDING})
+    wanted = frozenset(shapes) - {DEAD_EMBEDDING}
+    tensors = match_tensors(evidence.weights, evidence.spelling, shapes, wanted)
     if "dtype" not in keys:
         card = replace(card, dtype=stored_dtype(tensors))
-    stats = find_norm_stats(folder, card, weights, choices.norm_stats_path)
-    _check_anchor(folder, card, stats)
+    found = find_norm_stats(folder, card, evidence.weights, choices.norm_stats_path)
+    check_conventions(folder, card, found.stats)
     tokenizer = find_tokenizer(folder, choices.tokenizer_path)
     _check_vocabulary(tokenizer, config, folder, is_whole=True)
     return Contents(
@@ -123,17 +125,19 @@ def read_folder(folder: Path, choices: Choices) -> Contents:
         layout=layout,
         card=card,
         config=config,
-        stats=stats,
+        stats=found.stats,
         tokenizer=tokenizer,
         shapes=shapes,
         tensors=tensors,
+        not_followed=(*facts.not_followed, *found.not_followed),
     )
 
 
 def _read_native(folder: Path, choices: Choices) -> Contents:
     card = read_policy_card(folder / POLICY_CARD)
-    raw = read_config_file(folder, is_required=True)
+    raw = read_json(folder / CONFIG)
     refuse_other_models(folder, raw)
+    _refuse_foreign_config(folder, raw)
     _check_agreement(folder, card, read_sizes(folder / CONFIG, raw))
     keys = {key: getattr(card, key) for key in CARD_KEYS}
     if choices.protocol is not None:
@@ -142,10 +146,10 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
     config = with_card(read_sizes(folder / CONFIG, raw), card)
     shapes = tensor_shapes(config)
     wanted = frozenset(shapes) - unused_tensor_names(config)
-    weights = open_weights(folder)
+    weights = unwrapped(open_weights(folder))
     tokenizer = find_tokenizer(folder, choices.tokenizer_path)
     stats = (
-        find_norm_stats(folder, card, None, choices.norm_stats_path)
+        find_norm_stats(folder, card, None, choices.norm_stats_path).stats
         if choices.norm_stats_path
         else read_norm_stats(folder / NORM_STATS, card)
     )
@@ -158,8 +162,18 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
         stats=stats,
         tokenizer=tokenizer,
         shapes=shapes,
-        tensors=match_tensors(weights, "native", shapes, wanted),
+        tensors=match_tensors(weights, WRITTEN["native"], shapes, wanted),
+        not_followed=(),
     )
+
+
+def _refuse_foreign_config(folder: Path, raw: Mapping[str, Any]) -> None:
+    if raw.get("model_type") != "pi0" or "type" in raw:
+        raise ValueError(
+            f"{folder}: its files disagree on who wrote it: {POLICY_CARD} is of pi0-ript, but "
+            f"{CONFIG} is not (its model_type must be 'pi0'); remove the one that does not belong to these "
+            "weights"
+        )
 
 
 def _merged(
@@ -202,33 +216,6 @@ def _check_agreement(folder: Path, card: PolicyCard, config: PI0Config) -> None:
                 f"{folder / CONFIG}: {name} is {value} but {POLICY_CARD} says {key} "
                 f"{getattr(card, key)}; they must agree"
             )
-
-
-def _check_anchor(folder: Path, card: PolicyCard, stats: NormStats) -> None:
-    """Refuse statistics that contradict ``extra_delta``; actions of LIBERO are within [-1, 1].
-
-    Means of relative actions are the means of actions minus those of states, which lie outside
-    [-1, 1] because the gripper points down (axis-angle near pi). A wrong switch costs all success
-    and looks like a bad policy.
-    """
-    if "mean" not in stats.actions or "mean" not in stats.state:
-        return
-    actions = stats.actions["mean"][:DELTA_DIMS]
-    as_given, as_relative = actions, actions + stats.state["mean"][:DELTA_DIMS]
-    fits = {False: _is_action(as_given), True: _is_action(as_relative)}
-    if fits[card.extra_delta] or not fits[not card.extra_delta]:
-        return
-    worst = int(np.abs(as_relative if card.extra_delta else as_given).argmax())
-    kind = "absolute" if card.extra_delta else "relative to the state"
-    raise ValueError(
-        f"{folder}: extra_delta is {str(card.extra_delta).lower()}, but the statistics are those of "
-        f"actions {kind} (mean of action {worst}: {actions[worst]:.3f}); "
-        f"set policy.overrides.extra_delta={str(not card.extra_delta).lower()}"
-    )
-
-
-def _is_action(means: np.ndarray) -> bool:
-    return bool((np.abs(means) <= 1.0).all())
 
 
 def _check_vocabulary(

@@ -20,23 +20,33 @@ _REFUSALS = (
     StrictDataclassError, AttributeError, IndexError, KeyError, TypeError, ValueError,
 )  # fmt: skip
 _TIME_KEYS = ("min_period", "max_period")
+SIZE_KEYS = ("vlm_config", "dit_config", *_TIME_KEYS)
 
 
-def read_sizes(path: Path, raw: Mapping[str, Any]) -> PI0Config:
+def read_sizes(path: Path, raw: Mapping[str, Any], image_size: int | None = None) -> PI0Config:
     """Return transformers' configuration; what ``raw`` leaves out is as in the published pi0.
 
     Args:
         path: The file, for messages.
         raw: Its content: of transformers, of LeRobot or of openpi. All may hold transformers'
             ``vlm_config`` and ``dit_config``, without which the sizes are those of the published pi0.
+        image_size: Height and width in pixels of the network's images where LeRobot says so.
     """
-    if raw.get("model_type") == "pi0":
-        return _build(path, dict(raw))
     sizes = {key: raw[key] for key in ("vlm_config", "dit_config") if key in raw}
+    if raw.get("model_type") == "pi0" and "type" not in raw:
+        return _build(path, dict(raw))
     for key, variant in VARIANTS.items():
         if not sizes and raw.get(key, variant) != variant:
             raise ValueError(f"{path}: {key} must be {variant!r}, got {raw[key]!r}")
-    return _build(path, sizes | {key: raw[key] for key in _TIME_KEYS if key in raw})
+    config = _build(path, sizes | {key: raw[key] for key in _TIME_KEYS if key in raw})
+    vision = vlm_sizes(config).vision_config
+    if image_size is not None and "vlm_config" in sizes and vision.image_size != image_size:
+        raise ValueError(
+            f"{path}: image_resolution (once resize_imgs_with_padding) is {image_size} but vlm_config.vision_config.image_size is "
+            f"{vision.image_size}; they must agree"
+        )
+    vision.image_size = image_size or vision.image_size
+    return config
 
 
 def with_card(config: PI0Config, card: PolicyCard) -> PI0Config:

@@ -7,6 +7,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from pi0.files import is_there, refuse_stand_in
 from pi0.tokenizer import read_tokenizer
 
 _PLACES = (
@@ -36,7 +37,7 @@ def find_tokenizer(folder: Path, chosen: Path | None) -> Tokenizer:
     if source.is_file():
         return _read(source)
     for name in _PLACES:
-        if (source / name).is_file():
+        if is_there(source / name):
             return _read(source / name)
     raise FileNotFoundError(
         f"{source / _PLACES[0]} does not exist; put PaliGemma's tokenizer.json or "
@@ -54,6 +55,7 @@ def read_sentencepiece(path: Path) -> Tokenizer:
     Raises:
         ValueError: It is no byte-pair model, or the translation is not exact.
     """
+    refuse_stand_in(path)
     data = path.read_bytes()
     try:
         original = sentencepiece.SentencePieceProcessor(model_proto=data)

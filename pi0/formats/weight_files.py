@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pi0.card import read_json
+from pi0.files import is_there, read_json, refuse_stand_in
+from pi0.formats.remains import explain_absence, is_orbax
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -75,9 +77,9 @@ def open_weights(folder: Path) -> WeightFiles:
         FileNotFoundError: The folder or a listed shard is missing.
         ValueError: A file is damaged, or it is not clear which weights are meant.
     """
-    present = [name for name in (WEIGHTS, INDEX, *RLINF_WEIGHTS) if (folder / name).is_file()]
+    present = [name for name in (WEIGHTS, INDEX, *RLINF_WEIGHTS) if is_there(folder / name)]
     if not present:
-        raise FileNotFoundError(f"{folder / WEIGHTS} does not exist; {_what_else(folder)}")
+        raise _absence(folder)
     if len(present) > 1:
         raise ValueError(
             f"{folder} holds several sets of weights: {', '.join(present)}; "
@@ -90,23 +92,19 @@ def open_weights(folder: Path) -> WeightFiles:
     return WeightFiles(path=path, tensors=tensors)
 
 
-def _what_else(folder: Path) -> str:
-    for inner in ("pretrained_model", "checkpoints/last/pretrained_model"):
-        if (folder / inner).is_dir():
-            return f"did you mean {folder / inner}?"
-    others = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-    )
-    if others and others[0].endswith(".safetensors"):
-        return f"there is {others[0]}: shards need their {INDEX}, copy it too"
-    if others:
-        return f"{others[0]} may hold pickled code, which is not read; convert it to {WEIGHTS}"
-    return "the checkpoint folder is incomplete"
+def _absence(folder: Path) -> ValueError | FileNotFoundError:
+    if is_orbax(folder):
+        return ValueError(
+            f"{folder} is a JAX (orbax) checkpoint; convert it in openpi: python "
+            "examples/convert_jax_model_to_pytorch.py --checkpoint_dir DIR --config_name "
+            "pi0_libero --output_path OUT, and give OUT"
+        )
+    what = explain_absence(folder, WEIGHTS, INDEX)
+    return FileNotFoundError(f"{folder / WEIGHTS} does not exist; {what}")
 
 
 def _safetensors(path: Path) -> dict[str, StoredTensor]:
+    refuse_stand_in(path)
     try:
         file = safe_open(path, framework="pt")
         return {
@@ -141,7 +139,7 @@ def _sharded(index: Path) -> dict[str, StoredTensor]:
         wanted = {name for name, file in listed.items() if file == shard}
         if Path(shard).name != shard:
             raise ValueError(f"{index}: {shard!r} is no file name; copy the file again")
-        if not path.is_file():
+        if not is_there(path):
             raise FileNotFoundError(
                 f"{path} does not exist, but {INDEX} puts {len(wanted)} tensors there, "
                 f"first {min(wanted)}; copy the missing shard"
@@ -158,8 +156,11 @@ def _sharded(index: Path) -> dict[str, StoredTensor]:
 
 def _pickled(path: Path) -> dict[str, StoredTensor]:
     """Read a dictionary of tensors without running anything that the file may contain."""
+    refuse_stand_in(path)
+    # torch.save before 1.6, and still on request, writes no archive: that must be read as a whole
+    mmap = zipfile.is_zipfile(path)
     try:
-        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        found = torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(

@@ -6,10 +6,11 @@ package's own table of names shows.
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PI0Config, PI0ForConditionalGeneration
 
@@ -19,6 +20,7 @@ WORDS = "open the drawer put bowl on plate wine bottle rack"
 TOKENIZER = build_tiny_tokenizer(WORDS.split())
 VOCABULARY = TOKENIZER.get_vocab_size()
 HORIZON, WIDTH, IMAGE = 6, 12, 28
+RLINF_WEIGHTS = "actor/model_state_dict/full_weights.pt"
 STATS = {
     "state": {"mean": [0.1 * i for i in range(8)], "std": [0.5 + 0.1 * i for i in range(8)]},
     "actions": {"mean": [0.05 * i for i in range(7)], "std": [0.3 + 0.1 * i for i in range(7)]},
@@ -114,7 +116,7 @@ def write_rlinf(folder: Path, model: PI0ForConditionalGeneration) -> Path:
     write_openpi(folder, model)
     (folder / "model.safetensors").unlink()
     (folder / "assets/physical-intelligence").rename(folder / "physical-intelligence")
-    weights = folder / "actor/model_state_dict/full_weights.pt"
+    weights = folder / RLINF_WEIGHTS
     weights.parent.mkdir(parents=True)
     torch.save(openpi_tensors(model), weights)
     return folder
@@ -200,3 +202,38 @@ WRITERS = {
     "transformers": write_transformers,
     "transformers_saved": write_transformers_saved,
 }
+
+
+def rename_tensors(folder: Path, new_name: Callable[[str], str]) -> None:
+    """Write the weights of a folder again under other names."""
+    path = next(p for n in ("model.safetensors", RLINF_WEIGHTS) if (p := folder / n).exists())
+    is_pickled = path.suffix == ".pt"
+    tensors = torch.load(path) if is_pickled else load_file(path)
+    renamed = {new_name(name): tensor for name, tensor in tensors.items()}
+    torch.save(renamed, path) if is_pickled else save_file(renamed, path)
+
+
+def name_before_4_52(name: str) -> str:
+    """What transformers before 4.52 called a tensor of openpi's or LeRobot's."""
+    vlm = "paligemma_with_expert.paligemma."
+    name = name.replace(f"{vlm}model.language_model.", f"{vlm}language_model.model.")
+    name = name.replace(f"{vlm}lm_head.", f"{vlm}language_model.lm_head.")
+    return re.sub(rf"({re.escape(vlm)})model\.(vision_tower|multi_modal_projector)", r"\1\2", name)
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Change keys of a JSON file; ``...`` deletes one."""
+    raw = json.loads(path.read_text()) | changes
+    write_json(path, {key: value for key, value in raw.items() if value is not ...})
+
+
+def edit_step(folder: Path, direction: str, name: str, **settings: object) -> None:
+    """Change settings of a step of one of LeRobot's pipelines; a new step is put in front."""
+    path = folder / f"policy_{direction}processor.json"
+    raw = json.loads(path.read_text())
+    found = next((step for step in raw["steps"] if step["registry_name"] == name), None)
+    if found is None:
+        found = {"registry_name": name, "config": {}}
+        raw["steps"].insert(0, found)
+    found["config"] |= settings
+    write_json(path, raw)

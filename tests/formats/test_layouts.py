@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PI0Config, PI0ForConditionalGeneration
 
 from pi0.checkpoint import load_policy, save_policy
-from pi0.formats.layouts import detect_layout, match_tensors
+from pi0.formats.evidence import decide_layout, gather
+from pi0.formats.matching import match_tensors
 from pi0.formats.sizes import is_published, read_sizes, tensor_shapes, with_card
-from pi0.formats.weight_files import open_weights
 from pi0.records import Sampling
 from tests.formats.checkpoints import (
     HORIZON,
@@ -145,8 +145,8 @@ def test_a_folder_of_the_published_size_is_accounted_for(tmp_path):
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
-    weights = open_weights(tmp_path)
-    assert detect_layout(weights) == "openpi"
-    found = match_tensors(weights, "openpi", shapes, frozenset(shapes))
+    evidence = gather(tmp_path)
+    assert decide_layout(evidence) == "openpi"
+    found = match_tensors(evidence.weights, evidence.spelling, shapes, frozenset(shapes))
     assert found.keys() == shapes.keys()
     assert is_published(with_card(read_sizes(tmp_path, {}), load_policy("builtin").card))

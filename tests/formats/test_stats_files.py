@@ -167,8 +167,9 @@ def test_relative_actions_of_lerobot_are_extra_deltas(lerobot):
     [("MEAN_STD", "z_score"), ("QUANTILES", "quantile")],
 )
 def test_the_pipelines_mode_wins_over_the_configurations(lerobot, theirs, ours):
-    path = lerobot / "policy_preprocessor.json"
-    content = json.loads(path.read_text())
-    content["steps"][1]["config"]["norm_map"] = {"STATE": theirs, "ACTION": theirs}
-    write_json(path, content)
+    for direction in ("pre", "post"):
+        path = lerobot / f"policy_{direction}processor.json"
+        content = json.loads(path.read_text())
+        content["steps"][1]["config"]["norm_map"] = {"STATE": theirs, "ACTION": theirs}
+        write_json(path, content)
     assert read(lerobot).card.norm_mode == ours

@@ -23,6 +23,7 @@ class PolicyOverrides:
         rotate_180: Turn LIBERO's upside-down images by 180 degrees.
         resize: ``openpi`` shrinks with antialiasing, ``lerobot`` interpolates without.
         extra_delta: The first six actions are relative to the state at the start of the action chunk.
+        gripper: The network's last action: ``libero`` is -1 (opens) to +1, else 0 to 1 and which end opens.
         norm_mode: Which numbers of the statistics are used.
         norm_formula: Whose epsilons are added to the scales.
         prompt_format: ``openpi`` cleans the instruction, ``lerobot`` takes it as it is.
@@ -40,6 +41,7 @@ class PolicyOverrides:
     rotate_180: bool | None = None
     resize: Literal["openpi", "lerobot"] | None = None
     extra_delta: bool | None = None
+    gripper: Literal["libero", "one_opens", "one_closes"] | None = None
     norm_mode: Literal["z_score", "quantile", "quantile10", "min_max"] | None = None
     norm_formula: Literal["openpi", "lerobot"] | None = None
     prompt_format: Literal["openpi", "lerobot"] | None = None

@@ -48,7 +48,8 @@ def check_checkpoint(path: str | Path, choices: Choices) -> Diagnosis:
         name="policy",
         status="ok",
         text=f"{contents.folder}: {contents.layout} layout, protocol {card.protocol}, "
-        f"{len(contents.tensors)} tensors, statistics {contents.stats.digest}",
+        f"{len(contents.tensors)} tensors, statistics {contents.stats.digest}"
+        + "".join(f"; not followed: {line}" for line in contents.not_followed),
     )
     words = contents.tokenizer.get_vocab_size()
     tokenizer = Finding(name="tokenizer", status="ok", text=f"{words} tokens")

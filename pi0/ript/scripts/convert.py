@@ -39,5 +39,7 @@ def main(argv: Sequence[str]) -> None:
     logger.info(
         "wrote %s: %s layout, from %s", arguments.destination, arguments.format, contents.layout
     )
+    for line in contents.not_followed:
+        logger.info("not followed: %s", line)
     for line in not_stored(contents.card, arguments.format):
         logger.warning("not stored in the files: %s", line)

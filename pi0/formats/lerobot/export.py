@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.card import ENV_ACTION_DIM, PolicyCard
-from pi0.formats.facts import CAMERAS, NORM_MODES
+from pi0.formats.lerobot.config import CAMERAS, NORM_MODES
 from pi0.norm_stats import LEROBOT_EPSILON, NormStats
 
 ACTION_NAMES = ("x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper")
