@@ -100,10 +100,12 @@ def small_config(card: PolicyCard, vocab_size: int = 300, *, is_pi05: bool = Fal
     )
 
 
-def small_policy(batch_size: int = 4, seed: int = 0, **changes: Any) -> Pi0Policy:
+def small_policy(
+    batch_size: int = 4, seed: int = 0, *, is_pi05: bool = False, **changes: Any
+) -> Pi0Policy:
     card = small_card(**changes)
     return new_policy(
-        config=small_config(card),
+        config=small_config(card, is_pi05=is_pi05),
         card=card,
         stats=small_stats(),
         tokenizer=build_tiny_tokenizer(WORDS.split()),

@@ -11,7 +11,7 @@ import torch
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
-from pi0.model.architecture import dit_sizes, vlm_sizes
+from pi0.model.architecture import dit_sizes, is_pi05, vlm_sizes
 from pi0.model.lora import LoraTargets, adapted_shapes
 from pi0.model.network import Pi0Network
 
@@ -85,16 +85,23 @@ def predict_network(
     network.cast_backbone(dtype, keeps_masters=trained.trains_everything)
     num_trained = _num_trained(network, trained)
     size = dtype.itemsize
-    suffix = _Stack.of(dit_sizes(config), size, tokens=1 + num_steps * config.chunk_size)
-    num_keys = num_steps * (prefix_tokens + 1 + config.chunk_size) + prefix_tokens + 1
+    leading = 0 if is_pi05(config) else 1  # pi0's state token
+    suffix = _Stack.of(
+        dit_sizes(config),
+        size,
+        tokens=leading + num_steps * config.chunk_size,
+        is_gated=is_pi05(config),
+    )
+    num_keys = num_steps * (prefix_tokens + leading + config.chunk_size)
+    num_keys += leading * (prefix_tokens + 1)
     kept, passing = suffix.kept(num_keys=num_keys, trained=trained), suffix.passing()
     if not trained.has_frozen_prefix:
         text = _Stack.of(vlm_sizes(config).text_config, size, tokens=prefix_tokens)
         kept += text.kept(num_keys=prefix_tokens, trained=trained)
         kept += _vision_bytes(config, size, prefix_tokens)
         passing = max(passing, text.passing())
-    # embedding and last norm: action, time embedding and time MLP on the way in, the last norm on the way out
-    kept += 10 * suffix.tokens * suffix.width * FLOAT
+    # embedding and last norm: action, time embedding and pi0's time MLP on the way in, the last norm on the way out
+    kept += (3 if is_pi05(config) else 10) * suffix.tokens * suffix.width * FLOAT
     layers, head = suffix.layers, suffix.head
     return NetworkMemory(
         weights=sum(parameter.nbytes for parameter in network.parameters())
@@ -129,9 +136,10 @@ class _Stack:
     head: int
     size: int
     tokens: int
+    is_gated: bool
 
     @classmethod
-    def of(cls, sizes: Any, size: int, tokens: int) -> "_Stack":
+    def of(cls, sizes: Any, size: int, tokens: int, *, is_gated: bool = False) -> "_Stack":
         return cls(
             layers=sizes.num_hidden_layers,
             width=sizes.hidden_size,
@@ -140,6 +148,7 @@ class _Stack:
             head=sizes.head_dim,
             size=size,
             tokens=tokens,
+            is_gated=is_gated,
         )
 
     def kept(self, num_keys: int, trained: TrainedPart) -> int:
@@ -161,6 +170,8 @@ class _Stack:
         per_token = 4 * self.width * FLOAT + self.size * (
             2 * self.width + 4 * attention + 3 * self.mlp
         )
+        if self.is_gated:  # what attention and MLP give, before pi0.5's gates
+            per_token += 2 * self.width * self.size
         log_sums = self.heads * FLOAT
         return self.tokens * (per_token + log_sums) + 2 * num_keys * self.head * self.size
 

@@ -20,8 +20,9 @@ def predict(policy, dtype=torch.float32, **trained):
     )
 
 
-def test_weights_gradients_and_moments_are_those_of_the_parameters():
-    policy = small_policy()
+@pytest.mark.parametrize("is_pi05", [False, True])
+def test_weights_gradients_and_moments_are_those_of_the_parameters(is_pi05):
+    policy = small_policy(is_pi05=is_pi05)
     parameters = policy.trainable_parameters(expert_only=True)
     found = predict(policy)
     assert found.weights == sum(p.nbytes for p in policy.network.parameters())
@@ -76,8 +77,9 @@ def kept_bytes(policy):
     return sum(num_bytes for num_bytes, _ in kept.values())
 
 
-def test_activations_are_what_a_scoring_pass_keeps_and_a_little_more():
-    policy = small_policy()
+@pytest.mark.parametrize("is_pi05", [False, True])
+def test_activations_are_what_a_scoring_pass_keeps_and_a_little_more(is_pi05):
+    policy = small_policy(is_pi05=is_pi05)
     policy.trainable_parameters(expert_only=True)
     predicted, kept = predict(policy).activations, kept_bytes(policy)
     # the difference is what the backward pass has on its hands for one layer
