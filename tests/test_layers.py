@@ -17,6 +17,7 @@ RANKS = {
     "pi0": 0,  # the policy side; which of its files may be imported is POLICY_FREE's business
     "atomic": 0,
     "run_folder": 0,
+    "os_errors": 0,
     "packed_frames": 0,
     "types": 1,
     "seeding": 1,

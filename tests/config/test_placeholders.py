@@ -45,7 +45,7 @@ def test_a_list_is_looked_at_too():
 def test_a_home_that_no_shell_has_expanded_is_refused():
     with pytest.raises(ConfigError, match="write the folder in full"):
         require_filled_in({"output_dir": "~/runs"})
-    require_filled_in({"output_dir": "/data/user~1/runs"})
+    require_filled_in({"output_dir": "/data/user~1/runs", "policy_path": "~/pi0"})
 
 
 def test_the_flags_of_other_programs_are_looked_at():

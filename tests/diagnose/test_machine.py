@@ -37,7 +37,7 @@ def test_no_disk_is_found(mountable: Path):
     assert (full["status"], small["status"], scarce["status"]) == ("error", "error", "warning")
     assert "cannot be written: No space left on device" in full["text"]
     assert "a checkpoint takes up to 0.01 GB" in small["text"]
-    assert "--output_dir" in full["fix"]
+    assert full["fix"] == "free disk space or choose another output_dir"
 
 
 def test_a_limit_on_the_size_of_files_is_found_without_root(tmp_path: Path):
@@ -51,6 +51,15 @@ def test_a_limit_on_the_size_of_files_is_found_without_root(tmp_path: Path):
         signal.signal(signal.SIGXFSZ, handler)
 
     assert (finding.status, "File too large" in finding.text) == ("error", True)
+
+
+def test_a_file_where_a_folder_should_be_is_found(tmp_path: Path):
+    (tmp_path / "outputs").write_text("")
+
+    finding = check_disk(tmp_path / "outputs/runs", 10**6)
+
+    assert (finding.status, "Not a directory" in finding.text) == ("error", True)
+    assert finding.fix.startswith("move away the file")
 
 
 def test_an_output_folder_need_not_exist(tmp_path: Path):

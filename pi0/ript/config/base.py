@@ -10,6 +10,7 @@ Auto = Literal["auto"]
 PLACEHOLDER = re.compile(
     r"\{\w+\}|\{\{.*?\}\}|\$\{.*?\}|\$\(.*?\)|\$[A-Za-z_]\w*|<[\w ./-]+>|%\(\w+\)s|^\?\?\?$|^~(?=/|$)"
 )
+EXPANDED = frozenset(("policy_path", "--policy", "--compare"))  # read as a shell would
 REMEDIES = {
     "policy_path": "give a checkpoint folder or --policy_path builtin",
     "norm_stats_path": "give a file or --norm_stats_path null",
@@ -35,7 +36,7 @@ def require_filled_in(settings: Mapping[str, object]) -> None:
     """
     for key, text in _texts(settings, ""):
         found = PLACEHOLDER.search(text)
-        if found is None:
+        if found is None or (found.group() == "~" and key in EXPANDED):
             continue
         remedy = REMEDIES.get(key, "nothing fills it in here, write the value itself")
         if found.group() == "~":

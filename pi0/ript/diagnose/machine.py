@@ -1,5 +1,6 @@
 """Cores, memory, shared memory and disk: what there is, and what it is enough for."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.config.schema import TrainingConfig
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.env.resources import ROOT, choose_sizing, predict_memory, read_machine
+from pi0.ript.os_errors import remedy
 
 GIB = 2**30
 MIB = 2**20
@@ -85,8 +87,10 @@ def check_disk(output_dir: Path, num_parameters: int) -> Finding:
         output_dir: Where runs go; need not exist.
         num_parameters: Of the policy.
     """
-    folder = next(p for p in (output_dir.absolute(), *output_dir.absolute().parents) if p.is_dir())
+    folder = next(p for p in (output_dir.absolute(), *output_dir.absolute().parents) if p.exists())
     try:
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()
@@ -96,7 +100,7 @@ def check_disk(output_dir: Path, num_parameters: int) -> Finding:
             name="disk",
             status="error",
             text=f"{folder} cannot be written: {error.strerror}",
-            fix="free space there, or choose another folder: --output_dir DIR",
+            fix=remedy(error),
         )
     stats = os.statvfs(folder)
     free = stats.f_bavail * stats.f_frsize

@@ -80,7 +80,7 @@ def compare(
 
 def find_results(path: str) -> Path | None:
     """Return the log of episodes that a folder of results or a file in it means; None for a policy."""
-    given = Path(path)
+    given = Path(path).expanduser()
     if given.name in (LOG_NAME, f"{RESULTS_NAME}.json") and given.is_file():
         given = given.parent
     log = given / LOG_NAME

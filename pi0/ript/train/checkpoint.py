@@ -1,7 +1,7 @@
 """Run checkpoints: written whole or not at all, found again after any crash.
 
 Layout: ``<run>/checkpoints/<step>/{pretrained_model/, training_state/, SHA256SUMS}`` and
-``<run>/checkpoints/last``, a link to the newest one. The state of the optimizer is one file, or, where it is
+``<run>/checkpoints/last``, a link to the newest one; copies of a run may have a folder instead, or nothing. The state of the optimizer is one file, or, where it is
 sharded over ranks, a folder with a file from each of them. A checkpoint is written to a temporary sibling folder,
 flushed to disk, read back and compared with its checksums, and only then renamed, linked and allowed to
 replace older ones.
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,7 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.sharded_tensors import StoredShards, is_sharded, write_shards
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
+from pi0.ript.os_errors import NO_LINKS, remedy
 from pi0.ript.train.checksums import find_difference, flush, write_checksums
 
 _log = logging.getLogger(__name__)
@@ -279,11 +281,47 @@ def _replace_folder(temporary: Path, final: Path) -> None:
 
 
 def _point_last_to(final: Path) -> None:
-    link = final.with_name(f"{_TEMPORARY}{_LAST}")
+    last, link = final.with_name(_LAST), final.with_name(f"{_TEMPORARY}{_LAST}")
+    if last.is_dir() and not last.is_symlink():
+        _settle_copy(last)
     link.unlink(missing_ok=True)
-    link.symlink_to(final.name)
-    link.replace(final.with_name(_LAST))
+    try:
+        link.symlink_to(final.name)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        _say_without_links(final.parent)
+        return
+    link.replace(last)
     flush(final.parent)
+
+
+@cache
+def _say_without_links(checkpoints: Path) -> None:
+    _log.warning(
+        "the file system of %s has no links, so there is no %s in it; the newest checkpoint has the highest number",
+        checkpoints,
+        _LAST,
+    )
+
+
+def _settle_copy(last: Path) -> None:
+    """Put a folder where a link belongs, left by a copy that follows links, among those with numbers."""
+    step = _copied_step(last)
+    home = last.with_name(f"{_LAST}.damaged" if step is None else str(step))
+    if step is None:
+        shutil.rmtree(home, ignore_errors=True)
+    if home.exists():
+        shutil.rmtree(last)
+    else:
+        last.rename(home)
+
+
+def _copied_step(last: Path) -> int | None:
+    """Return the step of a checkpoint that stands where the link to the newest belongs; None if none does."""
+    if last.is_symlink() or find_damage(last):
+        return None
+    return StoredNumbers.read(last / _STATE_FILE).step
 
 
 def _remove_leftovers(checkpoints: Path) -> None:
@@ -300,10 +338,12 @@ def _by_step(checkpoints: Path) -> list[Path]:
 
 
 def _newest_first(checkpoints: Path) -> list[Path]:
-    """Return the folder ``last`` points to, then the others by falling step."""
-    folders = _by_step(checkpoints)
-    last = (checkpoints / _LAST).resolve()
-    return sorted(folders, key=lambda path: path.resolve() != last)
+    """Return the folder ``last`` points to or is a copy of, that copy, then the others by falling step."""
+    last = checkpoints / _LAST
+    copied = _copied_step(last)
+    target = last.resolve().name if copied is None else str(copied)
+    folders = [*_by_step(checkpoints), *([] if copied is None else [last])]
+    return sorted(folders, key=lambda path: (path.name != target, path != last))
 
 
 def _prune(checkpoints: Path, step: int, keep: int, protected: int | None) -> None:
@@ -322,6 +362,4 @@ def _one_line_errors(final: Path) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OSError(
-            f"cannot write checkpoint {final}: {reason}; free disk space or set another output_dir"
-        ) from error
+        raise OSError(f"cannot write checkpoint {final}: {reason}; {remedy(error)}") from error
