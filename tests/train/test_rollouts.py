@@ -11,6 +11,7 @@ from pi0.records import Chunk, Observation
 from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.packed_frames import PackedFrames
+from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.rollouts import DynamicSampling, Rollouts
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome, PolicyStep
 
@@ -185,6 +186,23 @@ class TestWhatWasTried:
         result = _run(_collector(), lambda _: "crashed", slots=3, newest_first=False)
 
         assert (result.num_all_success, result.num_all_failure, result.num_crashed) == (0, 0, 6)
+
+
+def test_the_rollouts_of_a_group_share_the_draw_of_fixtures_and_groups_do_not():
+    candidate = _states()()
+    states = InitialStateSampler([candidate], "per_episode", seed=42)
+    algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
+    requested: list[tuple[int, int]] = []
+
+    def verdict(request: EpisodeRequest) -> Outcome:
+        requested.append((request.group, request.initial_state.fixture_seed))
+        return _second_of_each(request)
+
+    sampling = DynamicSampling(states.next, lambda _: 60, algo, 42)
+    _run(sampling, verdict, slots=4, newest_first=True)
+
+    assert len(requested) == 3 * K
+    assert len(set(requested)) == len({fixtures for _, fixtures in requested}) == 3
 
 
 class TestMasteredStates:
