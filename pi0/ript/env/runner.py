@@ -214,8 +214,8 @@ class EnvRunner(ABC):
             env_name: Task name or index; a task of another suite as ``suite/task``.
             all_init_states: Float64 [n, length]; rollout k starts from state k. None takes LIBERO's
                 own states, without the held-out ones, over and over. Under ``task.fixtures``
-                ``per_episode`` each of LIBERO's has a draw of fixtures of its own, and equal states of
-                yours share one in every call.
+                ``per_episode`` each of LIBERO's has a draw of fixtures of its own and equal states of
+                yours share one; all of them are the same in every call.
             debug_save_video: Mark the episodes for a video at ``config.video.rate``.
             created_env: A pool made by ``create_env``; the caller closes it.
 
@@ -271,19 +271,19 @@ class EnvRunner(ABC):
         self.close()
 
     def _states(self, suite: str, task_id: int, states: States | None) -> list[InitialState]:
-        task, count, seed = self.config.task, self.rollouts_per_env, self.config.training.seed
-        fixed = task.shared_fixture_seed
+        task, count = self.config.task, self.rollouts_per_env
+        fixtures, draw = task.shared_fixture_seed, (self.config.training.seed,)
         if states is not None:
             return states_of_caller(
-                suite, task_id, states, count=count, fixture_seed=fixed, draw=(seed,)
+                suite, task_id, states, count=count, fixture_seed=fixtures, draw=draw
             )
         return training_states(
             suite,
             task_id,
             count=count,
             held_out=task.num_held_out_states,
-            fixture_seed=fixed,
-            draw=(seed, self.rank, self._num_calls),
+            fixture_seed=fixtures,
+            draw=draw,
         )
 
     def _requests(self, states: list[InitialState], *, record_video: bool) -> list[EpisodeRequest]:
