@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import PI0Config
@@ -26,7 +25,7 @@ from transformers.initialization import no_init_weights
 
 from pi0.card import PolicyCard, Protocol
 from pi0.formats.folder import Choices, read_folder
-from pi0.formats.weight_files import WEIGHTS, StoredTensor
+from pi0.formats.weight_files import WEIGHTS, StoredTensor, TensorSource, write_safetensors
 from pi0.model.lora import merged_tensors
 from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
@@ -133,12 +132,16 @@ def new_policy(
 
 
 def save_weights(network: Pi0Network, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write the weights under transformers' names."""
-    tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
+    """Write the weights under transformers' names, readable for whom the process lets read its files."""
+    sources = {
+        name: TensorSource(
+            shape=tuple(tensor.shape),
+            dtype=dtype,
+            read=lambda tensor=tensor: tensor.detach().to("cpu", dtype),
+        )
         for name, tensor in merged_tensors(network.core).items()
     }
-    write_atomically(path, lambda file: save_file(tensors, file, metadata={"format": "pt"}))
+    write_atomically(path, lambda file: write_safetensors(file, sources))
 
 
 def load_weights(

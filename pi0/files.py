@@ -16,20 +16,35 @@ def is_there(path: Path) -> bool:
         FileNotFoundError: A link lies there whose file is gone.
         PermissionError: It is not allowed to look.
     """
-    if path.exists():
-        return True
-    if path.is_symlink():
-        raise FileNotFoundError(
-            f"{path} is a link that points to {path.readlink()}, which does not exist; copy the folder "
-            "with the files that its links point to (cp -rL, or hf download NAME --local-dir DIR)"
-        )
-    return False
+    try:
+        path.stat()
+    except PermissionError:
+        raise PermissionError(
+            f"{path} cannot be looked at, permission denied; ask its owner for chmod -R a+rX"
+        ) from None
+    except OSError:
+        if path.is_symlink():
+            raise FileNotFoundError(
+                f"{path} is a link that points to {path.readlink()}, which does not exist; copy the folder "
+                "with the files that its links point to (cp -rL, or hf download NAME --local-dir DIR)"
+            ) from None
+        return False
+    return True
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Raise ValueError for a pointer of Git LFS or a web page that lies in the place of a file."""
-    with path.open("rb") as file:
-        start = file.read(200)
+    """Raise ValueError for a pointer of Git LFS or a web page that lies in the place of a file.
+
+    Raises:
+        PermissionError: It is not allowed to read the file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(200)
+    except PermissionError:
+        raise PermissionError(
+            f"{path} cannot be read, permission denied; ask its owner for chmod -R a+rX"
+        ) from None
     if start.startswith(_LFS):
         size = start.partition(b"size ")[2].split(maxsplit=1)[:1]
         bytes_there = f"its {size[0].decode(errors='replace')} bytes" if size else "its content"

@@ -190,3 +190,11 @@ def test_no_temporary_file_is_left_behind(policy, tmp_path):
     with pytest.raises(OSError, match=r"model\.safetensors"):
         save_policy(policy, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == FILES
+
+
+def test_files_may_be_read_by_whom_the_process_lets_read_its_files(tmp_path):
+    """safetensors' own writer gives them to their owner alone, and a colleague cannot load the policy."""
+    save_policy(small_policy(), tmp_path)
+    other = tmp_path / "other"
+    other.touch()
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {other.stat().st_mode}

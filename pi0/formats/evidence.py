@@ -203,4 +203,6 @@ def _files_beside(folder: Path) -> list[str]:
         for name in ADAPTERS
         if is_there(folder / name)
     ]
+    if is_there(folder / TRAINING_OF_LEROBOT):
+        lines.append(f"{TRAINING_OF_LEROBOT}: settings of a training run")
     return [*lines, *(["params: weights of JAX beside those that are read"] * is_orbax(folder))]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from transformers import PI0Config
 
 from pi0.card import Layout, PolicyCard
@@ -118,7 +118,7 @@ def _write_files(contents: Contents, folder: Path, target: Target) -> None:
         pipelines, states = lerobot_pipelines(card, stats)
         texts |= pipelines
         for name, tensors in states.items():
-            save_file(tensors, folder / name)
+            (folder / name).write_bytes(save(tensors))
     else:
         texts["config.json"] = contents.config.to_dict() | {
             "architectures": ["PI0ForConditionalGeneration"]

@@ -17,7 +17,9 @@ from pi0.formats.lerobot.pipelines import PREPROCESSOR
 from pi0.formats.not_followed import ignored_keys, said
 from pi0.formats.sizes import SIZE_KEYS, VARIANTS
 from pi0.formats.spellings import EMBEDDING
+from pi0.formats.stats_files import PROCESSOR
 from pi0.formats.weight_files import StoredTensor
+from pi0.norm_stats import STATISTIC_NAMES
 
 _OPENPI_KEYS = {
     "action_horizon": "horizon",
@@ -32,6 +34,12 @@ _TRANSFORMERS_KEYS = {
     "num_inference_steps": "denoise_steps",
 }
 _RELATIVE_KEYS = ("relative_exclude_joints", "action_feature_names")
+# transformers' processor: its statistics are read, its widths are compared with config.json
+_WIDTHS = ("chunk_size", "max_state_dim")
+_OF_PROCESSOR = frozenset(
+    {"processor_class", *_WIDTHS}
+    | {f"{group}_{name}" for group in ("state", "actions") for name in STATISTIC_NAMES}
+)
 _RESOLUTION = ("image_resolution", "resize_imgs_with_padding")
 
 
@@ -65,6 +73,7 @@ def card_facts(evidence: Evidence, layout: Layout, chosen: Container[str]) -> Fa
         keys["state_dim"] = keys["action_dim"]  # openpi pads states to the width of actions
     piped = lerobot.pipeline_facts(pipelines, chosen) if pipelines else {}
     _refuse_two_switches(evidence, keys, piped)
+    _refuse_two_widths(evidence)
     return Facts(
         keys=keys | piped,
         not_followed=(
@@ -79,6 +88,16 @@ def stored_dtype(tensors: Mapping[str, StoredTensor]) -> str:
     """Return the precision for the vision-language model that fits how its weights are stored."""
     half = (torch.bfloat16, torch.float16)
     return "bfloat16" if tensors[EMBEDDING].dtype in half else "float32"
+
+
+def rounded_weights(tensors: Mapping[str, StoredTensor], dtype: str) -> list[str]:
+    """Return what is lost where weights are stored in a precision that the network does not have."""
+    stored = tensors[EMBEDDING]
+    if stored.dtype != torch.float16 or dtype != "bfloat16":
+        return []
+    return [
+        f"{stored.path.name}: float16 weights are rounded to bfloat16 (dtype float32 keeps them)"
+    ]
 
 
 def _renamed(raw: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
@@ -100,11 +119,24 @@ def _refuse_two_switches(
         )
 
 
+def _refuse_two_widths(evidence: Evidence) -> None:
+    """What transformers' processor repeats of config.json must be the same."""
+    raw, processor = evidence.config or {}, evidence.processor or {}
+    for key in _WIDTHS:
+        one, other = raw.get(key), processor.get(key)
+        if None not in (one, other) and one != other:
+            raise ValueError(
+                f"{evidence.folder}: {CONFIG} says {said(key, one)} but {PROCESSOR} says "
+                f"{said(key, other)}; they must agree, copy both again"
+            )
+
+
 def _ignored(
     evidence: Evidence, layout: Layout, keys: Mapping[str, Any], piped: Mapping[str, Any]
 ) -> list[str]:
     raw = evidence.config or {}
     lines = ignored_keys(CONFIG, raw, _followed(layout, raw))
+    lines += ignored_keys(PROCESSOR, evidence.processor or {}, _OF_PROCESSOR)
     if layout == "lerobot":
         lines += _ignored_features(raw)
     replaced = {"norm_mode": "normalization_mapping", "max_prompt_tokens": "tokenizer_max_length"}

@@ -20,7 +20,7 @@ from pi0.card import (
 from pi0.files import is_there, read_json
 from pi0.formats.conventions import check_conventions
 from pi0.formats.evidence import CONFIG, Evidence, decide_layout, gather, refuse_other_models
-from pi0.formats.facts import card_facts, stored_dtype
+from pi0.formats.facts import card_facts, rounded_weights, stored_dtype
 from pi0.formats.lerobot.config import image_resolution
 from pi0.formats.matching import match_tensors
 from pi0.formats.sizes import image_size, read_sizes, tensor_shapes, with_card
@@ -129,7 +129,11 @@ def _read_foreign(evidence: Evidence, layout: Layout, choices: Choices) -> Conte
         tokenizer=tokenizer,
         shapes=shapes,
         tensors=tensors,
-        not_followed=(*facts.not_followed, *found.not_followed),
+        not_followed=(
+            *facts.not_followed,
+            *found.not_followed,
+            *rounded_weights(tensors, card.dtype),
+        ),
     )
 
 
@@ -153,6 +157,7 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
         if choices.norm_stats_path
         else read_norm_stats(folder / NORM_STATS, card)
     )
+    check_conventions(folder, card, stats)
     _check_vocabulary(tokenizer, config, folder, is_whole=False)
     return Contents(
         folder=folder,

@@ -24,6 +24,7 @@ _REASONS: Mapping[str, str] = {
     "proj_width": "the width of the tensors counts",
     "paligemma_variant": "vlm_config counts",
     "action_expert_variant": "dit_config counts",
+    "image_processor": "image_size and resize count",
     "rtc_config": "action chunks are not blended",
     "relative_exclude_joints": "actions are absolute",
     "action_feature_names": "actions are absolute",

@@ -12,6 +12,7 @@ from pi0.files import is_there, read_json, refuse_stand_in
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 
 _ADAPTER_CONFIG = "adapter_config.json"
+_STEP = re.compile(r"(global_step_)?\d+")
 _SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 _UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".tmp", ".download")
 _ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".7z", ".zst", ".xz", ".bz2")
@@ -49,11 +50,14 @@ def explain_absence(folder: Path, weights: str, index: str) -> str:
 
 
 def _folder_inside(folder: Path, names: list[str]) -> str | None:
-    """Runs of this project, of LeRobot and of openpi, and the cache of the Hugging Face Hub."""
+    """Runs of this project, LeRobot, openpi and RLinf, and the cache of the Hugging Face Hub."""
     inner = [folder / name for name in _INNER]
-    steps = sorted((name for name in names if name.isdecimal()), key=int, reverse=True)
-    inner += [folder / name / sub for name in steps for sub in ("pretrained_model", "")]
+    steps = [name for name in names if _STEP.fullmatch(name)]
+    for name in sorted(steps, key=lambda name: int(name.rpartition("_")[2]), reverse=True):
+        inner += [folder / name / sub for sub in ("pretrained_model", "")]
     if is_there(folder / "snapshots"):
+        main = folder / "refs/main"
+        inner += [folder / "snapshots" / main.read_text("utf-8").strip()] if is_there(main) else []
         inner += sorted((folder / "snapshots").iterdir())
     found = next((path for path in inner if path.is_dir()), None)
     return None if found is None else f"did you mean {found}?"
@@ -92,7 +96,7 @@ def _distributed(folder: Path, names: list[str]) -> str | None:
             "these are the shards of torch's distributed checkpoint; python -m torch.distributed."
             "checkpoint.format_utils dcp_to_torch DIR full_weights.pt makes one file of them"
         )
-    if "zero_to_fp32.py" in names or any(name.startswith("global_step") for name in names):
+    if "zero_to_fp32.py" in names or any(name.endswith("_model_states.pt") for name in names):
         return (
             "these are the shards of DeepSpeed; python zero_to_fp32.py DIR OUT --safe_serialization "
             "makes a whole checkpoint of them"

@@ -87,6 +87,19 @@ OPENPI = _spelling(
         ),
     ),
 )
+# transformers 5 has no module vision_model any more.
+_FLAT = _spelling(
+    "openpi's names without vision_model",
+    ("openpi", "rlinf", "lerobot"),
+    (
+        _HEAD,
+        *_openpi_like(
+            vision="model.vision_tower.",
+            projector="model.multi_modal_projector.",
+            language="model.language_model.",
+        ),
+    ),
+)
 BEFORE_4_52 = _spelling(
     "names of transformers before 4.52",
     ("openpi", "rlinf", "lerobot"),
@@ -131,7 +144,10 @@ def _of_lerobot(spelling: Spelling) -> Spelling:
 
 
 LEROBOT = _of_lerobot(OPENPI)
-SPELLINGS = (OPENPI, LEROBOT, BEFORE_4_52, _of_lerobot(BEFORE_4_52), SAVED, TRANSFORMERS)
+# The flat names come last: their begins are also those of others, whose names continue otherwise.
+SPELLINGS = (
+    OPENPI, LEROBOT, BEFORE_4_52, _of_lerobot(BEFORE_4_52), SAVED, TRANSFORMERS, _FLAT, _of_lerobot(_FLAT),
+)  # fmt: skip
 # How a layout is written; reading decides by the names that are there.
 WRITTEN: Mapping[Layout, Spelling] = {
     "native": TRANSFORMERS,

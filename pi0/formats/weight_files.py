@@ -1,7 +1,7 @@
 """Reading and writing files of weights, one tensor at a time.
 
-safetensors' own ``save_file`` holds all tensors, and their bytes, at once: 28 GB for a pi0 in single
-precision.
+safetensors' own ``save_file`` holds all tensors, and their bytes, at once (28 GB for a pi0 in single
+precision), and writes files that their owner alone may read.
 """
 
 import json

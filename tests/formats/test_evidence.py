@@ -72,12 +72,18 @@ def compiled_in_fsdp(name):
     return f"_orig_mod._fsdp_wrapped_module.{layered}"
 
 
+def flat(name):
+    """As transformers 5 has it: no module vision_model."""
+    return name.replace("vision_tower.vision_model.", "vision_tower.")
+
+
 SPELLINGS = {
-    "openpi": (same, name_before_4_52, in_ddp, compiled_in_fsdp),
+    "openpi": (same, name_before_4_52, flat, in_ddp, compiled_in_fsdp),
     "rlinf": (same, name_before_4_52, in_ddp, compiled_in_fsdp),
     "lerobot": (
         same,
         without_model,
+        flat,
         name_before_4_52,
         lambda name: without_model(name_before_4_52(name)),
         lambda name: in_ddp(without_model(name)),
@@ -284,6 +290,15 @@ def test_converted_weights_beside_those_of_jax_are_read(copies, model):
     contents = read(folder)
     assert_same_bits(contents, model)
     assert any("weights of JAX" in line for line in contents.not_followed)
+
+
+def test_a_processor_that_contradicts_the_configuration_is_refused(copies):
+    folder = copies("transformers")
+    edit_json(folder / "processor_config.json", chunk_size=HORIZON, max_length=48)
+    assert "processor_config.json: max_length 48" in read(folder).not_followed
+    edit_json(folder / "processor_config.json", chunk_size=9)
+    message = refusal(folder)
+    assert "config.json says chunk_size 6 but processor_config.json says chunk_size 9" in message
 
 
 @pytest.mark.parametrize("layout", ["lerobot", "transformers"])

@@ -1,8 +1,11 @@
 """A folder without usable weights is told what lies there and what to do, by looking and not by suffix."""
 
 import json
+import os
 import shutil
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ from tests.formats.checkpoints import (
     write_transformers_saved,
 )
 
+NOBODY = 65534
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 7000000000\n"
 LOGIN = '\n<!DOCTYPE html><html lang="en"><title>Log in</title></html>'
 WEIGHTS = "model.safetensors"
@@ -72,6 +76,7 @@ INSTEAD = {
     "pi0.gguf": ("of a format that is not read", "bring the weights"),
     "pytorch_model.bin": ("may hold pickled code", "convert it to model.safetensors"),
     "20000/model.safetensors": ("did you mean", "20000"),
+    "global_step_40/actor/model_state_dict/full_weights.pt": ("did you mean", "global_step_40"),
     "checkpoints/last/pretrained_model/config.json": ("did you mean", "checkpoints/last"),
     "snapshots/0abc/config.json": ("did you mean", "snapshots/0abc"),
 }
@@ -197,6 +202,36 @@ def test_half_precision_stays_what_it_was_through_openpis_files(openpi, tmp_path
     export_folder(contents, tmp_path / "again", "openpi")
     written = json.loads((tmp_path / "again/config.json").read_text())
     assert written["precision"] == contents.card.dtype == "bfloat16"
+    assert "float16 weights are rounded to bfloat16" in "\n".join(contents.not_followed)
+    whole = read_folder(openpi, Choices(overrides={"dtype": "float32"}))
+    assert whole.not_followed == ()
+
+
+@contextmanager
+def nobodys_rights():
+    """Root may read everything: be nobody for a while."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", ["config.json", "assets", WEIGHTS, "tokenizer.json"])
+def test_what_may_not_be_read_is_never_taken_as_absent(originals, name):
+    with tempfile.TemporaryDirectory(dir="/tmp") as root:  # pytest's own folders are root's alone
+        folder = shutil.copytree(originals["openpi"], Path(root) / "policy")
+        for path in (Path(root), *folder.rglob("*")):
+            path.chmod(0o755)
+        (folder / name).chmod(0)
+        with nobodys_rights():
+            message = refusal(folder)
+        (folder / name).chmod(0o755)
+    assert name in message
+    assert "denied" in message
 
 
 class VanishingFolder:
