@@ -7,7 +7,7 @@ from pi0.ript.report.launches import read_launches, record_launch
 
 def test_launch_names_versions_and_device(tmp_path):
     record_launch(tmp_path, 0, "cpu")
-    (launch,) = read_launches(tmp_path)
+    (launch,) = read_launches(tmp_path)[0]
     assert (launch.step, launch.device) == (0, "cpu")
     assert launch.versions["torch"] == version("torch")
     assert set(launch.versions) >= {"python", "mujoco", "robosuite", "transformers"}
@@ -16,8 +16,8 @@ def test_launch_names_versions_and_device(tmp_path):
 def test_every_launch_is_kept(tmp_path):
     for step in (0, 20, 10):
         record_launch(tmp_path, step, "cpu")
-    assert [launch.step for launch in read_launches(tmp_path)] == [0, 20, 10]
+    assert [launch.step for launch in read_launches(tmp_path)[0]] == [0, 20, 10]
 
 
 def test_run_without_records_has_no_launches(tmp_path):
-    assert read_launches(tmp_path) == []
+    assert read_launches(tmp_path) == ([], [])

@@ -128,14 +128,12 @@ def _policies(folder: Path) -> None:
 
 
 def _runs(folder: Path) -> None:
-    for name in ("run", "damaged_run", "bad_evaluation"):
+    for name in ("run", "damaged_run"):
         (folder / name).mkdir()
         shutil.copy(folder / "settings.yaml", folder / name / "config.yaml")
     (folder / "bad_settings").mkdir()
     (folder / "bad_settings/config.yaml").write_text("algo: {lr: fast}\n")
     (folder / "damaged_run/checkpoints/1/training_state").mkdir(parents=True)
-    (folder / "bad_evaluation/evaluations").mkdir()
-    (folder / "bad_evaluation/evaluations/step_0.json").write_text("{}")
 
 
 def _evaluations(folder: Path) -> None:

@@ -20,6 +20,8 @@ RENAMED_METRICS = {
 }
 """Old name -> new name. Files of earlier versions hold the old ones; every reader returns the new ones."""
 
+MEND = "; mend it or move the file away"
+
 T = TypeVar("T")
 JsonValue = float | str | bool | None | Mapping[str, "JsonValue"] | Sequence["JsonValue"]
 
@@ -78,7 +80,7 @@ def read_metrics(path: Path) -> list[dict[str, float | str | None]]:
         ValueError: A line was not written by a run.
     """
     lines = enumerate(complete_lines(path), 1)
-    return [parse_line(path, number, line, with_new_names) for number, line in lines]
+    return [parse_line(path, n, line, with_new_names) for n, line in lines if line.strip()]
 
 
 def with_new_names(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +116,29 @@ def complete_lines(path: Path, offset: int = 0) -> list[bytes]:
         return [line for line in file.readlines() if line.endswith(b"\n")]
 
 
+def parse_whole(
+    path: Path, lines: Sequence[bytes], make: Callable[[dict[str, Any]], T], *, first: int = 1
+) -> tuple[list[T], list[str]]:
+    """Return what ``make`` makes of the lines that a run wrote, and what is wrong with the others.
+
+    Args:
+        path: The file, for the reasons.
+        lines: Its lines, or those from ``first`` on; a blank one holds nothing.
+        make: See ``parse_line``.
+        first: Number of the first line, counted from 1.
+    """
+    parsed: list[T] = []
+    damage: list[str] = []
+    for number, line in enumerate(lines, first):
+        if not line.strip():
+            continue
+        try:
+            parsed.append(parse_line(path, number, line, make))
+        except ValueError as error:
+            damage.append(str(error).removesuffix(MEND))
+    return parsed, damage
+
+
 def parse_line(path: Path, number: int, line: bytes, make: Callable[[dict[str, Any]], T]) -> T:
     """Return what ``make`` makes of the JSON object in a line, which has the ``step`` it belongs to.
 
@@ -127,7 +152,7 @@ def parse_line(path: Path, number: int, line: bytes, make: Callable[[dict[str, A
         ValueError: It is no line that a run writes.
     """
     try:
-        content = json.loads(line)
+        content = json.loads(line.decode())  # bytes that begin with NULs would count as UTF-32
         if type(content["step"]) is int:
             return make(content)
         reason = f"step {content['step']!r:.40}"
@@ -135,9 +160,7 @@ def parse_line(path: Path, number: int, line: bytes, make: Callable[[dict[str, A
         reason = f"it lacks {error}"
     except (ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
-    raise ValueError(
-        f"{path} line {number} was not written by a run ({reason}); mend it or move the file away"
-    )
+    raise ValueError(f"{path} line {number} was not written by a run ({reason}){MEND}")
 
 
 def _keep_until(path: Path, last_step: int) -> None:
@@ -145,7 +168,7 @@ def _keep_until(path: Path, last_step: int) -> None:
     kept = b"".join(
         line
         for n, line in enumerate(lines, 1)
-        if parse_line(path, n, line, dict)["step"] <= last_step
+        if line.strip() and parse_line(path, n, line, dict)["step"] <= last_step
     )
     if path.is_file() and path.stat().st_size != len(kept):
         write_atomically(path, kept)

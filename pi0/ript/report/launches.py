@@ -3,12 +3,13 @@
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from pi0.ript.report.jsonl import JsonLines, complete_lines, parse_line
+from pi0.ript.report.jsonl import JsonLines, complete_lines, parse_whole
 
 LAUNCHES_NAME = "launches.jsonl"
 # What a result may depend on.
@@ -57,15 +58,18 @@ def record_launch(run_dir: Path, step: int, device: str) -> None:
     lines.close()
 
 
-def read_launches(run_dir: Path) -> list[Launch]:
-    """Return every launch of a run, in order; none for runs that did not record them.
+def read_launches(run_dir: Path) -> tuple[list[Launch], list[str]]:
+    """Return every launch of a run, in order, and what is wrong with lines that no run wrote.
 
-    Raises:
-        ValueError: A line was not written by a run.
+    There are none of runs that did not record them.
     """
     path = run_dir / LAUNCHES_NAME
-    lines = enumerate(complete_lines(path), 1)
-    return [parse_line(path, n, line, lambda content: Launch(**content)) for n, line in lines]
+    return parse_whole(path, complete_lines(path), _launch)
+
+
+def _launch(content: Mapping[str, Any]) -> Launch:
+    launch = Launch(**content)
+    return replace(launch, versions=dict(launch.versions))
 
 
 def installed_versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What a page shows of a run's files: nothing made up, nothing averaged, small for long runs."""
 
 import json
+import re
 
 import pytest
 
@@ -143,19 +144,30 @@ def test_run_that_has_not_begun_has_no_metrics(tmp_path):
             "outcome 'solved'",
         ),
         ("episodes.jsonl", "[1, 2]", "list indices .*"),
+        ("episodes.jsonl", "\0\0\0\0", ".*column.*"),
+        ("metrics.jsonl", '{"step": 2, "time/collect_s": "long"}', "time/collect_s 'long'"),
+        ("metrics.jsonl", '{"step": 2, "update/kl": [1]}', r"update/kl \[1\]"),
+        (
+            "episodes.jsonl",
+            json.dumps({"step": 2, **rollout(2, "success")[1].to_line(), "task_id": "7"}),
+            "task_id '7'",
+        ),
     ],
 )
-def test_line_that_no_run_writes_is_refused_with_file_and_number(tmp_path, name, line, reason):
+def test_line_that_no_run_writes_is_left_out_and_named(tmp_path, name, line, reason):
     run = make_run(tmp_path / "run", Made(num_steps=1))
     num_lines = len((run / name).read_text().splitlines())
-    metrics = RunMetrics(run)
+    watched = RunMetrics(run)
+    whole = watched.num_steps, watched.num_rollouts
     with (run / name).open("a") as file:
-        file.write(line + "\n")
+        file.write("\n" + line + "\n")  # an editor's blank line holds nothing
 
     # A page that is being watched counts lines on from those it has read.
-    for read in (lambda: RunMetrics(run), metrics.refresh):
-        with pytest.raises(ValueError, match=rf"{name} line {num_lines + 1} .*\({reason}\)"):
-            read()
+    watched.refresh()
+    for metrics in (RunMetrics(run), watched):
+        assert (metrics.num_steps, metrics.num_rollouts) == whole
+        [damage] = metrics.damage
+        assert re.search(rf"{name} line {num_lines + 2} .*\({reason}\)$", damage)
 
 
 def test_rollouts_are_counted_by_task_without_crashes():

@@ -1,6 +1,7 @@
 """The page holds what was run: settings that somebody chose, the card, versions, videos within limits."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -70,21 +71,59 @@ def test_run_without_videos_or_evaluations_has_a_page(tmp_path):
         ("{", "column"),
     ],
 )
-def test_damaged_evaluation_is_named(tmp_path, text, reason):
+def test_damaged_evaluation_is_named_and_nothing_compared_with_another_one(
+    tmp_path, text, reason, caplog
+):
     folder = make_run(tmp_path / "run")
     (folder / "evaluations/step_0.json").write_text(text)
-    with pytest.raises(ValueError, match=rf"step_0\.json is not an evaluation of a run .*{reason}"):
-        render_page([folder])
+
+    page = write_report([folder]).read_text()
+
+    assert re.search(rf"step_0\.json is not an evaluation of a run .*{reason}", caplog.text)
+    assert "step_0.json is not an evaluation of a run" in page
+    assert "The evaluation before training is damaged" in page
+    assert read_run(folder).evaluations[0].step == 6  # still in the chart of success
+    assert "<video" not in page
 
 
-def test_damaged_launch_is_refused_with_file_and_number(tmp_path):
+def test_damaged_later_evaluation_leaves_the_one_before_training(tmp_path):
+    folder = make_run(tmp_path / "run")
+    (folder / "evaluations/step_6.json").write_text('{"a"')
+
+    page = render_page([folder])
+
+    assert "step_6.json is not an evaluation of a run" in page
+    assert "base [" in page
+    assert "trained [" not in page
+
+
+def test_evaluation_of_other_episodes_is_not_compared(tmp_path):
+    folder = make_run(tmp_path / "run")
+    path = folder / "evaluations/step_6.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"episodes": content["episodes"][1:]}))
+
+    assert "step_6.json is of other episodes than that of step 0" in render_page([folder])
+
+
+def test_damaged_launches_are_named_and_the_others_shown(tmp_path):
     folder = make_run(tmp_path / "run")
     with (folder / "launches.jsonl").open("a") as file:
-        file.write('{"step": 3}\n')
-    with pytest.raises(
-        ValueError, match=r"launches\.jsonl line 2 was not written by a run .*'time'"
-    ):
-        render_page([folder])
+        file.write('{"step": 3}\n\n{"step": 1, "ti\n')
+
+    page = render_page([folder])
+
+    assert "launches.jsonl line 2 was not written by a run" in page
+    assert "launches.jsonl line 4 was not written by a run" in page
+    assert "<dt>device</dt><dd>cpu</dd>" in page
+
+
+def test_much_damage_is_counted(tmp_path):
+    folder = make_run(tmp_path / "run")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("{\n" * 30)
+
+    assert "and 20 more" in render_page([folder])
 
 
 def test_videos_of_changed_outcomes_come_first_and_limits_hold(run):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pi0.ript.report.episode_log import EPISODES_NAME
-from pi0.ript.report.jsonl import METRICS_NAME, complete_lines, parse_line, with_new_names
+from pi0.ript.report.episode_log import EPISODES_NAME, read_record
+from pi0.ript.report.jsonl import METRICS_NAME, complete_lines, parse_whole, with_new_names
 from pi0.ript.types import EpisodeRecord
 
 MAX_POINTS = 2000
@@ -17,6 +17,7 @@ MAX_BINS = 500
 MAX_COLUMNS = 64
 LETTERS = {"success": "s", "failure": "f", "crashed": "c"}
 TRAINING_STAGES = ("time/collect_s", "time/update_s")
+COUNTED = (*TRAINING_STAGES, "train/num_episodes")
 
 T = TypeVar("T")
 Line = Mapping[str, float | str | None]
@@ -157,6 +158,7 @@ class LineTail(Generic[T]):
         self._make = make
         self._offset = 0
         self._num_lines = 0
+        self.damage: list[str] = []
 
     def has_lost_lines(self) -> bool:
         """Return whether lines that were read are gone: a resumed run drops those it repeats."""
@@ -166,14 +168,13 @@ class LineTail(Generic[T]):
     def read(self) -> list[T]:
         """Return what is made of the finished lines that were appended since the last call.
 
-        Raises:
-            ValueError: A line was not written by a run.
+        What is wrong with lines that no run wrote is added to ``damage``.
         """
         lines = complete_lines(self._path, self._offset)
-        numbered = enumerate(lines, self._num_lines + 1)
-        parsed = [parse_line(self._path, number, line, self._make) for number, line in numbered]
+        parsed, damage = parse_whole(self._path, lines, self._make, first=self._num_lines + 1)
         self._offset += sum(len(line) for line in lines)
         self._num_lines += len(lines)
+        self.damage += damage
         return parsed
 
 
@@ -187,18 +188,14 @@ class RunMetrics:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there.
-
-        Raises:
-            ValueError: A line was not written by a run.
-        """
+        """Read what is there."""
         self._folder = folder
         self.num_restarts = 0
         self._begin()
         self.refresh()
 
     def _begin(self) -> None:
-        self._metrics = LineTail(self._folder / METRICS_NAME, with_new_names)
+        self._metrics = LineTail(self._folder / METRICS_NAME, _metrics)
         self._rollouts = LineTail(self._folder / EPISODES_NAME, _rollout)
         self._grid = Grid()
         self._tally = RolloutTally()
@@ -206,11 +203,7 @@ class RunMetrics:
         self.num_rollouts = 0
 
     def refresh(self) -> None:
-        """Read what has been appended.
-
-        Raises:
-            ValueError: A line was not written by a run.
-        """
+        """Read what has been appended."""
         if self._metrics.has_lost_lines() or self._rollouts.has_lost_lines():
             self.num_restarts += 1
             self._begin()
@@ -222,6 +215,11 @@ class RunMetrics:
             self._grid.add(step, record)
             self._tally.add(step, record)
             self.num_rollouts += 1
+
+    @property
+    def damage(self) -> list[str]:
+        """Return what is wrong with lines that are left out."""
+        return [*self._metrics.damage, *self._rollouts.damage]
 
     @property
     def num_steps(self) -> int:
@@ -241,9 +239,17 @@ class RunMetrics:
         return {"grid": self._grid.to_json(), "rollouts": self._tally.to_json()}
 
 
+def _metrics(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of metrics.jsonl under today's names."""
+    line = with_new_names(content)
+    for name, value in line.items():
+        if isinstance(value, list | dict) or (name in COUNTED and isinstance(value, str)):
+            raise ValueError(f"{name} {value!r:.40}")
+    return line
+
+
 def _rollout(content: dict[str, Any]) -> tuple[int, EpisodeRecord]:
     """Return step and record of a line of episodes.jsonl."""
-    record = EpisodeRecord(**{name: content[name] for name in content if name != "step"})
-    if record.outcome not in LETTERS:
-        raise ValueError(f"outcome {record.outcome!r:.40}")
-    return content["step"], record
+    if content["step"] < 1:
+        raise ValueError(f"step {content['step']}")
+    return content["step"], read_record({n: content[n] for n in content if n != "step"})

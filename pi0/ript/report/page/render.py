@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -26,10 +27,13 @@ from pi0.ript.report.page.headline import (
 from pi0.ript.report.page.run_files import Evaluation, RunFiles, read_run
 from pi0.ript.report.page.videos import VideoPair, video_pairs
 
+logger = logging.getLogger(__name__)
+
 REPORT_NAME = "report.html"
 # Of all runs together; base64 adds a third to the bytes.
 MAX_PAIRS = 6
 MAX_VIDEO_BYTES = 5_000_000
+MOST_DAMAGE = 10  # lines of a run that are named on the page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class RunView:
     settings: list[Setting]
     card: list[tuple[str, str]]
     videos: list[VideoPair]
+    damage: list[str]
     num_steps: int
     num_episodes: int
     minutes: float
@@ -57,7 +62,10 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> Path:
         OSError: The page cannot be written.
     """
     path = output or folders[0] / REPORT_NAME
-    write_atomically(path, render_page(folders))
+    views = _views(folders)
+    for line in [line for view in views for line in view.damage]:
+        logger.warning("left out of the report: %s", line)
+    write_atomically(path, _page(views, None))
     return path
 
 
@@ -69,7 +77,14 @@ def render_page(folders: Sequence[Path], cursor: dict[str, Any] | None = None) -
         cursor: How far the runs have been read, which a live page sends to its server; None for a page
             that stands alone.
     """
-    views = [_view(i, folder, len(folders)) for i, folder in enumerate(folders)]
+    return _page(_views(folders), cursor)
+
+
+def _views(folders: Sequence[Path]) -> list[RunView]:
+    return [_view(i, folder, len(folders)) for i, folder in enumerate(folders)]
+
+
+def _page(views: list[RunView], cursor: dict[str, Any] | None) -> str:
     data = {
         "live": cursor is not None,
         "cursor": cursor,
@@ -94,6 +109,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["MOST_DAMAGE"] = MOST_DAMAGE
     environment.filters |= {
         "plain": plain,
         "percent": lambda share: f"{share:.0%}",
@@ -110,16 +126,20 @@ def _view(index: int, folder: Path, num_runs: int) -> RunView:
         index=index,
         name=name,
         files=run,
-        results=results(run.evaluations),
+        results=results(run.evaluations) if run.has_base else [],
         settings=chosen_settings(run.config),
         card=card_lines(run.evaluations[0].policy) if run.evaluations else [],
-        videos=video_pairs(run, -(-MAX_PAIRS // num_runs), MAX_VIDEO_BYTES // num_runs),
+        videos=video_pairs(run, -(-MAX_PAIRS // num_runs), MAX_VIDEO_BYTES // num_runs)
+        if run.has_base
+        else [],
+        damage=[*run.damage, *metrics.damage],
         num_steps=metrics.num_steps,
         num_episodes=int(metrics.last("train/num_episodes") or 0),
         minutes=float(metrics.last("minutes") or 0),
         data={
             "name": name,
             "numSteps": metrics.num_steps,
+            "hasBase": run.has_base,
             "columns": metrics.columns(),
             "evaluations": [_evaluation_data(evaluation) for evaluation in run.evaluations],
             **metrics.rollouts(),

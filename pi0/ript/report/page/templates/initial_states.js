@@ -92,7 +92,7 @@ function matrix(run, task, several) {
 
 function drawHeldOut() {
   const boxes = shownRuns().flatMap(({ run }) => {
-    if (!run.evaluations.length) return [];
+    if (!run.hasBase) return [];
     const tasks = [...new Set(run.evaluations[0].episodes.map((e) => e.task))];
     return tasks.filter((task) => state.task === ALL_TASKS || task === state.task).map((task) => matrix(run, task, DATA.runs.length > 1));
   });
