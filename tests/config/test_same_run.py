@@ -56,8 +56,11 @@ def hash_of_then(config):
     """The hash of all settings as a run took it before some of them came."""
     settings = parse_yaml(to_yaml(with_other(config, "training.num_train_steps", 1)))
     for key, before in ADDED_LATER.items():
-        section, name = key.split(".")
-        assert settings[section].pop(name) == before
+        *sections, name = key.split(".")
+        section = settings
+        for each in sections:
+            section = section[each]
+        assert section.pop(name) == before
     return hashlib.sha256(dump_yaml(settings).encode()).hexdigest()[:16]
 
 

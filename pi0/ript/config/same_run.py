@@ -25,6 +25,7 @@ OF_THE_MACHINE = (
 ADDED_LATER: dict[str, object] = {
     "task.fixtures": "fixed",
     "evaluation.max_episode_length": None,
+    "policy.overrides.gripper": None,
 }
 CHANGEABLE = (
     "training.num_train_steps",
@@ -57,14 +58,18 @@ def _hash(config: TrainConfig, ignored: Sequence[str]) -> str:
     )
     settings, defaults = to_plain(fixed), to_plain(TrainConfig())
     for key in ignored:
-        section, name = key.split(".")
-        _section(settings, section)[name] = _section(defaults, section)[name]
+        section, name = _section(settings, key)
+        section[name] = _section(defaults, key)[0][name]
     for key, before in ADDED_LATER.items():
-        section, name = key.split(".")
-        if _section(settings, section)[name] == before:
-            del _section(settings, section)[name]
+        section, name = _section(settings, key)
+        if section[name] == before:
+            del section[name]
     return hashlib.sha256(dump_yaml(settings).encode()).hexdigest()[:16]
 
 
-def _section(settings: dict[str, object], name: str) -> dict[str, object]:
-    return cast("dict[str, object]", settings[name])
+def _section(settings: dict[str, object], key: str) -> tuple[dict[str, object], str]:
+    """Return the section that holds a dotted key, and the key's name in it."""
+    *sections, name = key.split(".")
+    for each in sections:
+        settings = cast("dict[str, object]", settings[each])
+    return settings, name
