@@ -41,6 +41,7 @@ RANKS = {
 ENV_RANKS = {
     "checks": 0,
     "suite_names": 0,
+    "libero_files": 0,
     "suites": 0,
     "resources": 0,
     "libero": 1,

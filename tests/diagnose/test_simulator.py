@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from libero.libero import get_libero_path
 from PIL import Image
 
 from pi0.ript.diagnose.simulator import check_assets, check_rendering, egl_devices
@@ -51,14 +52,25 @@ def test_every_task_has_its_files():
 
 
 def test_missing_task_files_are_found(tmp_path: Path):
-    # LIBERO finds its files through this.
+    # LIBERO finds its files through this; the folders are there, what is in them is not.
     (tmp_path / "config.yaml").write_text(f"bddl_files: {tmp_path}\n")
+    for folder in Path(get_libero_path("bddl_files")).iterdir():
+        (tmp_path / folder.name).mkdir()
 
     (finding,) = findings_of("[simulator.check_assets()]", LIBERO_CONFIG_PATH=str(tmp_path))
 
     assert finding["status"] == "error"
     assert "290 of 290 tasks lack files" in finding["text"]
     assert finding["fix"].startswith("pip install --force-reinstall")
+
+
+def test_paths_of_another_libero_are_no_matter_of_the_installation(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("assets: /gone\n")
+
+    (finding,) = findings_of("[simulator.check_assets()]", LIBERO_CONFIG_PATH=str(tmp_path))
+
+    assert (finding["status"], finding["fix"]) == ("error", "do what the line says")
+    assert f"LIBERO_CONFIG_PATH={tmp_path}" in finding["text"]
 
 
 def test_drawing_in_software_beside_a_gpu_is_a_warning():

@@ -7,8 +7,9 @@ import time
 import pytest
 from wandb.proto import wandb_internal_pb2
 
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.schema import LoggingConfig
-from pi0.ript.report.wandb_log import WandbReporter
+from pi0.ript.report.wandb_log import WandbReporter, require_wandb
 
 OFFLINE = LoggingConfig(wandb=True, wandb_project="p", wandb_mode="offline")
 BLOCK, HEAD, FULL, LAST = 32768, 7, 1, 4
@@ -78,3 +79,27 @@ def test_metrics_settings_and_identity_are_kept_offline(tmp_path):
     assert {run.project for run in runs} == {"p"}
     settings = {item.key: item.value_json for item in runs[0].config.update}
     assert json.loads(settings["training"]) == {"seed": 42}
+
+
+@pytest.mark.parametrize("mode", ["offlin", "true", "0", "Online"])
+def test_a_mode_that_does_not_exist_is_named_by_its_variable(mode):
+    with pytest.raises(ConfigError, match=f"^WANDB_MODE must be one of .*, got '{mode}'"):
+        require_wandb(LoggingConfig(wandb=True), {"WANDB_MODE": mode})
+
+
+@pytest.mark.parametrize("key", [None, "short", "a key with blanks, which none has"])
+def test_a_run_without_a_key_that_can_be_one_is_refused_with_the_ways_out(monkeypatch, key):
+    monkeypatch.setenv("NETRC", "/dev/null")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+
+    with pytest.raises(
+        ConfigError, match=r"cannot log in .* 'wandb login', .*WANDB_API_KEY.* offline"
+    ):
+        require_wandb(LoggingConfig(wandb=True), {})
+
+
+def test_what_needs_no_account_is_not_asked_for_one():
+    require_wandb(OFFLINE, {})
+    require_wandb(LoggingConfig(wandb=True), {"WANDB_MODE": "disabled"})

@@ -22,7 +22,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import pi0
+from pi0.ript.build import build_policy
+from pi0.ript.evaluation.log import EvaluationLog
+from pi0.ript.scripts import eval as eval_program
 from pi0.ript.scripts.cli import COMMANDS, dispatch
+from pi0.ript.scripts.evaluate_policy import settings_of, to_config
 from pi0.ript.scripts.exits import USER_ERROR, Main, run_main
 
 RECORD = Path(__file__).with_name("refusals.json")
@@ -138,9 +142,9 @@ def _runs(folder: Path) -> None:
 
 def _evaluations(folder: Path) -> None:
     """Write a finished evaluation, one without an episode in common with it, and a damaged one."""
-    # A camera that does not exist stops the evaluation once its settings are on disk.
-    camera = ["--override", "cameras=[no_camera]", "--output_dir", "evaluated"]
-    assert "no_camera" in refusal(run([*EVALUATION, *camera], folder))
+    arguments = eval_program.parse(EVALUATION[1:])
+    policy = build_policy(to_config(arguments, "builtin", is_other=False))
+    EvaluationLog(folder / "evaluated", settings_of(arguments, "builtin", policy)).close()
     settings = (folder / "evaluated/episodes.jsonl").read_text()
     for name, seed in (("evaluated", EPISODE["seed"]), ("other_seed", 1)):
         (folder / name).mkdir(exist_ok=True)

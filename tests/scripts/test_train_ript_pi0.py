@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.environment import RUNNER_VARIABLE
 from pi0.ript.config.load import read_config
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.scripts.train_ript_pi0 import create_env_runner, import_runner_classes
+from pi0.ript.scripts.train_ript_pi0 import create_env_runner, import_runner_classes, main
 from tests.programs import run_program
 
 ROOT = Path(__file__).parents[2]
@@ -203,3 +204,27 @@ def test_an_unwritable_run_directory_is_one_line_and_exit_2(tmp_path: Path):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "out") in done.stderr
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_check_prints_what_is_known_of_a_run_and_makes_nothing(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    main(["quickstart", "--check"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert {"LIBERO:", "disk:", "policy:", "instructions:", "rendering:"} <= {
+        line.split()[1] for line in lines
+    }
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_ends_with_the_number_of_errors_and_the_first(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pi0.ript.scripts.check_run.check_rendering", lambda _: [])
+
+    with pytest.raises(ConfigError, match=r"1 of \d+ checks failed, first cameras: .*'wrist'"):
+        main(["quickstart", "--check", "--policy.overrides.cameras", "[wrist]"])
+    assert "error     cameras: no LIBERO scene has a camera 'wrist'" in capsys.readouterr().out

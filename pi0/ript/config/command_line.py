@@ -33,6 +33,7 @@ options:
   --config_path FILE  YAML file with any of the settings below
   --<key> VALUE       override one setting; also --<key>=VALUE or --override <key>=VALUE
   --resume DIR        continue the run in DIR; its own configuration is used unless one is given
+  --check             check machine, policy, tasks and services for this run, and exit; nothing is written
   --print_config      print the resolved configuration and exit
   -h, --help          print this page and exit
 
@@ -49,6 +50,7 @@ class Arguments:
         config_path: The configuration file; None where none was given.
         resume: Run directory to continue, or None for a new run.
         is_print: Whether the resolved configuration is to be printed, and nothing else.
+        is_check: Whether the run is to be checked, and not begun.
         is_help: Whether the help page is to be printed, and nothing else.
         overrides: (Dotted key, text) of every setting, in order.
     """
@@ -56,6 +58,7 @@ class Arguments:
     config_path: Path | None = None
     resume: Path | None = None
     is_print: bool = False
+    is_check: bool = False
     is_help: bool = False
     overrides: tuple[tuple[str, str], ...] = ()
 
@@ -75,6 +78,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             return Arguments(is_help=True)
         if flag == "--print_config":
             arguments.is_print = True
+        elif flag == "--check":
+            arguments.is_check = True
         elif flag.startswith("--") and flag != "--":
             _store(arguments, flag[2:], value if equals else _next_value(flag, rest))
         else:

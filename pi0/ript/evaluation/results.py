@@ -1,6 +1,6 @@
 """Records of episodes -> success per task, suite and altogether, alone or against another policy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pi0.ript.evaluation.log import LOG_NAME, Settings, differing
@@ -12,7 +12,7 @@ from pi0.ript.report.evaluation_report import (
     RateRow,
 )
 from pi0.ript.report.intervals import paired_change, success_rate
-from pi0.ript.types import EpisodeRecord
+from pi0.ript.types import EpisodeKey, EpisodeRecord
 
 ALL = "all"
 # What a comparison of policies is about.
@@ -56,17 +56,9 @@ def compare(
     """
     partners = {record.key: record for record in other_records if record.is_complete}
     paired = [record for record in records if record.is_complete and record.key in partners]
-    differences = [
-        phrase
-        for phrase in differing(_but_policy(other_settings), _but_policy(settings))
-        if not phrase.startswith("tasks ")
-    ]
-    if not paired:
-        reason = f" ({'; '.join(differences)})" if differences else ""
-        raise ValueError(
-            f"--compare {other_name}: no episode in common{reason}; evaluate both with the same "
-            "--suite, --tasks, --seed and --initial_states"
-        )
+    require_common(
+        settings, (record.key for record in paired), other_name, other_settings, other_records
+    )
     return Comparison(
         other=other_name,
         rows=[
@@ -74,7 +66,29 @@ def compare(
             for name, some in groups(paired).items()
         ],
         num_unpaired=len(records) - len(paired),
-        differences=differences,
+        differences=_differences(settings, other_settings),
+    )
+
+
+def require_common(
+    settings: Settings,
+    keys: Iterable[EpisodeKey],
+    other_name: str,
+    other_settings: Settings,
+    other_records: Sequence[EpisodeRecord],
+) -> None:
+    """Refuse a comparison of episodes, done or still to be run, with results that have none of them.
+
+    Raises:
+        ValueError: The two have no completed episode in common; names what they differ in.
+    """
+    if set(keys) & {record.key for record in other_records if record.is_complete}:
+        return
+    differences = _differences(settings, other_settings)
+    reason = f" ({'; '.join(differences)})" if differences else ""
+    raise ValueError(
+        f"--compare {other_name}: no episode in common{reason}; evaluate both with the same "
+        "--suite, --tasks, --seed and --initial_states"
     )
 
 
@@ -85,6 +99,11 @@ def find_results(path: str) -> Path | None:
         given = given.parent
     log = given / LOG_NAME
     return log if log.is_file() else None
+
+
+def _differences(settings: Settings, other_settings: Settings) -> list[str]:
+    phrases = differing(_but_policy(other_settings), _but_policy(settings))
+    return [phrase for phrase in phrases if not phrase.startswith("tasks ")]
 
 
 def _but_policy(settings: Settings) -> Settings:

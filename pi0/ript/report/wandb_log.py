@@ -3,10 +3,44 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import wandb
+from wandb.errors import Error as WandbError
 
+from pi0.ript.config.base import ConfigError
 from pi0.ript.config.schema import LoggingConfig
+
+MODE_VARIABLE = "WANDB_MODE"
+# "run" and "dryrun" are what wandb called the first two earlier, and still takes.
+MODES = ("online", "offline", "disabled", "shared", "run", "dryrun")
+WITHOUT_ACCOUNT = ("offline", "disabled", "dryrun")
+
+
+def require_wandb(logging: LoggingConfig, environment: Mapping[str, str]) -> None:
+    """Refuse a run whose metrics wandb would not take; on a terminal wandb asks for a key that it lacks.
+
+    Args:
+        logging: Of the run; ``wandb`` is on.
+        environment: The environment variables of this process, which wandb reads too.
+
+    Raises:
+        ConfigError: A mode that does not exist, no key, or one that cannot be one; what to type.
+    """
+    mode = logging.wandb_mode or environment.get(MODE_VARIABLE, "").strip() or "online"
+    if mode not in MODES:
+        raise ConfigError(
+            f"{MODE_VARIABLE} must be one of {', '.join(MODES)} or unset, got {mode!r}"
+        )
+    if mode in WITHOUT_ACCOUNT:
+        return
+    try:
+        wandb.login()
+    except (WandbError, ValueError) as error:
+        raise ConfigError(
+            f"logging.wandb is true, but wandb cannot log in ({' '.join(str(error).split())}); run 'wandb "
+            "login', set WANDB_API_KEY, or add --logging.wandb_mode offline"
+        ) from None
 
 
 class WandbReporter:
@@ -26,7 +60,7 @@ class WandbReporter:
             settings: The resolved configuration.
         """
         identity = re.sub(r"[^A-Za-z0-9_-]+", "_", run_dir.resolve().name)[:64]
-        self._run = wandb.init(
+        self._run = _begin(
             project=logging.wandb_project,
             entity=logging.wandb_entity or None,
             mode=logging.wandb_mode,
@@ -45,3 +79,13 @@ class WandbReporter:
     def close(self) -> None:
         """Flush; offline this leaves a folder that ``wandb sync`` takes."""
         self._run.finish()
+
+
+def _begin(**settings: Any) -> wandb.Run:
+    try:
+        return wandb.init(**settings)
+    except WandbError as error:
+        raise ConnectionError(
+            f"wandb could not begin the run ({' '.join(str(error).split())}); begin again with "
+            "--logging.wandb_mode offline"
+        ) from None

@@ -210,7 +210,7 @@ def main(argv: Sequence[str]) -> int:
     setup_logging("INFO", Console(stderr=True))
     stamp = datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
     folder = arguments.output_dir or Path("outputs") / f"eval_{stamp}"
-    evaluation = evaluate_policy(arguments, arguments.policy, folder)
+    evaluation = evaluate_policy(arguments, arguments.policy, folder, earlier=earlier)
     report = make_report(*evaluation, compared_with(arguments, folder, evaluation, earlier))
     write_report(folder, report, evaluation_page)
     print("\n".join(text_lines(report)))

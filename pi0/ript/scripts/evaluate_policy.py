@@ -19,6 +19,7 @@ from pi0.ript.config.schema import (
     TrainingConfig,
 )
 from pi0.ript.config.task import STATES_PER_TASK
+from pi0.ript.diagnose.run_checks import check_evaluation, require
 from pi0.ript.env.suites import step_limit, task_language
 from pi0.ript.evaluation.controls import NoVisionPolicy, WrongInstructionPolicy, next_instruction
 from pi0.ript.evaluation.episodes import (
@@ -27,6 +28,7 @@ from pi0.ript.evaluation.episodes import (
     request_key,
 )
 from pi0.ript.evaluation.log import EvaluationLog, Settings
+from pi0.ript.evaluation.results import require_common
 from pi0.ript.evaluation.video_cost import video_cost
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress
@@ -47,7 +49,12 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_policy(
-    arguments: argparse.Namespace, path: str, folder: Path, *, is_other: bool = False
+    arguments: argparse.Namespace,
+    path: str,
+    folder: Path,
+    *,
+    is_other: bool = False,
+    earlier: Evaluation | None = None,
 ) -> Evaluation:
     """Load a policy, run its episodes that ``folder`` does not hold yet, and return all of them.
 
@@ -57,12 +64,20 @@ def evaluate_policy(
         folder: Receives ``episodes.jsonl`` and videos.
         is_other: Whether this is the policy to compare with; flags that decide against the files of
             a policy are about the first one only.
+        earlier: Results that these will be compared with.
+
+    Raises:
+        ValueError: The episodes cannot be run here, or none is among the earlier ones; nothing is
+            written then.
     """
     config = to_config(arguments, path, is_other=is_other)
     loaded = build.build_policy(config)
     settings = settings_of(arguments, path, loaded)
     policy = with_control(loaded, arguments)
     requests = requests_of(arguments, loaded)
+    if earlier is not None:
+        require_common(settings, map(request_key, requests), arguments.compare, *earlier)
+    require(check_evaluation(arguments.tasks, folder, loaded.card, loaded.tokenizer))
     progress, videos = make_progress(Console(stderr=True)), folder / "videos"
     with EvaluationLog(folder, settings) as log:
         missing = log.missing(requests)

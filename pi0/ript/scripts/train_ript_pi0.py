@@ -27,14 +27,15 @@ from pi0.ript import build
 # Published names, which other programs import from here.
 from pi0.ript.build_runner import create_env_runner as create_env_runner
 from pi0.ript.build_runner import import_runner_classes as import_runner_classes
-from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import Launch, load_launch, save_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.diagnose.run_checks import require
 from pi0.ript.engine.process_group import ProcessGroup, join, require_agreement
 from pi0.ript.engine.ranks import SINGLE_PROCESS, RankInfo, SingleProcess
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.launches import record_launch
 from pi0.ript.run_folder import RUN_CONFIG_NAME
+from pi0.ript.scripts.check_run import findings_of_run, print_checks
 from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
 from pi0.ript.train.run import train_run
 
@@ -61,7 +62,8 @@ def run(
 ) -> Path:
     """Train as asked and return the run directory."""
     config = launch.config
-    resolve_tasks(config)
+    if ranks.rank == 0:
+        require(findings_of_run(launch))
     checkpoint = find_last(launch.resume) if launch.resume else None
     if checkpoint:
         ranks.require_same("checkpoint", checkpoint.name, "give every host the same run directory")
@@ -92,6 +94,9 @@ def main(argv: Sequence[str]) -> None:
     with join(rank_info) as ranks:
         launch = load_launch(argv, os.environ)
         setup_logging(launch.config.logging.level, console, rank=rank_info.rank)
+        if launch.is_check:
+            print_checks(launch)
+            return
         ranks.connect(launch.config.distributed.timeout_seconds)
         require_agreement(ranks, launch.config, to_yaml(launch.config))
         run(launch, console, ranks)

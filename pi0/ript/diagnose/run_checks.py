@@ -1,0 +1,112 @@
+"""What can be known of a run before it begins: the checks of the doctor that are about this run."""
+
+import importlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from pi0.card import PolicyCard
+from pi0.ript.config.base import ConfigError
+from pi0.ript.config.schema import LoggingConfig
+from pi0.ript.diagnose.checkpoint import Diagnosis
+from pi0.ript.diagnose.finding import Finding
+from pi0.ript.diagnose.machine import check_disk, check_write_access
+from pi0.ript.diagnose.simulator import DO_AS_SAID, check_drawing_variables, check_libero_paths
+from pi0.ript.env.checks import check_spec
+from pi0.ript.env.suites import task_language
+from pi0.tokenizer import PromptTokenizer
+
+logger = logging.getLogger(__name__)
+
+Tasks = Sequence[tuple[str, int]]
+
+
+def check_run(
+    tasks: Tasks, output_dir: Path, policy: Diagnosis, settings: LoggingConfig
+) -> Iterator[Finding]:
+    """Yield what is known of a training run; makes nothing and takes about a second.
+
+    Args:
+        tasks: (Suite, task number) of every task of the run.
+        output_dir: Where the run directory is, or will be made.
+        policy: What its folder holds.
+        settings: Which services take metrics.
+    """
+    yield check_libero_paths()
+    yield check_drawing_variables()
+    yield check_write_access(output_dir)
+    yield from policy.findings
+    if policy.contents is not None:
+        yield _check_space(output_dir, policy.num_parameters)
+        yield from check_policy(policy.contents.card, policy.contents.tokenizer, tasks)
+    if settings.wandb:
+        yield check_wandb(settings)
+
+
+def check_evaluation(
+    tasks: Tasks, output_dir: Path, card: PolicyCard, tokenizer: Tokenizer
+) -> Iterator[Finding]:
+    """Yield what is known of an evaluation, see ``check_run``."""
+    yield check_libero_paths()
+    yield check_drawing_variables()
+    yield check_write_access(output_dir)
+    yield from check_policy(card, tokenizer, tasks)
+
+
+def check_policy(card: PolicyCard, tokenizer: Tokenizer, tasks: Tasks) -> Iterator[Finding]:
+    """Yield whether scenes have the policy's cameras, and whether it can read every instruction."""
+    try:
+        check_spec(card.spec)
+    except ValueError as error:
+        yield Finding(name="cameras", status="error", text=str(error), fix=DO_AS_SAID)
+    else:
+        yield Finding(name="cameras", status="ok", text=", ".join(card.cameras))
+    prompts = PromptTokenizer(
+        tokenizer,
+        image_token_id=0,
+        num_image_tokens=0,
+        max_prompt_tokens=card.max_prompt_tokens,
+        prompt_format=card.prompt_format,
+    )
+    try:
+        prompts.encode([task_language(*task) for task in tasks])
+    except ValueError as error:
+        yield Finding(name="instructions", status="error", text=str(error), fix=DO_AS_SAID)
+    else:
+        text = f"all {len(tasks)} fit into {card.max_prompt_tokens} tokens"
+        yield Finding(name="instructions", status="ok", text=text)
+
+
+def check_wandb(settings: LoggingConfig) -> Finding:
+    """Say whether Weights & Biases would take the metrics of a run."""
+    # The package is optional; that it is there was checked on reading the configuration.
+    module = importlib.import_module("pi0.ript.report.wandb_log")
+    try:
+        module.require_wandb(settings, os.environ)
+    except ConfigError as error:
+        return Finding(name="wandb", status="error", text=str(error), fix=DO_AS_SAID)
+    return Finding(name="wandb", status="ok", text=f"project {settings.wandb_project}")
+
+
+def require(findings: Iterable[Finding]) -> None:
+    """Log warnings, and stop at the first error.
+
+    Raises:
+        ConfigError: Something is wrong; says what to do.
+    """
+    for finding in findings:
+        if finding.status == "error":
+            says_fix = finding.fix.startswith(DO_AS_SAID)
+            raise ConfigError(finding.text if says_fix else f"{finding.text}; {finding.fix}")
+        if finding.status == "warning":
+            logger.warning("%s: %s; %s", finding.name, finding.text, finding.fix)
+
+
+def _check_space(output_dir: Path, num_parameters: int) -> Finding:
+    finding = check_disk(output_dir, num_parameters)
+    # What a checkpoint takes is an upper bound: adapters, or a part of the policy, take less.
+    return replace(finding, status="warning") if finding.status == "error" else finding
