@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pi0.norm_stats import STATISTIC_NAMES
+
 _ALOHA = "ALOHA (two arms of six joints and their grippers)"
 _SO_100 = "SO-100 or SO-101 (five joints and a gripper)"
 _BY_STATE = {14: _ALOHA, 6: _SO_100}
@@ -30,7 +32,11 @@ def real_width(group: Any, padded: int, libero: int) -> int | None:
     if not isinstance(group, Mapping):
         return None
     try:
-        vectors = {key: np.asarray(v, np.float64) for key, v in group.items() if v is not None}
+        vectors = {
+            name: np.asarray(group[name], np.float64)
+            for name in STATISTIC_NAMES
+            if group.get(name) is not None
+        }
     except (TypeError, ValueError):
         return None
     lengths = {vector.shape for vector in vectors.values()}

@@ -205,6 +205,20 @@ def test_statistics_of_another_robot_beside_liberos_are_set_aside_and_named(open
     assert "assets/droid/norm_stats.json: of DROID" in said
 
 
+def test_a_data_set_of_another_robot_is_told_by_its_statistics_alone(openpi):
+    """stats.json of LeRobot also counts frames, one number."""
+    stats = {
+        name: figures | {"count": [273465]}
+        for name, figures in zip(
+            ("observation.state", "action"), widened(14, 14)["norm_stats"].values(), strict=True
+        )
+    }
+    write_json(openpi / "meta/stats.json", stats)
+    assert "meta/stats.json: of ALOHA" in "\n".join(read(openpi).not_followed)
+    (openpi / LIBERO_STATS).unlink()
+    assert "meta/stats.json is of ALOHA" in refusal(openpi)
+
+
 @pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "assets/.ipynb_checkpoints", ".cache/x"])
 def test_hidden_folders_are_not_searched(openpi, hidden):
     other = {g: {n: [2 * x for x in v] for n, v in f.items()} for g, f in STATS.items()}
