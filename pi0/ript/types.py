@@ -269,6 +269,7 @@ class Batch:
         weights: float32 [B]: share of each sample in the loss; those of all ranks sum to 1.
         is_success: bool [B]: whether the sample's episode succeeded.
         is_scored: bool [B, S]: which transitions were drawn with noise and so have a likelihood.
+        num_executed: int64 [B], 1 to h: actions that were executed; fewer than h where the episode ended.
         groups: int64 [B], rising: number of the sample's group in its collection, over all ranks.
         seeds: int64 [B]: what the policy drew the sample's noise from.
     """
@@ -280,6 +281,7 @@ class Batch:
     weights: NDArray[np.float32]
     is_success: NDArray[np.bool_]
     is_scored: NDArray[np.bool_]
+    num_executed: NDArray[np.int64]
     groups: NDArray[np.int64]
     seeds: NDArray[np.int64]
 

@@ -176,6 +176,7 @@ def train(
             advantages=advantages[chosen],
             weights=torch.full((count,), 1 / count),
             is_scored=torch.ones(count, 4, dtype=torch.bool),
+            num_executed=torch.ones(count, dtype=torch.int64),
             global_index=np.arange(count),
         )
         own_index = np.arange(count)

@@ -67,6 +67,7 @@ def part_of(batch: Batch, groups: set[int], policy: Pi0Policy) -> Batch:
         weights=batch.weights[samples],
         is_success=batch.is_success[samples],
         is_scored=batch.is_scored[samples],
+        num_executed=batch.num_executed[samples],
         groups=batch.groups[samples],
         seeds=batch.seeds[samples],
     )

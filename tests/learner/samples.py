@@ -30,6 +30,7 @@ def draw_batch(
         weights=(weights / weights.sum()).astype(np.float32),
         is_success=advantages > 0,
         is_scored=np.stack([scored_steps(chunk) for chunk in chunks]),
+        num_executed=np.full(samples, policy.card.execute_steps),
         groups=np.arange(samples) // 3,
         seeds=np.arange(samples),
     )

@@ -122,6 +122,7 @@ class TestSamplesWithoutSignal:
             weights=batch.weights[keep],
             is_success=batch.is_success[keep],
             is_scored=batch.is_scored[keep],
+            num_executed=batch.num_executed[keep],
             groups=batch.groups[keep],
             seeds=batch.seeds[keep],
         )
@@ -254,3 +255,16 @@ class TestLearning:
         metrics = asdict(stats)
         assert metrics.pop("stale_kl") is None
         assert {type(value) for value in metrics.values()} <= {float, int, bool}
+
+
+def test_a_learning_rate_of_zero_gives_ratios_of_one_in_every_pass():
+    policy = small_policy()
+    before = weights_of(policy)
+    algo = replace(ALGO, lr=1e-30, num_epochs=2, num_minibatches=2, micro_batch_size=4)
+
+    stats, gradients = record(policy, draw_batch(policy, NUM_SAMPLES), algo)
+
+    assert len(gradients) == 4
+    assert are_equal(before, weights_of(policy))
+    assert (stats.log_ratio_max, stats.clip_fraction) == (0.0, 0.0)
+    assert stats.kl < 1e-12  # other minibatches round differently

@@ -21,5 +21,8 @@ class Cloning(FlowMatching):
     def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""
         velocity, target = self.velocity_at(own_index, epoch)
-        loss = squared_error(velocity, target) + self.penalty(velocity, own_index, epoch)
+        is_executed = self.is_executed(velocity, own_index)
+        loss = squared_error(velocity, target, is_executed) + self.penalty(
+            velocity, own_index, epoch
+        )
         return Terms(loss=loss.mean(dim=1))

@@ -28,6 +28,7 @@ def cfg_loss(
     target: Tensor,
     advantage: Tensor,
     uncond_weight: float,
+    is_executed: Tensor | None = None,
 ) -> Tensor:
     """Return the loss of every draw, [b, R].
 
@@ -37,10 +38,12 @@ def cfg_loss(
         target: [b, R, H, A] or [b, R, h, 7].
         advantage: [b].
         uncond_weight: Weight of the unconditional branch.
+        is_executed: Bool [b, h], actions that count; None for all.
     """
     is_good = (advantage > 0).to(conditional.dtype)[:, None]
-    unconditional_error = squared_error(unconditional, target)
-    return is_good * squared_error(conditional, target) + uncond_weight * unconditional_error
+    unconditional_error = squared_error(unconditional, target, is_executed)
+    conditional_error = squared_error(conditional, target, is_executed)
+    return is_good * conditional_error + uncond_weight * unconditional_error
 
 
 class GuidedCloning(FlowMatching):
@@ -55,5 +58,7 @@ class GuidedCloning(FlowMatching):
         conditional, target = self.velocity_at(own_index, epoch)
         unconditional, _ = self.velocity_at(own_index, epoch, is_conditional=False)
         advantage = self._targets.advantages[own_index]
-        loss = cfg_loss(conditional, unconditional, target, advantage, self._algo.cfg.uncond_weight)
+        is_executed = self.is_executed(conditional, own_index)
+        weight = self._algo.cfg.uncond_weight
+        loss = cfg_loss(conditional, unconditional, target, advantage, weight, is_executed)
         return Terms(loss=(loss + self.penalty(conditional, own_index, epoch)).mean(dim=1))

@@ -61,18 +61,22 @@ def draw_points(
     return Points(x=t * drawn + (1.0 - t) * clean, times=times, target=drawn - clean)
 
 
-def squared_error(velocity: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error of every draw.
+def squared_error(velocity: Tensor, target: Tensor, is_executed: Tensor | None = None) -> Tensor:
+    """Return the squared error of every draw over its h x 7 entries.
 
     Args:
         velocity: [b, R, h, 7].
-        target: [b, R, H, A] or [b, R, h, 7]; only executed entries are compared.
+        target: [b, R, H, A] or [b, R, h, 7]; the first h x 7 entries are compared.
+        is_executed: Bool [b, h], actions that count, each as much as where all h do; None for all.
 
     Returns:
         [b, R].
     """
-    num_executed, num_dims = velocity.shape[-2:]
-    return (velocity - target[..., :num_executed, :num_dims]).square().mean(dim=(-2, -1))
+    num_actions, num_dims = velocity.shape[-2:]
+    error = (velocity - target[..., :num_actions, :num_dims]).square()
+    if is_executed is not None:
+        error = error * is_executed[:, None, :, None]
+    return error.mean(dim=(-2, -1))
 
 
 class FlowMatching:
@@ -121,6 +125,10 @@ class FlowMatching:
         velocity = model.velocity(own_index, points.x, points.times, is_conditional=is_conditional)
         require_finite(velocity, "velocities of the current policy")
         return velocity, points.target
+
+    def is_executed(self, velocity: Tensor, own_index: Indices) -> Tensor:
+        """Return which actions of some samples were executed, bool [b, h]; nothing else is imitated."""
+        return self._targets.is_executed(own_index, velocity.shape[-2])
 
     def penalty(self, velocity: Tensor, own_index: Indices, epoch: int) -> Tensor | float:
         """Return the weighted distance from the reference policy, [b, R]; 0 if switched off."""

@@ -33,7 +33,13 @@ LOG_RATIO_BOUND = 10.0
 IMPORTANCE_BOUND = 5.0
 
 
-def log_ratio(mean: Tensor, mean_old: Tensor, x_next: Tensor, std: Tensor) -> Tensor:
+def log_ratio(
+    mean: Tensor,
+    mean_old: Tensor,
+    x_next: Tensor,
+    std: Tensor,
+    counts: Tensor | None = None,
+) -> Tensor:
     """Return log p_new(x_next) - log p_old(x_next) of every transition.
 
     The difference form, not a difference of two log-densities: it is exactly 0 for equal means.
@@ -43,11 +49,14 @@ def log_ratio(mean: Tensor, mean_old: Tensor, x_next: Tensor, std: Tensor) -> Te
         mean_old: [B, S, h, 7], transition means of the policy that is the reference.
         x_next: [B, S, h, 7], what was drawn.
         std: [S], standard deviations of the transitions, > 0.
+        counts: Bool [B, S, h], actions whose entries count; None for all.
 
     Returns:
         [B, S].
     """
     gain = (mean - mean_old) * (2 * x_next - mean - mean_old)
+    if counts is not None:
+        gain = gain * counts[..., None]
     return gain.sum(dim=(-2, -1)) / (2 * std**2)
 
 
@@ -142,7 +151,8 @@ class FlowSde:
         mean, mean_old = self._model.means(own_index), self._mean_old[own_index]
         num_executed, num_dims = mean.shape[-2:]
         x_next = self._model.chains[own_index][:, 1:, :num_executed, :num_dims]
-        log_ratios = log_ratio(mean, mean_old, x_next, self._model.stds)
+        counts = self._counting(own_index, mean)
+        log_ratios = log_ratio(mean, mean_old, x_next, self._model.stds, counts)
         require_finite(log_ratios, "log ratios")
         log_ratios = torch.where(is_scored, log_ratios, 0.0)
         surrogate = clipped_surrogate(
@@ -168,6 +178,18 @@ class FlowSde:
             stale_kl=None if self._stale_kl is None else self._stale_kl[own_index],
         )
 
+    def _counting(self, own_index: Indices, mean: Tensor) -> Tensor | None:
+        """Return which actions count in every transition of some samples, bool [b, S, h]; None for all.
+
+        Actions that were not executed count as well until the last denoise step, because those that were
+        attend to them. The last step draws every action on its own: from there on they change nothing.
+        """
+        if not self._algo.mask_unexecuted:
+            return None
+        counts = torch.ones(mean.shape[:-1], dtype=torch.bool, device=mean.device)
+        counts[:, -1] = self._targets.is_executed(own_index, mean.shape[-2])
+        return counts
+
     def _staleness(
         self, model: Model, micro_batches: Sequence[Indices]
     ) -> tuple[Tensor | None, Tensor | None]:
@@ -181,7 +203,9 @@ class FlowSde:
         require_finite(behavior_mean, "transition means of the behavior weights")
         num_executed, num_dims = behavior_mean.shape[-2:]
         x_next = model.chains[:, 1:, :num_executed, :num_dims]
-        weight = importance(log_ratio(self._mean_old, behavior_mean, x_next, model.stds))
+        counts = self._counting(np.arange(len(behavior_mean)), behavior_mean)
+        log_ratios = log_ratio(self._mean_old, behavior_mean, x_next, model.stds, counts)
+        weight = importance(log_ratios)
         kl = gaussian_kl(self._mean_old, behavior_mean, model.stds)
         return weight, mean_over_scored(kl, self._targets.is_scored)
 

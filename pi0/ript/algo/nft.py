@@ -43,6 +43,7 @@ def nft_loss(
     optimality: Tensor,
     beta: float,
     max_drift: float,
+    is_executed: Tensor | None = None,
 ) -> Tensor:
     """Return the loss of every draw, [b, R].
 
@@ -53,10 +54,14 @@ def nft_loss(
         optimality: [b].
         beta: Distance of the implicit policies.
         max_drift: Bound of the root mean square of ``velocity - velocity_old``.
+        is_executed: Bool [b, h], actions that count; None for all.
     """
-    step = beta * bounded_drift(velocity - velocity_old, max_drift)
-    good = squared_error(velocity_old + step, target)
-    bad = squared_error(velocity_old - step, target)
+    drift = velocity - velocity_old
+    if is_executed is not None:
+        drift = drift * is_executed[:, None, :, None]
+    step = beta * bounded_drift(drift, max_drift)
+    good = squared_error(velocity_old + step, target, is_executed)
+    bad = squared_error(velocity_old - step, target, is_executed)
     share = optimality[:, None]
     return share * good + (1.0 - share) * bad
 
@@ -95,7 +100,8 @@ class Nft(FlowMatching):
         velocity, target = self.velocity_at(own_index, epoch)
         share = optimality(self._targets.advantages[own_index], nft.max_advantage)
         old = self._by_old[epoch][own_index]
-        loss = nft_loss(velocity, old, target, share, nft.beta, nft.max_drift)
+        is_executed = self.is_executed(velocity, own_index)
+        loss = nft_loss(velocity, old, target, share, nft.beta, nft.max_drift, is_executed)
         return Terms(loss=(loss + self.penalty(velocity, own_index, epoch)).mean(dim=1))
 
     def finish(self) -> None:

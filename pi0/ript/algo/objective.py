@@ -79,6 +79,7 @@ class Targets:
         advantages: Float32 [n], of the sample's episode.
         weights: Float32 [n], shares of the loss; those of all ranks sum to 1.
         is_scored: Bool [n, S], transitions that were drawn with noise.
+        num_executed: Int64 [n], actions of the chunk that were executed.
         global_index: Int64 [n], position of the sample among those of all ranks; what is drawn for a sample
             derives from it, so that it does not matter which rank holds the sample.
     """
@@ -86,6 +87,7 @@ class Targets:
     advantages: Tensor
     weights: Tensor
     is_scored: Tensor
+    num_executed: Tensor
     global_index: Indices
 
     @classmethod
@@ -104,8 +106,14 @@ class Targets:
             advantages=torch.as_tensor(batch.advantages[batch_index]).to(weights.device),
             weights=weights,
             is_scored=torch.as_tensor(batch.is_scored[batch_index]).to(weights.device),
+            num_executed=torch.as_tensor(batch.num_executed[batch_index]).to(weights.device),
             global_index=global_index,
         )
+
+    def is_executed(self, own_index: Indices, num_actions: int) -> Tensor:
+        """Return which of the first ``num_actions`` actions of some samples were executed, bool [b, h]."""
+        number = torch.arange(num_actions, device=self.num_executed.device)
+        return number < self.num_executed[own_index][:, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
     "ppo_clip_high": ("flow_sde",),
     "dual_clip": ("flow_sde",),
     "kl_stop": ("flow_sde",),
+    "mask_unexecuted": ("flow_sde",),
     "draws_per_row": ("nft", "cfg", "bc"),
     "nft": ("nft",),
     "cfg": ("cfg",),
@@ -171,6 +172,8 @@ class AlgoConfig:
         ppo_clip_high: Upper clip: ratios above 1 + this are clipped.
         dual_clip: Bound of the ratio for negative advantages; null for none.
         kl_stop: The update ends when the mean exact KL per transition exceeds this; null for never.
+        mask_unexecuted: Leave actions that an episode's end kept from being executed out of the likelihood of the
+            last denoise step, after which they change nothing. ``nft``, ``cfg`` and ``bc`` never imitate them.
         draws_per_row: Noise levels per policy step and pass.
         noise: How much noise rollouts explore with.
         nft: Settings of ``nft``.
@@ -197,6 +200,7 @@ class AlgoConfig:
     ppo_clip_high: float = 0.2
     dual_clip: float | None = 3.0
     kl_stop: float | None = 0.04
+    mask_unexecuted: bool = True
     draws_per_row: int = 2
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     nft: NftConfig = field(default_factory=NftConfig)

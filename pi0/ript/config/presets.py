@@ -11,8 +11,8 @@ from pi0.ript.config.decode import Raw
 PRESETS: dict[str, dict[str, object]] = {
     # pi_RL's critic-free recipe for pi0 on LIBERO: RLinf, examples/embodiment/config (GRPO, pi0) and
     # openpi_action_model.py: one noisy denoise step, noise level 0.5, groups of 8, clip 0.2 / 0.2, no dual
-    # clip and no KL stop, 2 epochs, lr 5e-6, every trajectory weighing the same. One difference: RLinf
-    # draws the noisy step once per batch, here it is drawn per policy step.
+    # clip and no KL stop, log-probabilities of whole chunks, 2 epochs, lr 5e-6, every trajectory weighing the
+    # same. One difference: RLinf draws the noisy step once per batch, here it is drawn per policy step.
     "parity": {
         "scored_steps": "one",
         "noise": {"scale": 0.5},
@@ -22,6 +22,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "ppo_clip_high": 0.2,
         "dual_clip": None,
         "kl_stop": None,
+        "mask_unexecuted": False,
         "lr": 5.0e-6,
         "grad_norm_clip": 1.0,
         "loss_aggregation": "trajectory",

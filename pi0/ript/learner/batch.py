@@ -113,6 +113,7 @@ def make_batch(
         weights=_weights(lengths, aggregation, totals),
         is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
         is_scored=np.stack([scored_steps(sample.chunk) for sample in samples]),
+        num_executed=np.array([sample.num_executed for sample in samples]),
         groups=np.repeat([episode.request.group for episode in episodes], lengths),
         seeds=np.array([noise_seed(episode.request.seed, n) for episode, n in sources]),
     )
@@ -138,6 +139,7 @@ def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
         weights=np.zeros(1, np.float32),
         is_success=np.zeros(1, np.bool_),
         is_scored=np.ones((1, num_steps), np.bool_),
+        num_executed=np.ones(1, np.int64),
         groups=np.zeros(1, np.int64),
         seeds=np.zeros(1, np.int64),
     )

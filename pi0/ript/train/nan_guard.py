@@ -145,6 +145,7 @@ def _arrays_of_batch(batch: Batch) -> dict[str, NDArray[Any]]:
         "weights": batch.weights,
         "is_success": batch.is_success,
         "is_scored": batch.is_scored,
+        "num_executed": batch.num_executed,
         "proprio": np.stack([observation.proprio for observation in batch.observations]),
         "images": np.stack([observation.images for observation in batch.observations]),
     }
