@@ -1,11 +1,12 @@
-"""The policy card: what a policy must be given and what its action chunks mean; two published presets of it.
+"""The policy card: what a policy must be given and what its action chunks mean; published presets of it.
 
-openpi:   examples/libero/main.py, libero_policy.py and the training configuration pi0_libero.
+openpi:   examples/libero/main.py, libero_policy.py and the training configurations pi0_libero and pi05_libero.
 lerobot:  envs/libero.py, env_processor.py and processor_pi0.py, evaluated as its documentation says.
 
 Both rotate both images by 180 degrees, give the 8-d state (position, unwrapped axis-angle, two finger
 positions), take 7-d actions whose last number opens the gripper at -1 and closes it at +1, and never show
-the third camera of pi0: the network gives the same action chunk without its masked slot.
+the third camera of pi0: the network gives the same action chunk without its masked slot. LeRobot does not say
+how many numbers of the state a pi0.5's prompts hold; 0.5 made it 8, after 32.
 """
 
 import json
@@ -19,13 +20,16 @@ from pi0.records import ObservationSpec, RenderQuality
 
 StateEncoding = Literal["axis_angle", "rotation6d"]
 NetworkDtype = Literal["float32", "bfloat16"]
-Layout = Literal["native", "openpi", "rlinf", "lerobot", "transformers", "transformers_saved"]
+Layout = Literal[
+    "native", "openpi", "rlinf", "jax", "lerobot", "transformers", "transformers_saved"
+]
 Protocol = Literal["openpi", "lerobot"]
 NormMode = Literal["z_score", "quantile", "quantile10", "min_max"]
 NormFormula = Literal["openpi", "lerobot"]
 Resize = Literal["openpi", "lerobot"]
 PromptFormat = Literal["openpi", "lerobot"]
 Gripper = Literal["libero", "one_opens", "one_closes"]
+PromptState = Literal["none", "8", "32"]
 
 ENV_ACTION_DIM = 7
 STATE_DIMS: dict[StateEncoding, int] = {"axis_angle": 8, "rotation6d": 11}
@@ -38,6 +42,7 @@ SHARED: Mapping[str, Any] = {
     "render_quality": "exact",
     "state_encoding": "axis_angle",
     "gripper": "libero",
+    "prompt_state": "none",
     "max_prompt_tokens": 48,
     "denoise_steps": 10,
 }
@@ -63,13 +68,24 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = {
         "prompt_format": "lerobot",
     },
 }
+# What is otherwise in a pi0.5; ``prompt_state`` of LeRobot's must be said.
+PI05: Mapping[Protocol, Mapping[str, Any]] = {
+    "openpi": {
+        "horizon": 10,
+        "extra_delta": False,
+        "norm_mode": "quantile",
+        "max_prompt_tokens": 200,
+    },
+    "lerobot": {"norm_mode": "quantile", "max_prompt_tokens": 200},
+}
 # Keys younger than the files that lack them, with what those files meant.
-ADDED_KEYS: Mapping[str, Any] = {"gripper": "libero"}
+ADDED_KEYS: Mapping[str, Any] = {"gripper": "libero", "prompt_state": "none"}
 # transformers' weights on the Hub are LeRobot's.
 PROTOCOL_OF_LAYOUT: Mapping[Layout, Protocol] = {
     "native": "openpi",
     "openpi": "openpi",
     "rlinf": "openpi",
+    "jax": "openpi",
     "lerobot": "lerobot",
     "transformers": "lerobot",
     "transformers_saved": "lerobot",
@@ -103,7 +119,9 @@ class PolicyCard:
         norm_formula: ``openpi`` adds 1e-6 to every scale; ``lerobot`` adds 1e-8 to std on the way
             to the model only.
         prompt_format: ``openpi`` strips the instruction and replaces underscores and line breaks;
-            ``lerobot`` takes it as it is.
+            ``lerobot`` takes it as it is. A prompt with the state in it is cleaned in both.
+        prompt_state: How many normalized numbers of the state stand in the prompt, in words of 256 bins
+            (pi0.5): ``none``, ``8`` (LIBERO's) or ``32`` (padding too: LeRobot before 0.5).
         max_prompt_tokens: Prompt length after padding, begin and end tokens included.
         denoise_steps: S, denoise steps the policy is meant to be used with.
         dtype: Precision of the vision-language model; the action expert is always float32.
@@ -127,6 +145,7 @@ class PolicyCard:
     norm_mode: NormMode
     norm_formula: NormFormula
     prompt_format: PromptFormat
+    prompt_state: PromptState
     max_prompt_tokens: int
     denoise_steps: int
     dtype: NetworkDtype
@@ -158,6 +177,10 @@ class PolicyCard:
             self.extra_delta,
             "false unless state_encoding is axis_angle",
         )
+        allowed = [number for number in get_args(PromptState) if self._can_show(number)]
+        _require(
+            self.prompt_state in allowed, "prompt_state", self.prompt_state, " or ".join(allowed)
+        )
 
     @property
     def spec(self) -> ObservationSpec:
@@ -171,6 +194,17 @@ class PolicyCard:
     def state_width(self) -> int:
         """Return how many state numbers are real (the rest of ``state_dim`` is padding)."""
         return STATE_DIMS[self.state_encoding]
+
+    @property
+    def prompt_state_dim(self) -> int:
+        """Return how many numbers of the state stand in the prompt."""
+        return 0 if self.prompt_state == "none" else int(self.prompt_state)
+
+    def _can_show(self, number: str) -> bool:
+        """A prompt holds LIBERO's eight numbers, or what they are padded to."""
+        if number == "none":
+            return True
+        return self.state_encoding == "axis_angle" and self.state_dim >= int(number)
 
     def to_json(self) -> str:
         """Return the card as indented JSON."""

@@ -26,6 +26,7 @@ from transformers.initialization import no_init_weights
 from pi0.card import PolicyCard, Protocol
 from pi0.formats.folder import Choices, read_folder
 from pi0.formats.weight_files import WEIGHTS, StoredTensor, TensorSource, write_safetensors
+from pi0.model.gemma import AdaptiveNorm
 from pi0.model.lora import merged_tensors
 from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
@@ -45,7 +46,7 @@ def load_policy(
     overrides: Mapping[str, Any] | None = None,
     keeps_masters: bool = False,
 ) -> Pi0Policy:
-    """Load a policy from a checkpoint folder of openpi, LeRobot, RLinf, transformers or the own layout.
+    """Load a pi0 or pi0.5 from a checkpoint folder of openpi, LeRobot, RLinf, transformers or the own layout.
 
     Args:
         path: A folder, or ``builtin`` for the embedded tiny policy.
@@ -79,6 +80,7 @@ def load_policy(
         device=device,
         batch_size=batch_size,
         not_followed=contents.not_followed,
+        assumed=contents.assumed,
     )
 
 
@@ -163,8 +165,11 @@ def load_weights(
     for parameter in parameters.values():
         parameter.data = parameter.data.new_empty(0)  # so that casting costs nothing
     network.cast_backbone(dtype, keeps_masters=keeps_masters)
-    for name, parameter in parameters.items():
-        stored = tensors[name]
+    # in the order of the files, which is the cheap one
+    for name, stored in tensors.items():
+        if name not in parameters:
+            continue
+        parameter = parameters[name]
         parameter.data = stored.read().to(parameter.dtype, copy=True).contiguous()
         if not all(torch.isfinite(end) for end in torch.aminmax(parameter.data)):
             raise ValueError(
@@ -212,6 +217,10 @@ def _initialize(network: Pi0Network) -> None:
             nn.init.normal_(module.weight, std=1.0 / math.sqrt(module.in_features))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for norm in (
+        module for module in network.core.model.dit.modules() if isinstance(module, AdaptiveNorm)
+    ):
+        norm.close_gates()
     words = vlm.language_model.embed_tokens
     # Gemma multiplies embeddings by sqrt(width): tokens start with unit variance
     nn.init.normal_(words.weight, std=1.0 / math.sqrt(words.embedding_dim))

@@ -38,10 +38,12 @@ def describe_policy(policy: Pi0Policy) -> dict[str, object]:
         "resize": card.resize,
         "image_size": card.image_size,
         "prompt_format": card.prompt_format,
+        "prompt_state": card.prompt_state,
         "max_prompt_tokens": card.max_prompt_tokens,
         "min_period": policy.network.config.min_period,
         "max_period": policy.network.config.max_period,
         "not_followed": list(policy.not_followed),
+        "assumed": list(policy.assumed),
     }
 
 
@@ -60,8 +62,11 @@ def description_text(description: Mapping[str, object]) -> str:
     total, expert = shown.pop("parameters"), shown.pop("parameters_expert")
     vision, not_followed = shown.pop("parameters_vision_language"), shown.pop("not_followed")
     shown["parameters"] = f"{total:,} (vision-language {vision:,}, expert {expert:,})"
+    assumed = shown.pop("assumed")
     assert isinstance(not_followed, list), f"not_followed: {not_followed!r}"
+    assert isinstance(assumed, list), f"assumed: {assumed!r}"
     lines = [f"  {name:<18}{_plain(value)}\n" for name, value in shown.items()]
+    lines += [f"  assumed: {line}\n" for line in assumed]
     lines += [f"  not followed: {line}\n" for line in not_followed]
     return "policy card\n" + "".join(lines)
 

@@ -25,6 +25,7 @@ def make_frozen_copy(policy: Pi0Policy) -> Pi0Policy:
         device=policy.device,
         batch_size=policy.batch_size,
         not_followed=policy.not_followed,
+        assumed=policy.assumed,
     )
 
 

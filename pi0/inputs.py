@@ -66,12 +66,13 @@ def encode_inputs(
     tasks: Sequence[str],
 ) -> Inputs:
     """Return the tensors of B observations, on the CPU."""
-    token_ids, is_valid = prompts.encode(tasks)
+    state = codec.encode_state(proprio_of(observations))
+    token_ids, is_valid = prompts.encode(tasks, state)
     return Inputs(
         images=torch.from_numpy(codec.encode_images(observations)),
         token_ids=torch.from_numpy(token_ids),
         is_valid=torch.from_numpy(is_valid),
-        state=torch.from_numpy(codec.encode_state(proprio_of(observations))),
+        state=torch.from_numpy(state),
     )
 
 

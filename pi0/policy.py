@@ -46,6 +46,7 @@ class Pi0Policy:
         device: torch.device | str,
         batch_size: int,
         not_followed: tuple[str, ...] = (),
+        assumed: tuple[str, ...] = (),
     ) -> None:
         """Put the network on the device.
 
@@ -59,13 +60,14 @@ class Pi0Policy:
                 so that an action chunk never depends on the other samples of a call: bit for bit where torch
                 uses one thread, as in rollouts on a CPU, else to rounding.
             not_followed: What the files of the checkpoint say and has no effect here, for the card.
+            assumed: What they had to say and do not, for the card.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.card = card
-        self.not_followed = not_followed
+        self.not_followed, self.assumed = not_followed, assumed
         self.batch_size = batch_size
         self.codec = Codec(card=card, stats=stats)
         self._prompts = PromptTokenizer(
@@ -74,6 +76,7 @@ class Pi0Policy:
             num_image_tokens=network.num_image_tokens * len(card.cameras),
             max_prompt_tokens=card.max_prompt_tokens,
             prompt_format=card.prompt_format,
+            prompt_state_dim=card.prompt_state_dim,
         )
 
     @property

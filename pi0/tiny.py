@@ -34,6 +34,7 @@ def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96
         norm_mode="z_score",
         norm_formula="openpi",
         prompt_format="openpi",
+        prompt_state="none",
         max_prompt_tokens=16,
         denoise_steps=4,
         dtype="float32",

@@ -1,4 +1,7 @@
-"""Task text -> token ids, cached per task; everything is read from one local ``tokenizer.json``."""
+"""Instruction, and pi0.5's state -> token ids; everything is read from one local ``tokenizer.json``.
+
+A prompt without the state is cached per instruction; one with the state is different in every policy step.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,11 +14,13 @@ from pi0.card import PromptFormat
 from pi0.files import read_json
 
 BEGIN_TOKEN = "<bos>"
+NUM_BINS = 256  # of a number of the state: openpi models/tokenizer.py, LeRobot processor_pi05.py
+_EDGES = np.linspace(-1.0, 1.0, NUM_BINS + 1)[:-1]
 _SPECIAL_TOKENS = ("<pad>", "<eos>", BEGIN_TOKEN, "<unk>", "<image>")
 
 
 class PromptTokenizer:
-    """Builds the network's prefix: image slots, begin token, instruction, newline, padding."""
+    """Builds the network's prefix: image slots, begin token, prompt, padding."""
 
     def __init__(
         self,
@@ -25,6 +30,7 @@ class PromptTokenizer:
         num_image_tokens: int,
         max_prompt_tokens: int,
         prompt_format: PromptFormat,
+        prompt_state_dim: int = 0,
     ) -> None:
         """Prepare the encoder.
 
@@ -34,6 +40,7 @@ class PromptTokenizer:
             num_image_tokens: Image patches of all cameras together.
             max_prompt_tokens: Prompt length after padding, begin token and newline included.
             prompt_format: How the instruction is cleaned, see ``PolicyCard``.
+            prompt_state_dim: Numbers of the state in the prompt.
         """
         begin = tokenizer.token_to_id(BEGIN_TOKEN)
         if begin is None:
@@ -45,23 +52,39 @@ class PromptTokenizer:
         self._is_cleaned = prompt_format == "openpi"
         self._image_ids = [image_token_id] * num_image_tokens
         self._max_prompt_tokens = max_prompt_tokens
+        self._prompt_state_dim = prompt_state_dim
         self._cache: dict[str, tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
 
-    def encode(self, tasks: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return ids int64 [B, L] (0 is padding) and validity bool [B, L] of B instructions."""
-        samples = [self._encode_one(task) for task in tasks]
+    def encode(
+        self, tasks: Sequence[str], states: NDArray[np.floating]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return ids int64 [B, L] (0 is padding) and validity bool [B, L] of B prompts.
+
+        Args:
+            tasks: B instructions.
+            states: [B, state_dim], normalized; read only where prompts hold the state.
+
+        Raises:
+            ValueError: A prompt is too long, or a number of the state is not finite.
+        """
+        if self._prompt_state_dim:
+            prompts = state_prompts(tasks, states[:, : self._prompt_state_dim])
+            encoded = self.tokenizer.encode_batch(prompts, add_special_tokens=False)
+            samples = [self._pad(p, e.ids) for p, e in zip(prompts, encoded, strict=True)]
+        else:
+            samples = [self._encode_one(task) for task in tasks]
         return np.stack([ids for ids, _ in samples]), np.stack([mask for _, mask in samples])
 
     def _encode_one(self, task: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         if task not in self._cache:
-            self._cache[task] = self._build(task)
+            self._cache[task] = self._pad(task, self._words(task))
         return self._cache[task]
 
-    def _build(self, task: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        prompt = [self._begin, *self._words(task)]
+    def _pad(self, text: str, words: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        prompt = [self._begin, *words]
         if len(prompt) > self._max_prompt_tokens:
             raise ValueError(
-                f"the instruction {task!r} takes {len(prompt)} tokens, allowed are "
+                f"the instruction {text!r} takes {len(prompt)} tokens, allowed are "
                 f"{self._max_prompt_tokens}; shorten it or raise max_prompt_tokens in policy.json"
             )
         ids = np.zeros(len(self._image_ids) + self._max_prompt_tokens, dtype=np.int64)
@@ -73,7 +96,7 @@ class PromptTokenizer:
         """Return the instruction and its closing line break."""
         if self._is_cleaned:
             # openpi encodes the line break on its own
-            texts = [task.strip().replace("_", " ").replace("\n", " "), "\n"]
+            texts = [cleaned(task), "\n"]
         else:
             texts = [task if task.endswith("\n") else f"{task}\n"]
         return [
@@ -81,6 +104,35 @@ class PromptTokenizer:
             for text in texts
             for token in self.tokenizer.encode(text, add_special_tokens=False).ids
         ]
+
+
+def cleaned(task: str) -> str:
+    """Return an instruction as openpi gives it."""
+    return task.strip().replace("_", " ").replace("\n", " ")
+
+
+def state_prompts(tasks: Sequence[str], states: NDArray[np.floating]) -> list[str]:
+    """Return pi0.5's prompts with the state in words.
+
+    A number becomes its bin of 256 over [-1, 1): 128 for 0, 255 from 0.9921875 on, -1 below -1.
+
+    Args:
+        tasks: B instructions.
+        states: [B, n], normalized.
+
+    Raises:
+        ValueError: A number is not finite; as a bin it would be 255.
+    """
+    if not np.isfinite(states).all():
+        raise ValueError(
+            f"the state is not finite: {states[~np.isfinite(states).all(axis=1)][0].tolist()}; "
+            "check the normalization statistics and the simulator"
+        )
+    bins = np.digitize(states, _EDGES) - 1
+    return [
+        f"Task: {cleaned(task)}, State: {' '.join(map(str, row))};\nAction: "
+        for task, row in zip(tasks, bins.tolist(), strict=True)
+    ]
 
 
 def read_tokenizer(path: Path) -> Tokenizer:

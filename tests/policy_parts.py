@@ -3,10 +3,13 @@
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PI0Config
 
 from pi0.card import PolicyCard
 from pi0.checkpoint import new_policy
+from pi0.model.gemma import AdaptiveNorm
+from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
@@ -38,6 +41,7 @@ def small_card(**changes: Any) -> PolicyCard:
         "norm_mode": "z_score",
         "norm_formula": "openpi",
         "prompt_format": "openpi",
+        "prompt_state": "none",
         "max_prompt_tokens": 24,
         "denoise_steps": 4,
         "dtype": "float32",
@@ -104,7 +108,7 @@ def small_policy(
     batch_size: int = 4, seed: int = 0, *, is_pi05: bool = False, **changes: Any
 ) -> Pi0Policy:
     card = small_card(**changes)
-    return new_policy(
+    policy = new_policy(
         config=small_config(card, is_pi05=is_pi05),
         card=card,
         stats=small_stats(),
@@ -112,6 +116,19 @@ def small_policy(
         seed=seed,
         batch_size=batch_size,
     )
+    if is_pi05:
+        open_gates(policy.network, seed)
+    return policy
+
+
+def open_gates(network: Pi0Network, seed: int = 0) -> None:
+    """A new pi0.5 has gates of zero, which would hide attention and MLP of its expert."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, AdaptiveNorm):
+                for parameter in module.parameters():
+                    parameter.normal_(std=0.3, generator=generator)
 
 
 def make_observation(

@@ -132,7 +132,7 @@ def test_only_openpi_cleans_the_instruction():
             max_prompt_tokens=20,
             prompt_format=prompt_format,
         )
-        ids, is_valid = prompts.encode([task])
+        ids, is_valid = prompts.encode([task], np.zeros((1, 8)))
         return ids[0][is_valid[0]].tolist()
 
     begin, newline, words, underscore = 2, 5 + 0x0A, [262, 261], 5 + ord("_")

@@ -168,8 +168,8 @@ def test_a_missing_card_key_is_named(folder):
 
 
 def test_another_kind_of_model_is_refused(folder):
-    edit_json(folder / "config.json", lambda config: config.update(model_type="pi05"))
-    assert "model_type must be 'pi0', got 'pi05'" in refusal(folder)
+    edit_json(folder / "config.json", lambda config: config.update(model_type="pi0_fast"))
+    assert "model_type must be 'pi0' or 'pi05', got 'pi0_fast'" in refusal(folder)
 
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folder):

@@ -12,10 +12,14 @@ from typing import Any
 
 from pi0.card import Layout
 from pi0.files import is_there, read_json
+from pi0.formats.jax.orbax import find_params, open_arrays
+from pi0.formats.jax.sizes import sizes_of_tree
+from pi0.formats.jax.tree import to_openpi
 from pi0.formats.lerobot.pipelines import PREPROCESSOR, Pipelines, read_pipelines
 from pi0.formats.matching import (
     BESIDE_POLICY,
     STATISTICS,
+    is_pi05,
     refuse_relatives,
     refuse_strangers,
     tensors_beside,
@@ -23,7 +27,8 @@ from pi0.formats.matching import (
 from pi0.formats.remains import ADAPTERS, is_orbax
 from pi0.formats.spellings import Spelling, find_spelling, unwrapped
 from pi0.formats.stats_files import PROCESSOR
-from pi0.formats.weight_files import WeightFiles, open_weights
+from pi0.formats.weight_files import WeightFiles, open_weights, weights_present
+from pi0.model.architecture import PI05_KEY
 
 CONFIG = "config.json"
 TRAINING_OF_LEROBOT = "train_config.json"
@@ -47,20 +52,24 @@ class Evidence:
     Attributes:
         folder: Where it is.
         weights: Its tensors, without what wrappers put into their names.
+        is_pi05: Whether they are those of a pi0.5.
         spelling: How they are named.
         config: Its config.json, None where there is none.
         pipelines: Those of LeRobot, None where there are none.
         processor: transformers' processor_config.json, None where there is none.
+        tree: The sizes that a JAX tree tells, in transformers' words; None where there is none.
         beside: What lies there and is not read, one line each.
         has_training_of_lerobot: Whether a run of LeRobot left its configuration.
     """
 
     folder: Path
     weights: WeightFiles
+    is_pi05: bool
     spelling: Spelling
     config: Mapping[str, Any] | None
     pipelines: Pipelines | None
     processor: Mapping[str, Any] | None
+    tree: Mapping[str, Any] | None
     beside: tuple[str, ...]
     has_training_of_lerobot: bool
 
@@ -87,8 +96,10 @@ def gather(folder: Path) -> Evidence:
     """
     config = read_json(folder / CONFIG) if is_there(folder / CONFIG) else None
     refuse_other_models(folder, config or {})
-    weights = unwrapped(open_weights(folder))
+    weights, tree = _open(folder)
     names = sorted(weights.tensors)
+    has_pi05 = is_pi05(weights.path, names)
+    _refuse_two_models(folder, config or {}, weights, is_pi05=has_pi05)
     refuse_relatives(weights.path, names)
     spelling = find_spelling(names)
     refuse_strangers(weights.path, spelling, names)
@@ -96,13 +107,24 @@ def gather(folder: Path) -> Evidence:
     return Evidence(
         folder=folder,
         weights=weights,
+        is_pi05=has_pi05,
         spelling=spelling,
         config=config,
         pipelines=read_pipelines(folder),
         processor=read_json(folder / PROCESSOR) if has_processor else None,
-        beside=(*tensors_beside(weights), *_files_beside(folder)),
+        tree=tree,
+        beside=(*tensors_beside(weights), *(() if tree else _files_beside(folder))),
         has_training_of_lerobot=is_there(folder / TRAINING_OF_LEROBOT),
     )
+
+
+def _open(folder: Path) -> tuple[WeightFiles, Mapping[str, Any] | None]:
+    """Return the tensors, and the sizes of a JAX tree if only that is there."""
+    params = None if weights_present(folder) else find_params(folder)
+    if params is None:
+        return unwrapped(open_weights(folder)), None
+    arrays = open_arrays(params)
+    return WeightFiles(path=params, tensors=to_openpi(params, arrays)), sizes_of_tree(arrays)
 
 
 def decide_layout(evidence: Evidence) -> Layout:
@@ -112,6 +134,8 @@ def decide_layout(evidence: Evidence) -> Layout:
         FileNotFoundError: They always write a config.json, and there is none.
         ValueError: Two clues exclude each other; both are named.
     """
+    if evidence.tree is not None:
+        return "jax"
     clues = _clues(evidence)
     for position, clue in enumerate(clues):
         for earlier in clues[:position]:
@@ -138,13 +162,26 @@ def decide_layout(evidence: Evidence) -> Layout:
 def refuse_other_models(folder: Path, raw: Mapping[str, Any]) -> None:
     """Raise ValueError, with what to do, for the configuration of one of pi0's relatives."""
     kind = raw.get("type", raw.get("model_type"))
-    if raw.get("pi05"):
-        kind = "pi05"
-    if kind not in (None, "pi0"):
+    if kind not in (None, "pi0", "pi05"):
         raise ValueError(
-            f"{folder / CONFIG}: model_type must be 'pi0', got {kind!r}; "
-            "pi0.5, pi0-FAST and other models cannot be loaded"
+            f"{folder / CONFIG}: model_type must be 'pi0' or 'pi05', got {kind!r}; "
+            "pi0-FAST and other models cannot be loaded"
         )
+
+
+def _refuse_two_models(
+    folder: Path, raw: Mapping[str, Any], weights: WeightFiles, *, is_pi05: bool
+) -> None:
+    """Openpi's files do not say which of the two models they are of, all others do."""
+    says = {"pi05": True, "pi0": False, True: True, False: False}
+    for key in ("type", "model_type", PI05_KEY):
+        said = says.get(raw.get(key))
+        if said is not None and said != is_pi05:
+            held = "pi0.5" if is_pi05 else "pi0"
+            raise ValueError(
+                f"{folder}: its files disagree on what it is: {CONFIG} says {key} {raw[key]!r}, but "
+                f"{weights.path.name} holds {held}; remove the one that does not belong to these weights"
+            )
 
 
 def _clues(evidence: Evidence) -> list[Clue]:

@@ -21,6 +21,7 @@ from pi0.formats.lerobot.export import lerobot_config, lerobot_pipelines
 from pi0.formats.sizes import VARIANTS, is_published
 from pi0.formats.spellings import EMBEDDING, WRITTEN
 from pi0.formats.weight_files import WEIGHTS, TensorSource, write_safetensors
+from pi0.model.architecture import is_pi05
 from pi0.norm_stats import NormStats
 
 Target = Literal["openpi", "lerobot", "transformers"]
@@ -47,7 +48,7 @@ def export_folder(contents: Contents, destination: Path, target: Target) -> None
     """
     if destination.exists():
         raise FileExistsError(f"{destination} exists; name a folder that does not, or remove it")
-    _refuse_inexpressible(contents.card, target)
+    _refuse_inexpressible(contents.card, target, is_pi05=is_pi05(contents.config))
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -80,10 +81,19 @@ def not_stored(card: PolicyCard, target: Target) -> list[str]:
     return lines
 
 
-def _refuse_inexpressible(card: PolicyCard, target: Target) -> None:
-    if target != "lerobot" and card.norm_mode != "z_score":
+def _refuse_inexpressible(card: PolicyCard, target: Target, *, is_pi05: bool) -> None:
+    if is_pi05 and target == "transformers":
+        raise ValueError("transformers has no pi0.5; export with --format openpi or lerobot")
+    if is_pi05 and target == "openpi" and card.prompt_state == "32":
         raise ValueError(
-            f"{target} normalizes pi0 with z-scores only, this policy uses {card.norm_mode}; "
+            "openpi puts 8 numbers of LIBERO's state into a prompt, this policy was trained with 32; "
+            "export with --format lerobot"
+        )
+    only, spoken = ("quantile", "quantiles") if is_pi05 else ("z_score", "z-scores")
+    if target != "lerobot" and card.norm_mode != only:
+        raise ValueError(
+            f"{target} normalizes {'pi0.5' if is_pi05 else 'pi0'} with {spoken} only, this policy uses "
+            f"{card.norm_mode}; "
             "export with --format lerobot"
         )
     if card.state_encoding != "axis_angle":
@@ -97,8 +107,9 @@ def _tensors(contents: Contents, layout: Layout) -> dict[str, TensorSource]:
     """Return every tensor that a strict loader requires; unused ones that no file stores become zeros."""
     likely = contents.tensors[EMBEDDING].dtype
     sources: dict[str, TensorSource] = {}
-    for name, shape in contents.shapes.items():
-        stored = contents.tensors.get(name)
+    # in the order of the files, which is the cheap one
+    for name in dict.fromkeys((*contents.tensors, *contents.shapes)):
+        stored, shape = contents.tensors.get(name), contents.shapes[name]
         sources[WRITTEN[layout].name_of(name)] = TensorSource(
             shape=shape,
             dtype=stored.dtype if stored else likely,
@@ -114,8 +125,11 @@ def _write_files(contents: Contents, folder: Path, target: Target) -> None:
         texts["config.json"] = _openpi_config(contents)
         texts[OPENPI_STATS] = json.loads(stats.to_json())
     elif target == "lerobot":
-        texts["config.json"] = lerobot_config(card) | _unusual_sizes(contents.config)
-        pipelines, states = lerobot_pipelines(card, stats)
+        has_pi05 = is_pi05(contents.config)
+        texts["config.json"] = lerobot_config(card, is_pi05=has_pi05) | _unusual_sizes(
+            contents.config
+        )
+        pipelines, states = lerobot_pipelines(card, stats, is_pi05=has_pi05)
         texts |= pipelines
         for name, tensors in states.items():
             (folder / name).write_bytes(save(tensors))

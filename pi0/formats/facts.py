@@ -19,6 +19,7 @@ from pi0.formats.sizes import SIZE_KEYS, VARIANTS
 from pi0.formats.spellings import EMBEDDING
 from pi0.formats.stats_files import PROCESSOR
 from pi0.formats.weight_files import StoredTensor
+from pi0.model.architecture import PI05_KEY
 from pi0.norm_stats import STATISTIC_NAMES
 
 _OPENPI_KEYS = {
@@ -33,6 +34,7 @@ _TRANSFORMERS_KEYS = {
     "max_state_dim": "state_dim",
     "num_inference_steps": "denoise_steps",
 }
+_IN_PROMPT = "discrete_state_input"
 _RELATIVE_KEYS = ("relative_exclude_joints", "action_feature_names")
 # transformers' processor: its statistics are read, its widths are compared with config.json
 _WIDTHS = ("chunk_size", "max_state_dim")
@@ -67,10 +69,15 @@ def card_facts(evidence: Evidence, layout: Layout, chosen: Container[str]) -> Fa
     raw, path, pipelines = evidence.config or {}, evidence.folder / CONFIG, evidence.pipelines
     if layout == "lerobot":
         keys = lerobot.lerobot_facts(path, raw, pipelines, chosen)
+        _require_prompt_state(evidence, chosen)
+    elif evidence.tree is not None:
+        keys = _renamed(evidence.tree, _TRANSFORMERS_KEYS)
     else:
         keys = _renamed(raw, _OPENPI_KEYS if layout in ("openpi", "rlinf") else _TRANSFORMERS_KEYS)
     if layout in ("openpi", "rlinf") and "action_dim" in keys:
         keys["state_dim"] = keys["action_dim"]  # openpi pads states to the width of actions
+    if layout in ("openpi", "rlinf") and evidence.is_pi05 and _IN_PROMPT in raw:
+        keys["prompt_state"] = "8" if raw[_IN_PROMPT] else "none"
     piped = lerobot.pipeline_facts(pipelines, chosen) if pipelines else {}
     _refuse_two_switches(evidence, keys, piped)
     _refuse_two_widths(evidence)
@@ -82,6 +89,14 @@ def card_facts(evidence: Evidence, layout: Layout, chosen: Container[str]) -> Fa
             *evidence.beside,
         ),
     )
+
+
+def _require_prompt_state(evidence: Evidence, chosen: Container[str]) -> None:
+    if evidence.is_pi05 and "prompt_state" not in chosen:
+        raise ValueError(
+            f"{evidence.folder}: LeRobot's files do not say how many numbers of the state stand in a "
+            "pi0.5's prompts; set policy.overrides.prompt_state=32 (trained with LeRobot before 0.5) or 8"
+        )
 
 
 def stored_dtype(tensors: Mapping[str, StoredTensor]) -> str:
@@ -135,7 +150,8 @@ def _ignored(
     evidence: Evidence, layout: Layout, keys: Mapping[str, Any], piped: Mapping[str, Any]
 ) -> list[str]:
     raw = evidence.config or {}
-    lines = ignored_keys(CONFIG, raw, _followed(layout, raw))
+    followed = _followed(layout, raw) | ({_IN_PROMPT} if "prompt_state" in keys else set())
+    lines = ignored_keys(CONFIG, raw, followed)
     lines += ignored_keys(PROCESSOR, evidence.processor or {}, _OF_PROCESSOR)
     if layout == "lerobot":
         lines += _ignored_features(raw)
@@ -159,7 +175,9 @@ def _followed(layout: Layout, raw: Mapping[str, Any]) -> frozenset[str]:
             {*lerobot.KEYS, *lerobot.ONLY, *sizes, *relative, *seen, *features, *_RESOLUTION}
         )
     if layout in ("openpi", "rlinf"):
-        return frozenset({*_OPENPI_KEYS, *sizes, "pi05"})
+        return frozenset({*_OPENPI_KEYS, *sizes, PI05_KEY})
+    if layout == "jax":
+        return frozenset()
     known = {
         key for key in PI0Config().to_dict() if not key.startswith(("time_sampling_", "loss_"))
     }

@@ -1,5 +1,6 @@
 """A checkpoint folder of any layout -> everything that makes a policy, checked, not yet in memory."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PI0Config
 
 from pi0.card import (
+    PI05,
     PROTOCOL_OF_LAYOUT,
     PROTOCOLS,
     SHARED,
@@ -28,11 +30,12 @@ from pi0.formats.spellings import DEAD_EMBEDDING, FINAL_NORM, WRITTEN, unwrapped
 from pi0.formats.stats_files import find_norm_stats
 from pi0.formats.tokenizer_files import find_tokenizer
 from pi0.formats.weight_files import StoredTensor, open_weights
-from pi0.model.architecture import unused_tensor_names, vlm_sizes
+from pi0.model.architecture import is_pi05, unused_tensor_names, vlm_sizes
 from pi0.norm_stats import NormStats, read_norm_stats
 
 CARD_KEYS = tuple(each.name for each in fields(PolicyCard))
 POLICY_CARD = "policy.json"
+_OF_CONFIGURATION = ("horizon", "extra_delta", "norm_mode", "prompt_state", "max_prompt_tokens")
 NORM_STATS = "norm_stats.json"
 
 
@@ -69,6 +72,7 @@ class Contents:
         shapes: Of every tensor of transformers' pi0, unused ones included.
         tensors: By transformers' names: all that the network uses, and unused ones if present.
         not_followed: What the files say and has no effect here, one line each.
+        assumed: What they had to say and do not, one line each.
     """
 
     folder: Path
@@ -80,6 +84,7 @@ class Contents:
     shapes: Mapping[str, tuple[int, ...]]
     tensors: Mapping[str, StoredTensor]
     not_followed: tuple[str, ...]
+    assumed: tuple[str, ...]
 
 
 def read_folder(folder: Path, choices: Choices) -> Contents:
@@ -93,8 +98,9 @@ def read_folder(folder: Path, choices: Choices) -> Contents:
         return _read_native(folder, choices)
     evidence = gather(folder)
     layout = decide_layout(evidence)
-    if layout == "transformers" and FINAL_NORM not in evidence.weights.tensors:
-        # only the own layout leaves out what the network never uses
+    is_partial = FINAL_NORM not in evidence.weights.tensors
+    if layout == "transformers" and (is_partial or evidence.is_pi05):
+        # only the own layout leaves out what the network never uses; transformers has no pi0.5
         raise FileNotFoundError(
             f"{folder / POLICY_CARD} does not exist; the checkpoint folder is incomplete"
         )
@@ -104,10 +110,11 @@ def read_folder(folder: Path, choices: Choices) -> Contents:
 def _read_foreign(evidence: Evidence, layout: Layout, choices: Choices) -> Contents:
     folder, raw = evidence.folder, evidence.config or {}
     resolution = image_resolution(folder / CONFIG, raw) if layout == "lerobot" else None
-    sizes = read_sizes(folder / CONFIG, raw, resolution)
+    sizes = read_sizes(folder / CONFIG, evidence.tree or raw, resolution, is_pi05=evidence.is_pi05)
     protocol = choices.protocol or PROTOCOL_OF_LAYOUT[layout]
     facts = card_facts(evidence, layout, choices.overrides)
-    keys = _merged(SHARED, protocol, facts.keys, choices.overrides)
+    preset = _preset(protocol, is_pi05=evidence.is_pi05)
+    keys = _merged({**SHARED, **preset}, facts.keys, choices.overrides)
     keys |= {"layout": layout, "protocol": protocol, "image_size": image_size(sizes)}
     card = _make_card(folder, {"dtype": "float32"} | keys)
     config = with_card(sizes, card)
@@ -134,6 +141,7 @@ def _read_foreign(evidence: Evidence, layout: Layout, choices: Choices) -> Conte
             *found.not_followed,
             *rounded_weights(tensors, card.dtype),
         ),
+        assumed=_assumed(evidence, card, choices.overrides),
     )
 
 
@@ -145,7 +153,8 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
     _check_agreement(folder, card, read_sizes(folder / CONFIG, raw))
     keys = {key: getattr(card, key) for key in CARD_KEYS}
     if choices.protocol is not None:
-        keys = _merged(keys, choices.protocol, {"protocol": choices.protocol}, choices.overrides)
+        preset = _preset(choices.protocol, is_pi05=is_pi05(read_sizes(folder / CONFIG, raw)))
+        keys = _merged({**keys, **preset, "protocol": choices.protocol}, {}, choices.overrides)
     card = _make_card(folder, {**keys, **choices.overrides})
     config = with_card(read_sizes(folder / CONFIG, raw), card)
     shapes = tensor_shapes(config)
@@ -169,7 +178,18 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
         shapes=shapes,
         tensors=match_tensors(weights, WRITTEN["native"], shapes, wanted),
         not_followed=(),
+        assumed=(),
     )
+
+
+def _assumed(evidence: Evidence, card: PolicyCard, chosen: Mapping[str, Any]) -> tuple[str, ...]:
+    """A JAX tree holds weights and nothing of the training configuration."""
+    if evidence.tree is None:
+        return ()
+    keys = [key for key in _OF_CONFIGURATION if key not in chosen]
+    values = ", ".join(f"{key} {json.dumps(getattr(card, key))}" for key in keys)
+    model = "pi05_libero" if evidence.is_pi05 else "pi0_libero"
+    return (f"{values}: as in openpi's {model}, a JAX folder does not say",) if keys else ()
 
 
 def _refuse_foreign_config(folder: Path, raw: Mapping[str, Any]) -> None:
@@ -181,15 +201,16 @@ def _refuse_foreign_config(folder: Path, raw: Mapping[str, Any]) -> None:
         )
 
 
+def _preset(protocol: Protocol, *, is_pi05: bool) -> dict[str, Any]:
+    return {**PROTOCOLS[protocol], **(PI05[protocol] if is_pi05 else {})}
+
+
 def _merged(
-    base: Mapping[str, Any],
-    protocol: Protocol,
-    facts: Mapping[str, Any],
-    overrides: Mapping[str, Any],
+    preset: Mapping[str, Any], facts: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the keys of a card, the last mention winning; a preset never outruns the horizon."""
     said = {**facts, **overrides}
-    keys = {**base, **PROTOCOLS[protocol], **said}
+    keys = {**preset, **said}
     if "execute_steps" not in said and isinstance(keys["horizon"], int):
         keys["execute_steps"] = min(keys["execute_steps"], keys["horizon"])
     return keys

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from pi0.formats.spellings import DEAD_EMBEDDING, EMBEDDING, EXPERT, SPELLINGS, Spelling
+from pi0.formats.spellings import DEAD_EMBEDDING, EMBEDDING, SPELLINGS, Spelling
 from pi0.formats.weight_files import StoredTensor, WeightFiles
 
 # LeRobot before 0.4 kept its statistics beside the weights.
@@ -24,6 +24,8 @@ _STEERING: Mapping[str, str] = {
     "actor_state_encoder.": "noise that RLinf's DSRL learned",
     "rlt_module.": "RLinf's RL tokens",
 }
+_TIME_MLP, _ADAPTIVE = ".time_mlp_in.", "norm.dense."
+_ONLY_PI0 = (".action_time_mlp_in.", ".state_proj.")
 _LORA = (".lora_A.", ".lora_B.", ".base_layer.")
 
 
@@ -38,7 +40,7 @@ def match_tensors(
     Args:
         weights: What the files hold.
         spelling: How they name it.
-        shapes: Shapes of all tensors of transformers' pi0, unused ones included.
+        shapes: Shapes of all tensors, unused ones of transformers' pi0 included.
         wanted: The names among ``shapes`` that must be there.
 
     Returns:
@@ -77,12 +79,6 @@ def tensors_beside(weights: WeightFiles) -> list[str]:
 def refuse_relatives(path: Path, names: list[str]) -> None:
     """Raise ValueError, with what to do, for the tensors of a model that is nearly pi0."""
     bare = [name.removeprefix("model.") for name in names]
-    for name in bare:
-        if name.startswith("time_mlp_in.") or (EXPERT in name and ".dense." in name):
-            raise ValueError(
-                f"{path} holds pi0.5 (tensor {name}); only pi0 can be loaded, "
-                "use a pi0 checkpoint such as openpi's pi0_libero"
-            )
     for name in names:
         if any(part in f".{name}." for part in _LORA):
             raise ValueError(
@@ -98,8 +94,24 @@ def refuse_relatives(path: Path, names: list[str]) -> None:
     is_pi0_like = any(name.startswith("paligemma_with_expert.") for name in bare)
     if is_pi0_like and not any(name.startswith("action_in_proj.") for name in bare):
         raise ValueError(
-            f"{path} has no action_in_proj: a pi0-FAST or a bare PaliGemma; only pi0 can be loaded"
+            f"{path} has no action_in_proj: a pi0-FAST or a bare PaliGemma; only pi0 and pi0.5 can be loaded"
         )
+
+
+def is_pi05(path: Path, names: list[str]) -> bool:
+    """Return whether the tensors are those of a pi0.5, whatever their folder is called.
+
+    Raises:
+        ValueError: They are of both.
+    """
+    of_pi05 = [name for name in names if _TIME_MLP in f".{name}" or _ADAPTIVE in name]
+    of_pi0 = [name for name in names if any(part in f".{name}" for part in _ONLY_PI0)]
+    if of_pi05 and of_pi0:
+        raise ValueError(
+            f"{path} holds parts of pi0.5 ({of_pi05[0]}) and of pi0 ({of_pi0[0]}); two checkpoints are "
+            "mixed, save one again"
+        )
+    return bool(of_pi05)
 
 
 def refuse_strangers(path: Path, spelling: Spelling, names: list[str]) -> None:

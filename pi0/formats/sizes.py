@@ -11,7 +11,7 @@ from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.card import PolicyCard
-from pi0.model.architecture import build_whole_core, dit_sizes, vlm_sizes
+from pi0.model.architecture import PI05_KEY, build_whole_core, dit_sizes, vlm_sizes
 
 VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
 _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -23,7 +23,9 @@ _TIME_KEYS = ("min_period", "max_period")
 SIZE_KEYS = ("vlm_config", "dit_config", *_TIME_KEYS)
 
 
-def read_sizes(path: Path, raw: Mapping[str, Any], image_size: int | None = None) -> PI0Config:
+def read_sizes(
+    path: Path, raw: Mapping[str, Any], image_size: int | None = None, *, is_pi05: bool = False
+) -> PI0Config:
     """Return transformers' configuration; what ``raw`` leaves out is as in the published pi0.
 
     Args:
@@ -31,6 +33,7 @@ def read_sizes(path: Path, raw: Mapping[str, Any], image_size: int | None = None
         raw: Its content: of transformers, of LeRobot or of openpi. All may hold transformers'
             ``vlm_config`` and ``dit_config``, without which the sizes are those of the published pi0.
         image_size: Height and width in pixels of the network's images where LeRobot says so.
+        is_pi05: Whether the tensors are those of a pi0.5.
     """
     sizes = {key: raw[key] for key in ("vlm_config", "dit_config") if key in raw}
     if raw.get("model_type") == "pi0" and "type" not in raw:
@@ -38,9 +41,10 @@ def read_sizes(path: Path, raw: Mapping[str, Any], image_size: int | None = None
     for key, variant in VARIANTS.items():
         if not sizes and raw.get(key, variant) != variant:
             raise ValueError(f"{path}: {key} must be {variant!r}, got {raw[key]!r}")
-    config = _build(path, sizes | {key: raw[key] for key in _TIME_KEYS if key in raw})
+    sizes |= {key: raw[key] for key in _TIME_KEYS if key in raw}
+    config = _build(path, sizes | ({PI05_KEY: True} if is_pi05 else {}))
     vision = vlm_sizes(config).vision_config
-    if image_size is not None and "vlm_config" in sizes and vision.image_size != image_size:
+    if image_size is not None and "vlm_config" in raw and vision.image_size != image_size:
         raise ValueError(
             f"{path}: image_resolution (once resize_imgs_with_padding) is {image_size} but vlm_config.vision_config.image_size is "
             f"{vision.image_size}; they must agree"

@@ -1,7 +1,7 @@
-"""How the projects, and the versions of their libraries, spell the names of pi0's tensors.
+"""How the projects, and the versions of their libraries, spell the names of the tensors of pi0 and pi0.5.
 
-Names are compared after translation to those of transformers' ``PI0ForConditionalGeneration``. No tensor
-is transposed, split or scaled by any spelling.
+Names are compared after translation to those of transformers' ``PI0ForConditionalGeneration``, to which pi0.5's own
+are added (``pi0.model.architecture``). No tensor is transposed, split or scaled by any spelling.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +19,7 @@ EXPERT = "paligemma_with_expert.gemma_expert."
 
 _VLM = "paligemma_with_expert.paligemma."
 _PROJECTIONS = ("state_proj", "action_in_proj", "action_time_mlp_in", "action_time_mlp_out")
+_PROJECTIONS += ("time_mlp_in", "time_mlp_out")  # pi0.5
 # What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into a name. No
 # tensor of pi0 has such a part.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -155,6 +156,7 @@ WRITTEN: Mapping[Layout, Spelling] = {
     "transformers_saved": SAVED,
     "openpi": OPENPI,
     "rlinf": OPENPI,
+    "jax": OPENPI,
     "lerobot": LEROBOT,
 }
 

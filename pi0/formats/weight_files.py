@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pi0.files import is_there, read_json, refuse_stand_in
-from pi0.formats.remains import explain_absence, is_orbax
+from pi0.formats.remains import explain_absence
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -70,6 +70,11 @@ class WeightFiles:
         return self.path.suffix == ".pt"
 
 
+def weights_present(folder: Path) -> list[str]:
+    """Return the names of the files of weights in a folder; there should be one."""
+    return [name for name in (WEIGHTS, INDEX, *RLINF_WEIGHTS) if is_there(folder / name)]
+
+
 def open_weights(folder: Path) -> WeightFiles:
     """Read the headers of a folder's weights; nothing else is loaded.
 
@@ -77,9 +82,10 @@ def open_weights(folder: Path) -> WeightFiles:
         FileNotFoundError: The folder or a listed shard is missing.
         ValueError: A file is damaged, or it is not clear which weights are meant.
     """
-    present = [name for name in (WEIGHTS, INDEX, *RLINF_WEIGHTS) if is_there(folder / name)]
+    present = weights_present(folder)
     if not present:
-        raise _absence(folder)
+        what = explain_absence(folder, WEIGHTS, INDEX)
+        raise FileNotFoundError(f"{folder / WEIGHTS} does not exist; {what}")
     if len(present) > 1:
         raise ValueError(
             f"{folder} holds several sets of weights: {', '.join(present)}; "
@@ -90,17 +96,6 @@ def open_weights(folder: Path) -> WeightFiles:
         return WeightFiles(path=path, tensors=_sharded(path))
     tensors = _pickled(path) if path.suffix == ".pt" else _safetensors(path)
     return WeightFiles(path=path, tensors=tensors)
-
-
-def _absence(folder: Path) -> ValueError | FileNotFoundError:
-    if is_orbax(folder):
-        return ValueError(
-            f"{folder} is a JAX (orbax) checkpoint; convert it in openpi: python "
-            "examples/convert_jax_model_to_pytorch.py --checkpoint_dir DIR --config_name "
-            "pi0_libero --output_path OUT, and give OUT"
-        )
-    what = explain_absence(folder, WEIGHTS, INDEX)
-    return FileNotFoundError(f"{folder / WEIGHTS} does not exist; {what}")
 
 
 def _safetensors(path: Path) -> dict[str, StoredTensor]:

@@ -9,6 +9,7 @@ from transformers import PI0Config, PI0ForConditionalGeneration
 from pi0.model.gemma import AdaptiveNorm
 from pi0.model.suffix import Pi05Embedding
 
+PI05_KEY = "pi05"  # transformers' configuration keeps a key that it does not know
 ACTIVATION = "gelu_pytorch_tanh"
 
 
@@ -23,8 +24,8 @@ def dit_sizes(config: PI0Config) -> Any:
 
 
 def is_pi05(config: PI0Config) -> bool:
-    """Return whether the sizes are those of a pi0.5; transformers' configuration keeps the key as it is."""
-    return ({"pi05": False} | config.to_dict())["pi05"] is True
+    """Return whether the sizes are those of a pi0.5."""
+    return ({PI05_KEY: False} | config.to_dict())[PI05_KEY] is True
 
 
 def build_core(config: PI0Config) -> Any:

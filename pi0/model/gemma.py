@@ -133,9 +133,13 @@ class AdaptiveNorm(nn.Module):
         """Build the norm of tokens of this width; ``eps`` is added to the mean square."""
         super().__init__()
         self.dense = nn.Linear(width, 3 * width)
+        self.eps = eps
+        self.close_gates()
+
+    def close_gates(self) -> None:
+        """Start as openpi does: nothing is modulated, and what follows adds nothing."""
         nn.init.zeros_(self.dense.weight)
         nn.init.zeros_(self.dense.bias)
-        self.eps = eps
 
     def modulation(self, c: Tensor) -> Modulation:
         """Return the modulation for the condition c, float32 [S, W] or [B, S, W]."""

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from pi0.formats.jax.orbax import StoredArray
+from pi0.model.architecture import PI05_KEY
 
 _LAYERS = "PaliGemma/llm/layers/"
 _BLOCK = "PaliGemma/img/Transformer/encoderblock/"
 _ATTENTION = f"{_BLOCK}MultiHeadDotProductAttention_0/"
 
 
-def read_sizes(arrays: Mapping[str, StoredArray]) -> dict[str, Any]:
+def sizes_of_tree(arrays: Mapping[str, StoredArray]) -> dict[str, Any]:
     """Return the content of transformers' ``config.json`` for a complete tree (``tree.to_openpi``)."""
     shapes = {name: array.shape for name, array in arrays.items()}
     text = _gemma(shapes, "")
@@ -30,7 +31,7 @@ def read_sizes(arrays: Mapping[str, StoredArray]) -> dict[str, Any]:
     }
     return {
         "model_type": "pi0",
-        "pi05": "time_mlp_in/kernel" in shapes,
+        **({PI05_KEY: True} if "time_mlp_in/kernel" in shapes else {}),
         "vlm_config": {
             "model_type": "paligemma",
             "text_config": text,

@@ -66,6 +66,22 @@ class _Rule:
     is_stacked: bool = False
 
 
+class _LastRead:
+    """Keeps the array that was read last: tensors are wanted array by array, and arrays are large."""
+
+    def __init__(self) -> None:
+        self._array: StoredArray | None = None
+        self._values = torch.empty(0)
+
+    def take(self, array: StoredArray, operation: Operation) -> Tensor:
+        """Return what an operation makes of an array, as a tensor of its own."""
+        if self._array is not array:
+            self._array, self._values = None, torch.empty(0)  # never two at once
+            self._values = array.read()
+            self._array = array
+        return operation(self._values).clone(memory_format=torch.contiguous_format)
+
+
 def to_openpi(path: Path, arrays: Mapping[str, StoredArray]) -> dict[str, StoredTensor]:
     """Return the tensors that a tree holds, in an order in which every array is read once.
 
@@ -85,13 +101,15 @@ def to_openpi(path: Path, arrays: Mapping[str, StoredArray]) -> dict[str, Stored
     arrays = _merge_adapters(path, arrays)
     _check_tree(path, arrays, rules)
     tensors: dict[str, StoredTensor] = {}
+    held = _LastRead()
     for rule in rules:
-        tensors.update(_split(path, rule, arrays[rule.path]))
+        tensors.update(_split(path, rule, arrays[rule.path], held))
     return tensors
 
 
-def _split(path: Path, rule: _Rule, array: StoredArray) -> Iterator[tuple[str, StoredTensor]]:
-    held = _ReadOnce(array, num_uses=len(rule.targets) * (array.shape[0] if rule.is_stacked else 1))
+def _split(
+    path: Path, rule: _Rule, array: StoredArray, held: _LastRead
+) -> Iterator[tuple[str, StoredTensor]]:
     header = torch.empty(array.shape, dtype=array.dtype, device="meta")
     for layer in range(array.shape[0]) if rule.is_stacked else (None,):
         for name, operation in rule.targets:
@@ -105,25 +123,9 @@ def _split(path: Path, rule: _Rule, array: StoredArray) -> Iterator[tuple[str, S
             yield (
                 name.format(layer),
                 StoredTensor(
-                    path=path, shape=shape, dtype=array.dtype, read=partial(held.take, take)
+                    path=path, shape=shape, dtype=array.dtype, read=partial(held.take, array, take)
                 ),
             )
-
-
-class _ReadOnce:
-    """Reads an array when its first tensor is wanted and forgets it with the last one."""
-
-    def __init__(self, array: StoredArray, num_uses: int) -> None:
-        self._array, self._num_uses = array, num_uses
-        self._left = num_uses
-        self._values: Tensor | None = None
-
-    def take(self, operation: Operation) -> Tensor:
-        values = self._array.read() if self._values is None else self._values
-        self._left -= 1
-        self._values = values if self._left else None
-        self._left = self._left or self._num_uses
-        return operation(values).contiguous().clone()
 
 
 def _rules(*, is_pi05: bool) -> tuple[_Rule, ...]:

@@ -38,9 +38,12 @@ KEYS = {
     "tokenizer_max_length": "max_prompt_tokens",
     "dtype": "dtype",
 }
-# Keys with one value that is pi0 on LIBERO.
+# Keys with one value that is pi0 or pi0.5 on LIBERO, as it can be run here.
 ONLY: Mapping[str, Any] = {
     "n_obs_steps": 1,
+    "use_visual_memory": False,
+    "use_proprioceptive_memory": False,
+    "rtc_training_max_delay": 0,
     "adapt_to_pi_aloha": False,
     "use_delta_joint_actions_aloha": False,
 }

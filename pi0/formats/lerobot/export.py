@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pi0.card import ENV_ACTION_DIM, PolicyCard
 from pi0.formats.lerobot.config import CAMERAS, NORM_MODES
+from pi0.formats.lerobot.pipelines import STATE_IN_PROMPT
 from pi0.norm_stats import LEROBOT_EPSILON, NormStats
 
 ACTION_NAMES = ("x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper")
@@ -14,11 +15,11 @@ TOKENIZER_NAME = "google/paligemma-3b-pt-224"  # LeRobot fetches it by this name
 _STATE, _ACTION = "observation.state", "action"
 
 
-def lerobot_config(card: PolicyCard) -> dict[str, Any]:
+def lerobot_config(card: PolicyCard, *, is_pi05: bool) -> dict[str, Any]:
     """Return ``config.json`` for LeRobot's strict reader."""
     features = _features(card)
     config: dict[str, Any] = {
-        "type": "pi0",
+        "type": "pi05" if is_pi05 else "pi0",
         "n_obs_steps": 1,
         "input_features": {k: v for k, v in features.items() if k != _ACTION},
         "output_features": {_ACTION: features[_ACTION]},
@@ -43,7 +44,7 @@ def lerobot_config(card: PolicyCard) -> dict[str, Any]:
 
 
 def lerobot_pipelines(
-    card: PolicyCard, stats: NormStats
+    card: PolicyCard, stats: NormStats, *, is_pi05: bool
 ) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[np.float32]]]]:
     """Return (JSON files by name, statistics files by name) of both pipelines."""
     features, norm_map = _features(card), _norm_map(card)
@@ -57,19 +58,18 @@ def lerobot_pipelines(
         "truncation": True,
         "tokenizer_name": TOKENIZER_NAME,
     }
-    before = [
-        ("rename_observations_processor", {"rename_map": {}}),
-        ("to_batch_processor", {}),
-        ("pi0_new_line_processor", {}),
-        ("tokenizer_processor", prompt),
-        ("device_processor", {"device": "cpu", "float_dtype": None}),
-        *([("relative_actions_processor", relative)] if card.extra_delta else []),
-        ("normalizer_processor", {"features": features, **settings}),
-    ]
+    relatives = [("relative_actions_processor", relative)] if card.extra_delta else []
+    normalizer = ("normalizer_processor", {"features": features, **settings})
+    tokenizer = ("tokenizer_processor", prompt)
+    device = ("device_processor", {"device": "cpu", "float_dtype": None})
+    start = [("rename_observations_processor", {"rename_map": {}}), ("to_batch_processor", {})]
+    before = [*start, ("pi0_new_line_processor", {}), tokenizer, device, *relatives, normalizer]
+    if is_pi05:  # prompts hold the normalized state
+        before = [*start, *relatives, normalizer, (STATE_IN_PROMPT, {}), tokenizer, device]
     after = [
         ("unnormalizer_processor", {"features": {_ACTION: features[_ACTION]}, **settings}),
         *([("absolute_actions_processor", {"enabled": True})] if card.extra_delta else []),
-        ("device_processor", {"device": "cpu", "float_dtype": None}),
+        device,
     ]
     texts: dict[str, Any] = {}
     states: dict[str, dict[str, NDArray[np.float32]]] = {}

@@ -12,6 +12,8 @@ from pi0.norm_stats import LEROBOT_EPSILON
 PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
 
+STATE_IN_PROMPT = "pi05_prepare_state_tokenizer_processor_step"
+
 _NORMALIZER, _UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
 _RELATIVE, _ABSOLUTE = "relative_actions_processor", "absolute_actions_processor"
 _TOKENIZER, _NEW_LINE, _RENAME = (
@@ -24,6 +26,7 @@ _STEPS: Mapping[str, frozenset[str]] = {
     _RENAME: frozenset({"rename_map"}),
     "to_batch_processor": frozenset(),
     _NEW_LINE: frozenset(),
+    STATE_IN_PROMPT: frozenset(),
     _TOKENIZER: frozenset({"max_length", "task_key", "padding", "truncation", "tokenizer_name"}),
     "device_processor": frozenset({"device"}),
     _NORMALIZER: frozenset({"features", "norm_map"}),
@@ -143,7 +146,7 @@ def _not_followed(path: Path, steps: Steps) -> list[str]:
             for key, value in settings.items()
             if name in _STEPS and key not in _STEPS[name] and not _is_done(key, value)
         ]
-    if _TOKENIZER in steps and _NEW_LINE not in steps:
+    if _TOKENIZER in steps and not {_NEW_LINE, STATE_IN_PROMPT} & steps.keys():
         lines.append(f"{path.name}: no {_NEW_LINE}, but prompts end with a line break here")
     return lines
 

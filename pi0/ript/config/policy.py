@@ -27,6 +27,7 @@ class PolicyOverrides:
         norm_mode: Which numbers of the statistics are used.
         norm_formula: Whose epsilons are added to the scales.
         prompt_format: ``openpi`` cleans the instruction, ``lerobot`` takes it as it is.
+        prompt_state: Numbers of the state in a pi0.5's prompt; LeRobot's checkpoints do not say it.
         max_prompt_tokens: Prompt length after padding.
         dtype: Precision of the vision-language model.
     """
@@ -45,6 +46,7 @@ class PolicyOverrides:
     norm_mode: Literal["z_score", "quantile", "quantile10", "min_max"] | None = None
     norm_formula: Literal["openpi", "lerobot"] | None = None
     prompt_format: Literal["openpi", "lerobot"] | None = None
+    prompt_state: Literal["none", "8", "32"] | None = None
     max_prompt_tokens: int | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
 

@@ -49,6 +49,7 @@ def check_checkpoint(path: str | Path, choices: Choices) -> Diagnosis:
         status="ok",
         text=f"{contents.folder}: {contents.layout} layout, protocol {card.protocol}, "
         f"{len(contents.tensors)} tensors, statistics {contents.stats.digest}"
+        + "".join(f"; assumed: {line}" for line in contents.assumed)
         + "".join(f"; not followed: {line}" for line in contents.not_followed),
     )
     words = contents.tokenizer.get_vocab_size()

@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> None:
     logger.info(
         "wrote %s: %s layout, from %s", arguments.destination, arguments.format, contents.layout
     )
+    for line in contents.assumed:
+        logger.info("assumed: %s", line)
     for line in contents.not_followed:
         logger.info("not followed: %s", line)
     for line in not_stored(contents.card, arguments.format):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pi0.formats.jax.orbax import find_params, open_arrays
-from pi0.formats.jax.sizes import read_sizes
+from pi0.formats.jax.sizes import sizes_of_tree
 from pi0.formats.jax.tree import to_openpi
 from pi0.formats.sizes import read_sizes as build_config
 from pi0.model.architecture import unused_tensor_names
@@ -35,7 +35,7 @@ def load(folder: Path) -> Pi0Network:
     params = find_params(folder)
     assert params is not None
     arrays = open_arrays(params)
-    sizes = read_sizes(arrays) | {"chunk_size": HORIZON}
+    sizes = sizes_of_tree(arrays) | {"chunk_size": HORIZON}
     network = Pi0Network(build_config(folder, sizes))
     unused = unused_tensor_names(network.config)
     tensors = {our_name(name): stored.read() for name, stored in to_openpi(params, arrays).items()}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pi0.formats.jax.orbax import find_params, open_arrays
-from pi0.formats.jax.sizes import read_sizes
+from pi0.formats.jax.sizes import sizes_of_tree
 from pi0.formats.jax.tree import to_openpi
 from tests.policy_parts import raises_one_line, small_card, small_config
 
@@ -70,8 +70,9 @@ def test_an_array_is_read_once_for_all_its_layers(trees, tmp_path):
 
     arrays = {name: counted(name, array) for name, array in open_arrays(params).items()}
     assert not reads  # headers only
-    for tensor in to_openpi(params, arrays).values():
-        tensor.read()
+    for name, tensor in to_openpi(params, arrays).items():
+        if "layers.1.mlp" not in name:  # a network leaves some out
+            tensor.read()
     assert set(reads.values()) == {1}
     assert reads.keys() == arrays.keys()
 
@@ -79,10 +80,10 @@ def test_an_array_is_read_once_for_all_its_layers(trees, tmp_path):
 @pytest.mark.parametrize("is_pi05", [False, True])
 def test_shapes_tell_the_sizes(trees, tmp_path, is_pi05):
     arrays = open_arrays(write_orbax(tmp_path / "params", trees[is_pi05]))
-    found = read_sizes(arrays)
+    found = sizes_of_tree(arrays)
     card = small_card()
     expected = small_config(card, is_pi05=is_pi05).to_dict()
-    assert found["pi05"] == is_pi05
+    assert ("pi05" in found) == is_pi05
     assert found["max_action_dim"] == card.action_dim
     assert found["max_state_dim"] == (card.action_dim if is_pi05 else card.state_dim)
     vlm, vlm_expected = found["vlm_config"], expected["vlm_config"]
