@@ -1,8 +1,13 @@
-"""Sizes of the embedded tiny pi0: the real architecture, small enough for two CPU cores."""
+"""Sizes of the embedded tiny pi0, or a tiny pi0.5: the real architecture, small enough for two CPU cores."""
+
+from typing import Literal
 
 from transformers import PI0Config
 
 from pi0.card import PolicyCard
+from pi0.model.architecture import PI05_KEY
+
+Architecture = Literal["pi0", "pi05"]
 
 WIDTH = 160
 MLP_WIDTH = 512
@@ -41,7 +46,9 @@ def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96
     )
 
 
-def tiny_pi0_config(card: PolicyCard, *, vocab_size: int, image_token_id: int) -> PI0Config:
+def tiny_pi0_config(
+    card: PolicyCard, *, vocab_size: int, image_token_id: int, architecture: Architecture = "pi0"
+) -> PI0Config:
     """Return transformers' configuration of the tiny policy, about 3 million parameters."""
     gemma = {
         "model_type": "gemma",
@@ -77,4 +84,5 @@ def tiny_pi0_config(card: PolicyCard, *, vocab_size: int, image_token_id: int) -
         max_state_dim=card.state_dim,
         max_action_dim=card.action_dim,
         num_inference_steps=card.denoise_steps,
+        **({PI05_KEY: True} if architecture == "pi05" else {}),
     )

@@ -71,15 +71,17 @@ def test_statistics_weigh_every_task_the_same_and_floor_constant_numbers():
     assert stats.state["std"][3:9] == pytest.approx(np.full(6, MIN_STD))
 
 
-def test_fine_tuning_lowers_the_loss_and_repeats_bit_for_bit():
+@pytest.mark.parametrize("architecture", ["pi0", "pi05"])
+def test_fine_tuning_lowers_the_loss_and_repeats_bit_for_bit(architecture):
     demos = [_demos()]
     settings = SftSettings(
         num_steps=12, frames_per_step=6, draws_per_frame=2, warmup_steps=2, task_weights=()
     )
 
-    losses = [loss for _, loss in fine_tune(new_tiny_policy(demos, seed=0), demos, settings)]
-    again = [loss for _, loss in fine_tune(new_tiny_policy(demos, seed=0), demos, settings)]
-    other = [loss for _, loss in fine_tune(new_tiny_policy(demos, seed=1), demos, settings)]
+    losses, again, other = (
+        [loss for _, loss in fine_tune(new_tiny_policy(demos, seed, architecture), demos, settings)]
+        for seed in (0, 0, 1)
+    )
 
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
     assert losses == again

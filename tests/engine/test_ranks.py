@@ -81,9 +81,10 @@ def learn(
     strategy: str = "ddp",
     *,
     expert_only: bool = True,
+    is_pi05: bool = False,
 ) -> tuple[list[Tensor], Tensor, list[UpdateStats]]:
     """Return the gradients of all optimizer steps, the weights after them, and the metrics."""
-    policy = small_policy()
+    policy = small_policy(is_pi05=is_pi05)
     objective = build_objective(algo)
     parameters = policy.trainable_parameters(expert_only=expert_only)
     if algo.objective == "cfg":
