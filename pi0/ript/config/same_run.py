@@ -26,6 +26,8 @@ ADDED_LATER: dict[str, object] = {
     "task.fixtures": "fixed",
     "evaluation.max_episode_length": None,
     "policy.overrides.gripper": None,
+    "policy.overrides.prompt_state": None,
+    "algo.mask_unexecuted": False,
 }
 CHANGEABLE = (
     "training.num_train_steps",
