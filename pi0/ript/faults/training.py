@@ -4,13 +4,13 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from pi0.ript.env.pool.process_environment import simulator_command
 from pi0.ript.env.pool.worker_process import Lifeline
 from pi0.ript.faults.processes import (
     MARK_VARIABLE,
@@ -22,7 +22,9 @@ from pi0.ript.faults.processes import (
 from pi0.ript.report.jsonl import complete_lines
 from pi0.ript.report.launches import LAUNCHES_NAME
 
-PROGRAM = (sys.executable, "-m", "pi0.ript.scripts.train_ript_pi0")
+PROGRAM = simulator_command(
+    "pi0.ript.scripts.train_ript_pi0"
+)  # nothing of the current folder is imported
 ORPHAN_PATIENCE_S = 5.0
 END_PATIENCE_S = 120.0
 WARM_UP_SHARE = 0.2

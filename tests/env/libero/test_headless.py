@@ -1,5 +1,9 @@
 """Simulators draw where the policy computes, unless a setting or the environment chooses; what cannot be is named."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pi0.ript.env.libero import headless
@@ -102,3 +106,19 @@ def test_workers_inherit_a_choice_already_made(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "4")
 
     assert worker_environment(None)["MUJOCO_EGL_DEVICE_ID"] == "4"
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+@pytest.mark.parametrize("visible", ["", "GPU-8f2a4c11,GPU-1b", "MIG-3f0e", "7"])
+def test_a_list_of_gpus_does_not_keep_a_process_from_drawing(visible: str):
+    program = "from pi0.ript.env.libero.headless import *; require_rendering()"
+    program += "; assert os.environ[CUDA_VARIABLE] == " + repr(visible)
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": visible, "MUJOCO_EGL_DEVICE_ID": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")

@@ -210,6 +210,31 @@ def test_a_program_without_rendering_ends_in_one_line_with_every_process():
         assert not any(folder in _text(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
 
 
+@pytest.mark.libero
+@pytest.mark.slow
+def test_no_package_of_the_current_folder_is_imported_by_actors(tmp_path):
+    program = """
+    from tests.env.pools import ray_pool
+
+    with ray_pool() as pool:
+        pool.wait_until_ready()
+    """
+    for name in ("numpy", "robosuite", "libero"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the folder')")
+
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
+
+
 def _text(path):
     try:
         return path.read_text()

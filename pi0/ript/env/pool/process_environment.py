@@ -34,7 +34,7 @@ INHERITED = re.compile(
 
 
 def simulator_command(module: str, *arguments: object) -> list[str]:
-    """Return the command line of a module of this package that loads simulators."""
+    """Return the command line of a module of this package that loads simulators, or starts what does."""
     return [sys.executable, "-P", start.__file__, module, *map(str, arguments)]
 
 
