@@ -5,7 +5,8 @@ import pytest
 
 from pi0.records import Observation
 from pi0.ript.demos.experts import EXPERTS
-from pi0.ript.demos.record import DemoSettings, ExpertEpisode, chunk_labels, run_expert
+from pi0.ript.demos.record import ExpertEpisode, chunk_labels, run_expert
+from pi0.ript.demos.recorder import DemoSettings, record_all
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.scripts.demos import main
@@ -38,6 +39,14 @@ def test_labels_are_the_next_actions_and_hold_the_last_one():
 def test_a_bad_number_is_refused_before_the_folder_is_made(tmp_path, flag, value, allowed):
     with pytest.raises(ValueError, match=f"--{flag} must be {allowed}, got {value}"):
         main(["--output_dir", str(tmp_path / "demos"), f"--{flag}", value])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_that_cannot_draw_is_named_in_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    with pytest.raises(ChildProcessError, match="recording libero_goal 7 ended with status 1"):
+        record_all([("libero_goal", 7)], tiny_card().spec, DemoSettings(), tmp_path, num_workers=1)
+    assert "error: MUJOCO_GL must be one of egl, osmesa" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -1,52 +1,23 @@
 """Let the scripted experts act on real LIBERO and keep what a policy would have observed."""
 
 import logging
-import multiprocessing as mp
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.task import TaskConfig
-from pi0.ript.demos.dataset import Demonstrations, save_demonstrations
+from pi0.ript.demos.dataset import Demonstrations
 from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.demos.recorder import DemoSettings
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import training_states
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import InitialState
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoSettings:
-    """How demonstrations are made. The defaults made the embedded policy, but for ``fixture_seed``, which was 0.
-
-    Attributes:
-        per_task: Successful episodes kept per task.
-        max_attempts: Episodes tried per task at most.
-        max_steps: Control steps per episode.
-        frame_every: Control steps between kept frames.
-        horizon: H, actions per action chunk.
-        action_noise: Largest std of the noise on executed position deltas; each episode draws its own
-            level. The label stays the expert's own action, so the data shows how to recover.
-        num_held_out_states: Initial states without demonstrations (the last n of 50).
-        fixture_seed: Seeds the fixture poses of all attempts; None draws a seed for each.
-        seed: Seeds states and noise.
-    """
-
-    per_task: int = 50
-    max_attempts: int = 100
-    max_steps: int = 150
-    frame_every: int = 3
-    horizon: int = 10
-    action_noise: float = 0.3
-    num_held_out_states: int = 20
-    fixture_seed: int | None = None
-    seed: int = 0
 
 
 class ScenePoses:
@@ -154,36 +125,3 @@ def record_task(
         num_successes=len(kept),
         num_steps=sum(len(episode.actions) for episode in kept),
     )
-
-
-def _record_to_file(
-    suite: str, task_id: int, spec: ObservationSpec, settings: DemoSettings, folder: Path
-) -> None:
-    save_demonstrations(record_task(suite, task_id, spec, settings), folder)
-
-
-def record_all(
-    tasks: list[tuple[str, int]],
-    spec: ObservationSpec,
-    settings: DemoSettings,
-    folder: Path,
-    num_workers: int,
-) -> None:
-    """Record several tasks, a process each, ``num_workers`` at a time; files are the only result."""
-    folder.mkdir(parents=True, exist_ok=True)
-    context = mp.get_context("spawn")
-    waiting = [
-        context.Process(target=_record_to_file, args=(suite, task_id, spec, settings, folder))
-        for suite, task_id in tasks
-    ]
-    for start in range(0, len(waiting), num_workers):
-        batch = waiting[start : start + num_workers]
-        for process in batch:
-            process.start()
-        for process in batch:
-            process.join()
-            if process.exitcode != 0:
-                raise RuntimeError(
-                    f"recording ended with exit code {process.exitcode}; see its output above"
-                )
-    logger.info("recorded %d tasks in %s", len(tasks), folder)
