@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from pi0.ript.config.schema import AlgoConfig, TrainConfig
-from pi0.ript.report.page.headline import Setting, chosen_settings, plain
+from pi0.ript.config.schema import AlgoConfig, EvaluationConfig, TaskConfig, TrainConfig
+from pi0.ript.report.page.headline import Setting, chosen_settings, plain, protocol_words
 from pi0.ript.report.page.render import render_page, write_report
 from pi0.ript.report.page.run_files import read_run
 from pi0.ript.report.page.videos import contact_sheet, video_pairs
@@ -29,6 +29,28 @@ def test_settings_are_those_that_differ_from_the_defaults():
 
 
 @pytest.mark.parametrize(
+    ("task", "evaluated_at", "words"),
+    [
+        (TaskConfig(), None, "fixtures drawn per episode, the suite's step limit"),
+        (
+            TaskConfig(max_episode_length=100),
+            "suite",
+            "fixtures drawn per episode, the suite's step limit",
+        ),
+        (
+            TaskConfig(fixtures="fixed", max_episode_length=100),
+            None,
+            "fixtures fixed, at most 100 control steps",
+        ),
+    ],
+)
+def test_fixtures_and_limit_stand_beside_the_rates(task, evaluated_at, words):
+    evaluation = EvaluationConfig(max_episode_length=evaluated_at)
+
+    assert protocol_words(TrainConfig(task=task, evaluation=evaluation)) == words
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [(True, "true"), (None, "null"), (3176903, "3,176,903"), (["a", 2], "a, 2"), ([], "none")],
 )
@@ -43,7 +65,8 @@ def test_report_lands_in_the_run_directory_or_where_one_says(run, tmp_path):
 
 def test_page_shows_versions_card_and_settings(run):
     page = render_page([run])
-    for text in ("3,176,903", "mujoco", "evaluation.rollouts_per_task", "started on cpu"):
+    protocol = "fixtures drawn per episode"
+    for text in ("3,176,903", "mujoco", "evaluation.rollouts_per_task", "started on cpu", protocol):
         assert text in page
 
 

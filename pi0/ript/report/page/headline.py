@@ -31,6 +31,14 @@ def chosen_settings(config: TrainConfig) -> list[Setting]:
     ]
 
 
+def protocol_words(config: TrainConfig) -> str:
+    """Return what held-out rates of a run must be read with: fixtures and step limit."""
+    limit = config.evaluation.max_episode_length or config.task.max_episode_length
+    fixtures = "drawn per episode" if config.task.fixtures == "per_episode" else "fixed"
+    most = f"at most {limit} control steps" if isinstance(limit, int) else "the suite's step limit"
+    return f"fixtures {fixtures}, {most}"
+
+
 def card_lines(card: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the card of a policy as (name, value) for a human."""
     return [(name.replace("_", " "), plain(value)) for name, value in card.items()]

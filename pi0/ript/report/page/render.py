@@ -21,6 +21,7 @@ from pi0.ript.report.page.headline import (
     card_lines,
     chosen_settings,
     plain,
+    protocol_words,
     results,
     success_by_task,
 )
@@ -44,6 +45,7 @@ class RunView:
     name: str
     files: RunFiles
     results: list[Result]
+    protocol: str
     settings: list[Setting]
     card: list[tuple[str, str]]
     videos: list[VideoPair]
@@ -127,6 +129,7 @@ def _view(index: int, folder: Path, num_runs: int) -> RunView:
         name=name,
         files=run,
         results=results(run.evaluations) if run.has_base else [],
+        protocol=protocol_words(run.config),
         settings=chosen_settings(run.config),
         card=card_lines(run.evaluations[0].policy) if run.evaluations else [],
         videos=video_pairs(run, -(-MAX_PAIRS // num_runs), MAX_VIDEO_BYTES // num_runs)
