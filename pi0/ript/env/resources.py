@@ -17,7 +17,7 @@ MB = 10**6
 WORKER_BYTES = 600 * MB  # libraries, and what stays of a scene that was dropped
 SCENE_BYTES = 1000 * MB  # compiled model, meshes, textures; most scenes take 650 to 800
 BUILD_BYTES = 550 * MB  # passing need of the one scene that a worker is building
-ASSET_CACHE_BYTES = 525 * MB  # decoded meshes and textures, kept while other scenes may follow
+ASSET_CACHE_BYTES = 525 * MB  # MuJoCo's decoded meshes and textures; 3.3.2 cannot give them back
 SLOT_BYTES = 2 * MB  # simulation data of a slot in one scene
 SETTLED_STATES = 128  # kept per scene, each with its images
 SAMPLE_BYTES = 4 * 8  # per pixel of an exact image: four samples of color and depth
@@ -130,8 +130,7 @@ def predict_memory(
     pixels = spec.height * spec.width
     images = len(spec.cameras) * pixels * 3
     scene = SCENE_BYTES + pixels * SAMPLE_BYTES + SETTLED_STATES * images
-    cache = ASSET_CACHE_BYTES if scenes_per_worker > 1 else 0
-    worker = WORKER_BYTES + BUILD_BYTES + cache + scenes_per_worker * scene
+    worker = WORKER_BYTES + ASSET_CACHE_BYTES + BUILD_BYTES + scenes_per_worker * scene
     slot = scenes_per_worker * SLOT_BYTES + images
     return num_workers * worker + num_slots * slot
 

@@ -51,6 +51,7 @@ class ControlSteps:
         has_sampled = False
         for substep in range(self._substeps):
             mujoco.mj_step1(model, data)
+            self._warm_start(slot)
             if substep == 0:
                 controller.set_goal(action)
             controller.command()
@@ -59,3 +60,18 @@ class ControlSteps:
                 sample(slot)
                 has_sampled = True
         return has_sampled
+
+    def _warm_start(self, slot: Slot) -> None:
+        """Leave the constraint solver where robosuite's forward passes leave it.
+
+        robosuite runs the whole forward dynamics with the commands of the last substep before it asks the
+        controller, which runs it once more when it reads the robot. Each pass starts the solver from the
+        solution of the one before, and the step with the new commands starts from theirs. Everything
+        before the solver stays as ``mj_step1`` computed it.
+        """
+        model, data = self._model, slot.data
+        mujoco.mj_fwdActuation(model, data)
+        mujoco.mj_fwdAcceleration(model, data)
+        mujoco.mj_fwdConstraint(model, data)
+        if not slot.controller.has_reading:
+            mujoco.mj_fwdConstraint(model, data)

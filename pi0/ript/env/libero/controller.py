@@ -18,9 +18,7 @@ from robosuite.controllers.osc import OperationalSpaceController
 from robosuite.utils.control_utils import set_goal_orientation, set_goal_position
 
 from pi0.ript.env.libero.control_law import actuate, decouple
-from pi0.ript.env.libero.slot import NUM_JOINTS, Array, ControlState, Reading
-
-MUJOCO_VERSION = tuple(map(int, mujoco.__version__.split(".")[:2]))
+from pi0.ript.env.libero.slot import NUM_JOINTS, ControlState, Reading
 
 
 class Panda:
@@ -70,6 +68,11 @@ class RobotController:
         # Column-major, as control_law.decouple wants them.
         self._lambda_pos, self._lambda_ori = np.zeros((3, 3)).T, np.zeros((3, 3)).T
         self._jacobian = np.zeros((NUM_JOINTS, 6)).T
+
+    @property
+    def has_reading(self) -> bool:
+        """Return whether the next control step acts on a reading taken before it, as after a reset."""
+        return self._has_read
 
     def adopt(self, controller: OperationalSpaceController) -> None:
         """Take over from a controller that robosuite has just reset.
@@ -165,7 +168,7 @@ class RobotController:
         )
         np.dot(reading.jacobian_pos, self._qvel, out=reading.ee_vel[:3])
         np.dot(reading.jacobian_ori, self._qvel, out=reading.ee_vel[3:])
-        _full_mass_matrix(panda.model, data, reading.mass_matrix)
+        mujoco.mj_fullM(panda.model, reading.mass_matrix, data.qM)
         self._has_read = True
 
 
@@ -173,11 +176,3 @@ def _first_of_seven(indices: Any) -> int:
     first = int(indices[0])
     assert list(indices) == list(range(first, first + NUM_JOINTS)), indices
     return first
-
-
-def _full_mass_matrix(model: mujoco.MjModel, data: mujoco.MjData, out: Array) -> None:
-    # MuJoCo 3.4 changed the arguments.
-    if MUJOCO_VERSION >= (3, 4):
-        mujoco.mj_fullM(model, data, out)
-    else:
-        mujoco.mj_fullM(model, out, data.qM)

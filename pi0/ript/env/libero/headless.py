@@ -190,19 +190,6 @@ def _without(variable: str) -> Iterator[None]:
             os.environ[variable] = value
 
 
-def forget_assets() -> None:
-    """Empty MuJoCo's cache of decoded meshes and textures, 0.25 to 0.5 GB after a first scene.
-
-    It saves the next scene half of its building time, so it is worth its memory only where more
-    scenes follow.
-    """
-    # A process that only plans rollouts must not load the simulator.
-    import mujoco  # noqa: PLC0415
-
-    if hasattr(mujoco, "mj_clearCache"):  # older releases have no such cache
-        mujoco.mj_clearCache(mujoco.mj_getCache())  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def _range(num_devices: int) -> str:
     return "only device 0" if num_devices == 1 else f"devices 0..{num_devices - 1}"
 

@@ -90,8 +90,16 @@ def _build(path: str) -> tuple[BDDLBaseDomain, ModelState]:
         for name in MODEL_FIELDS:
             pristine[name] = np.array(getattr(self.sim.model._model, name))
 
+    def reset_internal(self: BDDLBaseDomain) -> None:
+        # LIBERO compiles a model anew, and both its simulation and its GL context run it forward once, each
+        # of which leaves the solver another warm start.
+        self.sim.forward()
+        self.sim.forward()
+        domain._reset_internal(self)
+
     # The domain checks that its class is named after the problem.
-    recording = type(domain.__name__, (domain,), {"_initialize_sim": initialize_sim})
+    methods = {"_initialize_sim": initialize_sim, "_reset_internal": reset_internal}
+    recording = type(domain.__name__, (domain,), methods)
     np.random.seed(0)  # noqa: NPY002 - LIBERO's constructor draws a first placement
     env = recording(
         path,

@@ -25,6 +25,7 @@ from pi0.ript.env.libero.libero_env import LiberoEnv
 from pi0.ript.env.libero.renderer import Observer, Renderer
 from pi0.ript.env.libero.settled_states import SettledStates
 from pi0.ript.env.libero.slot import Clock, Slot, StepResult
+from pi0.ript.env.libero.versions import require_verified_versions
 from pi0.ript.env.resources import SETTLED_STATES
 from pi0.ript.env.suites import bddl_file, task_language
 from pi0.ript.interfaces import DivergedError
@@ -62,7 +63,9 @@ class Scene:
 
         Raises:
             ValueError: There is no such task, or the scene lacks a camera.
+            UnverifiedVersionError: The engine is not proven for an installed version.
         """
+        require_verified_versions()
         self.suite, self.task_id, self.spec = suite, task_id, spec
         self.num_steps_wait = num_steps_wait
         self._libero = LiberoEnv(bddl_file(suite, task_id))

@@ -97,6 +97,11 @@ class ControlState:
 class Controller(Protocol):
     """The controller of one simulation: from actions to actuator commands, once per substep."""
 
+    @property
+    def has_reading(self) -> bool:
+        """Return whether the next control step acts on a reading taken before it, as after a reset."""
+        ...
+
     def adopt(self, controller: Any) -> None:
         """Take over from a controller that robosuite has just reset."""
         ...

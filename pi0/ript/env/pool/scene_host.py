@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.libero.headless import RenderingError, forget_assets, require_rendering
+from pi0.ript.env.libero.headless import RenderingError, require_rendering
+from pi0.ript.env.libero.versions import require_verified_versions
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.wire import lost
 from pi0.ript.interfaces import DivergedError, Reply
@@ -28,7 +29,9 @@ def load_scene_class() -> "type[Scene]":
     Raises:
         RenderingError: Headless rendering does not work here, or the simulator cannot be imported;
             names what to install.
+        UnverifiedVersionError: The engine is not proven for an installed version.
     """
+    require_verified_versions()
     require_rendering()
     try:
         # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
@@ -151,7 +154,6 @@ class SceneHost:
         """Free every scene that no slot holds."""
         for key in self._scenes.keys() - set(self._key_of_slot.values()):
             self._scenes.pop(key).close()
-        forget_assets()
         trim()
 
     def close(self) -> None:
@@ -171,8 +173,6 @@ class SceneHost:
 
     def _build(self, key: SceneKey) -> "Scene":
         scene = self._scene_class(*key, self._spec, self._num_slots, self._num_steps_wait)
-        if self._max_scenes == 1:  # the choice of least memory; most often no other scene follows
-            forget_assets()
         trim()
         return scene
 
