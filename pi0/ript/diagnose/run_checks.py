@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from pi0.card import PolicyCard
@@ -21,6 +22,8 @@ from pi0.ript.env.suites import task_language
 from pi0.tokenizer import PromptTokenizer
 
 logger = logging.getLogger(__name__)
+
+LONGEST_IN_WORDS = 0.9
 
 Tasks = Sequence[tuple[str, int]]
 
@@ -71,9 +74,12 @@ def check_policy(card: PolicyCard, tokenizer: Tokenizer, tasks: Tasks) -> Iterat
         num_image_tokens=0,
         max_prompt_tokens=card.max_prompt_tokens,
         prompt_format=card.prompt_format,
+        prompt_state_dim=card.prompt_state_dim,
     )
+    # A state in the prompt may become as long as this one in words: three digits for every number.
+    states = np.full((len(tasks), card.state_dim), LONGEST_IN_WORDS)
     try:
-        prompts.encode([task_language(*task) for task in tasks])
+        prompts.encode([task_language(*task) for task in tasks], states)
     except ValueError as error:
         yield Finding(name="instructions", status="error", text=str(error), fix=DO_AS_SAID)
     else:
