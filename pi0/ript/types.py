@@ -301,6 +301,7 @@ class UpdateStats:
         grad_norm: Mean gradient norm before clipping.
         log_ratio_max: Largest |log ratio| before the first optimizer step; 0 if scoring is exact.
         num_optimizer_steps: Optimizer steps taken.
+        lr_share: What of the learning rate they used, in (0, 1].
         has_stopped_early: Whether the KL bound ended the update.
         z_mean: Mean of (x_next - mean) / std over stored transitions at unchanged weights; about 0.
         z_variance: Variance of the same; about 1.
@@ -318,6 +319,7 @@ class UpdateStats:
     grad_norm: float
     log_ratio_max: float | None
     num_optimizer_steps: int
+    lr_share: float
     has_stopped_early: bool
     z_mean: float
     z_variance: float

@@ -39,9 +39,9 @@ class Witness:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def step(self) -> float:
+    def step(self, lr_share: float) -> float:
         self.gradients.append(flat(p.grad for p in self._parameters if p.grad is not None))
-        return self._engine.step()
+        return self._engine.step(lr_share)
 
 
 def flat(tensors: Any) -> Tensor:

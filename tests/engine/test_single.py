@@ -80,6 +80,28 @@ def test_clipping_scales_the_gradient_that_adam_sees():
     torch.testing.assert_close(engine.state().tensors["0.exp_avg"], torch.tensor([0.06, 0.08]))
 
 
+def test_a_share_of_the_learning_rate_moves_the_weights_by_that_share():
+    # Adam's first step is lr in the direction of the gradient's sign, whatever its length.
+    parameter = nn.Parameter(torch.zeros(2))
+    engine = SingleEngine([parameter], SETTINGS, 0.1, 0, 1.0)
+    engine.backward((parameter * torch.tensor([3.0, -4.0])).sum())
+    engine.step(lr_share=0.25)
+
+    torch.testing.assert_close(parameter.detach(), torch.tensor([-0.025, 0.025]))
+
+
+def test_a_shorter_gradient_would_move_them_as_far():
+    def moved(length: float) -> torch.Tensor:
+        parameter = nn.Parameter(torch.zeros(2))
+        engine = SingleEngine([parameter], SETTINGS, 0.1, 0, 1.0)
+        for _ in range(3):  # norm 5 or 1.25, clipped to 1
+            engine.backward(length * (parameter * torch.tensor([3.0, -4.0])).sum())
+            engine.step()
+        return parameter.detach()
+
+    torch.testing.assert_close(moved(0.25), moved(1.0))
+
+
 def test_accumulated_parts_make_the_same_step_as_the_whole():
     inputs = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
     whole, parts = make_network(), make_network()

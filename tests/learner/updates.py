@@ -36,7 +36,7 @@ class Recorder:
     def exchange(self, values: Sequence[float]) -> list[float]:
         return list(values)
 
-    def step(self) -> float:
+    def step(self, lr_share: float) -> float:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.gradients.append(torch.cat([gradient.flatten() for gradient in gradients]))
         self.discard()

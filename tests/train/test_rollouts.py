@@ -282,6 +282,31 @@ def test_frames_of_videos_are_not_kept_for_learning():
     assert [episode.frames for group in collection.groups for episode in group.episodes] == [()] * K
 
 
+class TestShareOfTheLearningRate:
+    """A step that has fewer groups to learn from than were wanted moves the policy less."""
+
+    def _share(self, verdict: Verdict, **settings: object) -> float:
+        algo = {"rloo_batch_size": K, "demo_batch_size": 4, "max_sampling_attempts": 1, **settings}
+        result = _run(_collector(**algo), verdict, slots=8, newest_first=False)
+        return result.lr_share(AlgoConfig(**algo))
+
+    def test_it_is_accepted_over_wanted_groups(self):
+        assert self._share(_second_of_each) == 1.0
+        assert self._share(_uniform_in({0, 2, 3})) == 0.25
+
+    def test_uniform_groups_that_are_kept_count_as_zeros_in_the_mean(self):
+        kept = _uniform_in({0, 2, 3})
+        assert self._share(kept, enable_dynamic_sampling=False) == 0.25
+
+    def test_imitators_learn_from_uniform_groups_as_well(self):
+        kept = _uniform_in({0, 2, 3})
+        assert self._share(kept, enable_dynamic_sampling=False, objective="bc") == 1.0
+
+    def test_without_siblings_every_group_counts(self):
+        settings = {"enable_dynamic_sampling": False, "rloo_batch_size": 1}
+        assert self._share(lambda _: "failure", **settings) == 1.0
+
+
 @pytest.mark.parametrize("outcomes", [("failure", "failure"), ("failure", "crashed")])
 def test_rejected_groups_drop_their_images_at_once(outcomes: tuple[Outcome, Outcome]):
     images: list[weakref.ref[np.ndarray]] = []

@@ -16,6 +16,7 @@ def _rollouts(*, successes: int, episodes: int = 8, steps: int = 400) -> Rollout
         group_size=8,
         totals=Totals(num_episodes=0, num_successes=0, num_with_signal=0, num_samples=0),
         num_accepted=0,
+        num_with_advantages=0,
         num_tried=1,
         num_crashed=0,
         ended_by="attempt budget",

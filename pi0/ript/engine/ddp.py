@@ -51,9 +51,9 @@ class DdpEngine:
             self._add_up(bucket)
         return sums[: len(values)]
 
-    def step(self) -> float:
+    def step(self, lr_share: float = 1.0) -> float:
         """Clip and take one AdamW step, the same on every rank."""
-        return self._engine.step()
+        return self._engine.step(lr_share)
 
     def discard(self) -> None:
         """Forget the accumulated gradient."""

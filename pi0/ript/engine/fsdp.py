@@ -7,6 +7,7 @@ score and save independently. Frozen weights are never sharded.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,9 +61,9 @@ class FsdpEngine:
         self._process_group.sum_in_place(message)
         return message.tolist()
 
-    def step(self) -> float:
+    def step(self, lr_share: float = 1.0) -> float:
         """Clip by the norm of the whole gradient and take one AdamW step. A collective."""
-        return self._process_group.collective(self._engine.step)
+        return self._process_group.collective(partial(self._engine.step, lr_share))
 
     def discard(self) -> None:
         """Forget the accumulated gradient."""

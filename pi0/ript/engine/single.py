@@ -89,8 +89,12 @@ class SingleEngine:
         """Add the gradient of a scalar loss to what has been accumulated since the last step."""
         loss.backward()
 
-    def step(self) -> float:
+    def step(self, lr_share: float = 1.0) -> float:
         """Clip, take one AdamW step, forget the gradient; return the gradient norm before clipping.
+
+        Args:
+            lr_share: What of the learning rate is used, in (0, 1]. A factor of the gradient would do nothing:
+                the clip takes it away where gradients are long, AdamW where they all have it.
 
         Raises:
             FloatingPointError: If the gradient is not finite; weights and moments stay as they were.
@@ -102,7 +106,7 @@ class SingleEngine:
                 f"gradient norm is {grad_norm} at optimizer step {self._num_steps}"
             )
         for group in self._adamw.param_groups:
-            group["lr"] = self.next_lr
+            group["lr"] = lr_share * self.next_lr
         self._adamw.step()
         self._num_steps += 1
         self.discard()

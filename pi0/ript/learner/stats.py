@@ -20,6 +20,7 @@ class UpdateMetrics:
     """What one rank accumulates; gradient norms are the same on every rank.
 
     Attributes:
+        lr_share: What of the learning rate is used.
         audit: How well stored chains agree with the policy; None on a rank without samples.
         loss: Weighted loss of the first pass.
         stale_kl: Weighted KL from the behavior weights to those before the update, in the first pass.
@@ -29,6 +30,7 @@ class UpdateMetrics:
         grad_norms: Of every optimizer step.
     """
 
+    lr_share: float
     audit: Audit | None = None
     loss: float = 0.0
     stale_kl: float = 0.0
@@ -82,6 +84,7 @@ class UpdateMetrics:
             grad_norm=sum(self.grad_norms) / max(1, len(self.grad_norms)),
             log_ratio_max=float(table[:, 4].max()) if has_likelihood else None,
             num_optimizer_steps=len(self.grad_norms),
+            lr_share=self.lr_share,
             has_stopped_early=has_stopped_early,
             z_mean=float(audited @ table[:, 6]),
             z_variance=float(audited @ table[:, 7]),

@@ -57,8 +57,8 @@ class Engine(Protocol):
         """Add up gradients over ranks and return the sums of ``values``. A collective."""
         ...
 
-    def step(self) -> float:
-        """Take one optimizer step and return the gradient norm before clipping."""
+    def step(self, lr_share: float) -> float:
+        """Take one optimizer step with a share of the learning rate; return the gradient norm before clipping."""
         ...
 
     def discard(self) -> None:
@@ -85,6 +85,7 @@ def update(
     *,
     has_frozen_prefix: bool,
     prefix_budget: int = PREFIX_BUDGET,
+    lr_share: float = 1.0,
     behavior_weights: Sequence[Tensor] | None = None,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> UpdateStats | None:
@@ -100,6 +101,7 @@ def update(
         seed: Orders the samples; derive it from run seed and step.
         has_frozen_prefix: Prefixes cannot change, so they are computed without gradient and kept.
         prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
+        lr_share: What of the learning rate is used, in (0, 1]: less where there is less to learn from than wanted.
         behavior_weights: The trained weights that drew the chains, where they are older than the policy's.
         ranks: The processes that learn together. The update is a collective: all of them call it.
 
@@ -134,7 +136,7 @@ def update(
     targets = Targets.of(
         batch, batch_index, torch.zeros_like(weights) if is_idle else weights, global_index
     )
-    learner = _Learner(engine, scorer, objective, targets, algo, samples, ranks)
+    learner = _Learner(engine, scorer, objective, targets, algo, samples, ranks, lr_share)
 
     def audit() -> Audit | None:
         if is_idle:
@@ -192,6 +194,7 @@ class _Learner:
         algo: AlgoConfig,
         samples: GlobalSamples,
         ranks: Ranks,
+        lr_share: float,
     ) -> None:
         self._engine = engine
         self._scorer = scorer
@@ -200,7 +203,8 @@ class _Learner:
         self._algo = algo
         self._samples = samples
         self._ranks = ranks
-        self._metrics = UpdateMetrics()
+        self._lr_share = lr_share
+        self._metrics = UpdateMetrics(lr_share=lr_share)
         self._failure: FloatingPointError | None = None
 
     def run(self, seed: int, audit: Callable[[], Audit | None]) -> UpdateStats:
@@ -250,7 +254,7 @@ class _Learner:
         if self._objective.kl_stop is not None and kl > self._objective.kl_stop:
             self._engine.discard()
             return False
-        self._metrics.grad_norms.append(self._engine.step())
+        self._metrics.grad_norms.append(self._engine.step(self._lr_share))
         return True
 
     def _accumulate(self, minibatch: Minibatch, epoch: int) -> float:

@@ -68,6 +68,7 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
         "update/grad_norm": stats.grad_norm,
         "update/log_ratio_max": stats.log_ratio_max,
         "update/num_optimizer_steps": stats.num_optimizer_steps,
+        "update/lr_share": stats.lr_share,
         "update/has_stopped_early": float(stats.has_stopped_early),
         "update/z_mean": stats.z_mean,
         "update/z_variance": stats.z_variance,

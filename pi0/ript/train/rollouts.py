@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pi0.ript.algo.selection import SolvedStates, is_mixed
-from pi0.ript.config.algo import CfgConfig
+from pi0.ript.config.algo import IMITATORS, CfgConfig
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.env.rollout.stats import RolloutStats
@@ -32,6 +32,7 @@ class GroupFacts:
         num_failures: Rollouts that ran to the step limit.
         num_crashed: Rollouts that could not be completed.
         num_steps: Control steps of the completed ones.
+        has_advantages: Whether its rollouts differ, or are compared with those of other groups (K = 1).
         num_with_signal: Episodes with at least one sample that has signal; 0 if rejected, like the next number.
         num_samples: Samples.
     """
@@ -42,6 +43,7 @@ class GroupFacts:
     num_failures: int
     num_crashed: int
     num_steps: int
+    has_advantages: bool
     num_with_signal: int
     num_samples: int
 
@@ -56,6 +58,7 @@ class Rollouts:
         group_size: K.
         totals: What the accepted groups come to.
         num_accepted: Groups accepted.
+        num_with_advantages: Those of them whose advantages are not all 0.
         num_tried: Groups tried.
         num_crashed: Groups dropped because a rollout could not be completed.
         ended_by: ``enough groups`` or ``attempt budget``.
@@ -74,6 +77,7 @@ class Rollouts:
     group_size: int
     totals: Totals
     num_accepted: int
+    num_with_advantages: int
     num_tried: int
     num_crashed: int
     ended_by: Literal["enough groups", "attempt budget"]
@@ -92,6 +96,15 @@ class Rollouts:
         """Return the rewards of this rank's accepted groups, float64 [G, K]; G is 0 where it has none."""
         rewards = [group.rewards for group in self.groups]
         return torch.tensor(np.array(rewards)).reshape(len(rewards), self.group_size)
+
+    def lr_share(self, algo: AlgoConfig) -> float:
+        """Return what of the learning rate the update takes: groups that teach it something over groups wanted.
+
+        Groups without advantages teach imitators alone; for the others they count as zeros in the mean.
+        """
+        is_imitator = algo.objective in IMITATORS
+        num_groups = self.num_accepted if is_imitator else self.num_with_advantages
+        return min(1.0, num_groups / algo.demo_batch_size)
 
     @property
     def mean_reward(self) -> float:
@@ -158,6 +171,7 @@ def summarize(
             num_samples=sum(fact.num_samples for fact in accepted),
         ),
         num_accepted=len(accepted),
+        num_with_advantages=sum(fact.has_advantages for fact in accepted),
         num_tried=len(facts),
         num_crashed=len(facts) - len(complete),
         ended_by="enough groups" if len(accepted) >= algo.demo_batch_size else "attempt budget",
@@ -229,6 +243,7 @@ class _Group:
             num_failures=outcomes.count("failure"),
             num_crashed=outcomes.count("crashed"),
             num_steps=sum(record.num_steps for record in self.records if record.is_complete),
+            has_advantages=self.size == 1 or is_mixed(self.rewards),
             num_with_signal=totals.num_with_signal,
             num_samples=totals.num_samples,
         )

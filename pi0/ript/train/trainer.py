@@ -118,6 +118,7 @@ class Trainer:
                     config.algo.sampling(step, config.policy.denoise_steps),
                     derive_seed(config.training.seed, "update", step),
                     has_frozen_prefix=config.policy.has_frozen_prefix,
+                    lr_share=rollouts.lr_share(config.algo),
                     behavior_weights=behavior,
                     ranks=parts.ranks,
                 )
