@@ -127,8 +127,8 @@ def _policies(folder: Path) -> None:
     (folder / "no_tokenizer/tokenizer.json").unlink()
     card = json.loads((BUILTIN / "policy.json").read_text())
     (folder / "unknown_key/policy.json").write_text(json.dumps({**card, "horizn": 10}))
-    (folder / "pi05").mkdir()
-    (folder / "pi05/config.json").write_text('{"model_type": "pi05"}')
+    (folder / "smolvla").mkdir()
+    (folder / "smolvla/config.json").write_text('{"model_type": "smolvla"}')
 
 
 def _runs(folder: Path) -> None:
