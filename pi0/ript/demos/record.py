@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.task import TaskConfig
-from pi0.ript.demos.dataset import Demonstrations
+from pi0.ript.demos.dataset import Demonstrations, DemoSettings
 from pi0.ript.demos.experts import EXPERTS
-from pi0.ript.demos.recorder import DemoSettings
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import training_states
 from pi0.ript.seeding import derive_seed
