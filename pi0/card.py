@@ -123,7 +123,7 @@ class PolicyCard:
         prompt_state: How many normalized numbers of the state stand in the prompt, in words of 256 bins
             (pi0.5): ``none``, ``8`` (LIBERO's) or ``32`` (padding too: LeRobot before 0.5).
         max_prompt_tokens: Prompt length after padding, begin and end tokens included.
-        denoise_steps: S, denoise steps the policy is meant to be used with.
+        denoise_steps: S, denoise steps the policy was trained with; evaluations and exports follow it.
         dtype: Precision of the vision-language model; the action expert is always float32.
     """
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import save
 from transformers import PI0Config
 
-from pi0.card import Layout, PolicyCard
+from pi0.card import SHARED, Layout, PolicyCard
 from pi0.formats.folder import Contents
 from pi0.formats.lerobot.export import lerobot_config, lerobot_pipelines
 from pi0.formats.sizes import VARIANTS, is_published
@@ -76,6 +76,8 @@ def not_stored(card: PolicyCard, target: Target) -> list[str]:
     if target == "openpi":
         switch = f"extra_delta_transform={card.extra_delta}, action_horizon={card.horizon}"
         lines.append(f"openpi: use a training configuration with {switch}")
+    if target == "openpi" and card.denoise_steps != SHARED["denoise_steps"]:
+        lines.append(f"openpi: call sample_actions with num_steps={card.denoise_steps}")
     if target == "transformers" and card.extra_delta:
         lines.append("transformers: add the state's first six numbers to the first six actions")
     return lines
@@ -135,7 +137,8 @@ def _write_files(contents: Contents, folder: Path, target: Target) -> None:
             (folder / name).write_bytes(save(tensors))
     else:
         texts["config.json"] = contents.config.to_dict() | {
-            "architectures": ["PI0ForConditionalGeneration"]
+            "architectures": ["PI0ForConditionalGeneration"],
+            "num_inference_steps": card.denoise_steps,
         }
         texts["processor_config.json"] = _processor(card, stats)
         texts["tokenizer_config.json"] = _tokenizer_config(contents)

@@ -2,7 +2,7 @@
 
 import importlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -91,6 +91,21 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     return policy
 
 
+def adopt_denoise_steps(policy: Pi0Policy, num_steps: int) -> None:
+    """Let the card say the denoise steps that a run trains with: whatever loads its checkpoints follows the card.
+
+    One warning names both numbers where the policy was meant for another one.
+    """
+    if policy.card.denoise_steps == num_steps:
+        return
+    logger.warning(
+        "policy.denoise_steps is %d and the policy's card says %d: this run acts, learns and evaluates with %d, "
+        "and the cards of its checkpoints will say so; --policy.denoise_steps %d follows the card",
+        *(num_steps, policy.card.denoise_steps, num_steps, policy.card.denoise_steps),
+    )
+    policy.card = replace(policy.card, denoise_steps=num_steps)
+
+
 def build_states(
     config: TrainConfig, tasks: tuple[tuple[str, int], ...], cursor: int = 0
 ) -> InitialStateSampler:
@@ -164,6 +179,7 @@ def build_trainer(
     ``objective`` is a learning rule of one's own; None takes the one that ``algo.objective`` names.
     """
     tasks = resolve_tasks(config)
+    adopt_denoise_steps(policy, config.policy.denoise_steps)
     engine = build_engine(config, policy, ranks)
     if objective is not None and config.training.overlap:
         raise ValueError(

@@ -1,6 +1,7 @@
 """What is exported reads back bit for bit, in the names and files that the target's loader requires."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,6 +155,15 @@ def test_a_trained_policy_of_ours_can_leave(tmp_path):
         found[EMBEDDING], policy.network.core.model.vlm.language_model.embed_tokens.weight
     )
     assert not found[UNUSED].any()
+
+
+@pytest.mark.parametrize("target", ["lerobot", "transformers"])
+def test_the_denoise_steps_that_it_was_trained_with_go_along(sources, tmp_path, target):
+    source = read_folder(sources["openpi"], Choices())
+    contents = replace(source, card=replace(source.card, denoise_steps=4))
+    export_folder(contents, tmp_path / "out", target)
+    assert read_folder(tmp_path / "out", Choices()).card.denoise_steps == 4
+    assert "openpi: call sample_actions with num_steps=4" in not_stored(contents.card, "openpi")
 
 
 def test_what_the_target_cannot_hold_is_said(sources):

@@ -80,7 +80,8 @@ class PolicyConfig:
         device: ``auto`` takes the GPU if there is one; the choice is announced.
         batch_size: Observations per policy call. Smaller ready sets are padded to it, so that an
             action chunk never depends on which other simulators happened to be ready.
-        denoise_steps: S, denoise steps in rollouts and evaluations.
+        denoise_steps: S, denoise steps in rollouts and evaluations of a run; the cards of its checkpoints say it,
+            and ``ript eval`` and ``ript convert`` follow them.
         train_expert_only: Train the action expert and projections; the vision-language model is frozen.
         gradient_checkpointing: Compute every layer again in the backward pass: less memory, more time.
         compile: Run denoise steps through torch.compile; needs a C++ compiler on a CPU.

@@ -126,9 +126,13 @@ def to_config(arguments: argparse.Namespace, path: str, *, is_other: bool) -> Tr
 
 def settings_of(arguments: argparse.Namespace, path: str, policy: Pi0Policy) -> dict[str, Any]:
     """Return everything that an outcome may depend on."""
-    card, num_steps = policy.card, arguments.denoise_steps
-    if num_steps is None:
-        num_steps = card.denoise_steps
+    card = policy.card
+    num_steps = arguments.denoise_steps or card.denoise_steps
+    if num_steps != card.denoise_steps:
+        logger.warning(
+            "--denoise_steps is %d and the card of %s says %d, which it was trained with or made for",
+            *(num_steps, path, card.denoise_steps),
+        )
     suites = dict.fromkeys(suite for suite, _ in arguments.tasks)
     return {
         "policy": path,
