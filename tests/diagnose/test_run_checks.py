@@ -11,6 +11,7 @@ from pi0.ript.config.schema import LoggingConfig
 from pi0.ript.diagnose.checkpoint import check_checkpoint
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.run_checks import check_policy, check_run, require
+from pi0.ript.env.libero.versions import VERIFIED
 
 STOVE = ("libero_goal", 7)
 
@@ -28,10 +29,19 @@ def test_a_run_that_can_begin_has_no_errors_and_leaves_nothing(tmp_path: Path, d
     findings = list(check_run([STOVE], tmp_path / "runs", diagnosis, LoggingConfig()))
 
     assert errors(findings) == []
-    assert {"LIBERO", "rendering", "disk", "policy", "cameras", "instructions"} <= {
+    assert {"simulator", "LIBERO", "rendering", "disk", "policy", "cameras", "instructions"} <= {
         f.name for f in findings
     }
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_simulator_is_found_before_one_is_started(tmp_path: Path, diagnosis, monkeypatch):
+    monkeypatch.setitem(VERIFIED, "mujoco", "0.0.1")
+
+    [error] = errors(check_run([STOVE], tmp_path, diagnosis, LoggingConfig()))
+
+    assert error.startswith("simulator: mujoco ")
+    assert error.endswith("type: pip install mujoco==0.0.1")
 
 
 def test_an_instruction_too_long_for_the_policy_is_found_whichever_task_has_it(diagnosis):

@@ -16,7 +16,12 @@ from pi0.ript.config.schema import LoggingConfig
 from pi0.ript.diagnose.checkpoint import Diagnosis
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import check_disk, check_write_access
-from pi0.ript.diagnose.simulator import DO_AS_SAID, check_drawing_variables, check_libero_paths
+from pi0.ript.diagnose.simulator import (
+    DO_AS_SAID,
+    check_drawing_variables,
+    check_libero_paths,
+    check_simulator_versions,
+)
 from pi0.ript.env.checks import check_spec
 from pi0.ript.env.suites import task_language
 from pi0.tokenizer import PromptTokenizer
@@ -39,9 +44,7 @@ def check_run(
         policy: What its folder holds.
         settings: Which services take metrics.
     """
-    yield check_libero_paths()
-    yield check_drawing_variables()
-    yield check_write_access(output_dir)
+    yield from _check_machine(output_dir)
     yield from policy.findings
     if policy.contents is not None:
         yield _check_space(output_dir, policy.num_parameters)
@@ -54,9 +57,7 @@ def check_evaluation(
     tasks: Tasks, output_dir: Path, card: PolicyCard, tokenizer: Tokenizer
 ) -> Iterator[Finding]:
     """Yield what is known of an evaluation, see ``check_run``."""
-    yield check_libero_paths()
-    yield check_drawing_variables()
-    yield check_write_access(output_dir)
+    yield from _check_machine(output_dir)
     yield from check_policy(card, tokenizer, tasks)
 
 
@@ -110,6 +111,13 @@ def require(findings: Iterable[Finding]) -> None:
             raise ConfigError(finding.text if says_fix else f"{finding.text}; {finding.fix}")
         if finding.status == "warning":
             logger.warning("%s: %s; %s", finding.name, finding.text, finding.fix)
+
+
+def _check_machine(output_dir: Path) -> Iterator[Finding]:
+    yield check_simulator_versions()
+    yield check_libero_paths()
+    yield check_drawing_variables()
+    yield check_write_access(output_dir)
 
 
 def _check_space(output_dir: Path, num_parameters: int) -> Finding:

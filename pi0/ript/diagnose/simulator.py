@@ -16,6 +16,11 @@ from pi0.ript.env.libero.headless import (
     count_egl_devices,
     resolve_egl_device,
 )
+from pi0.ript.env.libero.versions import (
+    VERIFIED,
+    UnverifiedVersionError,
+    require_verified_versions,
+)
 from pi0.ript.env.libero_files import require_libero_files
 from pi0.ript.env.pool.process_environment import simulator_command, simulator_environment
 from pi0.ript.env.suites import bddl_file, initial_states, suite_names, task_count
@@ -54,6 +59,16 @@ def check_libero_paths() -> Finding:
     except ValueError as error:
         return Finding(name="LIBERO", status="error", text=str(error), fix=DO_AS_SAID)
     return Finding(name="LIBERO", status="ok", text="files are where LIBERO looks for them")
+
+
+def check_simulator_versions() -> Finding:
+    """Compare what is installed with the versions that physics and images are proven for."""
+    try:
+        require_verified_versions()
+    except UnverifiedVersionError as error:
+        return Finding(name="simulator", status="error", text=str(error), fix=DO_AS_SAID)
+    shown = ", ".join(f"{package} {version}" for package, version in VERIFIED.items())
+    return Finding(name="simulator", status="ok", text=shown)
 
 
 def check_drawing_variables(environment: Mapping[str, str] = os.environ) -> Finding:
