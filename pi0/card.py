@@ -32,6 +32,8 @@ Gripper = Literal["libero", "one_opens", "one_closes"]
 PromptState = Literal["none", "8", "32"]
 
 ENV_ACTION_DIM = 7
+_COUNTS = ("horizon", "render_size", "image_size", "max_prompt_tokens", "denoise_steps")
+_MOST = 100_000  # more is a slip, found here instead of by a full memory
 STATE_DIMS: dict[StateEncoding, int] = {"axis_angle": 8, "rotation6d": 11}
 
 SHARED: Mapping[str, Any] = {
@@ -152,8 +154,10 @@ class PolicyCard:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        for name in ("horizon", "render_size", "image_size", "max_prompt_tokens", "denoise_steps"):
+        for name in _COUNTS:
             _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        for name in (*_COUNTS, "action_dim", "state_dim"):
+            _require(getattr(self, name) <= _MOST, name, getattr(self, name), f"<= {_MOST}")
         _require(
             1 <= self.execute_steps <= self.horizon,
             "execute_steps",

@@ -19,6 +19,7 @@ _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attenti
 _REFUSALS = (
     StrictDataclassError, AttributeError, IndexError, KeyError, TypeError, ValueError,
 )  # fmt: skip
+_MOST_LAYERS = 1000  # pi0 has 27 and 18; every one is built, if only as shapes
 _TIME_KEYS = ("min_period", "max_period")
 SIZE_KEYS = ("vlm_config", "dit_config", *_TIME_KEYS)
 
@@ -82,14 +83,16 @@ def tensor_shapes(config: PI0Config) -> dict[str, tuple[int, ...]]:
 def _build(path: Path, raw: dict[str, Any]) -> PI0Config:
     try:
         config = PI0Config.from_dict(_without_dtypes(raw))
-        smallest = min(_measures(config))
-        if smallest >= 1:
+        smallest, layers = min(_measures(config)), max(_layers(config))
+        if smallest >= 1 and layers <= _MOST_LAYERS:
             tensor_shapes(config)
     except _REFUSALS as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a configuration of pi0 ({reason})") from None
     if smallest < 1:
         raise ValueError(f"{path}: every size must be >= 1, got {smallest}")
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"{path}: num_hidden_layers must be <= {_MOST_LAYERS}, got {layers}")
     return config
 
 
@@ -100,6 +103,13 @@ def _without_dtypes(raw: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in raw.items()
         if key not in ("dtype", "torch_dtype")
     }
+
+
+def _layers(config: PI0Config) -> list[int]:
+    vlm = vlm_sizes(config)
+    return [
+        part.num_hidden_layers for part in (vlm.text_config, vlm.vision_config, dit_sizes(config))
+    ]
 
 
 def _measures(config: PI0Config) -> list[int]:

@@ -352,6 +352,17 @@ def test_configuration_that_is_none(openpi, key, value):
     assert "config.json: not a configuration of pi0" in message or "every size must" in message
 
 
+@pytest.mark.parametrize("key", ["chunk_size", "max_action_dim", "tokenizer_max_length"])
+def test_a_number_that_no_memory_holds_is_refused_before_it_is_tried(lerobot, key):
+    edit_json(lerobot / "config.json", lambda config: config.update({key: 10**30}))
+    assert "must be <= 100000, got 1000000" in refusal(lerobot)
+
+
+def test_layers_without_end_are_refused_before_they_are_built(openpi):
+    edit_json(openpi / "config.json", lambda c: c["dit_config"].update(num_hidden_layers=10**6))
+    assert "num_hidden_layers must be <= 1000, got 1000000" in refusal(openpi)
+
+
 @pytest.mark.parametrize("value", [3, None, [], {"a": 1}])
 @pytest.mark.parametrize("key", ["input_features", "normalization_mapping", "chunk_size", "dtype"])
 def test_nonsense_in_lerobots_configuration_is_never_a_traceback(lerobot, key, value):

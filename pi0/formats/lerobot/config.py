@@ -47,7 +47,7 @@ ONLY: Mapping[str, Any] = {
     "adapt_to_pi_aloha": False,
     "use_delta_joint_actions_aloha": False,
 }
-_IMAGES = "observation.images."
+_MOST_PIXELS = 10_000
 
 
 def lerobot_facts(
@@ -104,8 +104,10 @@ def image_resolution(path: Path, raw: Mapping[str, Any]) -> int | None:
     if size is None:
         return None
     is_square = isinstance(size, list) and len(size) == 2 and size[0] == size[1]
-    if not is_square or type(size[0]) is not int or size[0] < 1:
-        raise ValueError(f"{path}: {key} must be two equal numbers of pixels, got {size!r:.60}")
+    if not is_square or type(size[0]) is not int or not 1 <= size[0] <= _MOST_PIXELS:
+        raise ValueError(
+            f"{path}: {key} must be two equal numbers of pixels in [1, {_MOST_PIXELS}], got {size!r:.60}"
+        )
     return size[0]
 
 
