@@ -17,7 +17,8 @@ VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300
 _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 # what transformers raises for a value that is no configuration
 _REFUSALS = (
-    StrictDataclassError, AttributeError, IndexError, KeyError, TypeError, ValueError,
+    StrictDataclassError, ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, TypeError,
+    ValueError,
 )  # fmt: skip
 _MOST_LAYERS = 1000  # pi0 has 27 and 18; every one is built, if only as shapes
 _TIME_KEYS = ("min_period", "max_period")

@@ -352,6 +352,13 @@ def test_configuration_that_is_none(openpi, key, value):
     assert "config.json: not a configuration of pi0" in message or "every size must" in message
 
 
+@pytest.mark.parametrize("key", ["max_action_dim", "max_state_dim"])
+def test_a_width_below_zero_in_transformers_configuration(originals, tmp_path, key):
+    folder = shutil.copytree(originals["write_transformers_saved"], tmp_path / "policy")
+    edit_json(folder / "config.json", lambda config: config.update({key: -1}))
+    assert "config.json: not a configuration of pi0" in refusal(folder)
+
+
 @pytest.mark.parametrize("key", ["chunk_size", "max_action_dim", "tokenizer_max_length"])
 def test_a_number_that_no_memory_holds_is_refused_before_it_is_tried(lerobot, key):
     edit_json(lerobot / "config.json", lambda config: config.update({key: 10**30}))
