@@ -162,11 +162,12 @@ def measure(path: Path, suites: Sequence[str]) -> None:
     turns = zip_longest(*(all_tasks(suite) for suite in suites))
     tasks = [task for turn in turns for task in turn if task is not None and task not in known]
     os.environ["LP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-    pool = ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=TASKS_PER_PROCESS)
-    with pool, path.open("a") as file:
-        for verdict in pool.map(check_task, *zip(*tasks, strict=True)) if tasks else ():
-            file.write(json.dumps(asdict(verdict)) + "\n")
-            file.flush()
+    for first in range(0, len(tasks), TASKS_PER_PROCESS):
+        batch = tasks[first : first + TASKS_PER_PROCESS]
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool, path.open("a") as file:
+            for verdict in pool.map(check_task, *zip(*batch, strict=True)):
+                file.write(json.dumps(asdict(verdict)) + "\n")
+                file.flush()
 
 
 def summarize(verdicts: Sequence[TaskVerdict]) -> str:

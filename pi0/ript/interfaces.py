@@ -56,11 +56,15 @@ class HasProtocol(Protocol):
         ...
 
 
-Fault = Literal["", "diverged", "raised", "died", "hung", "malformed", "lost"]
+Fault = Literal["", "diverged", "raised", "died", "hung", "malformed", "lost", "inexact"]
 """What kept a request from finishing: nothing; its physics diverged; its simulation raised; its worker
 ended, sent nothing for too long or sent a malformed message; or, for ``lost``, the simulation ended with
-another request's fault.
+another request's fault. ``inexact`` ends the run: the engine does not give on this machine what LIBERO gives.
 """
+
+
+class ExactnessError(OSError):
+    """The engine does not give on this machine what LIBERO gives; names what differs and the versions."""
 
 
 class DivergedError(RuntimeError):

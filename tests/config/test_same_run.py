@@ -19,6 +19,7 @@ OTHER = {
     "env.num_workers": 3,
     "env.max_scenes": 1,
     "env.egl_device": 2,
+    "env.exactness": "warn",
     "env.timeout_s": 7.0,
     "env.max_restarts": 0,
     "distributed.strategy": "fsdp",

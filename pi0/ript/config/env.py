@@ -9,6 +9,7 @@ MAX_PORT = 65535
 
 Backend = Literal["inline", "process", "ray"]
 Schedule = Literal["ready", "lockstep"]
+Exactness = Literal["check", "warn", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,9 @@ class EnvConfig:
             and is there for comparison only. The episodes are the same.
         egl_device: Which GPU draws, as EGL counts them; ``auto`` takes the one the policy is on, unless the
             environment variable MUJOCO_EGL_DEVICE_ID says otherwise.
+        exactness: Whether the first scene of every simulator process is compared with LIBERO's own environment, bit
+            for bit, before it is used (under a second): ``check`` ends the run where they differ, ``warn`` goes on with a
+            warning, ``skip`` does not look.
         timeout_s: Most seconds a worker may take for a request before it counts as hung and is replaced; a
             limit of its own, learned from what such requests take, applies sooner (docs/robustness.md).
         max_attempts: How often an episode is tried whose own simulation raises an error, before it is reported
@@ -74,6 +78,7 @@ class EnvConfig:
     max_scenes: int = 4
     schedule: Schedule = "ready"
     egl_device: int | Auto = "auto"
+    exactness: Exactness = "check"
     timeout_s: float = 120.0
     max_attempts: int = 3
     max_restarts: int = 20

@@ -17,6 +17,7 @@ OF_THE_MACHINE = (
     "env.num_workers",
     "env.max_scenes",
     "env.egl_device",
+    "env.exactness",
     "env.timeout_s",
     "env.max_restarts",
 )
@@ -28,6 +29,7 @@ ADDED_LATER: dict[str, object] = {
     "policy.overrides.gripper": None,
     "policy.overrides.prompt_state": None,
     "algo.mask_unexecuted": False,
+    "env.exactness": "check",  # decides no episode
 }
 CHANGEABLE = (
     "training.num_train_steps",

@@ -25,4 +25,5 @@ class LIBEROEnvRunner(EnvRunner):
             max_scenes=self.sizing.scenes_per_worker,
             num_steps_wait=self.config.task.num_steps_wait,
             egl_device=self.egl_device,
+            exactness=self.config.env.exactness,
         )

@@ -37,6 +37,7 @@ class PI0LiberoRunner(EnvRunner):
                 max_scenes=sizing.scenes_per_worker,
                 num_steps_wait=num_steps_wait,
                 egl_device=self.egl_device,
+                exactness=env.exactness,
             )
         if env.backend == "ray":
             return self._make_ray_pool()
@@ -48,6 +49,7 @@ class PI0LiberoRunner(EnvRunner):
             num_steps_wait=num_steps_wait,
             timeout_s=env.timeout_s,
             egl_device=self.egl_device,
+            exactness=env.exactness,
         )
 
     def _make_ray_pool(self) -> RayPool:
@@ -63,4 +65,5 @@ class PI0LiberoRunner(EnvRunner):
             timeout_s=env.timeout_s,
             # Where the policy computes says nothing about the GPUs of other hosts.
             egl_device=self.egl_device if is_chosen else None,
+            exactness=env.exactness,
         )

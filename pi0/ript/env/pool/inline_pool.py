@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
+from pi0.ript.config.env import Exactness
 from pi0.ript.env.checks import check_actions, check_spec
 from pi0.ript.env.libero.headless import EGL_VARIABLE
 from pi0.ript.env.pool.ledger import SlotLedger
 from pi0.ript.env.pool.scene_host import SceneHost
+from pi0.ript.env.pool.wire import require_exact
 from pi0.ript.env.resources import read_machine, require_memory
 from pi0.ript.env.suites import check_initial_state
 from pi0.ript.interfaces import Reply
@@ -33,6 +35,7 @@ class InlinePool(SlotLedger):
         max_scenes: int,
         num_steps_wait: int,
         egl_device: int | None = None,
+        exactness: Exactness = "skip",
     ) -> None:
         """Load the simulator libraries; scenes are built when first needed.
 
@@ -43,6 +46,7 @@ class InlinePool(SlotLedger):
             num_steps_wait: Settling steps after every restore.
             egl_device: Which GPU draws, as EGL counts them, if this process has drawn nothing yet;
                 None leaves it to the environment.
+            exactness: Whether the first scene of a process is compared with LIBERO, as ``env.exactness`` says.
 
         Raises:
             ValueError: Too little memory for so many scenes, or a camera that does not exist.
@@ -52,7 +56,7 @@ class InlinePool(SlotLedger):
         require_memory(1, num_slots, max_scenes, spec, read_machine())
         if egl_device is not None:
             os.environ[EGL_VARIABLE] = str(egl_device)
-        self._host = SceneHost(spec, num_slots, max_scenes, num_steps_wait)
+        self._host = SceneHost(spec, num_slots, max_scenes, num_steps_wait, exactness)
         self._queue: deque[Callable[[], Reply]] = deque()
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
@@ -79,12 +83,14 @@ class InlinePool(SlotLedger):
 
         Raises:
             PoolClosedError: The pool was closed; nothing is under way any more.
+            ExactnessError: The engine does not give here what LIBERO gives.
         """
         self._require_open()
         assert self._queue, "wait needs a request under way"
         replies: list[Reply] = []
         while self._queue:
             reply = self._queue.popleft()()
+            require_exact(reply)
             self._busy.discard(reply.slot)
             replies.append(reply)
             self._ledger(reply.slot).loaded = self._host.loaded

@@ -5,6 +5,7 @@ import os
 import time
 
 from pi0.records import ObservationSpec
+from pi0.ript.config.env import Exactness
 from pi0.ript.env.checks import check_spec
 from pi0.ript.env.pool.deadlines import TimeLimits
 from pi0.ript.env.pool.images import SharedImages, check_video, slot_bytes
@@ -38,6 +39,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         num_steps_wait: int,
         timeout_s: float,
         egl_device: int | None = None,
+        exactness: Exactness = "skip",
     ) -> None:
         """Start the workers; they load libraries and scenes on their own time.
 
@@ -50,6 +52,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
             timeout_s: Most seconds that a request may take; a limit of its own, learned from what
                 such requests take, applies sooner.
             egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
+            exactness: Whether the first scene of a process is compared with LIBERO, as ``env.exactness`` says.
 
         Raises:
             ValueError: Too little memory for so many simulators, or a camera that does not exist;
@@ -64,7 +67,7 @@ class ProcessPool(WorkerPool[WorkerProcess]):
         os.ftruncate(self._memory_fd, num_slots * slot_bytes(spec))
         self._memory = mmap.mmap(self._memory_fd, num_slots * slot_bytes(spec))
         self._images = SharedImages(spec, self._memory)
-        self._settings = (max_scenes, num_steps_wait)
+        self._settings = (max_scenes, num_steps_wait, exactness)
         self._egl_device = egl_device
         self._workers = [self._start(number) for number in range(self.num_workers)]
 

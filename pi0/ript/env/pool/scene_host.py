@@ -3,6 +3,7 @@
 import ctypes
 import ctypes.util
 import gc
+import logging
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -11,16 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
+from pi0.ript.config.env import Exactness
 from pi0.ript.env.libero.headless import RenderingError, require_rendering
 from pi0.ript.env.libero.versions import require_verified_versions
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.wire import lost
-from pi0.ript.interfaces import DivergedError, Reply
+from pi0.ript.interfaces import DivergedError, ExactnessError, Reply
 from pi0.ript.packed_frames import PackedFrames
 from pi0.ript.types import InitialState
 
 if TYPE_CHECKING:
     from pi0.ript.env.libero.scene import Scene
+
+logger = logging.getLogger(__name__)
+
+CHECK_STEPS = 3  # of the comparison with LIBERO; ript doctor takes 30
 
 
 def load_scene_class() -> "type[Scene]":
@@ -43,6 +49,13 @@ def load_scene_class() -> "type[Scene]":
     return Scene
 
 
+def find_difference(scene: "Scene", num_steps: int) -> str:
+    """Return how a scene differs from LIBERO's own environment; nothing if all is equal."""
+    from pi0.ript.env.libero.self_check import find_difference  # noqa: PLC0415 - loads the simulator
+
+    return find_difference(scene, num_steps)
+
+
 def trim() -> None:
     """Return freed memory to the system (about 0.1 s).
 
@@ -63,9 +76,15 @@ class SceneHost:
     """
 
     def __init__(
-        self, spec: ObservationSpec, num_slots: int, max_scenes: int, num_steps_wait: int
+        self,
+        spec: ObservationSpec,
+        num_slots: int,
+        max_scenes: int,
+        num_steps_wait: int,
+        exactness: Exactness = "skip",
     ) -> None:
         """Load the simulator libraries; scenes are built when a slot first needs them."""
+        self._exactness: Exactness = exactness
         self._scene_class = load_scene_class()
         self._spec = spec
         self._num_slots = num_slots
@@ -93,6 +112,8 @@ class SceneHost:
             observation = scene.restore(slot, initial_state)
             _note(timings, "restore_s", started, scene.render_seconds - drawn)
             counts[kind] = 1
+        except ExactnessError as error:
+            return self._inexact(slot, error)
         except DivergedError as error:
             return self._diverged(slot, error, timings)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
@@ -174,7 +195,30 @@ class SceneHost:
     def _build(self, key: SceneKey) -> "Scene":
         scene = self._scene_class(*key, self._spec, self._num_slots, self._num_steps_wait)
         trim()
+        if self._exactness != "skip":
+            self._check(scene)
         return scene
+
+    def _check(self, scene: "Scene") -> None:
+        """Compare the first scene of the process with LIBERO; later ones run the same code."""
+        difference = find_difference(scene, CHECK_STEPS)
+        if difference and self._exactness == "check":
+            scene.close()
+            raise ExactnessError(difference)
+        if difference:
+            logger.warning("%s", difference)
+        self._exactness = "skip"
+
+    def _inexact(self, slot: int, error: ExactnessError) -> Reply:
+        """Report what ends the run; no scene has been kept."""
+        return Reply(
+            slot=slot,
+            observation=None,
+            is_success=False,
+            num_steps=0,
+            error=str(error),
+            fault="inexact",
+        )
 
     def _diverged(self, slot: int, error: DivergedError, timings: dict[str, float]) -> Reply:
         """End the slot's simulation alone: the scene and its other slots are as they were."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import MalformedMessageError
-from pi0.ript.interfaces import Fault, Reply
+from pi0.ript.interfaces import ExactnessError, Fault, Reply
 from pi0.ript.packed_frames import PackedFrames
 
 PROPRIO_VALUES = 9
@@ -175,6 +175,12 @@ def lost(slot: int, error: str) -> Reply:
     return Reply(
         slot=slot, observation=None, is_success=False, num_steps=0, error=error, fault="lost"
     )
+
+
+def require_exact(reply: Reply) -> None:
+    """Raise ``ExactnessError`` if a simulator found that it does not give what LIBERO gives."""
+    if reply.fault == "inexact":
+        raise ExactnessError(reply.error)
 
 
 def blame_oldest(slots: Sequence[int], fault: Fault, error: str) -> list[Reply]:

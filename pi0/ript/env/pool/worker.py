@@ -63,11 +63,10 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
 
 
 def _start(channel: Channel) -> tuple[SceneHost, ObservationSpec, float]:
-    (_, began, cameras, height, width, quality, num_slots, max_scenes, num_steps_wait) = (
-        channel.receive()
-    )
+    (_, began, cameras, height, width, quality, num_slots, max_scenes, num_steps_wait,
+     exactness) = channel.receive()  # fmt: skip
     spec = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
-    return SceneHost(spec, num_slots, max_scenes, num_steps_wait), spec, began
+    return SceneHost(spec, num_slots, max_scenes, num_steps_wait, exactness), spec, began
 
 
 def _run(host: SceneHost, request: tuple) -> tuple[int, Reply]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pi0.ript.env.checks import check_actions
 from pi0.ript.env.pool.deadlines import RequestQueue
 from pi0.ript.env.pool.ledger import SceneKey, SceneLedger, SlotLedger
-from pi0.ript.env.pool.wire import Request, execute_request, lost, restore_request
+from pi0.ript.env.pool.wire import Request, execute_request, lost, require_exact, restore_request
 from pi0.ript.env.suites import check_initial_state
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
@@ -163,6 +163,7 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
 
     def _accept(self, worker: W, reply: Reply, loaded: tuple[SceneKey, ...]) -> Reply:
         """Note a worker's loaded scenes; add to a replacement's first reply how long it took to come."""
+        require_exact(reply)
         self._ledgers[worker.number].loaded = loaded
         restart_s, worker.missing_s = worker.missing_s, None
         if restart_s is None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from pi0.records import ObservationSpec
+from pi0.ript.config.env import Exactness
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import SharedImages
@@ -69,7 +70,7 @@ class WorkerProcess:
         spec: ObservationSpec,
         *,
         num_slots: int,
-        settings: tuple[int, int],
+        settings: tuple[int, int, Exactness],
         memory_fd: int,
         memory_bytes: int,
         images: SharedImages,
@@ -83,7 +84,7 @@ class WorkerProcess:
             number: Which of the pool's workers this is.
             spec: Which images to draw.
             num_slots: Slots of this worker.
-            settings: Most scenes loaded, settling steps.
+            settings: Most scenes loaded, settling steps, what is done about exactness.
             memory_fd: Shared memory for the images of all workers.
             memory_bytes: Its size.
             images: What lies in it.

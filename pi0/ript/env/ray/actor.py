@@ -11,6 +11,7 @@ import sys
 import numpy as np
 
 from pi0.records import ObservationSpec
+from pi0.ript.config.env import Exactness
 from pi0.ript.env.libero.headless import CUDA_VARIABLE
 from pi0.ript.env.pool.images import pack_images
 from pi0.ript.env.pool.scene_host import SceneHost
@@ -29,7 +30,14 @@ class SimulatorActor:
         """Choose how images travel; simulators are made by ``start``."""
         self._compress = compress
 
-    def start(self, spec: tuple, num_slots: int, max_scenes: int, num_steps_wait: int) -> tuple:
+    def start(
+        self,
+        spec: tuple,
+        num_slots: int,
+        max_scenes: int,
+        num_steps_wait: int,
+        exactness: Exactness,
+    ) -> tuple:
         """Load the simulator libraries.
 
         Args:
@@ -37,6 +45,7 @@ class SimulatorActor:
             num_slots: Slots of this actor.
             max_scenes: Most scenes loaded at any time.
             num_steps_wait: Settling steps after every restore.
+            exactness: Whether the first scene is compared with LIBERO.
 
         Returns:
             Host name, process id, versions as (name, version) pairs, and why it cannot work, else "".
@@ -47,7 +56,7 @@ class SimulatorActor:
         observations = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
         problem = ""
         try:
-            self._host = SceneHost(observations, num_slots, max_scenes, num_steps_wait)
+            self._host = SceneHost(observations, num_slots, max_scenes, num_steps_wait, exactness)
         except (ImportError, OSError) as error:
             problem = str(error)
         return platform.node(), os.getpid(), tuple(read_versions().items()), problem

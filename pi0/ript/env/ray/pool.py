@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from pi0.records import ObservationSpec
-from pi0.ript.config.env import RayConfig
+from pi0.ript.config.env import Exactness, RayConfig
 from pi0.ript.env.checks import check_spec
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool.deadlines import TimeLimits
@@ -50,6 +50,7 @@ class RayPool(WorkerPool[RayWorker]):
         num_steps_wait: int,
         timeout_s: float,
         egl_device: int | None = None,
+        exactness: Exactness = "skip",
     ) -> None:
         """Connect to Ray and request the actors; they start and load libraries on their own time.
 
@@ -63,6 +64,7 @@ class RayPool(WorkerPool[RayWorker]):
             timeout_s: Most seconds that a request may take; a limit of its own, learned from what
                 such requests take, applies sooner.
             egl_device: Which GPU of its host draws, as EGL counts them; None leaves it to the host.
+            exactness: Whether the first scene of a process is compared with LIBERO, as ``env.exactness`` says.
 
         Raises:
             ValueError: A camera that does not exist, or too little memory on this host.
@@ -77,6 +79,7 @@ class RayPool(WorkerPool[RayWorker]):
             spec=spec,
             max_scenes=max_scenes,
             num_steps_wait=num_steps_wait,
+            exactness=exactness,
             compress=ray.compress_images,
             egl_device=egl_device,
             memory_bytes=predict_memory(1, -(-num_slots // self.num_workers), max_scenes, spec),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.records import ObservationSpec
+from pi0.ript.config.env import Exactness
 from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import unpack_images
 from pi0.ript.env.pool.ledger import SceneKey
@@ -37,6 +38,7 @@ class ActorSettings:
         spec: Which images to draw.
         max_scenes: Most scenes loaded at any time.
         num_steps_wait: Settling steps after every restore.
+        exactness: Whether an actor's first scene is compared with LIBERO.
         compress: Whether images travel compressed.
         egl_device: Which GPU of its host draws, as EGL counts them; None leaves it to the host.
         memory_bytes: Memory that an actor needs on its host.
@@ -48,6 +50,7 @@ class ActorSettings:
     spec: ObservationSpec
     max_scenes: int
     num_steps_wait: int
+    exactness: Exactness
     compress: bool
     egl_device: int | None
     memory_bytes: int
@@ -95,6 +98,7 @@ class RayWorker:
             num_slots,
             settings.max_scenes,
             settings.num_steps_wait,
+            settings.exactness,
         )
         self._results: deque[Any] = deque([start])  # of the start, then of every request
 
