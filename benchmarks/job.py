@@ -78,6 +78,7 @@ class Job:
         num_slots: Episodes under way at once; the others have one per process.
         num_episodes: Episodes to do.
         max_steps: Control steps per episode.
+        chunk: Actions executed of every action chunk, which has 10.
     """
 
     side: Side
@@ -90,6 +91,7 @@ class Job:
     num_slots: int = 8
     num_episodes: int = 2
     max_steps: int = 100
+    chunk: int = 10
 
     @property
     def spec(self) -> ObservationSpec:
@@ -137,8 +139,14 @@ class FirstCameraPolicy:
     ``INSTRUCTION``.
     """
 
-    def __init__(self, spec: ObservationSpec) -> None:
-        """Load the policy; its threads are those that torch has been given."""
+    def __init__(self, spec: ObservationSpec, chunk: int) -> None:
+        """Load the policy; its threads are those that torch has been given.
+
+        Args:
+            spec: What is drawn.
+            chunk: Actions handed out of every chunk.
+        """
+        self._chunk = chunk
         self._policy: Pi0Policy = load_policy("builtin", batch_size=BATCH_SIZE)
         self.spec = spec
 
@@ -152,7 +160,8 @@ class FirstCameraPolicy:
         """Return an action chunk for every observation from its first image."""
         del tasks
         first = [Observation(images=o.images[:1], proprio=o.proprio) for o in observations]
-        return self._policy.act(first, [INSTRUCTION] * len(first), seeds, sampling)
+        chunks = self._policy.act(first, [INSTRUCTION] * len(first), seeds, sampling)
+        return [replace(chunk, actions=chunk.actions[: self._chunk]) for chunk in chunks]
 
 
 def policy_step_digest(observation: Observation, chunk: Chunk) -> str:

@@ -43,7 +43,7 @@ def measure_limits(job: Job, specs: Mapping[str, ObservationSpec], rounds: int) 
         one ``mjr_render`` and ``mjr_readPixels`` each, ``render_s`` with those or with the engine's
         renderer, whichever takes less.
     """
-    policy = FirstCameraPolicy(job.spec)
+    policy = FirstCameraPolicy(job.spec, job.chunk)
     peer = LiberoPeer(job.suite, job.task_id, job.size)
     runs = [_episode(peer, policy, request) for request in job.requests()[:NUM_EPISODES]]
     states, observation = runs[0]

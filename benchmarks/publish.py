@@ -87,8 +87,21 @@ def rollout(found: dict[str, Any]) -> list[str]:
         *markdown(header, rows),
         "![whole episodes per minute](images/engine_rollout.png)",
         *markdown(["share of core time, percent", *SETTINGS], parts),
+        *_spread(found),
         f"Exact rendering does {found['env_steps_per_s']:.0f} control steps per second. Best threads "
         f"of those tried: {threads}.",
+        "",
+    ]
+
+
+def _spread(found: dict[str, Any]) -> list[str]:
+    """Return how much the rounds of the vector environments differ, and the comparison with short chunks."""
+    spread, short = found["spread_episodes_per_minute"]["subproc"], found["short_chunks"]
+    return [
+        f"`SubprocVectorEnv` is the median of {spread['rounds']} rounds, {spread['slowest']:.1f} to "
+        f"{spread['fastest']:.1f}. Chunks of {short['chunk']}, exact: {short['engine_exact']:.1f} against "
+        f"{short['subproc']:.1f} ({short['subproc_slowest']:.1f} to {short['subproc_fastest']:.1f}) episodes per "
+        f"minute, {short['speedup']:.1f} x. All sides draw with the same OpenGL, on this machine in software.",
         "",
     ]
 

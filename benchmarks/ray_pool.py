@@ -80,7 +80,7 @@ def open_pools(stack: ExitStack, job: Job) -> dict[str, Pool]:
 def compare(job: Job, num_rounds: int) -> dict[str, Any]:
     """Measure all pools in turns, so that a busy moment of the machine meets all of them."""
     policy, config = (
-        FirstCameraPolicy(job.spec),
+        FirstCameraPolicy(job.spec, job.chunk),
         TrainConfig(policy=PolicyConfig(batch_size=BATCH_SIZE)),
     )
     runner = PI0LiberoRunner(

@@ -3,9 +3,11 @@
     python benchmarks/rollout.py --quick --json outputs/benchmarks/rollout.json
 
 An episode is restore, 10 settling steps and 100 control steps with the embedded policy in chunks of
-10. Every side has the same policy, initial states, seeds and number of simulator processes, and the
-threads that suit it best. Episodes that two sides share must agree in every bit of observations and
-actions, or the program ends with status 1.
+10, and with exact images also of 5. Every side has the same policy, initial states, seeds and number of
+simulator processes, and draws with the same software or GPU. Vector environments are tried with all settings of
+threads on short episodes and then run at least five full rounds with the best one; the median round counts,
+the fastest and the slowest are its spread. Episodes that two sides share must agree in every bit of
+observations and actions, or the program ends with status 1.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from benchmarks.rollout_report import draw, shares
 
 SUITE, TASK_ID = "libero_goal", 7
 ONE, ALL = 1, None
-# The first setting is measured in full; the others are tried on short episodes.
+# Tried on short episodes; the best one is measured in full.
 THREADS = {
     "quick": (Threads(rendering=ONE, algebra=ONE), Threads(rendering=ALL, algebra=ALL)),
     "full": (
@@ -38,7 +40,8 @@ THREADS = {
     ),
 }
 TRIAL_STEPS = 20
-CHUNK = 10
+PEER_ROUNDS = {"quick": 1, "full": 5}
+SHORT_CHUNK = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,8 @@ class Measured:
         threads: Its best threads.
         result: What it reported.
         episodes_per_minute: Whole episodes per minute of wall time with its best threads.
-        tried: The same with every setting of threads.
+        tried: The same with every setting of threads, of vector environments on short episodes.
+        rounds: The rate of every round, of vector environments only.
     """
 
     job: Job
@@ -58,6 +62,7 @@ class Measured:
     result: dict[str, Any]
     episodes_per_minute: float
     tried: dict[str, float]
+    rounds: tuple[float, ...] = ()
 
     @property
     def env_steps_per_s(self) -> float:
@@ -67,50 +72,60 @@ class Measured:
 
 
 def measure_peer(side: Side, job: Job, candidates: Sequence[Threads]) -> Measured:
-    """Measure a vector environment; the best estimate of all settings of threads counts."""
+    """Try a vector environment with all settings of threads and measure it in full with the best one."""
     job = replace(job, side=side)
     trial = replace(job, num_episodes=job.num_workers, max_steps=TRIAL_STEPS)
-    result = run_job(job, candidates[0])
-    tried = {candidates[0]: _episodes_per_minute(job, result, job.max_steps)}
-    for threads in candidates[1:]:
-        tried[threads] = _episodes_per_minute(trial, run_job(trial, threads), job.max_steps)
-    return _measured(job, result, tried)
+    tried = {
+        threads: statistics.median(round_rates(trial, run_job(trial, threads), job.max_steps))
+        for threads in candidates
+    }
+    best = max(tried, key=tried.__getitem__)
+    result = run_job(job, best)
+    rates = round_rates(job, result, job.max_steps)
+    return _measured(job, result, {best: statistics.median(rates)}, tried, rates)
 
 
-def _episodes_per_minute(job: Job, result: dict[str, Any], max_steps: int) -> float:
-    """Return the rate of episodes of ``max_steps`` that a possibly shorter run stands for.
-
-    The median of its rounds counts, because one busy moment of the machine can double a round.
-    """
+def round_rates(job: Job, result: dict[str, Any], max_steps: int) -> list[float]:
+    """Return the episodes per minute of every round, each as if its episodes had ``max_steps``."""
     rounds = [
         stages["restore_s"] + (stages["step_s"] + stages["policy_s"]) * max_steps / job.max_steps
         for stages in result["rounds"]
     ]
-    return 60.0 * job.num_workers / statistics.median(rounds)
+    return [60.0 * job.num_workers / seconds for seconds in rounds]
 
 
 def measure_engine(job: Job, candidates: Sequence[Threads]) -> Measured:
     """Measure the engine; its workers use one thread each, so only the policy's are tried."""
     results = {threads: run_job(job, threads) for threads in candidates}
     tried = {t: 60.0 * job.num_episodes / result["wall_s"] for t, result in results.items()}
-    return _measured(job, results[max(tried, key=tried.__getitem__)], tried)
+    return _measured(job, results[max(tried, key=tried.__getitem__)], tried, tried, ())
 
 
-def _measured(job: Job, result: dict[str, Any], tried: dict[Threads, float]) -> Measured:
-    best = max(tried, key=tried.__getitem__)
-    rates = {str(threads): rate for threads, rate in tried.items()}
-    for threads, rate in rates.items():
-        images = f"{len(job.cameras)} x {job.size} px {job.quality}"
+def _measured(
+    job: Job,
+    result: dict[str, Any],
+    measured: dict[Threads, float],
+    tried: dict[Threads, float],
+    rounds: Sequence[float],
+) -> Measured:
+    best = max(measured, key=measured.__getitem__)
+    images = f"{len(job.cameras)} x {job.size} px {job.quality}, chunks of {job.chunk}"
+    for threads, rate in measured.items():
         print(f"{job.side}, {images}, {threads}: {rate:.2f} episodes per minute", flush=True)
     return Measured(
-        job=job, threads=best, result=result, episodes_per_minute=tried[best], tried=rates
+        job=job,
+        threads=best,
+        result=result,
+        episodes_per_minute=measured[best],
+        tried={str(threads): rate for threads, rate in tried.items()},
+        rounds=tuple(rounds),
     )
 
 
 def limit_rate(job: Job, limits: dict[str, Any], name: str, images: str = "render_s") -> float:
     """Return the episodes per minute at which every core does only what cannot be left out."""
     observing = limits[images][name] + limits["policy_s"]
-    episode_s = job.max_steps * limits["physics_s"] + job.max_steps / CHUNK * observing
+    episode_s = job.max_steps * limits["physics_s"] + job.max_steps / job.chunk * observing
     return 60.0 * min(len(os.sched_getaffinity(0)), job.num_workers) / episode_s
 
 
@@ -151,8 +166,39 @@ def disagreements(sides: Sequence[Measured]) -> tuple[int, list[str]]:
     return len(pairs), wrong
 
 
+def spread(side: Measured) -> dict[str, float]:
+    """Return the median, slowest and fastest round of a vector environment, in episodes per minute."""
+    return {
+        "median": side.episodes_per_minute,
+        "slowest": min(side.rounds),
+        "fastest": max(side.rounds),
+        "rounds": len(side.rounds),
+    }
+
+
+def compare_short_chunks(engine: Measured, subproc: Measured) -> dict[str, Any]:
+    """Measure both with their best threads where only 5 actions of a chunk are executed."""
+    jobs = (replace(side.job, chunk=SHORT_CHUNK) for side in (engine, subproc))
+    ours, theirs = (
+        run_job(job, side.threads) for job, side in zip(jobs, (engine, subproc), strict=True)
+    )
+    rates = round_rates(subproc.job, theirs, subproc.job.max_steps)
+    rate = 60.0 * engine.job.num_episodes / ours["wall_s"]
+    return {
+        "chunk": SHORT_CHUNK,
+        "engine_exact": rate,
+        "subproc": statistics.median(rates),
+        "subproc_slowest": min(rates),
+        "subproc_fastest": max(rates),
+        "speedup": rate / statistics.median(rates),
+    }
+
+
 def summary(
-    engine: dict[str, Measured], peers: dict[str, Measured], limits: dict[str, Any]
+    engine: dict[str, Measured],
+    peers: dict[str, Measured],
+    limits: dict[str, Any],
+    short_chunks: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the named numbers and everything they come from."""
     job = engine["exact"].job
@@ -173,6 +219,8 @@ def summary(
             **{f"engine_{name}": value for name, value in rate.items()},
             **{name: side.episodes_per_minute for name, side in peers.items()},
         },
+        "spread_episodes_per_minute": {name: spread(side) for name, side in peers.items()},
+        "short_chunks": short_chunks,
         "limit_episodes_per_minute": at_limit,
         "limit_with_mujoco_images_episodes_per_minute": at_mujoco,
         "limit_parts_s": limits,
@@ -213,6 +261,12 @@ def report(found: dict[str, Any], num_compared: int) -> None:
         "MuJoCo estimate",
     )
     print("\n" + table(header, rows))
+    for side, found_rounds in found["spread_episodes_per_minute"].items():
+        print(f"{side}: {found_rounds['rounds']} rounds, {found_rounds['slowest']:.2f} to "
+              f"{found_rounds['fastest']:.2f} episodes per minute")  # fmt: skip
+    short = found["short_chunks"]
+    print(f"chunks of {short['chunk']}, exact: {short['engine_exact']:.1f} against {short['subproc']:.2f} "
+          f"({short['subproc_slowest']:.2f} to {short['subproc_fastest']:.2f}), {short['speedup']:.1f} x")  # fmt: skip
     print(f"\ncontrol steps per second, exact: {found['env_steps_per_s']:.0f}")
     parts = found["shares_of_core_time"]
     header = ("share of core time, percent", *titles)
@@ -233,21 +287,23 @@ def main() -> int:
     arguments = parser.parse_args()
     started = time.perf_counter()
     mode = "quick" if arguments.quick else "full"
-    peer_episodes, engine_episodes = (2, 16) if arguments.quick else (6, 48)
-    peer_job = Job(side="subproc", suite=SUITE, task_id=TASK_ID, num_episodes=peer_episodes)
-    job = replace(peer_job, side="engine", num_episodes=engine_episodes)
+    job = Job(
+        side="engine", suite=SUITE, task_id=TASK_ID, num_episodes=16 if arguments.quick else 48
+    )
+    peer_job = replace(job, side="subproc", num_episodes=PEER_ROUNDS[mode] * job.num_workers)
     names: tuple[Side, ...] = ("subproc", "async")
     peers = {name: measure_peer(name, peer_job, THREADS[mode]) for name in names}
     policy_threads = THREADS["quick"][:1] if arguments.quick else THREADS["quick"]
     engine = {
         name: measure_engine(setting(job), policy_threads) for name, setting in SETTINGS.items()
     }
+    short_chunks = compare_short_chunks(engine["exact"], peers["subproc"])
     limits = run_together([replace(job, side="limit")] * job.num_workers, Threads())
     num_compared, wrong = disagreements([engine["exact"], *peers.values()])
     if wrong or not num_compared:
         print("\n".join(wrong or ["no episodes were compared"]), file=sys.stderr)
         return 1
-    found = summary(engine, peers, mean_limits(limits))
+    found = summary(engine, peers, mean_limits(limits), short_chunks)
     report(found, num_compared)
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes")
     write_json(arguments.json, found, is_quick=arguments.quick)

@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.costs:
         costs = read_costs(arguments.costs)
     else:
-        policy = FirstCameraPolicy(job.spec)
+        policy = FirstCameraPolicy(job.spec, job.chunk)
         costs = measure_costs(job, policy, num_episodes=8 if arguments.quick else 16)
         if arguments.measure:
             write_json(arguments.measure, {"costs": asdict(costs)}, is_quick=arguments.quick)

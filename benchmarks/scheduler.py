@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(1)  # simulators need the cores
     num_episodes, num_repeats = (48, 1) if arguments.quick else (96, 2)
     job = SETTINGS["quickstart"](Job(side="engine", suite=SUITE, task_id=TASK_ID))
-    policy = FirstCameraPolicy(job.spec)
+    policy = FirstCameraPolicy(job.spec, job.chunk)
     runners: dict[Schedule, PI0LiberoRunner] = {
         schedule: make_runner(schedule, policy, arguments.slots) for schedule in MODES.values()
     }

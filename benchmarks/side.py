@@ -37,7 +37,10 @@ def run_engine(job: Job) -> dict[str, Any]:
         env=EnvConfig(num_workers=job.num_workers), policy=PolicyConfig(batch_size=BATCH_SIZE)
     )
     runner = PI0LiberoRunner(
-        FirstCameraPolicy(job.spec), job.suite, num_parallel_envs=job.num_slots, config=config
+        FirstCameraPolicy(job.spec, job.chunk),
+        job.suite,
+        num_parallel_envs=job.num_slots,
+        config=config,
     )
     with runner:
         _run_all(runner, _warm_up_requests(job))
@@ -110,7 +113,7 @@ def run_peer(job: Job) -> dict[str, Any]:
     make = SubprocPeer if job.side == "subproc" else AsyncPeer
     # The environments are forked off before the policy and its threads exist.
     peer = make(job.suite, job.task_id, job.size, job.num_workers)
-    policy, watches = FirstCameraPolicy(job.spec), list[Stopwatch]()
+    policy, watches = FirstCameraPolicy(job.spec, job.chunk), list[Stopwatch]()
     requests, records = job.requests(), []
     started = time.perf_counter()
     for first in range(0, len(requests), job.num_workers):

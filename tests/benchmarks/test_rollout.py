@@ -37,16 +37,26 @@ def test_equal_episodes_are_counted_and_different_ones_named():
     )
 
 
-def test_a_short_trial_stands_for_whole_episodes():
+def test_a_short_trial_stands_for_whole_episodes_round_by_round():
     from benchmarks.job import Job  # noqa: PLC0415
-    from benchmarks.rollout import _episodes_per_minute  # noqa: PLC0415
+    from benchmarks.rollout import round_rates  # noqa: PLC0415
 
     job = Job(side="subproc", suite="libero_goal", task_id=7, num_episodes=6, max_steps=20)
-    rounds = [{"restore_s": 10.0, "step_s": s, "policy_s": 0.5} for s in (3.5, 3.5, 99.0)]
+    rounds = [{"restore_s": 10.0, "step_s": s, "policy_s": 0.5} for s in (3.5, 9.5)]
 
-    # The median round: 10 s to restore, (3.5 + 0.5) s for 20 steps, so 20 s for 100 of them.
-    # Two processes do 2 episodes in those 30 s.
-    assert _episodes_per_minute(job, {"rounds": rounds}, max_steps=100) == pytest.approx(4.0)
+    # 10 s to restore, (3.5 + 0.5) s for 20 steps, so 20 s for 100 of them; then 10 s and 50 s.
+    # Two processes do 2 episodes in those 30 s and 60 s.
+    assert round_rates(job, {"rounds": rounds}, max_steps=100) == pytest.approx([4.0, 2.0])
+
+
+def test_the_spread_is_that_of_the_rounds():
+    from dataclasses import replace  # noqa: PLC0415
+
+    from benchmarks.rollout import spread  # noqa: PLC0415
+
+    side = replace(measured("subproc", []), episodes_per_minute=3.5, rounds=(3.0, 3.5, 4.0))
+
+    assert spread(side) == {"median": 3.5, "slowest": 3.0, "fastest": 4.0, "rounds": 3}
 
 
 def test_the_estimate_is_physics_pictures_and_forwards_on_both_cores(monkeypatch):
