@@ -139,7 +139,8 @@ def save_weights(network: Pi0Network, path: Path, *, dtype: torch.dtype = torch.
         name: TensorSource(
             shape=tuple(tensor.shape),
             dtype=dtype,
-            read=lambda tensor=tensor: tensor.detach().to("cpu", dtype),
+            # a copy: what numpy has looked at can no longer be freed, as sharded learning frees weights
+            read=lambda tensor=tensor: tensor.detach().to("cpu", dtype, copy=True),
         )
         for name, tensor in merged_tensors(network.core).items()
     }

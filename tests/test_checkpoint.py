@@ -198,3 +198,10 @@ def test_files_may_be_read_by_whom_the_process_lets_read_its_files(tmp_path):
     other = tmp_path / "other"
     other.touch()
     assert {path.stat().st_mode for path in tmp_path.iterdir()} == {other.stat().st_mode}
+
+
+def test_saving_leaves_weights_that_sharded_learning_can_free(tmp_path):
+    # A storage that numpy has seen cannot be resized, and FSDP frees weights by resizing them to nothing.
+    policy = small_policy()
+    save_policy(policy, tmp_path / "policy")
+    assert all(p.untyped_storage().resizable() for p in policy.network.expert_parameters())
