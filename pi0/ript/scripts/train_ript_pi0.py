@@ -95,7 +95,8 @@ def main(argv: Sequence[str]) -> None:
         launch = load_launch(argv, os.environ)
         setup_logging(launch.config.logging.level, console, rank=rank_info.rank)
         if launch.is_check:
-            print_checks(launch)
+            if rank_info.rank == 0:
+                print_checks(launch)
             return
         ranks.connect(launch.config.distributed.timeout_seconds)
         require_agreement(ranks, launch.config, to_yaml(launch.config))

@@ -43,7 +43,8 @@ def test_keys_and_passwords_are_not_inherited(name):
 @pytest.mark.parametrize(
     "name",
     ["LIBERO_CONFIG_PATH", "LD_LIBRARY_PATH", "__EGL_VENDOR_LIBRARY_FILENAMES", "LIBGL_ALWAYS_SOFTWARE",
-     "MUJOCO_EGL_DEVICE_ID", "NUMBA_CACHE_DIR", "NVIDIA_DRIVER_CAPABILITIES", "TMPDIR", "LC_ALL"],
+     "MUJOCO_EGL_DEVICE_ID", "NUMBA_CACHE_DIR", "NVIDIA_DRIVER_CAPABILITIES", "TMPDIR", "LC_ALL",
+     "COVERAGE_PROCESS_START"],
 )  # fmt: skip
 def test_what_drawing_and_libero_need_is_inherited(name):
     assert simulator_environment({name: "value"}) == {name: "value"}
