@@ -7,16 +7,16 @@ import pytest
 from libero.libero import get_libero_path
 from PIL import Image
 
-from pi0.ript.diagnose.simulator import check_assets, check_rendering, egl_devices
+from pi0.ript.diagnose.simulator import check_assets, check_rendering, egl_devices, exactness
 from tests.diagnose.damage import findings_of
 
 
 @pytest.mark.libero
 @pytest.mark.slow
 def test_a_frame_of_both_cameras_is_written_upright(tmp_path: Path):
-    rendering, devices = check_rendering(tmp_path / "frame.png")
+    rendering, devices, exact = check_rendering(tmp_path / "frame.png")
 
-    assert (rendering.status, devices.status) == ("ok", "ok")
+    assert (rendering.status, devices.status, exact.status) == ("ok", "ok", "ok"), exact.text
     assert str(tmp_path / "frame.png") in rendering.text
     image = np.asarray(Image.open(tmp_path / "frame.png"))
     assert image.shape == (256, 512, 3)
@@ -79,3 +79,24 @@ def test_drawing_in_software_beside_a_gpu_is_a_warning():
     finding = egl_devices([0, None], "llvmpipe (LLVM 15)", 0)
     assert finding.status == "warning"
     assert "0 = CUDA 0, 1 = software" in finding.text
+
+
+def drawn(*, picture=0.0, state=0.0, difference=""):
+    is_reference = picture <= 1 and state <= 1e-9
+    far = {"libero_object/0/0/0": {"picture": picture, "state": state}}
+    return {"renderer": "softpipe, 3.3", "deviations": far, "is_reference": is_reference,
+            "difference": difference}  # fmt: skip
+
+
+def test_pictures_far_from_the_references_name_the_driver():
+    finding = exactness(drawn(picture=36.3))
+
+    assert finding.status == "error"
+    assert "softpipe, 3.3 is too far from the reference situations" in finding.text
+    assert "36 of 255" in finding.text
+
+
+def test_an_engine_that_differs_from_libero_is_named_first():
+    finding = exactness(drawn(picture=36.3, difference="the engine differs"))
+
+    assert (finding.status, finding.text) == ("error", "the engine differs")

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from pi0.ript.env.libero.headless import (
     count_egl_devices,
     resolve_egl_device,
 )
+from pi0.ript.env.libero.references import PICTURE_BOUND, STATE_BOUND
 from pi0.ript.env.libero.versions import (
     VERIFIED,
     UnverifiedVersionError,
@@ -116,7 +118,32 @@ def check_rendering(image: Path, environment: Mapping[str, str] = os.environ) ->
     return [
         Finding(name="rendering", status="ok", text=text),
         egl_devices(drawn["cuda_devices"], drawn["renderer"], cuda_index),
+        exactness(drawn),
     ]
+
+
+def exactness(drawn: Mapping[str, Any]) -> Finding:
+    """Say whether physics and images are LIBERO's and those of the reference situations.
+
+    Args:
+        drawn: What ``pi0.ript.env.libero.draw_frame`` reports.
+    """
+    far = ", ".join(
+        f"{name}: pictures {each['picture']:.2g} of 255, states {each['state']:.1g}"
+        for name, each in drawn["deviations"].items()
+    )
+    if drawn["difference"]:
+        return Finding(name="exactness", status="error", text=drawn["difference"], fix=DO_AS_SAID)
+    if not drawn["is_reference"]:
+        return Finding(
+            name="exactness",
+            status="error",
+            text=f"{drawn['renderer']} is too far from the reference situations ({far}); allowed: "
+            f"{PICTURE_BOUND:g} of 255 and {STATE_BOUND:g}",
+            fix="make setup, for the versions of constraints.txt; or another driver, MUJOCO_GL=osmesa",
+        )
+    text = f"equal to LIBERO's own environment in every bit; from the references {far}"
+    return Finding(name="exactness", status="ok", text=text)
 
 
 def egl_devices(cuda_of_egl: list[int | None], renderer: str, cuda_index: int | None) -> Finding:

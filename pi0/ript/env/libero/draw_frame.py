@@ -11,44 +11,78 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from pi0.records import ObservationSpec
 from pi0.ript.env.libero.headless import require_rendering
+from pi0.ript.env.libero.references import (
+    NUM_STEPS_WAIT,
+    SITUATIONS,
+    SPEC,
+    Deviation,
+    deviation,
+    key,
+)
 from pi0.ript.env.suites import make_initial_state
 
-SUITE, TASK_ID, STATE = "libero_goal", 7, 0
-CAMERAS = ("agentview", "robot0_eye_in_hand")
-SIZE = 256
-NUM_STEPS_WAIT = 10  # as rollouts begin, so that the file shows what a policy is given
+NUM_STEPS = 30  # compared with LIBERO's own environment
 CUDA_DEVICE = 0x323A  # EGL_CUDA_DEVICE_NV
 
 
 def draw_frame(path: Path) -> dict[str, object]:
-    """Draw an initial state with both cameras, upright and side by side, and return what drew it.
+    """Draw the reference situations, the first one into a file, upright and with both cameras side by side.
+
+    Returns:
+        What drew it, how far each situation is from its reference, and what of the engine differs from LIBERO.
 
     Raises:
         RenderingError: Headless rendering does not work; says what to install.
     """
     require_rendering()
+    drawn = [_draw(situation) for situation in SITUATIONS]
+    frame = np.concatenate([image[::-1] for image in drawn[0].images], axis=1)
+    Image.fromarray(frame).save(path)
+    return {
+        "renderer": drawn[0].renderer,
+        "colors": len(np.unique(frame.reshape(-1, 3), axis=0)),
+        "cuda_devices": cuda_devices(),
+        "deviations": {
+            key(each): asdict(found.deviation)
+            for each, found in zip(SITUATIONS, drawn, strict=True)
+        },
+        "is_reference": all(found.deviation.is_within_bounds for found in drawn),
+        "difference": next((found.difference for found in drawn if found.difference), ""),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    images: NDArray[np.uint8]
+    renderer: str
+    deviation: Deviation
+    difference: str
+
+
+def _draw(situation: tuple[str, int, int, int]) -> _Drawn:
     from OpenGL import GL  # noqa: PLC0415 - PyOpenGL may be loaded only where rendering works
 
     from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - as above
+    from pi0.ript.env.libero.self_check import find_difference  # noqa: PLC0415 - as above
 
-    spec = ObservationSpec(cameras=CAMERAS, height=SIZE, width=SIZE)
-    with closing(Scene(SUITE, TASK_ID, spec, num_slots=1, num_steps_wait=NUM_STEPS_WAIT)) as scene:
-        observation = scene.restore(0, make_initial_state(SUITE, TASK_ID, STATE, fixture_seed=0))
-        renderer = GL.glGetString(GL.GL_RENDERER)
-    frame = np.concatenate([image[::-1] for image in observation.images], axis=1)
-    Image.fromarray(frame).save(path)
-    return {
-        "renderer": "unknown" if renderer is None else renderer.decode(),
-        "colors": len(np.unique(frame.reshape(-1, 3), axis=0)),
-        "cuda_devices": cuda_devices(),
-    }
+    suite, task_id, index, fixture_seed = situation
+    with closing(Scene(suite, task_id, SPEC, num_slots=1, num_steps_wait=NUM_STEPS_WAIT)) as scene:
+        observation = scene.restore(0, make_initial_state(suite, task_id, index, fixture_seed))
+        names = [GL.glGetString(name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
+        return _Drawn(
+            images=observation.images,
+            renderer=", ".join("unknown" if n is None else n.decode() for n in names),
+            deviation=deviation(situation, observation.images, scene.physics_state(0)),
+            difference=find_difference(scene, NUM_STEPS),
+        )
 
 
 def cuda_devices() -> list[int | None]:

@@ -1,0 +1,37 @@
+"""Write the package's reference pictures and states, after an intended change of the simulator's versions.
+
+Run ``tests/env/libero/test_reference_pictures.py`` and ``benchmarks/exactness.py`` first: what is written here
+is what ``ript doctor`` compares every machine with.
+"""
+
+from contextlib import closing
+
+import numpy as np
+
+from pi0.ript.env.libero.references import (
+    FILE,
+    NUM_STEPS_WAIT,
+    SITUATIONS,
+    SPEC,
+    key,
+    summarize,
+)
+from pi0.ript.env.libero.scene import Scene
+from pi0.ript.env.suites import make_initial_state
+
+
+def main() -> None:
+    """Draw every situation and write the file."""
+    arrays = {}
+    for situation in SITUATIONS:
+        suite, task_id, *start = situation
+        with closing(Scene(suite, task_id, SPEC, 1, NUM_STEPS_WAIT)) as scene:
+            drawn = scene.restore(0, make_initial_state(suite, task_id, *start))
+            arrays[f"{key(situation)}/pictures"] = summarize(drawn.images)
+            arrays[f"{key(situation)}/state"] = scene.physics_state(0)
+    np.savez_compressed(FILE, **arrays)
+    print(f"wrote {FILE}, {FILE.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
