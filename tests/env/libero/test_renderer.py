@@ -33,3 +33,21 @@ def test_images_without_hidden_shapes_are_the_same(suite: str, task_id: int, qua
     scene.close()
     # The wrist camera looks away from most of the robot.
     assert sum(counts[1::2]) < 0.8 * sum(counts[::2])
+
+
+def test_with_more_shapes_than_libero_draws_the_same_ones_are_lost(monkeypatch) -> None:
+    from pi0.ript.env.libero import renderer  # noqa: PLC0415 - needs the simulator
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
+    from pi0.ript.env.suites import make_initial_state  # noqa: PLC0415
+
+    monkeypatch.setattr(renderer, "MAX_GEOMS", 40)  # of about 80; no scene of LIBERO has 1,000
+    spec = ObservationSpec(cameras=CAMERAS, height=64, width=64, quality="exact")
+    scene = Scene("libero_goal", 7, spec, num_slots=1, num_steps_wait=0)
+    scene.restore(0, make_initial_state("libero_goal", 7, 0, 0))
+    images = []
+    for cull in (False, True):
+        scene._renderer.update_scene(scene._slots[0].data, cull=cull)
+        images.append(scene._renderer.render())
+    scene.close()
+
+    assert np.array_equal(*images)

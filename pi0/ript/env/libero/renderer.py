@@ -52,6 +52,8 @@ class Renderer:
         self._options.geomgroup[1] = 1  # visual shapes
         self._perturbation = mujoco.MjvPerturb()
         self._culling = Culling(model, spec.width / spec.height)
+        # Beyond the limit LIBERO's images lack shapes; what is left out first decides which.
+        self._can_cull = self._culling.is_possible and model.ngeom + model.nsite <= MAX_GEOMS
         self._groups = model.geom_group.copy()
         self._mirror = self._find_mirror()
         self._is_open = True
@@ -66,7 +68,7 @@ class Renderer:
             cull: Leave out what cannot be seen. Pays only if this is what is drawn.
         """
         for camera, scene in zip(self._cameras, self._scenes, strict=True):
-            if cull and self._culling.is_possible:
+            if cull and self._can_cull:
                 self._update_culled(data, camera, scene)
             else:
                 self._update(data, camera, scene)
