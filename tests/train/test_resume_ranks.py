@@ -117,7 +117,8 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
 
     expected = weights(undisturbed, 3)
     assert farthest(weights(run_dir, 3), expected) < 1e-5
-    assert farthest(weights(run_dir, 2), expected) > 1e-4, "the last step has moved nothing"
+    # Two optimizer steps of up to 1e-4, times the share of the six wanted groups that were mixed.
+    assert farthest(weights(run_dir, 2), expected) > 5e-5, "the last step has moved nothing"
     state, whole = (load_training_state(find_last(run)) for run in (run_dir, undisturbed))
     assert state.engine.num_steps == whole.engine.num_steps == 6
     moments = dict(state.engine.tensors)
