@@ -20,6 +20,7 @@ from rich.console import Console
 
 from pi0.checkpoint import find_folder
 from pi0.ript.config.base import Auto
+from pi0.ript.config.env import EnvConfig, Exactness
 from pi0.ript.config.schema import TaskConfig, TrainingConfig, VideoConfig
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK, Fixtures
 from pi0.ript.env.suites import locate_task, suite_names, task_count
@@ -85,6 +86,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         type=int,
         default=defaults.fixture_seed,
         help="where fixtures stand with --fixtures fixed; default 0",
+    )
+    parser.add_argument(
+        "--exactness",
+        choices=get_args(Exactness),
+        default=EnvConfig().exactness,
+        help="compare the first scene of every simulator process with LIBERO's own environment: check ends with "
+        "an error where they differ, warn goes on, skip does not look; default %(default)s",
     )
     parser.add_argument(
         "--num_parallel_envs",

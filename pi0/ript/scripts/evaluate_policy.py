@@ -11,6 +11,7 @@ from pi0.description import describe_policy, weights_digest
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript import build
+from pi0.ript.config.env import EnvConfig
 from pi0.ript.config.schema import (
     FeaturesConfig,
     PolicyConfig,
@@ -118,6 +119,7 @@ def to_config(arguments: argparse.Namespace, path: str, *, is_other: bool) -> Tr
             fixtures=arguments.fixtures,
             fixture_seed=arguments.fixture_seed,
         ),
+        env=EnvConfig(exactness=arguments.exactness),
         policy=PolicyConfig(device=arguments.device, **files),
         training=TrainingConfig(seed=arguments.seed),
         features=FeaturesConfig(use_ript_vla_runner=arguments.num_parallel_envs != 1),

@@ -96,5 +96,5 @@ def _describe(scene: Scene, what: str) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in COMPONENTS)
     return (
         f"in {scene.suite} {scene.task_id} the engine differs from LIBERO's own environment: {what} ({versions}); "
-        "type: make setup, for the versions of constraints.txt, or --env.exactness warn to go on"
+        "type: make setup, for the versions of constraints.txt, or --env.exactness warn to go on (ript eval: --exactness warn)"
     )
