@@ -71,7 +71,7 @@ def tiny_pi0_config(
         "patch_size": PATCH_SIZE,
         "vision_use_head": False,
     }
-    return PI0Config(
+    config = PI0Config(
         vlm_config={
             "model_type": "paligemma",
             "text_config": gemma,
@@ -84,5 +84,7 @@ def tiny_pi0_config(
         max_state_dim=card.state_dim,
         max_action_dim=card.action_dim,
         num_inference_steps=card.denoise_steps,
-        **({PI05_KEY: True} if architecture == "pi05" else {}),
     )
+    if architecture == "pi05":
+        setattr(config, PI05_KEY, True)
+    return config
