@@ -6,7 +6,7 @@ is what ``ript doctor`` compares every machine with.
 
 from contextlib import closing
 
-import numpy as np
+from safetensors.numpy import save_file
 
 from pi0.ript.env.libero.references import (
     FILE,
@@ -29,7 +29,7 @@ def main() -> None:
             drawn = scene.restore(0, make_initial_state(suite, task_id, *start))
             arrays[f"{key(situation)}/pictures"] = summarize(drawn.images)
             arrays[f"{key(situation)}/state"] = scene.physics_state(0)
-    np.savez_compressed(FILE, **arrays)
+    save_file(arrays, FILE)
     print(f"wrote {FILE}, {FILE.stat().st_size} bytes")
 
 

@@ -11,12 +11,12 @@ from tests.train.toy_world import toy_trainer
 
 def test_a_collection_begins_without_the_images_of_the_one_before(tmp_path: Path):
     held: list[int] = []
+    before = num_held()  # what other tests of this process have left
     with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
         collect = trainer.parts.collector.collect
 
         def counting(step: int):
-            gc.collect()
-            held.append(sum(type(one) in (Batch, EpisodeGroup) for one in gc.get_objects()))
+            held.append(num_held() - before)
             return collect(step)
 
         trainer.parts.collector.collect = counting  # type: ignore[method-assign]
@@ -24,3 +24,9 @@ def test_a_collection_begins_without_the_images_of_the_one_before(tmp_path: Path
         trainer.train()
 
     assert held == [0, 0]
+
+
+def num_held() -> int:
+    """Return how many batches and groups of rollouts are alive."""
+    gc.collect()
+    return sum(type(one) in (Batch, EpisodeGroup) for one in gc.get_objects())

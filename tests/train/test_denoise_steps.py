@@ -17,7 +17,8 @@ from tests.train.toy_world import toy_trainer
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [line for line in caplog.messages if "card" in line and "denoise_steps" in line]
+    warnings = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    return [line for line in warnings if "card" in line and "denoise_steps" in line]
 
 
 def test_a_checkpoint_holds_what_it_was_trained_with(

@@ -6,7 +6,8 @@ from pi0.ript.report.evaluation_report import EvaluationReport, RateRow, evaluat
 from pi0.ript.report.intervals import success_rate
 
 SETTINGS = {
-    "policy": "runs/a", "weights": "12ab", "initial_states": "held_out", "seed": 42,
+    "policy": "runs/a", "weights": "12ab", "initial_states": "held_out",
+    "fixtures": "per_episode", "seed": 42,
     "policy_card": {"protocol": "openpi"}, "denoise_steps": 4,
 }  # fmt: skip
 

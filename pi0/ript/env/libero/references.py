@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from pi0.records import ObservationSpec
 
@@ -21,7 +22,7 @@ PICTURE_BOUND = (
     1.0  # of 255, mean over blocks of pixels; MuJoCo 3.17 is 36 away in the second situation
 )
 STATE_BOUND = 1e-9  # m, m/s, rad, rad/s; another processor is 1e-14 away, MuJoCo 3.17 1e-6
-FILE = Path(__file__).with_name("references.npz")
+FILE = Path(__file__).with_name("references.safetensors")
 BLOCK = 16
 SCALE = 256  # block means are kept in 1/256 of a level
 
@@ -56,8 +57,8 @@ def deviation(
 ) -> Deviation:
     """Compare what was drawn, uint8 [2, 256, 256, 3], and the state, float64 [n], with the reference."""
     name = key(situation)
-    with np.load(FILE, allow_pickle=False) as kept:
-        pictures, reference = kept[f"{name}/pictures"], kept[f"{name}/state"]
+    kept = load_file(FILE)
+    pictures, reference = kept[f"{name}/pictures"], kept[f"{name}/state"]
     difference = np.abs(summarize(images).astype(np.float64) - pictures) / SCALE
     return Deviation(
         picture=float(difference.mean(axis=(1, 2, 3)).max()),
