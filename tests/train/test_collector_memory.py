@@ -23,7 +23,8 @@ def test_a_collection_begins_without_the_images_of_the_one_before(tmp_path: Path
         pool.succeeds = lambda slot: slot % 2 == 0
         trainer.train()
 
-    assert held == [0, 0]
+    assert len(held) == 2
+    assert max(held) <= 0  # what others left may go meanwhile
 
 
 def num_held() -> int:
