@@ -24,7 +24,8 @@ from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.train_ript_pi0 import new_run_dir
 from pi0.ript.seeding import derive_seed
-from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
+from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.run import train_run
 from pi0.ript.types import Episode
 

@@ -40,7 +40,7 @@ from pi0.ript.report.reporters import LineReporter, Reporters, TensorBoardReport
 from pi0.ript.report.video import VideoWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.async_collector import AsyncCollector
-from pi0.ript.train.checkpoint import load_training_state
+from pi0.ript.train.checkpoints.folder import load_training_state
 from pi0.ript.train.collector import Collector
 from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.initial_states import InitialStateSampler

@@ -14,7 +14,7 @@ from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.sharded_tensors import StoredShards, write_shards
 from tests.policy_parts import raises_one_line
 from tests.ranks import outcomes, run_ranks
-from tests.train.test_checkpoint import no_file_larger_than
+from tests.train.checkpoints.test_store import no_file_larger_than
 
 # Five rows do not divide by two or three, and only rank 0 holds part of a single row.
 WHOLE = {

@@ -13,8 +13,9 @@ from pi0.checkpoint import load_policy
 from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.build import build_engine, build_objective
 from pi0.ript.config.schema import TrainingConfig
-from pi0.ript.train.checkpoint import find_last, load_training_state
-from pi0.ript.train.checksums import write_checksums
+from pi0.ript.train.checkpoints.checksums import write_checksums
+from pi0.ript.train.checkpoints.folder import load_training_state
+from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.progression import Progression, Stopwatch
 from tests.fuzz.inputs import VALUES, damage
 from tests.fuzz.judge import FindingError

@@ -12,7 +12,8 @@ from pi0.ript.config.schema import TrainConfig, TrainingConfig
 from pi0.ript.evaluation.episodes import write_evaluation
 from pi0.ript.learner.update import update
 from pi0.ript.report.jsonl import JsonlReporter
-from pi0.ript.train.checkpoint import TrainingState, find_last, save_checkpoint
+from pi0.ript.train.checkpoints.state import TrainingState
+from pi0.ript.train.checkpoints.store import find_last, save_checkpoint
 from pi0.ript.train.progression import Progression
 from tests.evaluation.records import make_record
 from tests.fuzz.live_pool import LivePool

@@ -10,7 +10,8 @@ from pi0.card import read_policy_card
 from pi0.ript.config.policy import PolicyConfig
 from pi0.ript.scripts.eval import parse
 from pi0.ript.scripts.evaluate_policy import settings_of
-from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
+from pi0.ript.train.checkpoints.store import find_last
 from tests.policy_parts import small_policy
 from tests.train.test_nan_guard import CONFIG
 from tests.train.toy_world import toy_trainer

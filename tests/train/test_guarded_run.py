@@ -22,7 +22,7 @@ from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.run_folder import RUN_CONFIG_NAME
 from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train import trainer as trainer_module
-from pi0.ript.train.checkpoint import find_last
+from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.regression_guard import RegressionError
 from pi0.ript.train.run import train_run
 from tests.evaluation.records import make_record

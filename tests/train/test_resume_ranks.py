@@ -21,7 +21,8 @@ from pi0.ript.config.schema import (
 )
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
-from pi0.ript.train.checkpoint import find_last, load_training_state
+from pi0.ript.train.checkpoints.folder import load_training_state
+from pi0.ript.train.checkpoints.store import find_last
 from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
 from tests.train.toy_world import toy_trainer

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 
-from pi0.ript.train.checkpoint import find_last, load_training_state
+from pi0.ript.train.checkpoints.folder import load_training_state
+from pi0.ript.train.checkpoints.store import find_last
 from tests.cores import own_core
 from tests.programs import Program
 from tests.train.toy_run import ROOT, toy_arguments

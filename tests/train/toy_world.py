@@ -14,7 +14,8 @@ from pi0.ript import build
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks, Reply
-from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
+from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.trainer import Trainer
 from tests.train.toy_run import ToyPool, ToyRunner
 

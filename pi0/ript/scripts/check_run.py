@@ -14,7 +14,8 @@ from pi0.ript.diagnose.checkpoint import Diagnosis, check_checkpoint
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.run_checks import check_run
 from pi0.ript.diagnose.simulator import check_rendering
-from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
+from pi0.ript.train.checkpoints.store import find_last
 
 
 def findings_of_run(launch: Launch) -> Iterator[Finding]:

@@ -36,7 +36,8 @@ from pi0.ript.report.console import setup_logging
 from pi0.ript.report.launches import record_launch
 from pi0.ript.run_folder import RUN_CONFIG_NAME
 from pi0.ript.scripts.check_run import findings_of_run, print_checks
-from pi0.ript.train.checkpoint import POLICY_FOLDER, find_last
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
+from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.run import train_run
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import VideoWriter
 from pi0.ript.train.async_collector import AsyncCollector
-from pi0.ript.train.checkpoint import TrainingState
+from pi0.ript.train.checkpoints.state import TrainingState
 from pi0.ript.train.collector import Collector
 from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.memory_watch import MemoryWatch

@@ -12,7 +12,7 @@ from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.config.schema import Measure, RegressionGuardConfig
 from pi0.ript.learner.update import Engine
-from pi0.ript.train.checkpoint import POLICY_FOLDER, load_training_state
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER, load_training_state
 
 Verdict = Literal["", "best", "regressed"]
 _PREFIX = "guard_"

@@ -4,7 +4,8 @@ from itertools import chain
 
 from pi0.ript.engine.sharded_tensors import is_sharded
 from pi0.ript.engine.single import EngineState
-from pi0.ript.train.checkpoint import TrainingState, save_checkpoint
+from pi0.ript.train.checkpoints.state import TrainingState
+from pi0.ript.train.checkpoints.store import save_checkpoint
 from pi0.ript.train.nan_guard import require_finite_tensors, trained_weights
 from pi0.ript.train.parts import TrainerParts
 from pi0.ript.train.progression import FinishedStep, Progression

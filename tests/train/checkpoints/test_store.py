@@ -17,12 +17,9 @@ from pi0.ript.build import build_engine, build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig, TrainConfig
 from pi0.ript.engine.single import EngineState, SingleEngine
 from pi0.ript.learner.update import update
-from pi0.ript.train.checkpoint import (
-    TrainingState,
-    find_last,
-    load_training_state,
-    save_checkpoint,
-)
+from pi0.ript.train.checkpoints.folder import load_training_state
+from pi0.ript.train.checkpoints.state import TrainingState
+from pi0.ript.train.checkpoints.store import find_last, save_checkpoint
 from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
 from tests.policy_parts import raises_one_line, small_policy
 

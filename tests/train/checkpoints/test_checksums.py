@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from pi0.ript.train.checksums import find_difference, write_checksums
+from pi0.ript.train.checkpoints.checksums import find_difference, write_checksums
 
 
 @pytest.fixture

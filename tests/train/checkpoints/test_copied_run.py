@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pi0.ript.train.checkpoint import find_last, load_training_state
+from pi0.ript.train.checkpoints.folder import load_training_state
+from pi0.ript.train.checkpoints.store import find_last
 from tests.policy_parts import small_policy
-from tests.train.test_checkpoint import names, save
+from tests.train.checkpoints.test_store import names, save
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,89 @@
+"""What a run goes on with besides the weights of its policy."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from pi0.ript.engine.single import EngineState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNumbers:
+    """What ``training_state/state.json`` holds.
+
+    Attributes:
+        step: RIPT steps finished.
+        num_optimizer_steps: Optimizer steps taken.
+        sampler_position: Initial states dealt.
+        counters: Running totals by name, finite.
+        config_hash: Identifies the settings of the run.
+    """
+
+    step: int
+    num_optimizer_steps: int
+    sampler_position: int
+    counters: Mapping[str, int | float]
+    config_hash: str
+
+    def write(self, path: Path) -> None:
+        """Write the numbers."""
+        path.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return what ``write`` wrote.
+
+        Raises:
+            ValueError: The file holds something else; names the field.
+        """
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no JSON ({error}); use another checkpoint") from None
+        if not isinstance(content, dict) or content.keys() != cls.__dataclass_fields__.keys():
+            raise ValueError(f"{path} must hold {', '.join(cls.__dataclass_fields__)}")
+        for name in ("step", "num_optimizer_steps", "sampler_position"):
+            if type(content[name]) is not int or content[name] < 0:
+                raise ValueError(f"{path}: {name} must be a number >= 0, got {content[name]!r:.80}")
+        if type(content["config_hash"]) is not str:
+            raise ValueError(
+                f"{path}: config_hash must be text, got {content['config_hash']!r:.80}"
+            )
+        _require_counters(path, content["counters"])
+        return cls(**content)
+
+
+def _require_counters(path: Path, counters: object) -> None:
+    if not isinstance(counters, dict):
+        raise ValueError(f"{path}: counters must be names with numbers, got {counters!r:.80}")
+    for name, value in counters.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{path}: counter {name} must be a finite number, got {value!r:.80}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingState:
+    """Everything besides the weights that a run needs to continue with the numbers it would have had.
+
+    Attributes:
+        step: RIPT steps finished.
+        engine: Optimizer moments and step count.
+        sampler_position: ``InitialStateSampler.cursor``, under the name that files have for it.
+        counters: Running totals of the trainer, plain numbers by name.
+        config_hash: Identifies the settings of the run.
+        objective: Earlier weights that the objective remembers; empty where it remembers none.
+        acting: Earlier weights that act in the next step; empty where the saved ones do.
+    """
+
+    step: int
+    engine: EngineState
+    sampler_position: int
+    counters: Mapping[str, int | float]
+    config_hash: str
+    objective: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    acting: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
