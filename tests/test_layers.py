@@ -26,6 +26,7 @@ RANKS = {
     "algo": 3,
     "env": 4,
     "engine": 4,
+    "datasets": 4,  # demonstrations on disk: reading and writing, no simulator and no policy
     "report": 4,
     "learner": 5,
     "evaluation": 5,
@@ -90,6 +91,8 @@ HOMES = {
     "plotly": "pi0.ript.report",
     "ray": "pi0.ript.env.ray.cluster",
     "tensorstore": "pi0.formats.jax",
+    "pyarrow": "pi0.ript.datasets",
+    "h5py": "pi0.ript.datasets",
     "yaml": "pi0.ript.config",
     "draccus": "pi0.ript.config",
 }

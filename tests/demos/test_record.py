@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pi0.records import Observation
-from pi0.ript.demos.dataset import DemoSettings
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.record import ExpertEpisode, chunk_labels, run_expert
 from pi0.ript.demos.recorder import record_all
+from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.scripts.demos import main

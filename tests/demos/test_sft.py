@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pi0.ript.demos.dataset import Demonstrations
+from pi0.ript.datasets.demonstrations import Demonstrations
 from pi0.ript.demos.sft import (
     MIN_STD,
     SftSettings,

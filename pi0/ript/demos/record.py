@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.task import TaskConfig
-from pi0.ript.demos.dataset import Demonstrations, DemoSettings
+from pi0.ript.datasets.demonstrations import Demonstrations
 from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import training_states
 from pi0.ript.seeding import derive_seed
@@ -123,4 +124,5 @@ def record_task(
         num_attempts=num_attempts,
         num_successes=len(kept),
         num_steps=sum(len(episode.actions) for episode in kept),
+        episode_index=np.repeat(np.arange(len(kept)), [len(episode.frames) for episode in kept]),
     )

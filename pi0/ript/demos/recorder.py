@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pi0.records import ObservationSpec
-from pi0.ript.demos.dataset import DemoSettings, save_demonstrations
+from pi0.ript.datasets.demonstrations import save_demonstrations
+from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.env.libero.headless import RenderingError, require_rendering
 from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
 

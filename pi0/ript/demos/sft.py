@@ -15,7 +15,7 @@ from pi0.codec import raw_state
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
-from pi0.ript.demos.dataset import Demonstrations
+from pi0.ript.datasets.demonstrations import Demonstrations
 from pi0.ript.seeding import derive_seed
 
 logger = logging.getLogger(__name__)

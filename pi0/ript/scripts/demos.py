@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
-from pi0.ript.demos.dataset import DemoSettings
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.recorder import record_all
+from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.scripts.flags import Parser, add_flags, from_flags, require_number
 from pi0.tiny import tiny_card
 

@@ -14,7 +14,7 @@ import torch
 
 from pi0.checkpoint import new_policy, save_policy
 from pi0.policy import Pi0Policy
-from pi0.ript.demos.dataset import Demonstrations, load_demonstrations
+from pi0.ript.datasets.demonstrations import Demonstrations, load_demonstrations
 from pi0.ript.demos.sft import ProgressLog, SftSettings, demonstration_stats, fine_tune
 from pi0.ript.scripts.flags import Parser, add_flags, from_flags
 from pi0.tiny import Architecture, tiny_card, tiny_pi0_config

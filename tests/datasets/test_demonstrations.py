@@ -1,12 +1,17 @@
 """Demonstrations on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pi0.ript.demos.dataset import Demonstrations, load_demonstrations, save_demonstrations
+from pi0.ript.datasets.demonstrations import (
+    Demonstrations,
+    load_demonstrations,
+    save_demonstrations,
+)
 
 
 def _demos(task_id: int) -> Demonstrations:
@@ -38,7 +43,30 @@ def test_what_is_saved_is_loaded_in_name_order(tmp_path: Path):
     for name in ("images", "proprio", "actions"):
         np.testing.assert_array_equal(getattr(second, name), getattr(_demos(7), name))
         assert getattr(second, name).dtype == getattr(_demos(7), name).dtype
-    assert not list(tmp_path.glob("*.tmp"))
+    assert first.episode_index is None
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+
+
+def test_which_episode_a_frame_is_of_is_kept(tmp_path: Path):
+    save_demonstrations(replace(_demos(7), episode_index=np.array([0, 1])), tmp_path)
+
+    assert load_demonstrations(tmp_path)[0].episode_index.tolist() == [0, 1]
+
+
+def test_others_may_read_the_file_as_they_may_any_other(tmp_path: Path):
+    plain = tmp_path / "plain"
+    plain.touch()
+
+    path = save_demonstrations(_demos(7), tmp_path)
+
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path):
+    save_demonstrations(replace(_demos(7), proprio=np.zeros((3, 9))), tmp_path)
+
+    with pytest.raises(ValueError, match=r"proprio \[3, 9\] .* do not belong together"):
+        load_demonstrations(tmp_path)
 
 
 def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Demonstrations: how they are made, and on disk, one safetensors file per task, self-describing, never pickled."""
+"""What ``ript demos`` writes: one safetensors file per task, self-describing, never pickled."""
 
 import json
 from dataclasses import dataclass
@@ -7,40 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-
-@dataclass(frozen=True, kw_only=True)
-class DemoSettings:
-    """How demonstrations are made. The defaults made the embedded policy, but for ``fixture_seed``, which was 0.
-
-    Attributes:
-        per_task: Successful episodes kept per task.
-        max_attempts: Episodes tried per task at most.
-        max_steps: Control steps per episode.
-        frame_every: Control steps between kept frames.
-        horizon: H, actions per action chunk.
-        action_noise: Largest std of the noise on executed position deltas; each episode draws its own
-            level. The label stays the expert's own action, so the data shows how to recover.
-        num_held_out_states: Initial states without demonstrations (the last n of 50).
-        fixture_seed: Seeds the fixture poses of all attempts; None draws a seed for each.
-        seed: Seeds states and noise.
-    """
-
-    per_task: int = 50
-    max_attempts: int = 100
-    max_steps: int = 150
-    frame_every: int = 3
-    horizon: int = 10
-    action_noise: float = 0.3
-    num_held_out_states: int = 20
-    fixture_seed: int | None = None
-    seed: int = 0
+from pi0.ript.atomic import write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstrations:
-    """Frames of successful expert episodes of one task.
+    """Frames of successful episodes of one task.
 
     Legend: F frames, N cameras, H actions per action chunk.
 
@@ -51,9 +25,11 @@ class Demonstrations:
         images: uint8 [F, N, height, width, 3], as LIBERO renders them.
         proprio: float64 [F, 9].
         actions: float32 [F, H, 7]: what the expert would do from this frame on, simulator space.
-        num_attempts: Expert episodes tried.
-        num_successes: Expert episodes that succeeded; only those are kept.
+        num_attempts: Episodes tried.
+        num_successes: Episodes that succeeded; only those are kept.
         num_steps: Control steps of the kept episodes, summed.
+        episode_index: int64 [F], which of the kept episodes, from 0, ascending; None in files of earlier
+            versions, which do not say it.
     """
 
     suite: str
@@ -65,12 +41,15 @@ class Demonstrations:
     num_attempts: int
     num_successes: int
     num_steps: int
+    episode_index: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
 
 
+PATTERN = "*.safetensors"
 _ARRAYS = ("images", "proprio", "actions")
+_ADDED_LATER = ("episode_index",)
 _NUMBERS = ("task_id", "num_attempts", "num_successes", "num_steps")
 
 
@@ -78,10 +57,12 @@ def save_demonstrations(demos: Demonstrations, folder: Path) -> Path:
     """Write ``<suite>_<task_id>.safetensors`` into ``folder``."""
     path = folder / f"{demos.suite}_{demos.task_id}.safetensors"
     meta = {name: getattr(demos, name) for name in ("suite", "task", *_NUMBERS)}
-    arrays = {name: np.ascontiguousarray(getattr(demos, name)) for name in _ARRAYS}
-    temporary = path.with_suffix(".tmp")
-    save_file(arrays, temporary, metadata={"demonstrations": json.dumps(meta)})
-    temporary.replace(path)
+    values = {name: getattr(demos, name) for name in (*_ARRAYS, *_ADDED_LATER)}
+    arrays = {
+        name: np.ascontiguousarray(value) for name, value in values.items() if value is not None
+    }
+    # not safetensors' own save_file, whose files only their owner may read
+    write_atomically(path, save(arrays, metadata={"demonstrations": json.dumps(meta)}))
     return path
 
 
@@ -92,9 +73,9 @@ def load_demonstrations(folder: Path) -> list[Demonstrations]:
         FileNotFoundError: There is none.
         ValueError: One is damaged, or holds no demonstrations.
     """
-    paths = sorted(folder.glob("*.safetensors"))
+    paths = sorted(folder.glob(PATTERN))
     if not paths:
-        raise FileNotFoundError(f"no demonstrations (*.safetensors) in {folder}; run: ript demos")
+        raise FileNotFoundError(f"no demonstrations ({PATTERN}) in {folder}; run: ript demos")
     return [_load(path) for path in paths]
 
 
@@ -103,9 +84,24 @@ def _load(path: Path) -> Demonstrations:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("demonstrations")
             if text is not None:
-                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-                return Demonstrations(**json.loads(text), **arrays)
+                later = [name for name in _ADDED_LATER if name in file.keys()]  # noqa: SIM118
+                arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *later)}
+                return _checked(Demonstrations(**json.loads(text), **arrays))
     except (SafetensorError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged ({reason}); make it again with: ript demos") from None
     raise ValueError(f"{path} holds no demonstrations; make it with: ript demos")
+
+
+def _checked(demos: Demonstrations) -> Demonstrations:
+    """Return demonstrations whose arrays belong together."""
+    frames, index = len(demos.images), demos.episode_index
+    lengths = {frames, len(demos.proprio), len(demos.actions)}
+    if len(lengths) > 1 or demos.proprio.shape != (frames, 9) or demos.actions.shape[2:] != (7,):
+        raise ValueError(
+            f"images {list(demos.images.shape)}, proprio {list(demos.proprio.shape)} and actions "
+            f"{list(demos.actions.shape)} do not belong together"
+        )
+    if index is not None and (index.shape != (frames,) or (np.diff(index) < 0).any()):
+        raise ValueError("episode_index must ascend, one number per frame")
+    return demos
