@@ -223,7 +223,7 @@ def test_check_prints_what_is_known_of_a_run_and_makes_nothing(tmp_path: Path, m
 
 def test_check_ends_with_the_number_of_errors_and_the_first(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pi0.ript.scripts.check_run.check_rendering", lambda _: [])
+    monkeypatch.setattr("pi0.ript.scripts.parts.check_run.check_rendering", lambda _: [])
 
     with pytest.raises(ConfigError, match=r"1 of \d+ checks failed, first cameras: .*'wrist'"):
         main(["quickstart", "--check", "--policy.overrides.cameras", "[wrist]"])

@@ -9,7 +9,7 @@ import pytest
 from pi0.card import read_policy_card
 from pi0.ript.config.policy import PolicyConfig
 from pi0.ript.scripts.eval import parse
-from pi0.ript.scripts.evaluate_policy import settings_of
+from pi0.ript.scripts.parts.evaluate_policy import settings_of
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.checkpoints.store import find_last
 from tests.policy_parts import small_policy

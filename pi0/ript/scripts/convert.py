@@ -12,8 +12,9 @@ from typing import get_args
 
 from pi0.checkpoint import find_folder
 from pi0.formats.export import Target, export_folder, not_stored
-from pi0.formats.folder import Choices, read_folder
-from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides
+from pi0.formats.folder import read_folder
+from pi0.ript.scripts.parts.flags import Parser
+from pi0.ript.scripts.parts.policy_flags import add_policy_flags, policy_choices
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +29,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--format", choices=get_args(Target), required=True, help="whose")
     add_policy_flags(parser)
     arguments = parser.parse_args(argv)
-    choices = Choices(
-        protocol=arguments.protocol,
-        overrides=read_overrides(arguments.override).chosen(),
-        norm_stats_path=arguments.norm_stats_path and Path(arguments.norm_stats_path),
-        tokenizer_path=arguments.tokenizer_path and Path(arguments.tokenizer_path),
-    )
-    contents = read_folder(find_folder(arguments.source), choices)
+    contents = read_folder(find_folder(arguments.source), policy_choices(arguments))
     export_folder(contents, arguments.destination, arguments.format)
     logger.info(
         "wrote %s: %s layout, from %s", arguments.destination, arguments.format, contents.layout

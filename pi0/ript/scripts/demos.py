@@ -12,7 +12,7 @@ from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.settings import DemoSettings
-from pi0.ript.scripts.flags import Parser, add_flags, from_flags, require_number
+from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
 from pi0.tiny import tiny_card
 
 COUNTS = ("num_workers", "per_task", "max_attempts", "max_steps", "frame_every", "horizon")

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pi0.formats.folder import Choices
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.diagnose.checkpoint import Diagnosis, check_checkpoint
+from pi0.ript.diagnose.checkpoint import check_checkpoint
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import EXACT_SPEC, check_disk, check_memory, check_shared_memory
 from pi0.ript.diagnose.simulator import check_assets, check_rendering
@@ -26,7 +25,8 @@ from pi0.ript.diagnose.software import (
     check_python,
     check_videos,
 )
-from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides
+from pi0.ript.scripts.parts.flags import Parser
+from pi0.ript.scripts.parts.policy_flags import add_policy_flags, policy_choices
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -55,7 +55,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield check_python()
     yield from check_packages()
     yield check_gpu()
-    diagnosis = _diagnose(arguments)
+    diagnosis = check_checkpoint(arguments.policy, policy_choices(arguments))
     spec = EXACT_SPEC if diagnosis.contents is None else diagnosis.contents.card.spec
     yield check_memory(spec)
     yield check_shared_memory()
@@ -78,14 +78,3 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     return 1 if any(finding.status == "error" for finding in findings) else 0
-
-
-def _diagnose(arguments: argparse.Namespace) -> Diagnosis:
-    stats, tokenizer = arguments.norm_stats_path, arguments.tokenizer_path
-    choices = Choices(
-        protocol=arguments.protocol,
-        overrides=read_overrides(arguments.override).chosen(),
-        norm_stats_path=None if stats is None else Path(stats),
-        tokenizer_path=None if tokenizer is None else Path(tokenizer),
-    )
-    return check_checkpoint(arguments.policy, choices)

@@ -21,7 +21,7 @@ from rich.console import Console
 from pi0.checkpoint import find_folder
 from pi0.ript.config.base import Auto
 from pi0.ript.config.env import EnvConfig, Exactness
-from pi0.ript.config.schema import TaskConfig, TrainingConfig, VideoConfig
+from pi0.ript.config.schema import TaskConfig, VideoConfig
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK, Fixtures
 from pi0.ript.env.suites import locate_task, suite_names, task_count
 from pi0.ript.evaluation.log import read_log
@@ -36,8 +36,9 @@ from pi0.ript.report.evaluation_report import (
     text_lines,
     write_report,
 )
-from pi0.ript.scripts.evaluate_policy import Evaluation, evaluate_policy
-from pi0.ript.scripts.flags import Parser, add_policy_flags, require_number
+from pi0.ript.scripts.parts.evaluate_policy import Evaluation, evaluate_policy
+from pi0.ript.scripts.parts.flags import Parser, add_seed_and_device, require_number
+from pi0.ript.scripts.parts.policy_flags import add_policy_flags
 
 logger = logging.getLogger(__name__)
 
@@ -110,18 +111,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--denoise_steps", type=int, default=None, help="default: what the policy is meant for"
     )
     add_policy_flags(parser)
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=TrainingConfig().seed,
-        help="of every random draw; default %(default)s",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto takes the GPU if there is one",
-    )
+    add_seed_and_device(parser)
     parser.add_argument(
         "--control",
         choices=("none", "blind", "mute"),

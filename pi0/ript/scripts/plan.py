@@ -24,7 +24,7 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, MemoryKind, advice, make_plan
 from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
 from pi0.ript.env.suites import step_limit
-from pi0.ript.scripts.flags import Parser
+from pi0.ript.scripts.parts.flags import Parser
 
 
 def read_checkpoint(config: TrainConfig) -> Contents:

@@ -18,7 +18,8 @@ from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, Traini
 from pi0.ript.diagnose.exploration import ERASED, LEAST_STD, MOST_STD, NoiseGain, measure_noise_gain
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.evaluation.episodes import evaluation_requests
-from pi0.ript.scripts.flags import Parser, add_policy_flags, read_overrides, require_number
+from pi0.ript.scripts.parts.flags import Parser, add_seed_and_device, require_number
+from pi0.ript.scripts.parts.policy_flags import add_policy_flags, read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 
 logger = logging.getLogger(__name__)
@@ -48,18 +49,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         default=DEFAULT_NOISE_SCALE,
         help="algo.noise.scale; default %(default)s",
     )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=TrainingConfig().seed,
-        help="of every random draw; default %(default)s",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto takes the GPU if there is one",
-    )
+    add_seed_and_device(parser)
     add_policy_flags(parser)
     arguments = parser.parse_args(argv)
     for name, least in (("observations", 1), ("draws", 2), ("denoise_steps", 2)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pi0.ript.report.page.render import REPORT_NAME, write_report
 from pi0.ript.run_folder import find_run
-from pi0.ript.scripts.flags import Parser
+from pi0.ript.scripts.parts.flags import Parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -16,7 +16,7 @@ from pi0.checkpoint import new_policy, save_policy
 from pi0.policy import Pi0Policy
 from pi0.ript.datasets.demonstrations import Demonstrations, load_demonstrations
 from pi0.ript.demos.sft import ProgressLog, SftSettings, demonstration_stats, fine_tune
-from pi0.ript.scripts.flags import Parser, add_flags, from_flags
+from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags
 from pi0.tiny import Architecture, tiny_card, tiny_pi0_config
 from pi0.tokenizer import build_tiny_tokenizer
 

@@ -17,7 +17,7 @@ from pi0.ript.atomic import write_atomically
 from pi0.ript.config.command_line import parse_arguments
 from pi0.ript.faults.inject import FaultKind, plan_faults
 from pi0.ript.faults.soak import SoakResult, soak
-from pi0.ript.scripts.flags import Parser, require_number
+from pi0.ript.scripts.parts.flags import Parser, require_number
 
 DEFAULT_CONFIG = "debug_train_ript_vla"
 KILLS_PER_MINUTE, STOPS_PER_MINUTE, CORRUPTIONS_PER_MINUTE = 100 / 30, 1.0, 0.5

@@ -5,7 +5,7 @@ python pi0/ript/scripts/train_ript_pi0.py --config_path pi0/ript/config/debug_tr
 
 import importlib
 
-from pi0.ript.scripts.exits import run_main
+from pi0.ript.scripts.parts.exits import run_main
 
 # Before the imports that take seconds: Ctrl-C is one line from the first moment on. As a module of its
 # own, not as __main__, the program also has the name under which its log is listened to.
@@ -35,7 +35,7 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS, RankInfo, SingleProcess
 from pi0.ript.report.console import setup_logging
 from pi0.ript.report.launches import record_launch
 from pi0.ript.run_folder import RUN_CONFIG_NAME
-from pi0.ript.scripts.check_run import findings_of_run, print_checks
+from pi0.ript.scripts.parts.check_run import findings_of_run, print_checks
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.run import train_run

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pi0.ript.report.page.live import make_server
 from pi0.ript.run_folder import find_run
-from pi0.ript.scripts.flags import Parser, require_number
+from pi0.ript.scripts.parts.flags import Parser, require_number
 
 DEFAULT_PORT = 8800
 MAX_PORT = 65535

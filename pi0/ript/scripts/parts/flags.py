@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_type_hints
 
 from pi0.ript.config.base import require_filled_in
-from pi0.ript.config.decode import Raw, decode_config
-from pi0.ript.config.policy import PolicyOverrides
 from pi0.ript.config.reference import field_descriptions
+from pi0.ript.config.schema import TrainingConfig
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,29 +90,17 @@ def from_flags(arguments: argparse.Namespace, record: type[Any]) -> Any:
     return record(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def add_policy_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what decides against the files of a policy."""
+def add_seed_and_device(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the random draws and where the network runs."""
     parser.add_argument(
-        "--protocol",
-        choices=("openpi", "lerobot"),
-        default=None,
-        help="preset of pre- and post-processing; default: the one of the policy's layout",
+        "--seed",
+        type=int,
+        default=TrainingConfig().seed,
+        help="of every random draw; default %(default)s",
     )
     parser.add_argument(
-        "--override",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one key of the policy card, e.g. extra_delta=false; may be repeated",
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto takes the GPU if there is one",
     )
-    parser.add_argument("--norm_stats_path", default=None, help="replaces the policy's statistics")
-    parser.add_argument("--tokenizer_path", default=None, help="replaces the policy's tokenizer")
-
-
-def read_overrides(texts: Sequence[str]) -> PolicyOverrides:
-    """Return the overrides that ``KEY=VALUE`` texts name."""
-    pairs = [text.partition("=") for text in texts]
-    for key, equals, _ in pairs:
-        if not equals:
-            raise ValueError(f"--override needs KEY=VALUE, got {key!r}")
-    return decode_config(PolicyOverrides, {key: Raw(text=value) for key, _, value in pairs})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pi0.ript.scripts.flags import read_overrides
+from pi0.ript.scripts.parts.policy_flags import read_overrides
 
 
 def test_values_are_read_by_the_type_of_their_key():

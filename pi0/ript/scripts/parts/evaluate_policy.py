@@ -35,7 +35,7 @@ from pi0.ript.interfaces import Policy
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.launches import installed_versions
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
-from pi0.ript.scripts.flags import read_overrides
+from pi0.ript.scripts.parts.policy_flags import read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest
 
