@@ -51,10 +51,12 @@ class Facts:
 
     Attributes:
         keys: Keys of the policy card.
+        sources: The file that fixes each of them.
         not_followed: What they say without effect, one line each.
     """
 
     keys: Mapping[str, Any]
+    sources: Mapping[str, str]
     not_followed: tuple[str, ...]
 
 
@@ -83,6 +85,8 @@ def card_facts(evidence: Evidence, layout: Layout, chosen: Container[str]) -> Fa
     _refuse_two_widths(evidence)
     return Facts(
         keys=keys | piped,
+        sources=dict.fromkeys(keys, "sizes of the arrays" if evidence.tree else CONFIG)
+        | dict.fromkeys(piped, PREPROCESSOR),
         not_followed=(
             *_ignored(evidence, layout, keys, piped),
             *(pipelines.not_followed if pipelines else ()),

@@ -25,6 +25,7 @@ from pi0.formats.evidence import CONFIG, Evidence, decide_layout, gather, refuse
 from pi0.formats.facts import card_facts, rounded_weights, stored_dtype
 from pi0.formats.lerobot.config import image_resolution
 from pi0.formats.matching import match_tensors
+from pi0.formats.origins import origins_of_foreign, origins_of_native
 from pi0.formats.sizes import image_size, read_sizes, tensor_shapes, with_card
 from pi0.formats.spellings import DEAD_EMBEDDING, FINAL_NORM, WRITTEN, unwrapped
 from pi0.formats.stats_files import find_norm_stats
@@ -66,8 +67,10 @@ class Contents:
         folder: Where it is.
         layout: How its tensors are named.
         card: What the policy is given of LIBERO.
+        origins: Where each key of the card came from.
         config: Sizes of the network.
         stats: Normalization statistics.
+        stats_source: The file they were read from.
         tokenizer: Of the instructions.
         shapes: Of every tensor of transformers' pi0, unused ones included.
         tensors: By transformers' names: all that the network uses, and unused ones if present.
@@ -78,8 +81,10 @@ class Contents:
     folder: Path
     layout: Layout
     card: PolicyCard
+    origins: Mapping[str, str]
     config: PI0Config
     stats: NormStats
+    stats_source: str
     tokenizer: Tokenizer
     shapes: Mapping[str, tuple[int, ...]]
     tensors: Mapping[str, StoredTensor]
@@ -131,8 +136,10 @@ def _read_foreign(evidence: Evidence, layout: Layout, choices: Choices) -> Conte
         folder=folder,
         layout=layout,
         card=card,
+        origins=origins_of_foreign(card, _chosen(choices), facts.sources, is_pi05=evidence.is_pi05),
         config=config,
         stats=found.stats,
+        stats_source=found.source,
         tokenizer=tokenizer,
         shapes=shapes,
         tensors=tensors,
@@ -161,25 +168,33 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
     wanted = frozenset(shapes) - unused_tensor_names(config)
     weights = unwrapped(open_weights(folder))
     tokenizer = find_tokenizer(folder, choices.tokenizer_path)
-    stats = (
-        find_norm_stats(folder, card, None, choices.norm_stats_path).stats
-        if choices.norm_stats_path
-        else read_norm_stats(folder / NORM_STATS, card)
-    )
+    if choices.norm_stats_path:
+        found = find_norm_stats(folder, card, None, choices.norm_stats_path)
+        stats, stats_source = found.stats, found.source
+    else:
+        stats, stats_source = read_norm_stats(folder / NORM_STATS, card), str(folder / NORM_STATS)
     check_conventions(folder, card, stats)
     _check_vocabulary(tokenizer, config, folder, is_whole=False)
     return Contents(
         folder=folder,
         layout="native",
         card=card,
+        origins=origins_of_native(
+            card, _chosen(choices), POLICY_CARD, choices.protocol, is_pi05=is_pi05(config)
+        ),
         config=config,
         stats=stats,
+        stats_source=stats_source,
         tokenizer=tokenizer,
         shapes=shapes,
         tensors=match_tensors(weights, WRITTEN["native"], shapes, wanted),
         not_followed=(),
         assumed=(),
     )
+
+
+def _chosen(choices: Choices) -> dict[str, Any]:
+    return {**choices.overrides, **({"protocol": choices.protocol} if choices.protocol else {})}
 
 
 def _assumed(evidence: Evidence, card: PolicyCard, chosen: Mapping[str, Any]) -> tuple[str, ...]:

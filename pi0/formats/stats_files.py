@@ -33,10 +33,12 @@ class FoundStats:
 
     Attributes:
         stats: Those of LIBERO.
+        source: The file they were read from; the first of several that agree.
         not_followed: Files of other robots that lie beside them, one line each.
     """
 
     stats: NormStats
+    source: str
     not_followed: tuple[str, ...]
 
 
@@ -93,6 +95,7 @@ def _choose(found: Mapping[str, Raw], card: PolicyCard) -> FoundStats:
         )
     return FoundStats(
         stats=next(iter(checked.values())),
+        source=next(iter(checked)),
         not_followed=tuple(f"{name}: of {text}" for name, text in sorted(foreign.items())),
     )
 

@@ -15,6 +15,10 @@ COMMANDS = {
     "eval": ("pi0.ript.scripts.eval", "measure a policy on held-out initial states"),
     "demos": ("pi0.ript.scripts.demos", "record demonstrations of the scripted experts"),
     "convert": ("pi0.ript.scripts.convert", "write a policy as openpi, LeRobot or transformers do"),
+    "inspect": (
+        "pi0.ript.scripts.inspect_policy",
+        "say whether a checkpoint is loaded right, and what does not fit",
+    ),
     "doctor": ("pi0.ript.scripts.doctor", "check this machine and say what to fix"),
     "plan": ("pi0.ript.scripts.plan", "say what a run needs in memory before it starts"),
     "report": ("pi0.ript.scripts.report", "write one page about one or several runs"),
