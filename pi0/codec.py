@@ -101,9 +101,19 @@ def _gripper_of_data(values: NDArray[np.float64], meaning: Gripper) -> NDArray[n
 
 
 def raw_state(proprio: NDArray[np.float64], encoding: StateEncoding) -> NDArray[np.float64]:
-    """Return un-normalized states [B, 8 or 11] from proprio [B, 9]: position, rotation, gripper."""
-    position, quaternion, gripper = proprio[:, :3], proprio[:, 3:7], proprio[:, 7:9]
-    rotation = _axis_angle(quaternion) if encoding == "axis_angle" else _rotation6d(quaternion)
+    """Return un-normalized states [B, 8 or 11], position, rotation, gripper.
+
+    Args:
+        proprio: [B, 9] as in ``Observation``, or [B, 8] as clients of a policy server send it, with an
+            axis-angle in place of the quaternion; such a state stands as it is.
+        encoding: How the rotation is written.
+    """
+    position, rotation, gripper = proprio[:, :3], proprio[:, 3:-2], proprio[:, -2:]
+    is_quaternion = rotation.shape[1] == 4
+    if encoding == "axis_angle":
+        rotation = _axis_angle(rotation) if is_quaternion else rotation
+    else:
+        rotation = _rotation6d(rotation if is_quaternion else _quaternion(rotation))
     return np.concatenate([position, rotation, gripper], axis=-1)
 
 
@@ -160,6 +170,15 @@ def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
     is_identity = den == 0.0
     angle = 2.0 * np.arccos(w) / np.where(is_identity, 1.0, den)
     return np.where(is_identity, 0.0, quaternion[:, :3] * angle)
+
+
+def _quaternion(axis_angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (x, y, z, w) of axis-angles [B, 3]."""
+    angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)
+    # numpy's sinc(x) is sin(pi x) / (pi x), and 1 at 0
+    return np.concatenate(
+        [0.5 * np.sinc(angle / (2 * np.pi)) * axis_angle, np.cos(angle / 2)], axis=-1
+    )
 
 
 def _rotation6d(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -32,6 +32,7 @@ RANKS = {
     "evaluation": 5,
     "train": 6,
     "diagnose": 6,
+    "serve": 6,  # answers clients with a policy; no run begins here
     "demos": 6,  # records experts on real simulators, so it stands beside train, above env
     "build_runner": 7,
     "build": 8,
@@ -93,6 +94,7 @@ HOMES = {
     "tensorstore": "pi0.formats.jax",
     "pyarrow": "pi0.ript.datasets",
     "h5py": "pi0.ript.datasets",
+    "websockets": "pi0.ript.serve",
     "yaml": "pi0.ript.config",
     "draccus": "pi0.ript.config",
 }

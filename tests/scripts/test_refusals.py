@@ -98,6 +98,7 @@ def prepare(folder: Path) -> None:
     """Write the files and folders, most of them damaged, that the command lines name."""
     (folder / "settings.yaml").write_text(SETTINGS)
     (folder / "a_file").write_text("text")
+    (folder / "no_key").write_text("\n")
     (folder / "empty").mkdir()
     _configurations(folder)
     _policies(folder)

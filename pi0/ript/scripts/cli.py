@@ -13,6 +13,7 @@ from pi0.ript.scripts.parts.exits import run_main
 COMMANDS = {
     "train": ("pi0.ript.scripts.train_ript_pi0", "improve a policy by reinforcement learning"),
     "eval": ("pi0.ript.scripts.eval", "measure a policy on held-out initial states"),
+    "serve": ("pi0.ript.scripts.serve", "let openpi's clients ask a policy for actions"),
     "demos": ("pi0.ript.scripts.demos", "record demonstrations of the scripted experts"),
     "convert": ("pi0.ript.scripts.convert", "write a policy as openpi, LeRobot or transformers do"),
     "inspect": (
