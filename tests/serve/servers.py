@@ -18,7 +18,7 @@ from pi0.ript.serve.settings import ServerSettings
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SIZE = 32
-METADATA = {"horizon": 6, "protocol": "openpi"}
+METADATA = {"horizon": 6, "execute_steps": 4, "protocol": "openpi"}
 
 
 def request_values(seed: int = 0, size: int = SIZE) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from pi0.ript.report.evaluation_report import (
     text_lines,
     write_report,
 )
+from pi0.ript.report.other_harnesses import FILES, Harness, write_for
 from pi0.ript.scripts.parts.evaluate_policy import Evaluation, evaluate_policy
 from pi0.ript.scripts.parts.flags import Parser, add_seed_and_device, require_number
 from pi0.ript.scripts.parts.policy_flags import add_policy_flags
@@ -128,6 +129,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="decisions: images that are drawn anyway; steps: one more per control step",
     )
     parser.add_argument(
+        "--also",
+        type=harnesses,
+        default=[],
+        metavar="HARNESS,...",
+        help="write the results as other harnesses do as well: lerobot (eval_info.json), vla-eval "
+        "(SUITE_aggregate.json)",
+    )
+    parser.add_argument(
         "--output_dir", type=Path, default=None, help="default: outputs/eval_<time>"
     )
     arguments = parser.parse_args(argv)
@@ -153,6 +162,15 @@ def number_or_auto(text: str) -> int | Auto:
         return int(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be a whole number or auto, got {text!r}") from error
+
+
+def harnesses(text: str) -> list[Harness]:
+    """Return the harnesses that a list with commas names."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in FILES:
+            raise argparse.ArgumentTypeError(f"must be of {', '.join(FILES)}, got {name!r}")
+    return [harness for harness in FILES if harness in names]
 
 
 def chosen_tasks(suites: str, names: Sequence[str]) -> list[tuple[str, int]]:
@@ -211,6 +229,9 @@ def main(argv: Sequence[str]) -> int:
     evaluation = evaluate_policy(arguments, arguments.policy, folder, earlier=earlier)
     report = make_report(*evaluation, compared_with(arguments, folder, evaluation, earlier))
     write_report(folder, report, evaluation_page)
+    for harness in arguments.also:
+        for path in write_for(harness, folder, report):
+            logger.info("%s: %s", harness, path)
     print("\n".join(text_lines(report)))
     logger.info("results: %s", folder / f"{RESULTS_NAME}.html")
     if report.num_crashed:
