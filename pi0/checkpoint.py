@@ -7,6 +7,7 @@ policy.json        what the policy is given of LIBERO (PolicyCard)
 model.safetensors  weights under transformers' state-dict names, without the unused ones
 norm_stats.json    normalization statistics, openpi's layout
 tokenizer.json     tokenizer of the instructions
+base.json          what it was trained from; that has the weights which model.safetensors does not have (Base)
 """
 
 import importlib.resources
@@ -14,20 +15,23 @@ import math
 import os
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.card import PolicyCard, Protocol
+from pi0.formats.base import BASE, Base
 from pi0.formats.folder import Choices, read_folder
 from pi0.formats.weight_files import WEIGHTS, StoredTensor, TensorSource, write_safetensors
 from pi0.model.gemma import AdaptiveNorm
-from pi0.model.lora import merged_tensors
+from pi0.model.lora import DOWN, UP, plain_tensors, trained_tensors, with_adapter
 from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
@@ -94,7 +98,42 @@ def save_policy(
         folder: Created if missing; files of the same names are replaced.
         dtype: Of the weights on disk; anything but float32 loses training precision.
     """
-    folder = Path(folder)
+    folder = _save_texts(policy, Path(folder))
+    network = policy.network
+    sources = _whole(network, trained_tensors(network.core))
+    save_weights(
+        folder / WEIGHTS, {name: replace(each, dtype=dtype) for name, each in sources.items()}
+    )
+
+
+def save_trained(
+    policy: Pi0Policy,
+    folder: Path,
+    trained: Mapping[str, Tensor],
+    base: Base | None,
+    *,
+    is_whole: bool,
+) -> None:
+    """Write a policy in training: what has changed, beside the name of what it was trained from.
+
+    Args:
+        policy: What is saved; weights that are not trained are read from it.
+        folder: As in ``save_policy``.
+        trained: What training has changed, as ``trained_tensors`` names it; may be older than the policy's own.
+        base: What it was trained from; without one the folder is whole.
+        is_whole: Write the weights that training left alone as well, in the type that the base has them in.
+    """
+    _save_texts(policy, folder)
+    if base is not None:
+        write_atomically(folder / BASE, lambda file: file.write_text(base.to_json(), "utf-8"))
+    if base is None or is_whole:
+        sources = _whole(policy.network, trained, base.dtypes if base else {})
+    else:
+        sources = {name: _source(tensor) for name, tensor in trained.items()}
+    save_weights(folder / WEIGHTS, sources)
+
+
+def _save_texts(policy: Pi0Policy, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "config.json": policy.network.config.to_json_string(use_diff=False),
@@ -104,7 +143,7 @@ def save_policy(
     }
     for name, text in texts.items():
         write_atomically(folder / name, lambda file, text=text: file.write_text(text, "utf-8"))
-    save_weights(policy.network, folder / WEIGHTS, dtype=dtype)
+    return folder
 
 
 def new_policy(
@@ -133,18 +172,53 @@ def new_policy(
     )
 
 
-def save_weights(network: Pi0Network, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write the weights under transformers' names, readable for whom the process lets read its files."""
-    sources = {
-        name: TensorSource(
-            shape=tuple(tensor.shape),
-            dtype=dtype,
-            # a copy: what numpy has looked at can no longer be freed, as sharded learning frees weights
-            read=lambda tensor=tensor: tensor.detach().to("cpu", dtype, copy=True),
-        )
-        for name, tensor in merged_tensors(network.core).items()
-    }
+def save_weights(path: Path, sources: Mapping[str, TensorSource]) -> None:
+    """Write the weights, readable for whom the process lets read its files."""
     write_atomically(path, lambda file: write_safetensors(file, sources))
+
+
+def _whole(
+    network: Pi0Network,
+    trained: Mapping[str, Tensor],
+    dtypes: Mapping[str, torch.dtype] | None = None,
+) -> dict[str, TensorSource]:
+    """Return every weight under transformers' name; what is not trained in ``dtypes``, else in float32."""
+    sources: dict[str, TensorSource] = {}
+    for name, tensor in plain_tensors(network.core).items():
+        owner = name.removesuffix(".weight")
+        if owner + DOWN in trained:
+            down, up = trained[owner + DOWN], trained[owner + UP]
+            merged = partial(_merged, tensor, down, up)
+            sources[name] = TensorSource(
+                shape=tuple(tensor.shape), dtype=torch.float32, read=merged
+            )
+        elif name in trained:
+            sources[name] = _source(trained[name])
+        else:
+            sources[name] = _source(tensor, _exact(tensor, (dtypes or {}).get(name)))
+    return sources
+
+
+def _merged(*tensors: Tensor) -> Tensor:
+    weight, down, up = (tensor.to("cpu") for tensor in tensors)
+    return with_adapter(weight, down, up)
+
+
+def _exact(tensor: Tensor, stored: torch.dtype | None) -> torch.dtype:
+    """Return the type that a weight was stored in, or, if it was loaded in a narrower one, that."""
+    if stored is None:
+        return torch.float32
+    is_wide = torch.promote_types(stored, tensor.dtype) == tensor.dtype
+    return stored if is_wide else tensor.dtype
+
+
+def _source(tensor: Tensor, dtype: torch.dtype = torch.float32) -> TensorSource:
+    return TensorSource(
+        shape=tuple(tensor.shape),
+        dtype=dtype,
+        # a copy: what numpy has looked at can no longer be freed, as sharded learning frees weights
+        read=lambda: tensor.detach().to("cpu", dtype, copy=True),
+    )
 
 
 def load_weights(

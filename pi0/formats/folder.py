@@ -20,6 +20,7 @@ from pi0.card import (
     read_policy_card,
 )
 from pi0.files import is_there, read_json
+from pi0.formats.base import BASE, Base, read_base, split_adapters, with_base
 from pi0.formats.conventions import check_conventions
 from pi0.formats.evidence import CONFIG, Evidence, decide_layout, gather, refuse_other_models
 from pi0.formats.facts import card_facts, rounded_weights, stored_dtype
@@ -76,6 +77,7 @@ class Contents:
         tensors: By transformers' names: all that the network uses, and unused ones if present.
         not_followed: What the files say and has no effect here, one line each.
         assumed: What they had to say and do not, one line each.
+        base: What the policy was trained from, if the folder says it.
     """
 
     folder: Path
@@ -90,6 +92,7 @@ class Contents:
     tensors: Mapping[str, StoredTensor]
     not_followed: tuple[str, ...]
     assumed: tuple[str, ...]
+    base: Base | None = None
 
 
 def read_folder(folder: Path, choices: Choices) -> Contents:
@@ -166,7 +169,7 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
     config = with_card(read_sizes(folder / CONFIG, raw), card)
     shapes = tensor_shapes(config)
     wanted = frozenset(shapes) - unused_tensor_names(config)
-    weights = unwrapped(open_weights(folder))
+    base = read_base(folder)
     tokenizer = find_tokenizer(folder, choices.tokenizer_path)
     if choices.norm_stats_path:
         found = find_norm_stats(folder, card, None, choices.norm_stats_path)
@@ -187,14 +190,54 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
         stats_source=stats_source,
         tokenizer=tokenizer,
         shapes=shapes,
-        tensors=match_tensors(weights, WRITTEN["native"], shapes, wanted),
+        tensors=_own_tensors(folder, base, shapes, wanted),
         not_followed=(),
         assumed=(),
+        base=base,
     )
 
 
 def _chosen(choices: Choices) -> dict[str, Any]:
     return {**choices.overrides, **({"protocol": choices.protocol} if choices.protocol else {})}
+
+
+def _own_tensors(
+    folder: Path,
+    base: Base | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    wanted: frozenset[str],
+    above: tuple[Path, ...] = (),
+) -> Mapping[str, StoredTensor]:
+    """Return the tensors of the own layout, those that training left alone from the base.
+
+    ``above`` are the folders that this one is the base of.
+    """
+    weights = unwrapped(open_weights(folder))
+    if base is None:
+        return match_tensors(weights, WRITTEN["native"], shapes, wanted)
+    adapters, whole = split_adapters(weights)
+    own = match_tensors(whole, WRITTEN["native"], shapes, frozenset[str]())
+    missing = (wanted - own.keys()) | adapters.keys()
+    if not missing:
+        return own
+    if base.path in (folder.resolve(), *above):
+        raise ValueError(f"{folder / BASE} names a base that needs this policy; copy it again")
+    base.check_sizes()
+    below = _tensors_of(base.path, shapes, missing, (folder.resolve(), *above))
+    return with_base(own, adapters, base, below)
+
+
+def _tensors_of(
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    wanted: frozenset[str],
+    above: tuple[Path, ...],
+) -> Mapping[str, StoredTensor]:
+    """Return the tensors of a folder of any layout."""
+    if is_there(folder / POLICY_CARD):
+        return _own_tensors(folder, read_base(folder), shapes, wanted, above)
+    evidence = gather(folder)
+    return match_tensors(evidence.weights, evidence.spelling, shapes, wanted)
 
 
 def _assumed(evidence: Evidence, card: PolicyCard, chosen: Mapping[str, Any]) -> tuple[str, ...]:

@@ -197,6 +197,6 @@ def write_safetensors(path: Path, tensors: Mapping[str, TensorSource]) -> None:
         file.write(text)
         for tensor in tensors.values():
             values = tensor.read().to(tensor.dtype).contiguous()
-            file.write(values.view(torch.uint8).numpy().data)
+            file.write(values.reshape(-1).view(torch.uint8).numpy().data)
         file.flush()
         os.fsync(file.fileno())

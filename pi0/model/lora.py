@@ -1,12 +1,11 @@
 """Low-rank adapters through peft (optional: ``pip install 'pi0-ript[lora]'``).
 
 Adapters sit on the projections of attention and MLP; everything else is frozen. They start at zero
-effect, and ``merged_tensors`` adds them to the weights they sit on, so that what is saved loads anywhere.
+effect, and ``with_adapter`` adds them to the weights they sit on, so that what is saved loads anywhere.
 """
 
 import importlib
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from pi0.model.network import Pi0Network
 
 LoraTargets = Literal["vlm", "expert", "both"]
+
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"  # behind the name of the projection, on disk
 
 _ADAPTER = "default"
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -61,20 +62,27 @@ def add_adapters(
     return adapters
 
 
-def merged_tensors(core: nn.Module) -> Mapping[str, Tensor]:
-    """Return the parameters of a module tree under their plain names, adapters added to their weights."""
-    adapted = _adapted(core)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in core.named_parameters(remove_duplicate=False):
-        owner, _, inner = name.partition(".base_layer.")
-        if ".lora_" in name:
-            continue
-        if inner:
-            delta = adapted[owner].get_delta_weight(_ADAPTER)
-            tensors[f"{owner}.{inner}"] = (tensor.float() + delta.float()).detach()
-        else:
-            tensors[name] = tensor.detach()
-    return tensors
+def trained_tensors(core: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes by name: whole weights, or ``lora_A`` and ``lora_B`` of adapted projections."""
+    return {
+        name.replace(f".{_ADAPTER}.", "."): tensor.detach()
+        for name, tensor in core.named_parameters()
+        if tensor.requires_grad
+    }
+
+
+def plain_tensors(core: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a module tree under their plain names, without adapters."""
+    return {
+        name.replace(".base_layer.", "."): tensor.detach()
+        for name, tensor in core.named_parameters(remove_duplicate=False)
+        if ".lora_" not in name
+    }
+
+
+def with_adapter(weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """Return an adapted weight, float32: what peft's ``merge_and_unload`` would leave."""
+    return weight.float() + up.float() @ down.float()
 
 
 def adapted_shapes(core: nn.Module, targets: LoraTargets) -> list[tuple[int, int]]:

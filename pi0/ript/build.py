@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pi0.checkpoint import load_policy
+from pi0.checkpoint import BUILTIN, find_folder, load_policy
 from pi0.description import describe_policy, description_text
+from pi0.formats.base import Base, read_base
+from pi0.formats.folder import read_folder
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.bc import Cloning
@@ -21,6 +23,7 @@ from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import AlgoConfig, TrainConfig, VideoConfig
+from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
@@ -40,7 +43,7 @@ from pi0.ript.report.reporters import LineReporter, Reporters, TensorBoardReport
 from pi0.ript.report.video import VideoWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.async_collector import AsyncCollector
-from pi0.ript.train.checkpoints.folder import load_training_state
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER, load_training_state
 from pi0.ript.train.collector import Collector
 from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.initial_states import InitialStateSampler
@@ -89,6 +92,30 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     text = description_text(describe_policy(policy))
     logger.info("policy: %s\n%s", path or config.policy_path, text.rstrip())
     return policy
+
+
+def find_base(config: TrainConfig, checkpoint: Path | None) -> Base | None:
+    """Return the policy that a run trains, which its checkpoints name; every byte of its weights is read.
+
+    None for the embedded policy, and for a run whose checkpoint names none: its checkpoints are whole policies.
+
+    Raises:
+        FileNotFoundError: The policy that a resumed run began with is gone.
+        ValueError: It has changed.
+    """
+    stored = None if checkpoint is None else read_base(checkpoint / POLICY_FOLDER)
+    if config.policy_path == BUILTIN or (checkpoint is not None and stored is None):
+        return None
+    if stored is not None:
+        stored.verify()
+    folder = find_folder(config.policy_path if stored is None else stored.path)
+    # adapters go on top of policy_path again, which a relative path may find elsewhere
+    if config.policy.lora.rank and not folder.samefile(find_folder(config.policy_path)):
+        raise ValueError(
+            f"{checkpoint} was trained from {folder}, but policy_path {config.policy_path!r} is "
+            f"{Path(config.policy_path).resolve()} here; resume where the run began: cd there first"
+        )
+    return Base.of(folder, read_folder(folder, choices_of(config)).tensors)
 
 
 def adopt_denoise_steps(policy: Pi0Policy, num_steps: int) -> None:
@@ -173,10 +200,12 @@ def build_trainer(
     console: Console,
     objective: Objective | None = None,
     ranks: Ranks = SINGLE_PROCESS,
+    base: Base | None = None,
 ) -> Trainer:
     """Return a trainer, at its beginning or where ``checkpoint`` left it.
 
     ``objective`` is a learning rule of one's own; None takes the one that ``algo.objective`` names.
+    ``base`` is what ``find_base`` found; without it checkpoints are whole policies.
     """
     tasks = resolve_tasks(config)
     adopt_denoise_steps(policy, config.policy.denoise_steps)
@@ -204,6 +233,7 @@ def build_trainer(
     videos = build_rollout_videos(config, run_dir)
     parts = TrainerParts(
         policy=policy,
+        base=base,
         engine=engine,
         ranks=ranks,
         objective=objective,

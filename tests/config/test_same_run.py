@@ -15,6 +15,7 @@ CONFIG = TrainConfig()
 OTHER = {
     "training.num_train_steps": 21,
     "training.memory_limit_gb": 8.0,
+    "training.save_full_policy": "all",
     "task.num_parallel_envs": 3,
     "env.num_workers": 3,
     "env.max_scenes": 1,

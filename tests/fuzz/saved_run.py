@@ -12,7 +12,7 @@ from pi0.ript.config.schema import TrainConfig, TrainingConfig
 from pi0.ript.evaluation.episodes import write_evaluation
 from pi0.ript.learner.update import update
 from pi0.ript.report.jsonl import JsonlReporter
-from pi0.ript.train.checkpoints.state import TrainingState
+from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import find_last, save_checkpoint
 from pi0.ript.train.progression import Progression
 from tests.evaluation.records import make_record
@@ -72,7 +72,7 @@ def save_run(folder: Path) -> SavedRun:
             config_hash="abc",
             objective=objective.state(),
         )
-        save_checkpoint(original, policy, state, keep=2)
+        save_checkpoint(original, PolicySnapshot.of(policy), state, keep=2)
         reporter.log(step, {"rollout/success_rate": 0.5})
     reporter.close()
     write_evaluation(original / "evaluations" / "step_0.json", {}, [make_record()])

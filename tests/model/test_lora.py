@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pi0.checkpoint import load_policy, save_policy
-from pi0.model.lora import merged_tensors
+from pi0.model.lora import plain_tensors
 from pi0.policy import Pi0Policy
 from tests.policy_parts import TASKS, make_observations, small_policy
 from tests.test_policy import ROLLOUT, score
@@ -57,7 +57,7 @@ def test_what_is_saved_holds_the_adapters_merged(tmp_path: Path):
     policy = small_policy()
     names = set(policy.network.core.state_dict())
     trained(policy, policy.add_adapters(rank=2, targets="both", seed=1))
-    assert set(merged_tensors(policy.network.core)) == names
+    assert set(plain_tensors(policy.network.core)) == names
 
     save_policy(policy, tmp_path)
     loaded = load_policy(tmp_path)

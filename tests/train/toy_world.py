@@ -75,12 +75,13 @@ def toy_trainer(
     """Open a trainer at its beginning or where its newest checkpoint stands, and its simulators."""
     run_dir.mkdir(exist_ok=True)
     checkpoint = find_last(run_dir) if resumes else None
+    base = build.find_base(config, checkpoint)
     if checkpoint is not None:
         policy = build.build_policy(config, checkpoint / POLICY_FOLDER)
     with CountingRunner(policy, config=config) as runner:
         runner.start()
         trainer = build.build_trainer(
-            config, policy, runner, run_dir, checkpoint, Console(quiet=True), ranks=ranks
+            config, policy, runner, run_dir, checkpoint, Console(quiet=True), ranks=ranks, base=base
         )
         with closing(trainer):
             yield trainer, runner.pool

@@ -13,6 +13,7 @@ from pi0.ript.config.yaml_text import dump_yaml
 # no weight depends on it.
 OF_THE_MACHINE = (
     "training.memory_limit_gb",
+    "training.save_full_policy",
     "task.num_parallel_envs",
     "env.num_workers",
     "env.max_scenes",
@@ -30,6 +31,7 @@ ADDED_LATER: dict[str, object] = {
     "policy.overrides.prompt_state": None,
     "algo.mask_unexecuted": False,
     "env.exactness": "check",  # decides no episode
+    "training.save_full_policy": "last",
 }
 CHANGEABLE = (
     "training.num_train_steps",

@@ -87,6 +87,8 @@ class TrainingConfig:
         seed: The one seed from which every random draw of the run derives.
         save_freq: Steps between checkpoints; the last step is always saved.
         keep_checkpoints: Newest checkpoints kept; older ones are deleted.
+        save_full_policy: Which checkpoints hold every weight, the ``last`` one of the run or ``all``; the others
+            hold what was trained and name ``policy_path``, which they need to be loaded. Of ``builtin`` all do.
         target_success: Stop once the mean success of rollouts of the last three steps reaches this; null never.
         overlap: Collect the next step while an update is computed, with weights that are one update older;
             needs ``algo.objective`` flow_sde, which makes up for it, and simulators in processes of their own.
@@ -100,6 +102,7 @@ class TrainingConfig:
     seed: int = 42
     save_freq: int = 5
     keep_checkpoints: int = 2
+    save_full_policy: Literal["last", "all"] = "last"
     target_success: float | None = None
     overlap: bool = False
     memory_limit_gb: float | Auto = "auto"

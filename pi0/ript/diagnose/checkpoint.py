@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pi0.checkpoint import find_folder
 from pi0.formats.folder import Choices, Contents, read_folder
+from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.finding import Finding
 
 
@@ -27,6 +28,17 @@ class Diagnosis:
         if self.contents is None:
             return 0
         return sum(math.prod(tensor.shape) for tensor in self.contents.tensors.values())
+
+
+def choices_of(config: TrainConfig) -> Choices:
+    """Return what a run decides against the files of its policy."""
+    stats, tokenizer = config.norm_stats_path, config.policy.tokenizer_path
+    return Choices(
+        protocol=config.policy.protocol,
+        overrides=config.policy.overrides.chosen(),
+        norm_stats_path=None if stats is None else Path(stats),
+        tokenizer_path=None if tokenizer is None else Path(tokenizer),
+    )
 
 
 def check_checkpoint(path: str | Path, choices: Choices) -> Diagnosis:

@@ -10,17 +10,17 @@ Examples:
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from pi0.card import PolicyCard
 from pi0.checkpoint import find_folder
-from pi0.formats.folder import Choices, Contents, read_folder
+from pi0.formats.folder import Contents, read_folder
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.environment import choose_runner
 from pi0.ript.config.load import load_launch
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, MemoryKind, advice, make_plan
 from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
 from pi0.ript.env.suites import step_limit
@@ -29,14 +29,7 @@ from pi0.ript.scripts.parts.flags import Parser
 
 def read_checkpoint(config: TrainConfig) -> Contents:
     """Read everything of the checkpoint but its tensors."""
-    stats, tokenizer = config.norm_stats_path, config.policy.tokenizer_path
-    choices = Choices(
-        protocol=config.policy.protocol,
-        overrides=config.policy.overrides.chosen(),
-        norm_stats_path=None if stats is None else Path(stats),
-        tokenizer_path=None if tokenizer is None else Path(tokenizer),
-    )
-    return read_folder(find_folder(config.policy_path), choices)
+    return read_folder(find_folder(config.policy_path), choices_of(config))
 
 
 def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> Sizing:

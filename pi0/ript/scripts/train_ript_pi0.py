@@ -68,6 +68,7 @@ def run(
     checkpoint = find_last(launch.resume) if launch.resume else None
     if checkpoint:
         ranks.require_same("checkpoint", checkpoint.name, "give every host the same run directory")
+    base = build.find_base(config, checkpoint) if ranks.rank == 0 else None
     policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
     with create_env_runner(
         config, policy, ranks.rank, ranks.world_size, ranks.rank_info.local_world_size
@@ -76,7 +77,7 @@ def run(
         runner.start()
         run_dir = launch.resume or _common_run_dir(config, ranks)
         trainer = build.build_trainer(
-            config, policy, runner, run_dir, checkpoint, console, ranks=ranks
+            config, policy, runner, run_dir, checkpoint, console, ranks=ranks, base=base
         )
         if ranks.rank == 0:
             save_config(config, run_dir / RUN_CONFIG_NAME)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pi0.formats.base import Base
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import SolvedStates
@@ -28,6 +29,9 @@ class TrainerParts:
     """What ``build.py`` puts together for a trainer."""
 
     policy: Pi0Policy
+    base: (
+        Base | None
+    )  # what the policy was when the run began; None if checkpoints are whole policies
     engine: Engine
     ranks: Ranks
     objective: Objective

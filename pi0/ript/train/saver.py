@@ -1,10 +1,18 @@
-"""When a run leaves checkpoints, and what of its parts goes into them."""
+"""When a run leaves checkpoints, and what of its parts goes into them.
 
+What is saved is copied between two steps; it is written while the next step is collected.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import chain
+from pathlib import Path
 
 from pi0.ript.engine.sharded_tensors import is_sharded
 from pi0.ript.engine.single import EngineState
-from pi0.ript.train.checkpoints.state import TrainingState
+from pi0.ript.engine.threads import leave_cores_to_simulators
+from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import save_checkpoint
 from pi0.ript.train.nan_guard import require_finite_tensors, trained_weights
 from pi0.ript.train.parts import TrainerParts
@@ -25,6 +33,9 @@ class Saver:
         self._parts = parts
         self._training = progress.training
         self.saved_step: int | None = None
+        # Threads of torch that wait for each other would starve the simulators.
+        self._thread = ThreadPoolExecutor(1, "checkpoint", initializer=leave_cores_to_simulators)
+        self._writing: tuple[int, Future[Path]] | None = None
         self.finish(progress)
 
     def begin_update(self) -> None:
@@ -44,6 +55,7 @@ class Saver:
                 **self._parts.guard.counters(),
             },
         )
+        self._is_last = progress.is_done
         self._is_updating = False
 
     def save_beginning(self) -> None:
@@ -53,6 +65,7 @@ class Saver:
             self.saved_step = step
         elif step == 0:
             self.save()
+            self.settle()
 
     def save_if_due(self, progress: Progression) -> None:
         """Leave a checkpoint of a finished step if it is one of those, or the last."""
@@ -69,28 +82,61 @@ class Saver:
         Returns:
             The step after which a resumed run goes on; None if there is no checkpoint at all.
         """
+        self.settle()
         if not self._is_updating and not self._parts.engine.needs_equal_passes:
             self.save_once()
+            self.settle()
         return self.saved_step
 
     def save_once(self) -> None:
         """Leave a checkpoint unless that of the same step is the newest one."""
+        self.settle()
         if self.saved_step != self._finished.step:
             self.save()
 
     def save(self) -> None:
         """Leave a checkpoint; rank 0 writes it, ranks that shard the optimizer all call this.
 
+        It is on the disk after ``settle``; where the optimizer is sharded, at once, because ranks write together.
+
         Raises:
             StepNotFiniteError: A weight or a moment of the optimizer holds NaN or infinity.
+            OSError: It, or the one before, cannot be written.
+        """
+        self.settle()
+        engine_state, step = self._parts.engine.state(), self._finished.step
+        if is_sharded(engine_state.tensors):
+            self._prepare(engine_state)()
+        elif self._parts.ranks.rank == 0:
+            self._writing = step, self._thread.submit(self._prepare(engine_state))
+            return
+        self.saved_step = step
+
+    def settle(self) -> None:
+        """Wait until the newest checkpoint is on the disk.
+
+        Raises:
             OSError: It cannot be written.
         """
-        engine_state = self._parts.engine.state()
-        if self._parts.ranks.rank == 0 or is_sharded(engine_state.tensors):
-            self._write(engine_state)
-        self.saved_step = self._finished.step
+        if self._writing is None:
+            return
+        step, writing = self._writing
+        wait([writing])  # a signal that ends this leaves it for the next call
+        self._writing = None
+        writing.result()
+        self.saved_step = step
 
-    def _write(self, engine_state: EngineState) -> None:
+    def raise_if_failed(self) -> None:
+        """Raise OSError if it is known already that the newest checkpoint cannot be written."""
+        if self._writing is not None and self._writing[1].done():
+            self.settle()
+
+    def close(self) -> None:
+        """Wait until nothing is being written."""
+        self._thread.shutdown()
+
+    def _prepare(self, engine_state: EngineState) -> Callable[[], Path]:
+        """Return what writes the checkpoint; all that may change until then has been copied."""
         finished = self._finished
         state = TrainingState(
             step=finished.step,
@@ -110,9 +156,16 @@ class Saver:
                 state.acting.items(),
             ),
         )
-        save_checkpoint(
-            self._parts.run_dir,
+        snapshot = PolicySnapshot.of(
             self._parts.policy,
+            self._parts.base,
+            is_whole=self._is_last or self._training.save_full_policy == "all",
+            has_changed=engine_state.num_steps > 0,
+        )
+        return partial(
+            save_checkpoint,
+            self._parts.run_dir,
+            snapshot,
             state,
             self._training.keep_checkpoints,
             protected=self._parts.guard.protected_step,

@@ -46,6 +46,7 @@ class Trainer:
         with closing(collector):
             while not self.progress.is_done:
                 raise_if_stopped()
+                self.checkpoints.raise_if_failed()
                 self.evaluate_if_due()  # the regression guard decides before the next step
                 step, watch = self.progress.step + 1, Stopwatch()
                 with watch.measure("collect"):
@@ -61,6 +62,7 @@ class Trainer:
                 self._log(progress, rollouts, stats, watch)
                 self._finish(progress)
                 del rollouts, batch  # the next collection needs the room of their images
+        self.checkpoints.settle()
 
     def evaluate_if_due(self) -> None:
         """Measure the policy if it is time; a regression puts an earlier one back or ends the run."""
@@ -78,6 +80,7 @@ class Trainer:
         # First, so that a run killed in between never takes these records for those of the policy put back.
         self.parts.evaluator.set_aside(self.progress.step)
         self._go_back()
+        self.checkpoints.settle()
         return self.evaluate(self.progress.step)
 
     def evaluate(self, step: int) -> list[EpisodeRecord]:
@@ -86,7 +89,8 @@ class Trainer:
             return self.parts.evaluator.records(step, is_current=step == self.progress.step)
 
     def close(self) -> None:
-        """Flush and release what records the metrics."""
+        """Flush and release what records the run."""
+        self.checkpoints.close()
         self.parts.reporter.close()
         if self.parts.episode_log:
             self.parts.episode_log.close()
@@ -180,6 +184,8 @@ class Trainer:
     def _go_back(self) -> None:
         """Put back the policy of the best evaluation, as that of this step."""
         parts = self.parts
+        self.checkpoints.settle()
+        parts.ranks.gather_text("the best checkpoint is on the disk")
         best = parts.run_dir / "checkpoints" / str(parts.guard.best_step)
         roll_back(best, parts.policy, parts.engine, parts.objective)
         self.checkpoints.finish(self.progress)

@@ -18,7 +18,7 @@ from pi0.ript.config.schema import AlgoConfig, OptimizerConfig, TrainConfig
 from pi0.ript.engine.single import EngineState, SingleEngine
 from pi0.ript.learner.update import update
 from pi0.ript.train.checkpoints.folder import load_training_state
-from pi0.ript.train.checkpoints.state import TrainingState
+from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import find_last, save_checkpoint
 from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
 from tests.policy_parts import raises_one_line, small_policy
@@ -43,7 +43,10 @@ def training_state(step: int) -> TrainingState:
 
 
 def save(run: Path, policy: Pi0Policy, *steps: int, keep: int = 3) -> Path:
-    return [save_checkpoint(run, policy, training_state(step), keep) for step in steps][-1]
+    return [
+        save_checkpoint(run, PolicySnapshot.of(policy), training_state(step), keep)
+        for step in steps
+    ][-1]
 
 
 def names(run: Path) -> list[str]:
@@ -266,7 +269,7 @@ def test_a_resumed_run_continues_bit_for_bit(tmp_path: Path, algo: AlgoConfig):
         config_hash="",
         objective=objective.state(),
     )
-    checkpoint = save_checkpoint(tmp_path, first, state, keep=1)
+    checkpoint = save_checkpoint(tmp_path, PolicySnapshot.of(first), state, keep=1)
 
     second = load_policy(checkpoint / "pretrained_model")
     resumed, remembered = begin(second)

@@ -9,8 +9,7 @@ from pi0.formats.folder import Choices
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.base import ConfigError
 from pi0.ript.config.load import Launch
-from pi0.ript.config.schema import TrainConfig
-from pi0.ript.diagnose.checkpoint import Diagnosis, check_checkpoint
+from pi0.ript.diagnose.checkpoint import Diagnosis, check_checkpoint, choices_of
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.run_checks import check_run
 from pi0.ript.diagnose.simulator import check_rendering
@@ -54,14 +53,4 @@ def _diagnose(launch: Launch) -> Diagnosis:
     config = launch.config
     if launch.resume is not None and not config.policy.lora.rank:
         return check_checkpoint(find_last(launch.resume) / POLICY_FOLDER, Choices())
-    return check_checkpoint(config.policy_path, _choices(config))
-
-
-def _choices(config: TrainConfig) -> Choices:
-    stats, tokenizer = config.norm_stats_path, config.policy.tokenizer_path
-    return Choices(
-        protocol=config.policy.protocol,
-        overrides=config.policy.overrides.chosen(),
-        norm_stats_path=None if stats is None else Path(stats),
-        tokenizer_path=None if tokenizer is None else Path(tokenizer),
-    )
+    return check_checkpoint(config.policy_path, choices_of(config))

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from pi0.checkpoint import save_policy
-from pi0.policy import Pi0Policy
+from pi0.checkpoint import save_trained
+from pi0.formats.weight_files import TensorSource, write_safetensors
 from pi0.ript.engine.sharded_tensors import StoredShards, is_sharded, write_shards
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checkpoints.checksums import find_difference, write_checksums
-from pi0.ript.train.checkpoints.state import StoredNumbers, TrainingState
+from pi0.ript.train.checkpoints.state import PolicySnapshot, StoredNumbers, TrainingState
 
 POLICY_FOLDER = "pretrained_model"
 STATE_FOLDER = "training_state"
@@ -77,17 +77,23 @@ def write_optimizer(folder: Path, engine: EngineState, ranks: Ranks) -> None:
     if ranks.rank == 0:
         (folder / STATE_FOLDER).mkdir(parents=True)
     if not is_sharded(engine.tensors):
-        save_file(dict(engine.tensors), folder / _OPTIMIZER_FILE)
+        _write_tensors(folder / _OPTIMIZER_FILE, engine.tensors)
         return
     ranks.gather_text("the folder is there")
     write_shards(folder / _OPTIMIZER_PIECES, engine.tensors, ranks)
 
 
-def write_rest(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
+def write_rest(folder: Path, snapshot: PolicySnapshot, state: TrainingState) -> None:
     """Write everything else and prove that it is on the disk."""
-    save_policy(policy, folder / POLICY_FOLDER)
-    save_file(dict(state.objective), folder / _OBJECTIVE_FILE)
-    save_file(dict(state.acting), folder / _ACTING_FILE)
+    save_trained(
+        snapshot.policy,
+        folder / POLICY_FOLDER,
+        snapshot.trained,
+        snapshot.base,
+        is_whole=snapshot.is_whole,
+    )
+    _write_tensors(folder / _OBJECTIVE_FILE, state.objective)
+    _write_tensors(folder / _ACTING_FILE, state.acting)
     StoredNumbers(
         step=state.step,
         num_optimizer_steps=state.engine.num_steps,
@@ -99,3 +105,14 @@ def write_rest(folder: Path, policy: Pi0Policy, state: TrainingState) -> None:
     difference = find_difference(folder)
     if difference:
         raise OSError(f"read back from the disk, {difference}")
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors of the CPU one after the other: safetensors' own writer holds every byte a second time."""
+    sources = {
+        name: TensorSource(
+            shape=tuple(tensor.shape), dtype=tensor.dtype, read=lambda tensor=tensor: tensor
+        )
+        for name, tensor in tensors.items()
+    }
+    write_safetensors(path, sources)

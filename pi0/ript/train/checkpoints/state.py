@@ -1,4 +1,4 @@
-"""What a run goes on with besides the weights of its policy."""
+"""What a checkpoint is made of: the policy at one moment, and what a run goes on with besides."""
 
 import json
 import math
@@ -9,7 +9,46 @@ from typing import Self
 
 from torch import Tensor
 
+from pi0.formats.base import Base
+from pi0.model.lora import trained_tensors
+from pi0.policy import Pi0Policy
 from pi0.ript.engine.single import EngineState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySnapshot:
+    """A policy as it is at one moment, while training goes on with it.
+
+    Attributes:
+        policy: Its card, and the weights that are not trained.
+        trained: Copies on the CPU of what training has changed, see ``trained_tensors``.
+        base: What it was trained from; None if its checkpoints are whole policies.
+        is_whole: Whether its checkpoint is a whole policy, too.
+    """
+
+    policy: Pi0Policy
+    trained: Mapping[str, Tensor]
+    base: Base | None
+    is_whole: bool
+
+    @classmethod
+    def of(
+        cls,
+        policy: Pi0Policy,
+        base: Base | None = None,
+        *,
+        is_whole: bool = True,
+        has_changed: bool = True,
+    ) -> Self:
+        """Return a snapshot; a policy that no optimizer step has changed is still its base."""
+        copies = has_changed or base is None
+        trained = trained_tensors(policy.network.core) if copies else {}
+        return cls(
+            policy=policy,
+            trained={name: tensor.to("cpu", copy=True) for name, tensor in trained.items()},
+            base=base,
+            is_whole=is_whole,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,14 +16,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pi0.policy import Pi0Policy
 from pi0.ript.engine.liveness import RankLostError
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.os_errors import NO_LINKS, remedy
 from pi0.ript.train.checkpoints.checksums import flush
 from pi0.ript.train.checkpoints.folder import STATE_FILE, find_damage, write_optimizer, write_rest
-from pi0.ript.train.checkpoints.state import StoredNumbers, TrainingState
+from pi0.ript.train.checkpoints.state import PolicySnapshot, StoredNumbers, TrainingState
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ _TEMPORARY = ".writing-"
 
 def save_checkpoint(
     run_dir: Path,
-    policy: Pi0Policy,
+    snapshot: PolicySnapshot,
     state: TrainingState,
     keep: int,
     *,
@@ -46,7 +45,7 @@ def save_checkpoint(
 
     Args:
         run_dir: Run directory.
-        policy: Whose weights are saved.
+        snapshot: Of the policy.
         state: The rest.
         keep: Newest checkpoints kept, >= 1.
         protected: A step whose checkpoint is kept beside them.
@@ -70,7 +69,7 @@ def save_checkpoint(
             write_optimizer(temporary, state.engine, ranks)
             if not is_writer:
                 return final
-            write_rest(temporary, policy, state)
+            write_rest(temporary, snapshot, state)
             _replace_folder(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
