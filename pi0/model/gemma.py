@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
+from pi0.model.products import project
+
 _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
@@ -97,14 +99,6 @@ def rotate(x: Tensor, angles: Angles) -> Tensor:
         second * angles.cos + first * angles.sin,
     ]
     return torch.cat(turned, dim=-1).to(x.dtype)
-
-
-def project(linear: nn.Module, x: Tensor) -> Tensor:
-    """Apply a projection in the precision of ``x``; float32 masters are cast for the product."""
-    if type(linear) is not nn.Linear:
-        return linear(x)
-    bias = None if linear.bias is None else linear.bias.to(x.dtype)
-    return F.linear(x, linear.weight.to(x.dtype), bias)
 
 
 def rms_norm(norm: Any, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
-from pi0.model.gemma import gelu, project
+from pi0.model.gemma import gelu
+from pi0.model.products import project
 
 
 def embed_prefix(
