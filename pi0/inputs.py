@@ -40,7 +40,7 @@ class Inputs:
         """Return the images as the network takes them, float32 [B, N, 3, size, size] in [-1, 1]."""
         return self.images.permute(0, 1, 4, 2, 3).float() / 255.0 * 2.0 - 1.0
 
-    def samples(self, index: Tensor | slice) -> "Inputs":
+    def select(self, index: Tensor | slice) -> "Inputs":
         """Return chosen samples; ``index`` int64 [b], or a slice."""
         return Inputs(
             images=self.images[index],

@@ -5,12 +5,13 @@ state; pi0.5 has none), T = n + S * H suffix tokens, D head width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
-from pi0.model.gemma import Angles, attend
+from pi0.model.gemma import Angles, additive_mask, attend
 
 # On a CPU the prefix is read in passes of about this many tokens: what a layer computes on the way stays
 # in the processor's cache, and no allocation is large enough to be returned to the system after use.
@@ -39,7 +40,7 @@ class PrefixCache:
         """Return what keys and values take."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
-    def samples(self, index: Tensor | slice) -> "PrefixCache":
+    def select(self, index: Tensor | slice) -> "PrefixCache":
         """Return the cache of chosen samples; ``index`` int64 [b], or a slice."""
         return PrefixCache(
             keys=tuple(key[index] for key in self.keys),
@@ -97,8 +98,9 @@ class SuffixLayout:
         num_steps: S.
         num_leading: n.
         angles: Rotary angles of the T suffix tokens.
-        is_visible: Bool [B * S, L + n + H], what a step attends to: prefix, leading tokens, its own actions.
-        is_visible_to_leading: Bool [B, L + n].
+        expert: The expert's modules; their matrices are cast beforehand where buffers are given.
+        mask: [B * S, L + n + H], see ``additive_mask``: a step attends to prefix, leading tokens, its own actions.
+        mask_of_leading: [B, L + n].
         buffers: Per layer keys and values [B, L + n + H, D] that hold the prefix already and are
             overwritten behind it by every pass; None where gradients need each pass's own tensors.
     """
@@ -106,19 +108,19 @@ class SuffixLayout:
     num_steps: int
     num_leading: int
     angles: Angles
-    is_visible: Tensor
-    is_visible_to_leading: Tensor
+    expert: Any
+    mask: Tensor
+    mask_of_leading: Tensor
     buffers: tuple[tuple[Tensor, Tensor], ...] | None
 
 
-def visibility(
-    is_valid: Tensor, num_steps: int, horizon: int, num_leading: int
+def suffix_masks(
+    is_valid: Tensor, num_steps: int, horizon: int, num_leading: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return what steps, bool [B * S, L + n + H], and leading tokens, bool [B, L + n], attend to."""
-    to_steps = F.pad(is_valid, (0, num_leading + horizon), value=True)
-    return to_steps.repeat_interleave(num_steps, dim=0), F.pad(
-        is_valid, (0, num_leading), value=True
-    )
+    """Return the masks of steps, [B * S, L + n + H], and of leading tokens, [B, L + n]."""
+    to_prefix = additive_mask(is_valid, dtype)
+    to_steps = F.pad(to_prefix, (0, num_leading + horizon))
+    return to_steps.repeat_interleave(num_steps, dim=0), F.pad(to_prefix, (0, num_leading))
 
 
 def suffix_positions(is_valid: Tensor, num_steps: int, horizon: int, num_leading: int) -> Tensor:
@@ -171,14 +173,12 @@ def attend_suffix(
         to_steps = list(buffer)
         shared = [whole[:, : num_past + num_leading] for whole in buffer]
     steps = query[:, num_leading:].unflatten(1, (num_steps, -1)).flatten(0, 1)
-    output = attend(steps, to_steps[0], to_steps[1], layout.is_visible)
+    output = attend(steps, to_steps[0], to_steps[1], layout.mask)
     output = output.unflatten(0, (num_samples, -1)).flatten(1, 2)
     if not num_leading:
         return output
     leading = query[:, :num_leading]
-    return torch.cat(
-        [attend(leading, shared[0], shared[1], layout.is_visible_to_leading), output], dim=1
-    )
+    return torch.cat([attend(leading, shared[0], shared[1], layout.mask_of_leading), output], dim=1)
 
 
 def _per_step(shared: Tensor, own: Tensor, num_steps: int) -> Tensor:

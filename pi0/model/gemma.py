@@ -178,21 +178,25 @@ def key_value_of(layer: Any, normed: Tensor, angles: Angles) -> tuple[Tensor, Te
     return key, project(attention.v_proj, normed)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, is_visible: Tensor | None) -> Tensor:
+def additive_mask(is_visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what attention adds to its scores: 0 where a key is visible, else minus infinity."""
+    return torch.zeros_like(is_visible, dtype=dtype).masked_fill_(~is_visible, -math.inf)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Let every query attend to all visible keys of its sample.
 
     Args:
         query: Float [B, T, heads, D].
         key: Float [B, n, D].
         value: Float [B, n, D].
-        is_visible: Bool [B, n]; None if all keys are.
+        mask: Of the keys, [B, n] in the precision of the query; see ``additive_mask``.
 
     Returns:
         Float [B, T, heads * D].
     """
-    mask = None if is_visible is None else is_visible[:, None, None, :]
     attended = F.scaled_dot_product_attention(
-        query.flatten(1, 2)[:, None], key[:, None], value[:, None], attn_mask=mask
+        query.flatten(1, 2)[:, None], key[:, None], value[:, None], attn_mask=mask[:, None, None]
     )
     return attended.view(*query.shape[:2], -1)
 

@@ -32,12 +32,14 @@ from pi0.model.cache import (
     make_buffers,
     padded,
     sample_passes,
+    suffix_masks,
     suffix_positions,
     trimmed_length,
-    visibility,
 )
+from pi0.model.cast_expert import CastExpert
 from pi0.model.gemma import (
     Angles,
+    additive_mask,
     attend,
     finish_layer,
     key_value_of,
@@ -85,6 +87,7 @@ class Pi0Network(nn.Module):
         self.core: Any = build_core(config)
         self._parts: Suffix = Pi05Suffix() if is_pi05(config) else Pi0Suffix()
         self._grids = TimeGrids()
+        self._cast_expert = CastExpert()
         self._denoise: Callable[..., Tensor] = self._suffix
         self.eval()
 
@@ -115,7 +118,7 @@ class Pi0Network(nn.Module):
     def layout(
         self, cache: PrefixCache, num_steps: int, *, is_static: bool = False
     ) -> SuffixLayout:
-        """Return masks, rotary angles and, where static, key-value buffers of S packed steps.
+        """Return masks, rotary angles and, where static, key-value buffers and cast weights of S packed steps.
 
         Args:
             cache: Result of ``prefix``.
@@ -125,14 +128,17 @@ class Pi0Network(nn.Module):
         """
         horizon, num_leading = self.config.chunk_size, self._parts.num_leading
         assert not is_static or num_steps == 1, "buffers hold one step"
-        is_visible, to_leading = visibility(cache.is_valid, num_steps, horizon, num_leading)
+        mask, mask_of_leading = suffix_masks(
+            cache.is_valid, num_steps, horizon, num_leading, self.compute_dtype
+        )
         positions = suffix_positions(cache.is_valid, num_steps, horizon, num_leading)
         return SuffixLayout(
             num_steps=num_steps,
             num_leading=num_leading,
             angles=rotary_angles(self.core.model.dit.rotary_emb, positions),
-            is_visible=is_visible,
-            is_visible_to_leading=to_leading,
+            expert=self._acting_expert() if is_static else self.core.model.dit,
+            mask=mask,
+            mask_of_leading=mask_of_leading,
             buffers=make_buffers(cache, num_leading + horizon) if is_static else None,
         )
 
@@ -231,7 +237,7 @@ class Pi0Network(nn.Module):
         """Compute in ``dtype`` and store the vision-language model's matrices in it.
 
         Norms, patch and position embeddings stay float32, and so does the action expert: its weights
-        are masters that are cast for each product.
+        are masters, cast once per state of the weights for acting and for each product in learning.
 
         Args:
             dtype: Precision of attention and MLPs.
@@ -249,6 +255,7 @@ class Pi0Network(nn.Module):
         """Return the cache of one pass."""
         length, num_tokens = trimmed_length(is_valid), is_valid.shape[1]
         token_ids, some_valid = token_ids[:, :length], is_valid[:, :length]
+        mask = additive_mask(some_valid, self.compute_dtype)
         language = self.core.model.vlm.language_model
         hidden = embed_prefix(self.core, pixels, token_ids, self.compute_dtype)
         angles = rotary_angles(language.rotary_emb, some_valid.long().cumsum(-1) - 1)
@@ -256,19 +263,19 @@ class Pi0Network(nn.Module):
         for layer in language.layers:
             # nothing reads the last layer's output, only its keys and values
             is_last = layer is language.layers[-1]
-            step = partial(self._prefix_layer, layer, angles, some_valid, is_last=is_last)
+            step = partial(self._prefix_layer, layer, angles, mask, is_last=is_last)
             key, value, hidden = self._run(layer, step, hidden)
             keys.append(padded(key, num_tokens))
             values.append(padded(value, num_tokens))
         return PrefixCache(keys=tuple(keys), values=tuple(values), is_valid=is_valid)
 
     def _prefix_layer(
-        self, layer: Any, angles: Angles, is_valid: Tensor, hidden: Tensor, *, is_last: bool
+        self, layer: Any, angles: Angles, mask: Tensor, hidden: Tensor, *, is_last: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         normed = rms_norm(layer.input_layernorm, hidden, self.compute_dtype)
         key, value = key_value_of(layer, normed, angles)
         if not is_last:
-            attended = attend(query_of(layer, normed, angles), key, value, is_valid)
+            attended = attend(query_of(layer, normed, angles), key, value, mask)
             hidden = finish_layer(layer, hidden, attended)
         return key, value, hidden
 
@@ -279,6 +286,11 @@ class Pi0Network(nn.Module):
     @property
     def _is_sharded(self) -> bool:
         return any("forward" in vars(layer) for layer in self.core.model.dit.layers)
+
+    def _acting_expert(self) -> Any:
+        """Return the expert with matrices in ``compute_dtype``; layers of sharded weights gather their own."""
+        expert = self.core.model.dit
+        return expert if self._is_sharded else self._cast_expert.get(expert, self.compute_dtype)
 
     def _unconditional(self, *, is_conditional: bool) -> Tensor | None:
         """Return what the branch adds, [W], or None for nothing."""
@@ -300,7 +312,7 @@ class Pi0Network(nn.Module):
         layout: SuffixLayout,
     ) -> Tensor:
         """Return the velocity [B, S, H, A]."""
-        expert = self.core.model.dit
+        expert = layout.expert
         hidden = self._parts.tokens(self.core, state, x, condition)
         for number, layer in enumerate(expert.layers):
             past = cache.keys[number], cache.values[number]

@@ -26,7 +26,7 @@ def means_in_micro_batches(policy, chains, size):
     return torch.cat(
         [
             policy.transition_means(
-                prefix.samples(samples), inputs.samples(samples), chains[samples], SAMPLING
+                prefix.select(samples), inputs.select(samples), chains[samples], SAMPLING
             )
             for samples in micro_batches
         ]

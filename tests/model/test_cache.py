@@ -48,5 +48,5 @@ def test_joined_caches_hold_the_samples_in_order():
     first, second = make_cache(2, 0), make_cache(3, 1)
     joined = join_caches([first, second])
     assert len(joined) == 5
-    assert torch.equal(joined.samples(slice(2, 5)).values[1], second.values[1])
+    assert torch.equal(joined.select(slice(2, 5)).values[1], second.values[1])
     assert joined.num_bytes == 4 * 5 * 5 * 4 * 4  # tensors, samples, tokens, width, bytes

@@ -143,7 +143,7 @@ def test_times_may_differ_between_samples(network, inputs):
     own[3] = torch.tensor([0.9, 0.1, 0.3, 0.7])
     together = network.velocity(cache, inputs["state"], x, own)
     sample = slice(3, 4)
-    single = network.velocity(cache.samples(sample), inputs["state"][sample], x[sample], own[3])
+    single = network.velocity(cache.select(sample), inputs["state"][sample], x[sample], own[3])
     torch.testing.assert_close(together[sample], single, atol=1e-5, rtol=1e-5)
 
 

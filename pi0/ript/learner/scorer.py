@@ -87,7 +87,7 @@ class Scorer:
         prefix, index = self._prefix(own_index), torch.from_numpy(own_index)
         chains = self._chains[index.to(self._chains.device)]
         return self._policy.transition_means(
-            prefix, self._inputs.samples(index), chains, self._sampling
+            prefix, self._inputs.select(index), chains, self._sampling
         )
 
     def chain_velocities(self, own_index: Indices) -> Tensor:
@@ -95,14 +95,14 @@ class Scorer:
         prefix, index = self._prefix(own_index), torch.from_numpy(own_index)
         chains = self._chains[index.to(self._chains.device)]
         return self._policy.chain_velocities(
-            prefix, self._inputs.samples(index), chains, self._sampling
+            prefix, self._inputs.select(index), chains, self._sampling
         )
 
     def velocity(
         self, own_index: Indices, x: Tensor, times: Tensor, *, is_conditional: bool
     ) -> Tensor:
         """Return velocities of executed entries, float32 [b, R, h, 7]."""
-        inputs = self._inputs.samples(torch.from_numpy(own_index))
+        inputs = self._inputs.select(torch.from_numpy(own_index))
         guidance = 1.0 if is_conditional else 0.0
         found = self._policy.velocity(self._prefix(own_index), inputs, x, times, guidance=guidance)
         return found[:, :, : self._policy.card.execute_steps, :ENV_ACTION_DIM]
@@ -134,11 +134,11 @@ class Scorer:
     def _prefix(self, own_index: Indices) -> PrefixCache:
         if self._kept is None:
             return self._compute_prefix(own_index)
-        return self._kept.samples(torch.from_numpy(own_index).to(self._chains.device))
+        return self._kept.select(torch.from_numpy(own_index).to(self._chains.device))
 
     def _compute_prefix(self, own_index: Indices) -> PrefixCache:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
-            return self._policy.prefix(self._inputs.samples(torch.from_numpy(own_index)))
+            return self._policy.prefix(self._inputs.select(torch.from_numpy(own_index)))
 
 
 def split(indices: Indices, size: int) -> list[Indices]:
