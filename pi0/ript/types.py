@@ -217,6 +217,11 @@ class EpisodeRecord:
         return self.suite, self.task_id, self.state_index, self.fixture_seed, self.seed
 
     @property
+    def state_key(self) -> tuple[str, int, int]:
+        """Return suite, task number and initial state: what episodes share that resemble each other."""
+        return self.suite, self.task_id, self.state_index
+
+    @property
     def task_label(self) -> str:
         """Return e.g. ``libero_goal/7 turn on the stove``."""
         return f"{self.suite}/{self.task_id} {self.task}"

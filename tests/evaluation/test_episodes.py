@@ -9,11 +9,11 @@ import pytest
 
 from pi0.ript.env.suites import split, task_language
 from pi0.ript.evaluation.episodes import (
+    complete_by_task,
     evaluate,
     evaluation_requests,
     read_evaluation,
     request_key,
-    success_by_task,
     write_evaluation,
 )
 from pi0.ript.train.run import paired_outcomes
@@ -91,14 +91,15 @@ def test_a_crashed_episode_counts_as_neither_success_nor_failure():
         lambda request: ("crashed", "failure", "success")[request.rollout],
     )
 
-    assert list(success_by_task(records).values()) == [[False, True], [False, True]]
+    outcomes = [[r.is_success for r in some] for some in complete_by_task(records).values()]
+    assert outcomes == [[False, True], [False, True]]
 
 
 def test_a_task_of_which_nothing_could_be_completed_has_no_rate():
     records = _evaluate(_requests(episodes_per_task=2), lambda _: "crashed")
 
     with pytest.raises(RuntimeError, match="no episode of libero_goal/7 turn on the stove"):
-        success_by_task(records)
+        complete_by_task(records)
 
 
 def test_pairs_leave_out_what_crashed_on_either_side():

@@ -56,6 +56,26 @@ def test_policies_are_compared_on_the_episodes_both_completed():
     assert comparison.differences == []
 
 
+def test_several_tasks_have_p_values_adjusted_for_their_number():
+    this = [*_records("++++++", task_id=1), *_records("++++++", task_id=2)]
+    other = [*_records("------", task_id=1), *_records("-----+", task_id=2)]
+    comparison = compare(SETTINGS, this, "other", SETTINGS, other)
+    first, second, suite = comparison.rows
+    # 2 / 2**6 = 0.03125 times 2; 2 / 2**5 = 0.0625 times 1, and no less than the one before
+    assert (first.change.p_value, first.holm_p) == (0.03125, 0.0625)
+    assert (second.change.p_value, second.holm_p) == (0.0625, 0.0625)
+    assert suite.holm_p is None
+
+
+def test_episodes_of_one_state_count_for_what_they_are_worth():
+    # every state is tried twice, and decides: 2 states of 4 succeed
+    records = [*_records("++--"), *_records("++--")]
+    (row,) = make_report(SETTINGS, records, None).rows
+    (plain,) = make_report(SETTINGS, _records("++--++--"), None).rows
+    assert (row.rate.num_successes, row.rate.n) == (4, 8)
+    assert row.rate.high - row.rate.low > plain.rate.high - plain.rate.low
+
+
 def test_settings_that_differ_besides_the_policy_are_said():
     comparison = compare(
         SETTINGS, _records("+"), "other", {"policy": "b", "weights": "2", "seed": 41}, _records("+")

@@ -79,7 +79,9 @@ def test_markdown_shows_interval_discordant_pairs_and_crashes(report):
 
     # Wilson for 3 of 4: [0.301, 0.954]. McNemar for 2 against 0: 2 * 0.5**2 = 0.5.
     assert f"| {STOVE} | 75.0% | [30.1%, 95.4%] | 4 | 1 |" in text
-    assert re.search(r"\| 25\.0% \| 75\.0% \| \+50\.0 \| \[.*\] \| 2 \| 0 \| 0\.5 \| 4 \|", text)
+    assert re.search(
+        r"\| 25\.0% \| 75\.0% \| \+50\.0 \| \[.*\] \| 2 \| 0 \| 0\.5 \| - \| 4 \|", text
+    )
     assert "1 of 5 episodes crashed" in text
     assert "against builtin" in text
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0.ript.report.intervals import mcnemar, paired_change, success_rate, wilson
+from pi0.ript.report.intervals import (
+    design_effect,
+    holm,
+    mcnemar,
+    paired_change,
+    success_rate,
+    wilson,
+)
 
 
 def test_wilson_interval_of_half_out_of_ten():
@@ -76,3 +83,58 @@ def test_comparison_of_unequal_numbers_is_refused():
 def test_rates_and_changes_as_text():
     assert str(success_rate([True] * 5 + [False] * 5)) == "50.0% (5/10, 95 % [23.7%, 76.3%])"
     assert str(paired_change([False], [True])).startswith("+100.0 points (95 % [")
+
+
+def test_design_effect_of_two_states_by_hand():
+    # mean 1/2; sums of deviations 1 (two successes), -1/2 - 1/2 = -1 (two failures);
+    # between = 2 / 1 * (1 + 1) = 4, independent = 4 / 4 = 1: as if every state had been tried half a time
+    assert design_effect([1, 1, 0, 0], ["a", "a", "b", "b"]) == 4.0
+    # one of each per state: states do not differ, and an effect below 1 is not claimed
+    assert design_effect([1, 0, 1, 0], ["a", "a", "b", "b"]) == 1.0
+
+
+def test_three_states_that_decide_everything_are_three_episodes_and_no_more():
+    # 2 of 3 states always succeed; mean 2/3, sums 5/3, 5/3, -10/3: between = 3/2 * (25 + 25 + 100) / 9 = 25,
+    # independent = 15 * 2/9 = 10/3: effect 7.5, so 15 episodes count as 2
+    outcomes, states = [True] * 10 + [False] * 5, [n // 5 for n in range(15)]
+    assert design_effect(outcomes, states) == pytest.approx(7.5)
+    rate = success_rate(outcomes, states)
+    assert (rate.num_successes, rate.n, rate.rate) == (10, 15, 10 / 15)
+    assert (rate.low, rate.high) == pytest.approx(wilson(10 / 7.5, 2))
+
+
+def test_all_successes_count_as_many_as_there_are_states():
+    rate = success_rate([True] * 40, [n % 20 for n in range(40)])
+    assert (rate.low, rate.high) == wilson(20, 20)
+
+
+@pytest.mark.parametrize("states", [None, range(8), [3] * 8])
+def test_without_shared_states_and_for_a_single_one_intervals_are_plain(states):
+    before, after = [True, False] * 4, [True] * 8
+    assert success_rate(before, states) == success_rate(before)
+    assert paired_change(before, after, states) == paired_change(before, after)
+
+
+def test_change_that_states_decide_is_less_sure_and_its_test_the_same():
+    before, after = [False] * 20, [n < 10 for n in range(20)]
+    alone, shared = (
+        paired_change(before, after),
+        paired_change(before, after, [n // 5 for n in range(20)]),
+    )
+    assert (shared.difference, shared.p_value) == (alone.difference, alone.p_value)
+    assert shared.low < alone.low
+    assert shared.high > alone.high
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=60))
+def test_shared_states_never_make_an_interval_narrower(episodes):
+    outcomes, states = zip(*episodes, strict=True)
+    plain, shared = success_rate(outcomes), success_rate(outcomes, states)
+    assert shared.high - shared.low >= plain.high - plain.low - 1e-12
+
+
+def test_holm_by_hand():
+    # sorted 0.01, 0.02, 0.04 times 3, 2, 1: 0.03, 0.04, 0.04
+    assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

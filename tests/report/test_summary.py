@@ -10,9 +10,12 @@ from pi0.ript.report.summary import (
 )
 
 STOVE = TaskOutcomes(
-    task="stove", base=(True, False, False, False), trained=(True, True, True, False)
+    task="stove",
+    states=(0, 1, 2, 3),
+    base=(True, False, False, False),
+    trained=(True, True, True, False),
 )
-BOWL = TaskOutcomes(task="bowl", base=(False, True), trained=(False, False))
+BOWL = TaskOutcomes(task="bowl", states=(0, 1), base=(False, True), trained=(False, False))
 SECONDS = {"collect": 75.0, "update": 25.0}
 
 

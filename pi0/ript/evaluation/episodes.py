@@ -132,20 +132,20 @@ def request_key(request: EpisodeRequest) -> EpisodeKey:
     return state.suite, state.task_id, state.index, state.fixture_seed, request.seed
 
 
-def success_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[bool]]:
-    """Return the outcomes per task, without the crashed episodes.
+def complete_by_task(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
+    """Return the records per task, without the crashed episodes.
 
     Raises:
         RuntimeError: No episode of a task could be completed.
     """
-    outcomes: dict[str, list[bool]] = {record.task_label: [] for record in records}
+    complete: dict[str, list[EpisodeRecord]] = {record.task_label: [] for record in records}
     for record in records:
         if record.is_complete:
-            outcomes[record.task_label].append(record.is_success)
-    for task, results in outcomes.items():
-        if not results:
+            complete[record.task_label].append(record)
+    for task, some in complete.items():
+        if not some:
             raise RuntimeError(f"no episode of {task} could be completed; see the warnings above")
-    return outcomes
+    return complete
 
 
 def evaluation_path(run_dir: Path, step: int) -> Path:

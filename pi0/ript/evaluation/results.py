@@ -1,6 +1,7 @@
 """Records of episodes -> success per task, suite and altogether, alone or against another policy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pi0.ript.evaluation.log import LOG_NAME, Settings, differing
@@ -11,7 +12,7 @@ from pi0.ript.report.evaluation_report import (
     EvaluationReport,
     RateRow,
 )
-from pi0.ript.report.intervals import paired_change, success_rate
+from pi0.ript.report.intervals import SuccessRate, holm, paired_change, success_rate
 from pi0.ript.types import EpisodeKey, EpisodeRecord
 
 ALL = "all"
@@ -59,15 +60,27 @@ def compare(
     require_common(
         settings, (record.key for record in paired), other_name, other_settings, other_records
     )
+    rows = [
+        _change_row(name, [partners[r.key] for r in some], some)
+        for name, some in groups(paired).items()
+    ]
     return Comparison(
         other=other_name,
-        rows=[
-            _change_row(name, [partners[r.key] for r in some], some)
-            for name, some in groups(paired).items()
-        ],
+        rows=_adjusted(rows, {record.task_label for record in paired}),
         num_unpaired=len(records) - len(paired),
         differences=_differences(settings, other_settings),
     )
+
+
+def _adjusted(rows: Sequence[ChangeRow], tasks: Container[str]) -> list[ChangeRow]:
+    """Return the rows with p-values adjusted for the number of tasks, where there are several."""
+    tests = [row for row in rows if row.name in tasks]
+    if len(tests) < 2:
+        return list(rows)
+    by_name = dict(
+        zip((row.name for row in tests), holm([row.change.p_value for row in tests]), strict=True)
+    )
+    return [replace(row, holm_p=by_name.get(row.name)) for row in rows]
 
 
 def require_common(
@@ -111,12 +124,16 @@ def _but_policy(settings: Settings) -> Settings:
 
 
 def _rate_row(name: str, records: Sequence[EpisodeRecord]) -> RateRow:
-    outcomes = [record.is_success for record in records if record.is_complete]
+    complete = [record for record in records if record.is_complete]
     return RateRow(
         name=name,
-        rate=success_rate(outcomes) if outcomes else None,
-        num_crashed=len(records) - len(outcomes),
+        rate=_rate(complete) if complete else None,
+        num_crashed=len(records) - len(complete),
     )
+
+
+def _rate(records: Sequence[EpisodeRecord]) -> SuccessRate:
+    return success_rate([r.is_success for r in records], [r.state_key for r in records])
 
 
 def _change_row(
@@ -125,7 +142,7 @@ def _change_row(
     other, this = ([record.is_success for record in some] for some in (before, after))
     return ChangeRow(
         name=name,
-        other=success_rate(other),
-        this=success_rate(this),
-        change=paired_change(other, this),
+        other=_rate(before),
+        this=_rate(after),
+        change=paired_change(other, this, [record.state_key for record in after]),
     )

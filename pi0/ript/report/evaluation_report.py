@@ -33,12 +33,22 @@ class RateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRow:
-    """Two policies on the same episodes of a task, a suite or everything."""
+    """Two policies on the same episodes of a task, a suite or everything.
+
+    Attributes:
+        name: As in ``RateRow``.
+        other: Success of the other policy.
+        this: Success of this one.
+        change: What was gained and lost.
+        holm_p: The test's p-value adjusted for the number of tasks (Holm); None for a single task, and for
+            suites and everything, which sum the tasks up.
+    """
 
     name: str
     other: SuccessRate
     this: SuccessRate
     change: PairedChange
+    holm_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +142,14 @@ def text_lines(report: EvaluationReport) -> list[str]:
     lines = [f"{row.name:<{width}}  {row.rate or 'no result'}" for row in report.rows]
     if report.comparison is not None:
         lines += [comparison_line(report.comparison)]
-        lines += [f"{row.name:<{width}}  {row.change}" for row in report.comparison.rows]
+        lines += [
+            f"{row.name:<{width}}  {row.change}{_holm(row)}" for row in report.comparison.rows
+        ]
     return lines
+
+
+def _holm(row: ChangeRow) -> str:
+    return "" if row.holm_p is None else f", Holm p = {row.holm_p:.2g}"
 
 
 def crash_line(report: EvaluationReport) -> str:
@@ -159,7 +175,7 @@ def _subject(report: EvaluationReport) -> str:
     return (
         f"Policy `{settings['policy']}`, weights `{settings['weights']}`, {settings['initial_states']} "
         f"initial states, fixtures {settings['fixtures']}, seed {settings['seed']}, protocol {settings['policy_card']['protocol']}, "
-        f"{settings['denoise_steps']} denoise steps; 95 % Wilson intervals."
+        f"{settings['denoise_steps']} denoise steps; 95 % Wilson intervals, wider where episodes share initial states."
     )
 
 
@@ -177,8 +193,8 @@ def _percent(rate: SuccessRate) -> tuple[str, str]:
 
 def _change_table(comparison: Comparison) -> list[str]:
     lines = [
-        "| task | other | this | change, points | 95 % interval | gained | lost | McNemar p | n |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | other | this | change, points | 95 % interval | gained | lost | McNemar p | Holm p | n |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in comparison.rows:
         change = row.change
@@ -186,9 +202,14 @@ def _change_table(comparison: Comparison) -> list[str]:
         lines.append(
             f"| {row.name} | {row.other.rate:.1%} | {row.this.rate:.1%} | {points:+.1f} | "
             f"[{low:+.1f}, {high:+.1f}] | {change.num_gained} | {change.num_lost} | "
-            f"{change.p_value:.2g} | {row.this.n} |"
+            f"{change.p_value:.2g} | {holm_text(row)} | {row.this.n} |"
         )
     return lines
+
+
+def holm_text(row: ChangeRow) -> str:
+    """Return the adjusted p-value as tables show it."""
+    return "-" if row.holm_p is None else f"{row.holm_p:.2g}"
 
 
 def evaluation_page(report: EvaluationReport) -> str:
@@ -197,6 +218,7 @@ def evaluation_page(report: EvaluationReport) -> str:
         loader=PackageLoader("pi0.ript.report"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["percent"] = lambda share: f"{share:.1%}"
+    environment.filters["holm"] = holm_text
     environment.filters["points"] = lambda share: f"{100 * share:+.1f}"
     tasks = [f"{e['suite']}/{e['task_id']} {e['task']}" for e in report.episodes]
     return environment.get_template("evaluation.html").render(

@@ -1,7 +1,7 @@
 """The result of a run: success before and after on the same held-out episodes, and seconds by stage."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,10 +15,17 @@ SUMMARY_NAME = "summary"
 class TaskOutcomes:
     """Success of the same episodes of one task before and after training, in the same order.
 
-    Example: ``TaskOutcomes(task="libero_goal/7 turn on the stove", base=(False,), trained=(True,))``.
+    Example: ``TaskOutcomes(task="libero_goal/7 turn on the stove", states=(30,), base=(False,), trained=(True,))``.
+
+    Attributes:
+        task: Its name.
+        states: In which initial state each episode began.
+        base: Outcomes before training.
+        trained: Outcomes after training.
     """
 
     task: str
+    states: tuple[Hashable, ...]
     base: tuple[bool, ...]
     trained: tuple[bool, ...]
 
@@ -42,9 +49,9 @@ def summary_text(tasks: Sequence[TaskOutcomes], seconds: Mapping[str, float]) ->
     for row in _with_all(tasks):
         lines += [
             row.task,
-            f"  base     {success_rate(row.base)}",
-            f"  trained  {success_rate(row.trained)}",
-            f"  change   {paired_change(row.base, row.trained)}",
+            f"  base     {success_rate(row.base, row.states)}",
+            f"  trained  {success_rate(row.trained, row.states)}",
+            f"  change   {paired_change(row.base, row.trained, row.states)}",
         ]
     total = sum(seconds.values())
     lines.append(f"time {total:.0f} s")
@@ -85,6 +92,7 @@ def _with_all(tasks: Sequence[TaskOutcomes]) -> list[TaskOutcomes]:
         return list(tasks)
     every = TaskOutcomes(
         task="all",
+        states=tuple((task.task, state) for task in tasks for state in task.states),
         base=tuple(outcome for task in tasks for outcome in task.base),
         trained=tuple(outcome for task in tasks for outcome in task.trained),
     )
@@ -93,7 +101,7 @@ def _with_all(tasks: Sequence[TaskOutcomes]) -> list[TaskOutcomes]:
 
 def _comparison(row: TaskOutcomes) -> dict[str, object]:
     return {
-        "base": asdict(success_rate(row.base)),
-        "trained": asdict(success_rate(row.trained)),
-        "change": asdict(paired_change(row.base, row.trained)),
+        "base": asdict(success_rate(row.base, row.states)),
+        "trained": asdict(success_rate(row.trained, row.states)),
+        "change": asdict(paired_change(row.base, row.trained, row.states)),
     }

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pi0.ript.config.command_line import program_name
-from pi0.ript.evaluation.episodes import success_by_task
+from pi0.ript.evaluation.episodes import complete_by_task
 from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
 from pi0.ript.train.evaluator import first_text
@@ -76,9 +76,14 @@ def paired_outcomes(
     pairs = [(a, b) for a, b in zip(base, trained, strict=True) if a.is_complete and b.is_complete]
     if len(pairs) < len(base):
         logger.warning("%d of %d held-out episodes crashed", len(base) - len(pairs), len(base))
-    before = success_by_task([first for first, _ in pairs])
-    after = success_by_task([second for _, second in pairs])
+    before = complete_by_task([first for first, _ in pairs])
+    after = complete_by_task([second for _, second in pairs])
     return [
-        TaskOutcomes(task=task, base=tuple(before[task]), trained=tuple(after[task]))
-        for task in before
+        TaskOutcomes(
+            task=task,
+            states=tuple(record.state_key for record in some),
+            base=tuple(record.is_success for record in some),
+            trained=tuple(record.is_success for record in after[task]),
+        )
+        for task, some in before.items()
     ]

@@ -101,13 +101,17 @@ def results(evaluations: Sequence[Evaluation]) -> list[Result]:
 
 def success_by_task(episodes: Iterable[EpisodeRecord]) -> dict[str, SuccessRate]:
     """Return the success rate per task without crashed episodes; over all tasks where several."""
-    outcomes: dict[str, list[bool]] = {}
+    complete: dict[str, list[EpisodeRecord]] = {}
     for episode in episodes:
         if episode.is_complete:
-            outcomes.setdefault(episode.task_label, []).append(episode.is_success)
-    if len(outcomes) > 1:
-        outcomes[ALL_TASKS] = [one for several in outcomes.values() for one in several]
-    return {task: success_rate(several) for task, several in outcomes.items()}
+            complete.setdefault(episode.task_label, []).append(episode)
+    if len(complete) > 1:
+        complete[ALL_TASKS] = [one for several in complete.values() for one in several]
+    return {task: _rate(several) for task, several in complete.items()}
+
+
+def _rate(episodes: Sequence[EpisodeRecord]) -> SuccessRate:
+    return success_rate([e.is_success for e in episodes], [e.state_key for e in episodes])
 
 
 def _result(
@@ -116,11 +120,13 @@ def _result(
     complete = [pair for pair in pairs if all(e.is_complete for e in pair)]
     if not complete:
         return None
-    base, trained = ([pair[i].is_success for pair in complete] for i in (0, 1))
+    base, trained = ([pair[i] for pair in complete] for i in (0, 1))
+    before, after = ([episode.is_success for episode in side] for side in (base, trained))
+    states = [episode.state_key for episode in base]
     return Result(
         task=task,
-        base=success_rate(base),
-        trained=success_rate(trained) if is_paired else None,
-        change=paired_change(base, trained) if is_paired else None,
+        base=_rate(base),
+        trained=_rate(trained) if is_paired else None,
+        change=paired_change(before, after, states) if is_paired else None,
         num_crashed=len(pairs) - len(complete),
     )
