@@ -35,6 +35,7 @@ from pi0.model.lora import DOWN, UP, plain_tensors, trained_tensors, with_adapte
 from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
+from pi0.precision import card_on
 
 BUILTIN = "builtin"
 
@@ -72,13 +73,15 @@ def load_policy(
         tokenizer_path=None if tokenizer_path is None else Path(tokenizer_path),
     )
     contents = read_folder(find_folder(path), choices)
+    is_given = contents.layout == "native" or "dtype" in choices.overrides
+    card = card_on(device, contents.card, is_given=is_given)
     with no_init_weights():
         network = Pi0Network(contents.config)
-    dtype = getattr(torch, contents.card.dtype)
+    dtype = getattr(torch, card.dtype)
     load_weights(network, contents.tensors, dtype, keeps_masters=keeps_masters)
     return Pi0Policy(
         network=network,
-        card=contents.card,
+        card=card,
         stats=contents.stats,
         tokenizer=contents.tokenizer,
         device=device,

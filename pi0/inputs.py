@@ -59,6 +59,11 @@ class Inputs:
         )
 
 
+def repeated_first(num_samples: int, missing: int) -> Tensor:
+    """Return the index of all samples and then of the first again, int64 [num_samples + missing]."""
+    return torch.cat([torch.arange(num_samples), torch.zeros(missing, dtype=torch.int64)])
+
+
 def encode_inputs(
     codec: Codec,
     prompts: PromptTokenizer,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pi0.card import ENV_ACTION_DIM, PolicyCard, Protocol
 from pi0.codec import Codec
-from pi0.inputs import Inputs, encode_inputs, proprio_of
+from pi0.inputs import Inputs, encode_inputs, proprio_of, repeated_first
 from pi0.model.architecture import vlm_sizes
 from pi0.model.cache import PrefixCache
 from pi0.model.lora import LoraTargets, add_adapters
@@ -56,9 +56,9 @@ class Pi0Policy:
             stats: Normalization statistics.
             tokenizer: Of the instructions.
             device: Where the network runs.
-            batch_size: Samples of every network call of ``act``; fewer samples are padded, more are split,
-                so that an action chunk never depends on the other samples of a call: bit for bit where torch
-                uses one thread, as in rollouts on a CPU, else to rounding.
+            batch_size: Most samples of a network call of ``act``; more are split, fewer are padded, see
+                ``padded_size``. On a CPU an action chunk never depends on the other samples of a call: bit
+                for bit where torch uses one thread, as in rollouts, else to rounding.
             not_followed: What the files of the checkpoint say and has no effect here, for the card.
             assumed: What they had to say and do not, for the card.
         """
@@ -224,18 +224,15 @@ class Pi0Policy:
         sampling: Sampling,
     ) -> list[Chunk]:
         num_samples = len(observations)
-        fill = self.batch_size - num_samples
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
-        inputs = self.encode(
-            [*observations, *[observations[0]] * fill], [*tasks, *[tasks[0]] * fill]
-        ).to(self.device)
-        padded_seeds = [*seeds, *[seeds[0]] * fill]
         noise, steps = draw_noise(
-            padded_seeds, sampling.num_steps, self.card.horizon, self.card.action_dim
+            seeds, sampling.num_steps, self.card.horizon, self.card.action_dim
         )
         has_one = schedule.is_stochastic and sampling.scored_steps == "one"
-        chosen = steps if has_one else None
-        drawn = self.draw(inputs, noise, sampling, chosen)
+        size = padded_size(num_samples, self.batch_size, self.device)
+        padding = repeated_first(num_samples, size - num_samples)
+        inputs = self.encode(observations, tasks).select(padding)
+        drawn = self.draw(inputs, noise[padding], sampling, steps[padding] if has_one else None)
         chains = drawn[:num_samples].cpu().numpy()
         actions = self.codec.decode_actions(chains[:, -1], proprio_of(observations))
         return [
@@ -281,6 +278,18 @@ class Pi0Policy:
         is_noisy[: self.card.execute_steps, :ENV_ACTION_DIM] = True
         steps = None if noisy_steps is None else noisy_steps.to(self.device)
         return draw_chain(velocity, noise, is_noisy, schedule, steps)
+
+
+def padded_size(num_samples: int, batch_size: int, device: torch.device) -> int:
+    """Return how many samples a network call has that answers ``num_samples``.
+
+    A CPU always gets ``batch_size``: calls of 1, 2 or 3 samples round differently from one of 4, by 1e-6. A GPU
+    gets the next power of two, so that a lone sample does not pay for a whole batch; its answers depend on
+    the size of the call by rounding.
+    """
+    if device.type == "cpu":
+        return batch_size
+    return min(batch_size, 1 << (num_samples - 1).bit_length())
 
 
 def _times(schedule: Schedule, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pi0.policy import padded_size
 from pi0.records import Sampling
 from tests.policy_parts import TASKS, make_observation, make_observations, small_policy
 
@@ -76,6 +77,29 @@ def test_a_sample_never_depends_on_the_others(batch_size, num_threads):
     # Threads divide the rows of a product; some libraries then round a row by its position.
     for one, other in pairs:
         np.testing.assert_allclose(one.chain, other.chain, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "on_gpu", "on_cpu"),
+    [(1, 1, 48), (2, 2, 48), (3, 4, 48), (5, 8, 48), (17, 32, 48), (33, 48, 48), (48, 48, 48)],
+)
+def test_a_gpu_gets_a_power_of_two_and_a_cpu_always_a_whole_batch(num_samples, on_gpu, on_cpu):
+    assert padded_size(num_samples, 48, torch.device("cuda")) == on_gpu
+    assert padded_size(num_samples, 48, torch.device("cpu")) == on_cpu
+
+
+def test_padding_is_never_encoded(policy, monkeypatch):
+    encoded = []
+    encode = policy.codec.encode_images.__func__
+    monkeypatch.setattr(
+        type(policy.codec),
+        "encode_images",
+        lambda codec, observations: (
+            encoded.append(len(observations)) or encode(codec, observations)
+        ),
+    )
+    policy.act(make_observations(5), [TASKS[0]] * 5, range(5), ROLLOUT)
+    assert encoded == [4, 1]  # batch_size is 4
 
 
 def test_acting_leaves_global_generators_alone(policy):

@@ -78,8 +78,9 @@ class PolicyConfig:
 
     Attributes:
         device: ``auto`` takes the GPU if there is one; the choice is announced.
-        batch_size: Observations per policy call. Smaller ready sets are padded to it, so that an
-            action chunk never depends on which other simulators happened to be ready.
+        batch_size: Most observations per policy call. On a CPU smaller ready sets are padded to it, so that an
+            action chunk never depends on which other simulators happened to be ready; on a GPU to the next power
+            of two, and the size of a call shows in the last bits.
         denoise_steps: S, denoise steps in rollouts and evaluations of a run; the cards of its checkpoints say it,
             and ``ript eval`` and ``ript convert`` follow them.
         train_expert_only: Train the action expert and projections; the vision-language model is frozen.
