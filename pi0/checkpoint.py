@@ -198,7 +198,7 @@ def _whole(
         elif name in trained:
             sources[name] = _source(trained[name])
         else:
-            sources[name] = _source(tensor, _exact(tensor, (dtypes or {}).get(name)))
+            sources[name] = _source(tensor, type_on_disk(tensor, (dtypes or {}).get(name)))
     return sources
 
 
@@ -207,7 +207,7 @@ def _merged(*tensors: Tensor) -> Tensor:
     return with_adapter(weight, down, up)
 
 
-def _exact(tensor: Tensor, stored: torch.dtype | None) -> torch.dtype:
+def type_on_disk(tensor: Tensor, stored: torch.dtype | None) -> torch.dtype:
     """Return the type that a weight was stored in, or, if it was loaded in a narrower one, that."""
     if stored is None:
         return torch.float32

@@ -85,13 +85,12 @@ def with_adapter(weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
     return weight.float() + up.float() @ down.float()
 
 
-def adapted_shapes(core: nn.Module, targets: LoraTargets) -> list[tuple[int, int]]:
-    """Return (inputs, outputs) of every projection that adapters of these targets would sit on."""
-    return [
-        (linear.in_features, linear.out_features)
-        for linear in map(core.get_submodule, _chosen_names(core, targets))
-        if isinstance(linear, nn.Linear)
-    ]
+def adapted_weights(core: nn.Module, targets: LoraTargets) -> dict[str, Tensor]:
+    """Return every weight [out, in] that adapters of these targets would sit on, by name."""
+    return {
+        f"{name}.weight": core.get_parameter(f"{name}.weight")
+        for name in _chosen_names(core, targets)
+    }
 
 
 def _adapted(core: nn.Module) -> dict[str, Any]:

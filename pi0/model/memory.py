@@ -12,7 +12,7 @@ from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.model.architecture import dit_sizes, is_pi05, vlm_sizes
-from pi0.model.lora import LoraTargets, adapted_shapes
+from pi0.model.lora import LoraTargets, adapted_weights
 from pi0.model.network import Pi0Network
 
 FLOAT = 4  # bytes
@@ -115,8 +115,8 @@ def predict_network(
 
 def _num_trained(network: Pi0Network, trained: TrainedPart) -> int:
     if trained.lora_rank:
-        shapes = adapted_shapes(network.core, trained.lora_targets)
-        return trained.lora_rank * sum(sum(shape) for shape in shapes)
+        weights = adapted_weights(network.core, trained.lora_targets)
+        return trained.lora_rank * sum(sum(weight.shape) for weight in weights.values())
     parameters = (
         network.expert_parameters()
         if trained.has_frozen_prefix

@@ -7,7 +7,7 @@ import pytest
 
 from pi0.formats.folder import Choices
 from pi0.ript.config.base import ConfigError
-from pi0.ript.config.schema import LoggingConfig
+from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.checkpoint import check_checkpoint
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.run_checks import check_policy, check_run, require
@@ -26,7 +26,7 @@ def errors(findings):
 
 
 def test_a_run_that_can_begin_has_no_errors_and_leaves_nothing(tmp_path: Path, diagnosis):
-    findings = list(check_run([STOVE], tmp_path / "runs", diagnosis, LoggingConfig()))
+    findings = list(check_run([STOVE], tmp_path / "runs", diagnosis, TrainConfig()))
 
     assert errors(findings) == []
     assert {"simulator", "LIBERO", "rendering", "disk", "policy", "cameras", "instructions"} <= {
@@ -38,7 +38,7 @@ def test_a_run_that_can_begin_has_no_errors_and_leaves_nothing(tmp_path: Path, d
 def test_another_simulator_is_found_before_one_is_started(tmp_path: Path, diagnosis, monkeypatch):
     monkeypatch.setitem(VERIFIED, "mujoco", "0.0.1")
 
-    [error] = errors(check_run([STOVE], tmp_path, diagnosis, LoggingConfig()))
+    [error] = errors(check_run([STOVE], tmp_path, diagnosis, TrainConfig()))
 
     assert error.startswith("simulator: mujoco ")
     assert error.endswith("type: pip install mujoco==0.0.1")

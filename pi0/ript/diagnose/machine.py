@@ -114,9 +114,7 @@ def check_disk(output_dir: Path, num_parameters: int) -> Finding:
     access = check_write_access(output_dir)
     if access.status == "error":
         return access
-    folder = _existing(output_dir)
-    stats = os.statvfs(folder)
-    free = stats.f_bavail * stats.f_frsize
+    folder, free = free_bytes(output_dir)
     checkpoint = BYTES_PER_PARAMETER * num_parameters
     kept = TrainingConfig().keep_checkpoints + 1  # one more while the oldest is still there
     text = (
@@ -130,6 +128,13 @@ def check_disk(output_dir: Path, num_parameters: int) -> Finding:
         text=f"{text}, and {kept} are kept",
         fix="free space there, choose another output_dir, or lower training.keep_checkpoints",
     )
+
+
+def free_bytes(output_dir: Path) -> tuple[Path, int]:
+    """Return the folder that exists of a path, and the bytes that may still be written there."""
+    folder = _existing(output_dir)
+    stats = os.statvfs(folder)
+    return folder, stats.f_bavail * stats.f_frsize
 
 
 def _existing(path: Path) -> Path:

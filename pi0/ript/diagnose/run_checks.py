@@ -4,7 +4,6 @@ import importlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,11 @@ from tokenizers import Tokenizer
 
 from pi0.card import PolicyCard
 from pi0.ript.config.base import ConfigError
-from pi0.ript.config.schema import LoggingConfig
+from pi0.ript.config.schema import LoggingConfig, TrainConfig
 from pi0.ript.diagnose.checkpoint import Diagnosis
+from pi0.ript.diagnose.disk_plan import check_space, predict_checkpoints
 from pi0.ript.diagnose.finding import Finding
-from pi0.ript.diagnose.machine import check_disk, check_write_access
+from pi0.ript.diagnose.machine import check_write_access
 from pi0.ript.diagnose.simulator import (
     DO_AS_SAID,
     check_drawing_variables,
@@ -34,7 +34,7 @@ Tasks = Sequence[tuple[str, int]]
 
 
 def check_run(
-    tasks: Tasks, output_dir: Path, policy: Diagnosis, settings: LoggingConfig
+    tasks: Tasks, output_dir: Path, policy: Diagnosis, config: TrainConfig
 ) -> Iterator[Finding]:
     """Yield what is known of a training run; makes nothing and takes about a second.
 
@@ -42,15 +42,16 @@ def check_run(
         tasks: (Suite, task number) of every task of the run.
         output_dir: Where the run directory is, or will be made.
         policy: What its folder holds.
-        settings: Which services take metrics.
+        config: Of the run.
     """
     yield from _check_machine(output_dir)
     yield from policy.findings
     if policy.contents is not None:
-        yield _check_space(output_dir, policy.num_parameters)
+        checkpoints = predict_checkpoints(config, policy.contents)
+        yield check_space(output_dir, checkpoints, config.training.keep_checkpoints)
         yield from check_policy(policy.contents.card, policy.contents.tokenizer, tasks)
-    if settings.wandb:
-        yield check_wandb(settings)
+    if config.logging.wandb:
+        yield check_wandb(config.logging)
 
 
 def check_evaluation(
@@ -118,9 +119,3 @@ def _check_machine(output_dir: Path) -> Iterator[Finding]:
     yield check_libero_paths()
     yield check_drawing_variables()
     yield check_write_access(output_dir)
-
-
-def _check_space(output_dir: Path, num_parameters: int) -> Finding:
-    finding = check_disk(output_dir, num_parameters)
-    # What a checkpoint takes is an upper bound: adapters, or a part of the policy, take less.
-    return replace(finding, status="warning") if finding.status == "error" else finding

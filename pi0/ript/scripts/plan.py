@@ -1,4 +1,4 @@
-"""Say what a training run needs in memory before anything is loaded.
+"""Say what a training run needs in memory and on the disk before anything is loaded.
 
 The configuration and its settings are given as in ``ript train``.
 
@@ -21,6 +21,7 @@ from pi0.ript.config.environment import choose_runner
 from pi0.ript.config.load import load_launch
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.checkpoint import choices_of
+from pi0.ript.diagnose.disk_plan import CheckpointBytes, predict_checkpoints
 from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, MemoryKind, advice, make_plan
 from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
 from pi0.ript.env.suites import step_limit
@@ -76,6 +77,18 @@ def print_items(title: str, items: Sequence[Item], available: int) -> bool:
     return needed <= available
 
 
+def print_checkpoints(checkpoints: CheckpointBytes, keep: int) -> None:
+    """Print what the checkpoints of the run take."""
+    print("disk")
+    for name, num_bytes in (
+        ("first checkpoint", checkpoints.first),
+        ("each checkpoint", checkpoints.each),
+        ("last checkpoint", checkpoints.last),
+        ("at most at once", checkpoints.needed(keep)),
+    ):
+        print(f"  {name:<18}{num_bytes / GIB:10.2f} GiB")
+
+
 def main(argv: Sequence[str]) -> None:
     """Print the plan."""
     parser = Parser(
@@ -103,3 +116,4 @@ def main(argv: Sequence[str]) -> None:
         some = [item for item in items if item.memory in kinds]
         if not print_items(title, some, available):
             print(f"  to fit: {advice(some, config)}")
+    print_checkpoints(predict_checkpoints(config, contents), config.training.keep_checkpoints)

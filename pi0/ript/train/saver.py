@@ -145,7 +145,8 @@ class Saver:
             counters=finished.counters,
             objective=self._parts.objective.state(),
             config_hash=self._parts.config_hash,
-            acting=self._parts.collector.behavior_weights(),
+            # before the first optimizer step all weights are those that the run begins with
+            acting=self._parts.collector.behavior_weights() if engine_state.num_steps else {},
         )
         require_finite_tensors(
             finished.step,

@@ -21,7 +21,7 @@ def findings_of_run(launch: Launch) -> Iterator[Finding]:
     """Yield what is known of a run before anything is loaded or made."""
     config = launch.config
     output_dir = launch.resume or Path(config.output_dir)
-    yield from check_run(resolve_tasks(config), output_dir, _diagnose(launch), config.logging)
+    yield from check_run(resolve_tasks(config), output_dir, _diagnose(launch), config)
 
 
 def print_checks(launch: Launch) -> None:
