@@ -1,5 +1,6 @@
 """pi0.5's expert against its formulas, and what pi0 promises holds for it too."""
 
+import shutil
 from copy import deepcopy
 
 import pytest
@@ -109,6 +110,22 @@ def test_packed_steps_equal_prepared_single_ones(network, inputs):
     for step, condition in enumerate(network.time_grid(TIMES)):
         single = network.denoise(cache, inputs["state"], inputs["x"][:, step], condition, layout)
         torch.testing.assert_close(packed[:, step], single, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch about itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@torch.no_grad()
+def test_compiled_denoising_equals_the_plain_one(network, inputs):
+    compiled = deepcopy(network)
+    compiled.compile_denoising()
+    results = []
+    for each in (network, compiled):
+        cache = each.prefix(*inputs["prefix"])
+        layout = each.layout(cache, 1, is_static=True)
+        condition = each.time_grid(TIMES)[1]
+        results.append(each.denoise(cache, inputs["state"], inputs["x"][:, 1], condition, layout))
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
