@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pi0.ript.scripts.inspect_policy import main
 from pi0.ript.scripts.parts.exits import run_main
 from tests.formats.checkpoints import edit_json, reference_model, write_lerobot, write_openpi
 
+METADATA = {"task": "open the drawer"}
 SIZE = 256  # what the openpi protocol renders
 
 
@@ -23,17 +25,19 @@ def observation(tmp_path) -> Path:
     return write_observation(tmp_path)
 
 
-def write_observation(folder: Path, **changes: object) -> Path:
+def write_observation(
+    folder: Path, metadata: dict[str, str] | None = METADATA, **changes: object
+) -> Path:
     picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     arrays = {
         "agentview": picture,
         "robot0_eye_in_hand": picture[::-1],
         "proprio": np.array([-0.05, 0.03, 0.76, 1.0, 0.0, 0.0, 0.0, 0.03, -0.03]),
-        "task": np.array("open the drawer"),
     }
     arrays |= changes
-    path = folder / "observation.npz"
-    np.savez(path, **{name: each for name, each in arrays.items() if each is not None})
+    path = folder / "observation.safetensors"
+    held = {name: np.ascontiguousarray(each) for name, each in arrays.items() if each is not None}
+    save_file(held, path, metadata=metadata)
     return path
 
 
@@ -90,7 +94,8 @@ def test_statistics_in_millimeters_are_the_first_thing_that_does_not_fit(
         ({"agentview": np.zeros((8, 8, 3), np.uint8)}, ["agentview", "[256, 256, 3]", "[8, 8, 3]"]),
         ({"proprio": np.zeros(8)}, ["proprio", "9 finite numbers", "[8]"]),
         ({"proprio": np.full(9, np.nan)}, ["proprio", "finite"]),
-        ({"task": np.array([{}], dtype=object)}, ["plain arrays"]),
+        ({"metadata": None}, ["instruction", "metadata="]),
+        ({"metadata": {"task": ""}}, ["instruction"]),
     ],
 )
 def test_a_wrong_observation_is_one_line_and_exit_2(source, tmp_path, capsys, changes, words):

@@ -6,16 +6,18 @@ file. The last line names the first thing that does not fit.
 Examples:
     ript inspect DIR
     ript inspect DIR --suite libero_spatial --task 3 --override extra_delta=false
-    ript inspect DIR --observation observation.npz
+    ript inspect DIR --observation observation.safetensors
 """
 
 import argparse
-import zipfile
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from pi0.card import PolicyCard
 from pi0.checkpoint import find_folder, load_policy
@@ -58,7 +60,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         type=Path,
         default=None,
         metavar="FILE",
-        help="an .npz with one image per camera (as LIBERO gives it, upside-down), proprio [9] and task; "
+        help="a .safetensors file with one image per camera (as LIBERO gives it, upside-down), proprio [9] and metadata task; "
         "default: the simulator's first observation of --task",
     )
     parser.add_argument("--suite", default="libero_goal", help="of LIBERO; default %(default)s")
@@ -96,16 +98,13 @@ def read_observation(path: Path, card: PolicyCard) -> Reference:
         ValueError: It lacks something, or something has another shape; the line names the key.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"--observation {path} does not exist; give an .npz file")
-    needed = (*card.cameras, "proprio", "task")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in needed if name in file}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"--observation {path} is no .npz of plain arrays ({error})") from None
-    for name in needed:
+        raise FileNotFoundError(f"--observation {path} does not exist; give a .safetensors file")
+    held, task = _open(path)
+    for name in (*card.cameras, "proprio"):
         if name not in held:
-            raise ValueError(f"--observation {path}: key {name!r} is missing; needed: {needed}")
+            raise ValueError(
+                f"--observation {path}: {name!r} is missing; needed: {', '.join(card.cameras)}, proprio"
+            )
     size = card.render_size
     for name in card.cameras:
         image = held[name]
@@ -122,7 +121,23 @@ def read_observation(path: Path, card: PolicyCard) -> Reference:
         )
     images = np.stack([held[name] for name in card.cameras])
     observation = Observation(images=images, proprio=proprio.astype(np.float64))
-    return Reference(observation, str(held["task"]), str(path))
+    return Reference(observation, task, str(path))
+
+
+def _open(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
+    """Return the arrays of a file and the instruction in its metadata."""
+    try:
+        with safe_open(path, framework="np") as file:
+            task = (file.metadata() or {}).get("task")
+            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"--observation {path} is damaged or not safetensors ({error})") from None
+    if not task:
+        raise ValueError(
+            f"--observation {path}: the instruction is missing; "
+            "write it with save_file(arrays, path, metadata={'task': ...})"
+        )
+    return held, task
 
 
 def draw_observation(config: TrainConfig, policy: Pi0Policy) -> Reference:
