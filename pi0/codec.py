@@ -55,9 +55,16 @@ class Codec:
 
         ``proprio`` [B, 9] is the one at the start of each action chunk.
         """
+        relative = self.relative_actions(actions, proprio)
+        return _pad_last(self._normalize(relative, self.stats.actions), self.card.action_dim)
+
+    def relative_actions(
+        self, actions: NDArray[np.floating], proprio: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return what statistics of actions are of, float64 [B, H, 7]: model-space actions, not normalized."""
         relative = np.asarray(actions, dtype=np.float64) - self._anchor(proprio)
         relative[..., GRIPPER] = _gripper_of_data(relative[..., GRIPPER], self.card.gripper)
-        return _pad_last(self._normalize(relative, self.stats.actions), self.card.action_dim)
+        return relative
 
     def decode_actions(
         self, chunks: NDArray[np.float32], proprio: NDArray[np.float64]

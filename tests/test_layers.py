@@ -34,6 +34,7 @@ RANKS = {
     "diagnose": 6,
     "serve": 6,  # answers clients with a policy; no run begins here
     "demos": 6,  # records experts on real simulators, so it stands beside train, above env
+    "sft": 7,  # a loop of its own that saves as train does
     "build_runner": 7,
     "build": 8,
     "faults": 8,  # runs whole programs and looks at what they leave behind

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 RUN_CONFIG_NAME = "config.yaml"
+SFT_NAME = "sft.json"  # in its place where a policy was fine-tuned on demonstrations
 CHECKPOINTS = "checkpoints"
 
 

@@ -72,6 +72,19 @@ def test_chunks_are_the_next_actions_and_hold_the_last_one_of_the_episode(tmp_pa
     np.testing.assert_array_equal(chunks[1], actions(1)[[0, 1, 2, 3]])
 
 
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_every_frame_of_a_video_is_found_in_any_order(tmp_path: Path, version: str):
+    """Frames that depend on later ones, as x264 makes them, are decoded before they are shown."""
+    frames = open_lerobot(write_set(tmp_path / "set", version, is_video=True), CAMERAS)
+    inside = np.array(
+        [frame(e, n, 0)[40, 40, 0] for e, length in enumerate(LENGTHS) for n in range(length)]
+    )
+
+    for number in np.random.default_rng(0).permutation(len(frames)):
+        image = frames.read_images(np.array([number]))[0, 0]
+        assert abs(int(image[20, 20, 0]) - int(inside[number])) <= 2
+
+
 def test_only_the_cameras_of_the_policy_are_read_and_in_its_order(tmp_path: Path):
     folder = write_set(tmp_path / "set")
 

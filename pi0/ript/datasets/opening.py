@@ -33,6 +33,10 @@ def open_frames(folder: Path, cameras: Sequence[str]) -> Frames:
             f"{folder} holds LIBERO's recordings ({raw[0].name}), which lag behind their images; re-play them first: "
             "ript demos --from_hdf5"
         )
+    if not list(folder.glob(PATTERN)):
+        raise FileNotFoundError(
+            f"no demonstrations in {folder}: neither {INFO} (LeRobotDataset) nor {PATTERN}; make some with: ript demos"
+        )
     return frames_of_demonstrations(load_demonstrations(folder), str(folder), cameras)
 
 

@@ -1,7 +1,8 @@
 """Frames of mp4 files at given times, decoded when they are asked for."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from pi0.files import is_there, refuse_stand_in
@@ -81,7 +83,7 @@ class _OpenVideo:
         self._path, self._fps = path, fps
         self._container = _opened(path)
         self._stream = self._container.streams.video[0]
-        self._frames = self._container.decode(self._stream)
+        self._frames: Iterator[VideoFrame] = self._container.decode(self._stream)
         self._now = -np.inf  # time of the frame that was decoded last
         self._image: NDArray[np.uint8] | None = None
 
@@ -101,10 +103,7 @@ class _OpenVideo:
 
     def _decode(self, time: float) -> NDArray[np.uint8]:
         if not self._now < time <= self._now + READ_AHEAD / self._fps:
-            base = self._stream.time_base
-            assert base is not None, "streams of mp4 files have a time base"
-            self._container.seek(max(0, round(time / base)), stream=self._stream)
-            self._frames = self._container.decode(self._stream)
+            self._seek(time)
         for frame in self._frames:
             assert frame.time is not None, "frames of mp4 files have a time"
             if frame.time < time - TOLERANCE_S:
@@ -116,6 +115,22 @@ class _OpenVideo:
             return image
         self._now, self._image = -np.inf, None
         raise ValueError(f"{self._path} has no frame at {time:.4f} s; copy the file again")
+
+    def _seek(self, time: float) -> None:
+        """Go to where decoding reaches a time.
+
+        Files are searched by when frames are decoded, which for frames that depend on later ones is before they are
+        shown: the key frame that is found may come too late, then an earlier one is taken.
+        """
+        base = self._stream.time_base
+        assert base is not None, "streams of mp4 files have a time base"
+        for earlier in (0.0, 1.0, time):
+            self._container.seek(round(max(0.0, time - earlier) / base), stream=self._stream)
+            first = next(self._container.decode(self._stream), None)
+            if first is not None and first.time is not None and first.time <= time + TOLERANCE_S:
+                self._frames = chain([first], self._container.decode(self._stream))
+                return
+        self._frames = iter(())
 
 
 def _opened(path: Path) -> InputContainer:

@@ -29,7 +29,7 @@ COMMANDS = {
         "pi0.ript.scripts.soak",
         "train while workers are killed, and show that nothing is lost",
     ),
-    "sft": ("pi0.ript.scripts.sft", "fine-tune a new tiny pi0 on demonstrations"),
+    "sft": ("pi0.ript.scripts.sft", "fine-tune a policy on demonstrations"),
 }
 HELP = """\
 usage: ript COMMAND ...

@@ -1,72 +1,161 @@
-"""Fine-tune a new tiny pi0 or pi0.5 on demonstrations, from random weights.
+"""Fine-tune a policy on demonstrations: any checkpoint, or a new tiny pi0 or pi0.5 from random weights.
+
+Demonstrations are a LeRobotDataset (2.0, 2.1 or 3.0) or what ``ript demos`` wrote. Several GPUs:
+torchrun --nproc_per_node 4 -m pi0.ript.scripts.sft, with the same flags.
 
 Examples:
-    ript sft --demos demonstrations --output_dir outputs/tiny
+    ript sft --policy pi0_base --data lerobot/libero --output_dir outputs/libero
+    ript sft --policy pi0_base --data lerobot/libero --output_dir outputs/one --episodes 0:1 --train lora
+    ript sft --resume outputs/libero
     ript sft --demos demonstrations --output_dir outputs/tiny --num_steps 2000 --save_every 500
-    ript sft --demos demonstrations --output_dir outputs/tiny_pi05 --architecture pi05
 """
 
+import argparse
 import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 import torch
+from rich.console import Console
 
-from pi0.checkpoint import new_policy, save_policy
-from pi0.policy import Pi0Policy
-from pi0.ript.datasets.demonstrations import Demonstrations, load_demonstrations
-from pi0.ript.demos.sft import ProgressLog, SftSettings, demonstration_stats, fine_tune
-from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags
-from pi0.tiny import Architecture, tiny_card, tiny_pi0_config
-from pi0.tokenizer import build_tiny_tokenizer
+from pi0.ript.build import find_base
+from pi0.ript.engine.process_group import ProcessGroup, join
+from pi0.ript.engine.ranks import RankInfo, SingleProcess
+from pi0.ript.report.console import setup_logging
+from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.parts.fine_tuning import build_sft_trainer, open_policy, sft_config
+from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
+from pi0.ript.scripts.parts.policy_flags import add_policy_flags
+from pi0.ript.sft.run import SftRun, new_directory, read_request
+from pi0.ript.sft.settings import FINE_TUNING, SftSettings
+from pi0.ript.train.checkpoints.store import find_last
+from pi0.tiny import Architecture
 
 logger = logging.getLogger(__name__)
 
-
-def new_tiny_policy(
-    demos: list[Demonstrations], seed: int, architecture: Architecture = "pi0"
-) -> Pi0Policy:
-    """Return an untrained tiny policy that knows the words and the statistics of the demonstrations."""
-    card = tiny_card()
-    tokenizer = build_tiny_tokenizer([demo.task for demo in demos])
-    num_tokens = tokenizer.get_vocab_size()
-    return new_policy(
-        config=tiny_pi0_config(
-            card, vocab_size=num_tokens, image_token_id=num_tokens, architecture=architecture
-        ),
-        card=card,
-        stats=demonstration_stats(demos, card),
-        tokenizer=tokenizer,
-        seed=seed,
-    )
+TIMEOUT_S = 3600.0  # after which ranks that wait for another one give it up
 
 
-def main(argv: list[str]) -> None:
-    """Train from random weights and save; half precision on disk, as shipped."""
+def make_parser() -> Parser:
+    """Return the parser; the defaults of numbers are those of a new tiny policy."""
     parser = Parser("ript sft", __doc__)
-    parser.add_argument("--demos", type=Path, required=True, help="what ript demos wrote")
-    parser.add_argument("--output_dir", type=Path, required=True, help="receives the policy")
+    parser.add_argument(
+        "--policy", default=None, help="checkpoint folder; default: a new tiny policy"
+    )
+    parser.add_argument(
+        "--data", "--demos", default=None, help="a LeRobotDataset, or what ript demos wrote"
+    )
+    parser.add_argument("--output_dir", default=None, help="receives checkpoints and the policy")
+    parser.add_argument("--resume", default=None, help="output_dir of a run to go on with, alone")
+    parser.add_argument("--episodes", default=":", help="FIRST:END, e.g. 0:1; default: all")
+    parser.add_argument(
+        "--held_out", default=None, help="FIRST:END, episodes to measure the loss on"
+    )
+    parser.add_argument(
+        "--train",
+        choices=("expert", "lora", "all"),
+        default=None,
+        help="what is trained; default: expert with --policy, else all",
+    )
+    parser.add_argument("--lora_rank", type=int, default=16, help="default %(default)s")
+    parser.add_argument(
+        "--lora_targets",
+        choices=("vlm", "expert", "both"),
+        default="both",
+        help="default %(default)s",
+    )
+    parser.add_argument(
+        "--statistics",
+        choices=("policy", "data"),
+        default="policy",
+        help="whether the policy's normalization is kept or computed from the data; default %(default)s",
+    )
+    parser.add_argument(
+        "--gradient_checkpointing", action="store_true", help="less memory, more time"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default %(default)s"
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=("auto", "ddp", "fsdp"),
+        default="auto",
+        help="how several ranks share the optimizer; default %(default)s",
+    )
     parser.add_argument(
         "--architecture",
         choices=get_args(Architecture),
         default="pi0",
-        help="default %(default)s",
+        help="of a new tiny policy; default %(default)s",
     )
-    parser.add_argument(
-        "--save_every",
-        type=int,
-        default=0,
-        help="also keep the policy every so many steps; default: only the last",
-    )
+    add_policy_flags(parser)
     add_flags(parser, SftSettings)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line, or that of the run that is resumed.
+
+    Raises:
+        ValueError: A flag is wrong, missing or does not go with another one.
+    """
+    parser = make_parser()
     arguments = parser.parse_args(argv)
+    if arguments.resume:
+        if len([each for each in argv if each.startswith("--")]) > 1:
+            parser.error(
+                "--resume goes on with the settings of its run, no other flag goes with it"
+            )
+        stored = read_request(Path(arguments.resume))
+        return argparse.Namespace(**{**vars(arguments), **stored, "output_dir": arguments.resume})
+    if arguments.policy:
+        parser.set_defaults(**asdict(FINE_TUNING))
+        arguments = parser.parse_args(argv)
+    missing = [name for name in ("data", "output_dir") if getattr(arguments, name) is None]
+    if missing:
+        parser.error(f"the following arguments are required: --{', --'.join(missing)}")
+    require_number(arguments, "lora_rank", least=1)
+    return arguments
+
+
+def run(arguments: argparse.Namespace, ranks: SingleProcess | ProcessGroup) -> None:
+    """Fine-tune as asked; nothing is written before policy and data are known to fit."""
+    request = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(arguments).items()
+        if name not in ("resume", "output_dir")
+    }
     settings: SftSettings = from_flags(arguments, SftSettings)
-    demos = load_demonstrations(arguments.demos)
-    policy = new_tiny_policy(demos, settings.seed, arguments.architecture)
-    progress = ProgressLog(settings.num_steps)
-    for step, loss in fine_tune(policy, demos, settings):
-        progress(step, loss)
-        if arguments.save_every and (step + 1) % arguments.save_every == 0:
-            save_policy(policy, arguments.output_dir / str(step + 1), dtype=torch.float16)
-    save_policy(policy, arguments.output_dir, dtype=torch.float16)
-    logger.info("saved %s", arguments.output_dir)
+    folder = Path(arguments.output_dir)
+    checkpoint = find_last(folder) if arguments.resume else None
+    if checkpoint:
+        ranks.require_same("checkpoint", checkpoint.name, "give every host the same directory")
+    config = sft_config(arguments, settings)
+    policy, chosen = open_policy(arguments, config, checkpoint)
+    base = find_base(config, checkpoint) if arguments.policy else None
+    trainer = build_sft_trainer(policy, chosen, config, settings, request, checkpoint, ranks)
+    if not arguments.resume and ranks.rank == 0:
+        new_directory(folder, request)
+    ranks.gather_text("the directory is there")
+    logger.info("data: %s", chosen.words())
+    # a tiny policy is shipped in half precision
+    dtype = torch.float32 if arguments.policy else torch.float16
+    SftRun(trainer, policy, base, folder, request, settings, ranks, dtype).run()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, build, run; on every rank, if torchrun started several."""
+    rank_info = RankInfo.of(os.environ)
+    setup_logging("INFO", Console(stderr=True), rank=rank_info.rank)
+    with join(rank_info) as ranks:
+        arguments = parse(argv)
+        ranks.connect(TIMEOUT_S)
+        ranks.require_same("flags", str(sorted(vars(arguments).items())), "start every rank alike")
+        run(arguments, ranks)
+
+
+if __name__ == "__main__":
+    run_main(main)

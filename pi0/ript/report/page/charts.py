@@ -47,6 +47,35 @@ class Section:
 
 SECTIONS = (
     Section(
+        title="Fine-tuning",
+        charts=(
+            Chart(
+                key="sft-loss",
+                title="Flow-matching loss",
+                unit="mean squared error of the velocity",
+                note="Of each step's frames, and of the same held-out frames and noise every time.",
+                series=(
+                    Series(name="sft/loss", label="training"),
+                    Series(name="sft/held_out_loss", label="held-out"),
+                ),
+            ),
+            Chart(
+                key="sft-gradient",
+                title="Gradient norm",
+                unit="norm before clipping",
+                note="Of every optimizer step.",
+                series=(Series(name="sft/grad_norm", label="gradient norm"),),
+            ),
+            Chart(
+                key="sft-lr",
+                title="Learning rate",
+                unit="learning rate",
+                note="Linear warm-up, then a cosine to a tenth of the peak.",
+                series=(Series(name="sft/lr", label="learning rate"),),
+            ),
+        ),
+    ),
+    Section(
         title="Rollouts",
         charts=(
             Chart(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.report.intervals import PairedChange, SuccessRate, paired_change, success_rate
-from pi0.ript.report.page.run_files import Evaluation
+from pi0.ript.report.page.run_files import Evaluation, RunFiles
 from pi0.ript.types import EpisodeRecord
 
 ALL_TASKS = "all tasks"
@@ -29,6 +29,29 @@ def chosen_settings(config: TrainConfig) -> list[Setting]:
         for key, value in _flat(to_plain(config))
         if value != defaults[key]
     ]
+
+
+def asked(request: Mapping[str, object]) -> list[Setting]:
+    """Return what a fine-tuning was asked for; its defaults depend on what is fine-tuned, so none are named."""
+    return [Setting(key=key, value=plain(value), default="") for key, value in request.items()]
+
+
+def run_facts(run: RunFiles) -> dict[str, object]:
+    """Return what the headline says of a run besides its numbers."""
+    config, request = run.config, run.request
+    if not request:
+        return {
+            "steps": config.training.num_train_steps,
+            "seed": config.training.seed,
+            "objective": config.algo.objective,
+            "policy": config.policy_path,
+        }
+    return {
+        "steps": request.get("num_steps"),
+        "seed": request.get("seed"),
+        "objective": "flow matching on demonstrations",
+        "policy": request.get("policy") or "new",
+    }
 
 
 def protocol_words(config: TrainConfig) -> str:

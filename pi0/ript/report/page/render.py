@@ -18,11 +18,13 @@ from pi0.ript.report.page.figures import RunMetrics
 from pi0.ript.report.page.headline import (
     Result,
     Setting,
+    asked,
     card_lines,
     chosen_settings,
     plain,
     protocol_words,
     results,
+    run_facts,
     success_by_task,
 )
 from pi0.ript.report.page.run_files import Evaluation, RunFiles, read_run
@@ -47,6 +49,7 @@ class RunView:
     results: list[Result]
     protocol: str
     settings: list[Setting]
+    facts: dict[str, object]
     card: list[tuple[str, str]]
     videos: list[VideoPair]
     damage: list[str]
@@ -130,7 +133,8 @@ def _view(index: int, folder: Path, num_runs: int) -> RunView:
         files=run,
         results=results(run.evaluations) if run.has_base else [],
         protocol=protocol_words(run.config),
-        settings=chosen_settings(run.config),
+        settings=asked(run.request) if run.request else chosen_settings(run.config),
+        facts=run_facts(run),
         card=card_lines(run.evaluations[0].policy) if run.evaluations else [],
         videos=video_pairs(run, -(-MAX_PAIRS // num_runs), MAX_VIDEO_BYTES // num_runs)
         if run.has_base

@@ -9,8 +9,10 @@ from pi0.ript.config.load import read_config
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.report.episode_log import read_record
 from pi0.ript.report.launches import Launch, read_launches
-from pi0.ript.run_folder import RUN_CONFIG_NAME
+from pi0.ript.run_folder import RUN_CONFIG_NAME, SFT_NAME
 from pi0.ript.types import EpisodeKey, EpisodeRecord
+
+MEND = "mend it or move it away"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class RunFiles:
         launches: Starts and resumes, in order.
         damage: What is wrong with files and lines that are left out, each in a few words.
         has_base: Whether the first of all evaluations is whole; nothing is compared with another one.
+        request: What a fine-tuning on demonstrations was asked for; empty where the run practiced.
     """
 
     folder: Path
@@ -41,6 +44,7 @@ class RunFiles:
     launches: tuple[Launch, ...]
     damage: tuple[str, ...]
     has_base: bool
+    request: Mapping[str, object]
 
     @property
     def video_folder(self) -> Path:
@@ -54,7 +58,9 @@ def read_run(folder: Path) -> RunFiles:
     Raises:
         ValueError: It is no run directory, or its configuration cannot be read.
     """
-    if not (folder / RUN_CONFIG_NAME).is_file():
+    has_config = (folder / RUN_CONFIG_NAME).is_file()
+    request = {} if has_config else _request(folder)
+    if not has_config and not request:
         raise ValueError(
             f"{folder} is not a run directory, it has no {RUN_CONFIG_NAME}; give one, e.g. outputs/<run>"
         )
@@ -63,12 +69,27 @@ def read_run(folder: Path) -> RunFiles:
     first = next(iter(evaluation_files(folder)), None)
     return RunFiles(
         folder=folder,
-        config=read_config(folder / RUN_CONFIG_NAME),
+        config=read_config(folder / RUN_CONFIG_NAME) if has_config else TrainConfig(),
         evaluations=evaluations,
         launches=tuple(launches),
         damage=(*damage, *damaged_launches),
         has_base=first is not None and any(e.step == _step_of(first) for e in evaluations),
+        request=request,
     )
+
+
+def _request(folder: Path) -> Mapping[str, object]:
+    """Return what a fine-tuning was asked for; nothing where the folder holds none."""
+    path = folder / SFT_NAME
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); {MEND}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object; {MEND}")
+    return content
 
 
 def evaluation_files(folder: Path) -> list[Path]:

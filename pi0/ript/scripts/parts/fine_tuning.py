@@ -1,0 +1,206 @@
+"""From the flags of ``ript sft`` to the objects of a fine-tuning."""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pi0.checkpoint import new_policy
+from pi0.codec import Codec
+from pi0.policy import Pi0Policy
+from pi0.ript.build import build_engine, build_policy, choose_device
+from pi0.ript.config.algo import AlgoConfig
+from pi0.ript.config.policy import LoraConfig, PolicyConfig
+from pi0.ript.config.schema import (
+    DistributedConfig,
+    OptimizerConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from pi0.ript.datasets.frames import (
+    Frames,
+    Indices,
+    episode_slice,
+    frames_of_episodes,
+    require_horizon,
+)
+from pi0.ript.datasets.opening import open_frames
+from pi0.ript.interfaces import Ranks
+from pi0.ript.scripts.parts.policy_flags import read_overrides
+from pi0.ript.sft.draws import (
+    Draw,
+    Draws,
+    held_out_draws,
+    new_generator,
+    restored_generator,
+    shares,
+)
+from pi0.ript.sft.run import Request, numbers_of, restore
+from pi0.ript.sft.settings import SftSettings
+from pi0.ript.sft.statistics import compute_stats, groups_by_task
+from pi0.ript.sft.trainer import SftTrainer
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
+from pi0.tiny import tiny_card, tiny_pi0_config
+from pi0.tokenizer import build_tiny_tokenizer
+
+MOST_HELD_OUT_FRAMES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A data set and which of its frames are for what."""
+
+    frames: Frames
+    trained: Indices
+    held_out: Indices
+
+    def words(self) -> str:
+        """Return e.g. ``1200 frames of 10 episodes (120 held out) of FOLDER``."""
+        index = self.frames.episode_index
+        episodes = "" if index is None else f" of {len(np.unique(index[self.trained]))} episodes"
+        held_out = f" ({len(self.held_out)} held out)" if len(self.held_out) else ""
+        return f"{len(self.trained)} frames{episodes}{held_out} of {self.frames.source}"
+
+
+def sft_config(arguments: argparse.Namespace, settings: SftSettings) -> TrainConfig:
+    """Return the settings of policy and optimizer as training knows them."""
+    train = arguments.train or ("expert" if arguments.policy else "all")
+    return TrainConfig(
+        policy_path=str(arguments.policy),
+        norm_stats_path=arguments.norm_stats_path,
+        policy=PolicyConfig(
+            device=arguments.device,
+            train_expert_only=train == "expert",
+            gradient_checkpointing=arguments.gradient_checkpointing,
+            lora=LoraConfig(
+                rank=arguments.lora_rank if train == "lora" else 0, targets=arguments.lora_targets
+            ),
+            protocol=arguments.protocol,
+            tokenizer_path=arguments.tokenizer_path,
+            overrides=read_overrides(arguments.override),
+        ),
+        # each step is taken with a share of it: the schedule is the fine-tuning's own
+        algo=AlgoConfig(lr=1.0, warmup_steps=0, grad_norm_clip=settings.grad_norm_clip),
+        training=TrainingConfig(
+            seed=settings.seed, optimizer=OptimizerConfig(weight_decay=settings.weight_decay)
+        ),
+        distributed=DistributedConfig(strategy=arguments.strategy),
+    )
+
+
+def choose_frames(arguments: argparse.Namespace, cameras: tuple[str, ...], horizon: int) -> Chosen:
+    """Open the data set and choose episodes.
+
+    Raises:
+        ValueError: It does not fit the policy, or nothing is left to train on.
+    """
+    frames = open_frames(Path(arguments.data), cameras)
+    require_horizon(frames, horizon)
+    trained = _frames_of(frames, arguments.episodes, "--episodes")
+    held_out = trained[:0]
+    if arguments.held_out is not None:
+        held_out = _frames_of(frames, arguments.held_out, "--held_out")
+        trained = np.setdiff1d(trained, held_out)
+    if not len(trained):
+        raise ValueError(
+            f"--held_out {arguments.held_out} leaves nothing of --episodes {arguments.episodes} to train on"
+        )
+    return Chosen(frames=frames, trained=trained, held_out=held_out)
+
+
+def _frames_of(frames: Frames, text: str, name: str) -> Indices:
+    return frames_of_episodes(frames, episode_slice(text, name), name)
+
+
+def new_tiny_policy(
+    chosen: Chosen, seed: int, architecture: str = "pi0", device: torch.device | str = "cpu"
+) -> Pi0Policy:
+    """Return an untrained tiny policy that knows the words and the statistics of the demonstrations."""
+    card = tiny_card()
+    tokenizer = build_tiny_tokenizer(list(chosen.frames.tasks))
+    num_tokens = tokenizer.get_vocab_size()
+    groups = groups_by_task(chosen.frames, chosen.trained)
+    return new_policy(
+        config=tiny_pi0_config(
+            card,
+            vocab_size=num_tokens,
+            image_token_id=num_tokens,
+            architecture="pi05" if architecture == "pi05" else "pi0",
+        ),
+        card=card,
+        stats=compute_stats(chosen.frames, groups, card),
+        tokenizer=tokenizer,
+        seed=seed,
+        device=device,
+    )
+
+
+def open_policy(
+    arguments: argparse.Namespace, config: TrainConfig, checkpoint: Path | None
+) -> tuple[Pi0Policy, Chosen]:
+    """Return the policy, new, as it was given or as a checkpoint has it, and the data it is trained on."""
+    saved = checkpoint and checkpoint / POLICY_FOLDER
+    if saved and config.policy.lora.rank and arguments.statistics == "data":
+        # adapters are trained over the weights that were given, under the statistics that were computed
+        config = replace(config, norm_stats_path=str(saved / "norm_stats.json"))
+    if arguments.policy or saved:
+        policy = build_policy(config, saved)
+        chosen = choose_frames(arguments, policy.card.cameras, policy.card.horizon)
+        if not saved and arguments.statistics == "data":
+            stats = compute_stats(chosen.frames, [chosen.trained], policy.card)
+            policy.codec = Codec(card=policy.card, stats=stats)
+        return policy, chosen
+    card = tiny_card()
+    chosen = choose_frames(arguments, card.cameras, card.horizon)
+    device = choose_device(config.policy.device)
+    seed = config.training.seed
+    return new_tiny_policy(chosen, seed, arguments.architecture, device), chosen
+
+
+def build_sft_trainer(
+    policy: Pi0Policy,
+    chosen: Chosen,
+    config: TrainConfig,
+    settings: SftSettings,
+    request: Request,
+    checkpoint: Path | None,
+    ranks: Ranks,
+) -> SftTrainer:
+    """Return a trainer, at its beginning or where a checkpoint left it.
+
+    Raises:
+        ValueError: The frames of a step cannot be shared evenly, or the checkpoint is of another run.
+    """
+    count, world_size = settings.frames_per_step, ranks.world_size
+    if count % world_size:
+        raise ValueError(
+            f"{world_size} ranks cannot share --frames_per_step {count} evenly; "
+            f"set it to {-(-count // world_size) * world_size}"
+        )
+    engine = build_engine(config, policy, ranks)
+    state = restore(checkpoint, request) if checkpoint else None
+    if state:
+        engine.load_state(state.engine)
+    rng = restored_generator(numbers_of(state)) if state else new_generator(settings.seed)
+    shape = (policy.card.horizon, policy.card.action_dim)
+    probabilities = shares(chosen.frames, chosen.trained, settings.task_weights)
+    return SftTrainer(
+        policy=policy,
+        engine=engine,
+        frames=chosen.frames,
+        draws=Draws(chosen.trained, probabilities, settings, shape, rng),
+        held_out=_held_out(chosen, settings, shape),
+        settings=settings,
+        ranks=ranks,
+        step=state.step if state else 0,
+        state=numbers_of(state) if state else {},
+    )
+
+
+def _held_out(chosen: Chosen, settings: SftSettings, shape: tuple[int, int]) -> Draw | None:
+    if not len(chosen.held_out):
+        return None
+    most = MOST_HELD_OUT_FRAMES
+    return held_out_draws(chosen.held_out, most, settings.draws_per_frame, shape, settings.seed)

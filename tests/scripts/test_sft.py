@@ -1,0 +1,153 @@
+"""``ript sft`` on a LeRobotDataset: a whole run, one that is killed, and what is refused before anything is written."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pi0.checkpoint import load_policy, save_policy
+from pi0.ript.engine import threads
+from pi0.ript.report.jsonl import read_metrics
+from pi0.ript.scripts.report import main as report
+from pi0.ript.scripts.sft import main
+from tests.datasets.lerobot_sets import write_set
+from tests.policy_parts import raises_one_line, small_policy
+
+FLAGS = [
+    "--num_steps", "8", "--frames_per_step", "4", "--warmup_steps", "2", "--lr", "1e-3",
+    "--save_every", "2", "--held_out_every", "3", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(threads, "MAX_THREADS", 1)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A small policy and a small data set, as flags."""
+    folder = tmp_path_factory.mktemp("sft")
+    save_policy(small_policy(), folder / "policy")
+    write_set(folder / "set", is_video=True)
+    return ["--policy", str(folder / "policy"), "--data", str(folder / "set")]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_a_run_leaves_policy_metrics_checkpoints_and_page(given: list[str], tmp_path: Path):
+    out = tmp_path / "out"
+
+    main([*given, "--output_dir", str(out), *FLAGS, "--held_out", "2:", "--statistics", "data"])
+
+    policy, old = load_policy(out), load_policy(given[1])
+    assert not np.array_equal(policy.codec.stats.state["mean"], old.codec.stats.state["mean"])
+    assert set(policy.codec.stats.actions) >= {"mean", "std", "q01", "q99"}
+    lines = read_metrics(out / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert [line["step"] for line in lines if "sft/held_out_loss" in line] == [3, 6, 8]
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["6", "8", "last"]
+    assert weights(out / "checkpoints/8/pretrained_model") == weights(out)
+    page = (out / "report.html").read_text()
+    assert "flow matching on demonstrations" in page
+    assert "sft/held_out_loss" in page
+    (out / "report.html").unlink()
+    report([str(out)])
+    assert (out / "report.html").is_file()
+
+
+def test_frozen_weights_stay_and_statistics_are_the_policys(given: list[str], tmp_path: Path):
+    out = tmp_path / "out"
+
+    main([*given, "--output_dir", str(out), *FLAGS, "--num_steps", "2", "--episodes", "0:1"])
+
+    before, after = load_policy(given[1]), load_policy(out)
+    assert after.codec.stats.digest == before.codec.stats.digest
+    for name, parameter in after.network.named_parameters():
+        is_same = bool((parameter == before.network.get_parameter(name)).all())
+        assert is_same or not name.startswith("core.model.vlm."), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", ["expert", "lora", "all"])
+def test_killed_and_resumed_it_has_the_bits_that_it_would_have_had(
+    given: list[str], tmp_path: Path, trained: str
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    flags = [*FLAGS, "--num_steps", "40", "--train", trained, "--statistics", "data"]
+    main([*given, "--output_dir", str(whole), *flags])
+
+    command = [sys.executable, "-m", "pi0.ript.scripts.sft", *given, "--output_dir", str(killed)]
+    one_core = [shutil.which("taskset") or "taskset", "--cpu-list", "0"]  # one thread, as here
+    process = subprocess.Popen([*one_core, *command, *flags], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(killed / "checkpoints/4", process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (killed / "model.safetensors").exists()
+    main(["--resume", str(killed)])
+
+    assert weights(killed) == weights(whole)
+
+    def numbers(folder: Path) -> list[dict]:
+        lines = read_metrics(folder / "metrics.jsonl")
+        return [{k: v for k, v in line.items() if k.startswith(("step", "sft/"))} for line in lines]
+
+    assert numbers(killed) == numbers(whole)
+
+
+def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def refused(argv: list[str], *parts: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError)) as found:
+        main(argv)
+    assert raises_one_line(found.value, *parts), found.value
+
+
+def test_nothing_is_written_where_something_is_wrong(given: list[str], tmp_path: Path):
+    out = tmp_path / "out"
+    flags = [*given, "--output_dir", str(out), *FLAGS]
+
+    refused([*flags, "--episodes", "3:"], "--episodes 3: chooses no episode", "which has 3")
+    refused([*flags, "--episodes", "1:2", "--held_out", "1:"], "leaves nothing of --episodes 1:2")
+    refused([*flags, "--task_weights", "1"], "task_weights has 1 numbers for 2 tasks")
+    refused([*flags, "--override", "cameras=[frontview]"], "no images of camera 'frontview'")
+    refused([*flags, "--num_steps", "0"], "--num_steps must be >= 1, got 0")
+    refused(given, "the following arguments are required: --output_dir")
+    refused(["--resume", str(out)], "nothing to resume", "sft.json does not exist")
+    refused(["--resume", str(out), "--lr", "1"], "no other flag goes with it")
+    assert not out.exists()
+
+
+def test_a_directory_that_holds_a_run_is_left_alone(given: list[str], tmp_path: Path):
+    (tmp_path / "sft.json").write_text("{}")
+
+    refused(
+        [*given, "--output_dir", str(tmp_path), *FLAGS], "holds a fine-tuning already", "--resume"
+    )
+
+    assert [path.name for path in tmp_path.iterdir()] == ["sft.json"]
+
+
+def test_settings_that_were_changed_by_hand_are_noticed(given: list[str], tmp_path: Path):
+    out = tmp_path / "out"
+    main([*given, "--output_dir", str(out), *FLAGS, "--num_steps", "2"])
+    request = json.loads((out / "sft.json").read_text())
+    (out / "sft.json").write_text(json.dumps(request | {"lr": 1.0}))
+
+    refused(["--resume", str(out)], "of a fine-tuning with other settings than sft.json says")
