@@ -29,3 +29,18 @@ class DemoSettings:
     num_held_out_states: int = 20
     fixture_seed: int | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings:
+    """How recordings are played again.
+
+    Attributes:
+        suite: LIBERO suite that they are of.
+        most: Demonstrations per task that are played at most, in order; None for all.
+        fixture_seed: Seeds the fixture poses, which recordings do not say; 0 is what the public sets used.
+    """
+
+    suite: str
+    most: int | None = None
+    fixture_seed: int = 0

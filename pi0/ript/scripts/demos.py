@@ -1,27 +1,49 @@
-"""Record demonstrations of scripted experts on LIBERO, for ``ript sft``.
+"""Record demonstrations on LIBERO for ``ript sft``: of the scripted experts, or LIBERO's own played again.
+
+LIBERO's recordings become a LeRobotDataset with what the policy would have observed; only what succeeds again is kept.
 
 Examples:
     ript demos --output_dir demonstrations
     ript demos --output_dir demonstrations --per_task 10 --num_workers 2
+    ript demos --from_hdf5 libero_goal --suite libero_goal --policy pi0_base --output_dir libero_goal_lerobot
 """
 
+import argparse
 import os
 from pathlib import Path
 
+from pi0.card import PolicyCard
+from pi0.checkpoint import find_folder
+from pi0.formats.folder import Choices, read_folder
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
+from pi0.ript.datasets.writer import SetLayout
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.recorder import record_all
-from pi0.ript.demos.settings import DemoSettings
+from pi0.ript.demos.replayer import replay_all
+from pi0.ript.demos.settings import DemoSettings, ReplaySettings
 from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
 from pi0.tiny import tiny_card
 
 COUNTS = ("num_workers", "per_task", "max_attempts", "max_steps", "frame_every", "horizon")
 
 
-def main(argv: list[str]) -> None:
-    """Record every task that has an expert."""
+def make_parser() -> Parser:
+    """Return the parser."""
     parser = Parser("ript demos", __doc__)
     parser.add_argument("--output_dir", type=Path, required=True, help="receives one file per task")
+    parser.add_argument(
+        "--policy", default=None, help="for which images are drawn; default: the tiny policy"
+    )
+    parser.add_argument(
+        "--from_hdf5", type=Path, default=None, help="LIBERO's *_demo.hdf5, a file or their folder"
+    )
+    parser.add_argument("--suite", default=None, help="of the recordings of --from_hdf5")
+    parser.add_argument(
+        "--images",
+        choices=("video", "png"),
+        default="video",
+        help="how those of --from_hdf5 are stored; default %(default)s",
+    )
     parser.add_argument(
         "--num_workers",
         type=int,
@@ -29,15 +51,51 @@ def main(argv: list[str]) -> None:
         help="processes; default: one per core",
     )
     add_flags(parser, DemoSettings)
+    return parser
+
+
+def card_of(policy: str | None) -> PolicyCard:
+    """Return the card of a policy folder, the tiny one's for none."""
+    if policy is None:
+        return tiny_card()
+    nothing = Choices(protocol=None, overrides={}, norm_stats_path=None, tokenizer_path=None)
+    return read_folder(find_folder(policy), nothing).card
+
+
+def main(argv: list[str]) -> None:
+    """Record every task that has an expert, or play recordings again."""
+    parser = make_parser()
     arguments = parser.parse_args(argv)
+    card = card_of(arguments.policy)
+    if arguments.policy:
+        parser.set_defaults(horizon=card.horizon)
+        arguments = parser.parse_args(argv)
     for name in COUNTS:
         require_number(arguments, name, least=1)
     require_number(arguments, "num_held_out_states", least=0, most=STATES_PER_TASK - 1)
     require_number(arguments, "fixture_seed", least=0, most=MAX_NUMPY_SEED - 1)
-    record_all(
-        list(EXPERTS),
-        tiny_card().spec,
-        from_flags(arguments, DemoSettings),
+    settings: DemoSettings = from_flags(arguments, DemoSettings)
+    if arguments.from_hdf5 is not None:
+        _replay(arguments, card, settings)
+        return
+    if arguments.suite is not None:
+        parser.error("--suite goes with --from_hdf5; the experts have tasks of their own")
+    record_all(list(EXPERTS), card.spec, settings, arguments.output_dir, arguments.num_workers)
+
+
+def _replay(arguments: argparse.Namespace, card: PolicyCard, settings: DemoSettings) -> None:
+    if arguments.suite is None:
+        raise ValueError(
+            "--from_hdf5 needs --suite, e.g. --suite libero_goal: recordings do not say it"
+        )
+    replay_all(
+        arguments.from_hdf5,
+        card.spec,
+        ReplaySettings(
+            suite=arguments.suite,
+            most=settings.max_attempts,
+            fixture_seed=settings.fixture_seed or 0,
+        ),
+        SetLayout(cameras=card.cameras, storage=arguments.images),
         arguments.output_dir,
-        arguments.num_workers,
     )
