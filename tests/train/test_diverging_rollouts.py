@@ -9,8 +9,10 @@ from pi0.records import Sampling
 from pi0.ript.config.schema import AlgoConfig, EnvConfig, TaskConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.suites import make_initial_state
-from pi0.ript.train.rollouts import DynamicSampling
+from pi0.ript.train.dynamic_sampling import DynamicSampling
+from pi0.ript.types import InitialState
 from tests.env.toys import ToyPolicy
+from tests.train.dealt_states import DealtStates
 
 pytestmark = pytest.mark.libero
 
@@ -19,15 +21,14 @@ K, NUM_DIVERGING = 5, 10
 SPEED = 1e5
 
 
-def initial_states():
+def state_of(number: int) -> InitialState:
     """Ten states whose physics diverge, then any number of sound ones."""
-    for index in range(NUM_DIVERGING):
-        sound = make_initial_state("libero_goal", 7, index, fixture_seed=0)
-        state = sound.state.copy()
-        state[-10:-4] = SPEED  # the plate's six velocities stand before those of four joints
-        yield replace(sound, state=state)
-    while True:
-        yield make_initial_state("libero_goal", 7, 20, fixture_seed=0)
+    sound = make_initial_state("libero_goal", 7, min(number, 20), fixture_seed=0)
+    if number >= NUM_DIVERGING:
+        return sound
+    state = sound.state.copy()
+    state[-10:-4] = SPEED  # the plate's six velocities stand before those of four joints
+    return replace(sound, state=state)
 
 
 def test_fifty_diverging_episodes_are_fifty_records_and_the_run_goes_on():
@@ -41,8 +42,7 @@ def test_fifty_diverging_episodes_are_fifty_records_and_the_run_goes_on():
         task=TaskConfig(benchmark_name="libero_goal", max_episode_length=8, num_steps_wait=0),
         env=EnvConfig(num_workers=2, max_restarts=0),
     )
-    states = initial_states()
-    sampling = DynamicSampling(lambda: next(states), lambda _: 8, algo, 0, "rollout", 1)
+    sampling = DynamicSampling(DealtStates(state_of), lambda _: 8, algo, 0, "rollout", 1)
     with PI0LiberoRunner(ToyPolicy(), num_parallel_envs=4, config=config) as runner:
         pool = runner.create_env(7)
         before = pool.pids

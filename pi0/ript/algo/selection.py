@@ -44,6 +44,15 @@ class SolvedStates:
         if self._num_skips and all(reward == 1.0 for reward in rewards):
             self._skips_left[key] = self._num_skips
 
+    @property
+    def skips_left(self) -> Mapping[str, int]:
+        """Return how often every state is still left out, as of now; may be set back to an earlier one."""
+        return dict(self._skips_left)
+
+    @skips_left.setter
+    def skips_left(self, earlier: Mapping[str, int]) -> None:
+        self._skips_left = dict(earlier)
+
     def counters(self) -> dict[str, int]:
         """Return the state as plain numbers for a checkpoint."""
         return {_PREFIX + key: left for key, left in self._skips_left.items()}

@@ -11,7 +11,7 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
 from pi0.ript.env.episode_view import Result, in_request_order
 from pi0.ript.env.resources import Sizing
-from pi0.ript.env.rollout.queue import Source
+from pi0.ript.env.rollout.queue import Source, no_more
 from pi0.ript.env.rollout.scheduler import LockstepScheduler, Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import (
@@ -163,6 +163,7 @@ class EnvRunner(ABC):
         sampling: Sampling,
         pool: EnvPool | None = None,
         policy: Policy | None = None,
+        spare: Source = no_more,
     ) -> Generator[Episode, None, None]:
         """Run the source's episodes and yield each as it finishes; ``stats`` counts this run.
 
@@ -173,6 +174,7 @@ class EnvRunner(ABC):
             sampling: How the policy draws its action chunks.
             pool: A pool the caller owns; None uses the runner's own.
             policy: The policy that acts; None is the runner's own.
+            spare: Returns an episode to run where a simulator would have too little to do; None means none.
 
         Raises:
             NotFiniteError: An observation or an action chunk holds NaN or infinity.
@@ -192,6 +194,7 @@ class EnvRunner(ABC):
             max_attempts=self.config.env.max_attempts,
             max_restarts=self.config.env.max_restarts,
             stats=self.stats,
+            spare=spare,
         )
         return scheduler.run()
 

@@ -16,11 +16,12 @@ from pi0.ript.env.runner import EnvRunner
 from pi0.ript.evaluation.video_cost import predicted_cost
 from pi0.ript.interfaces import Policy, Ranks
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
+from pi0.ript.train.dynamic_sampling import DynamicSampling
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.nan_guard import inspectable_episodes
 from pi0.ript.train.progression import Stages
-from pi0.ript.train.rollouts import DynamicSampling, Rollouts
+from pi0.ript.train.rollouts import Rollouts
 from pi0.ript.types import InitialState
 
 logger = logging.getLogger(__name__)
@@ -89,13 +90,22 @@ class Collector:
         with (
             self.stages.of_step(step, "collect", num_wanted) as show,
             inspectable_episodes(self.run_dir, step),
-            closing(self.runner.run(requested.next_request, sampling, policy=self.policy)) as run,
+            closing(
+                self.runner.run(
+                    requested.next_request,
+                    sampling,
+                    policy=self.policy,
+                    spare=requested.next_spare,
+                )
+            ) as run,
         ):
             videos = EpisodeVideos(self.writer, folder, show)
             for episode in run:
                 requested.add(episode)
                 self.memory.sample()
                 videos(episode)
+                if requested.is_over:
+                    break
             rollouts = requested.result()
         cost, seconds = self.runner.stats, time.monotonic() - start
         return replace(rollouts, cost=cost, seconds=seconds)
@@ -135,7 +145,7 @@ class Collector:
 
     def _dynamic_sampling(self, step: int) -> DynamicSampling:
         return DynamicSampling(
-            self.states.next, self.max_steps, self.algo, self.seed, "rollout", step,
+            self.states, self.max_steps, self.algo, self.seed, "rollout", step,
             num_recorded=int(self.video.save), solved=self.solved,
             video_rate=self.writer.rate(self.video.rate), ranks=self.ranks.aside(),
         )  # fmt: skip

@@ -44,8 +44,12 @@ class InitialStateSampler:
 
     @property
     def cursor(self) -> int:
-        """Return how many states have been taken."""
+        """Return how many states have been taken; may be set back to an earlier number."""
         return self._cursor
+
+    @cursor.setter
+    def cursor(self, num_taken: int) -> None:
+        self._cursor = num_taken
 
     def next(self) -> InitialState:
         """Return the next state of the order."""

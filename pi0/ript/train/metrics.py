@@ -19,6 +19,7 @@ def step_metrics(
         "train/num_env_steps": progress.num_env_steps,
         **{f"time/{stage}_s": seconds for stage, seconds in watch.seconds.items()},
         "time/rollout_s": rollouts.seconds,
+        "speed/spare_episodes": rollouts.num_spare_episodes,
         **rollouts.cost.metrics(rollouts.seconds),
     }
 

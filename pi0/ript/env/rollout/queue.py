@@ -14,6 +14,11 @@ FETCH_AHEAD = 64  # requests taken early, so that a slot can choose one whose sc
 Source = Callable[[], EpisodeRequest | None]
 """Returns the next episode to run; None means nothing for now, so it is called again later."""
 
+
+def no_more() -> None:
+    """Return no episode: the source of those who have none."""
+
+
 Instruct = Callable[[str, int], str]
 """Returns the instruction given to the policy, from suite and task number."""
 
@@ -55,11 +60,15 @@ class Waiting:
         pool: The slots.
         source: Returns the episodes to run.
         instruct: Returns the instruction of a task.
+        spare: Returns episodes that will probably be needed.
     """
 
-    def __init__(self, pool: EnvPool, source: Source, instruct: Instruct) -> None:
+    def __init__(
+        self, pool: EnvPool, source: Source, instruct: Instruct, spare: Source = no_more
+    ) -> None:
         self._pool = pool
         self._source = source
+        self._spare = spare
         self._instruct = instruct
         self._attempts: deque[Attempt] = deque()
 
@@ -68,13 +77,21 @@ class Waiting:
 
     def fetch_ahead(self) -> None:
         """Take requests until there is a choice; an episode is the same wherever and whenever it runs."""
-        while len(self) < max(FETCH_AHEAD, self._pool.num_slots):
-            request = self._source()
-            if request is None:
-                return
-            state = request.initial_state
-            task = self._instruct(state.suite, state.task_id)
-            self._attempts.append(Attempt(request=request, task=task))
+        while len(self) < max(FETCH_AHEAD, self._pool.num_slots) and self._fetch(self._source):
+            pass
+
+    def fetch_spare(self) -> bool:
+        """Take one request that is not needed yet; return whether there is any."""
+        return self._fetch(self._spare)
+
+    def _fetch(self, source: Source) -> bool:
+        request = source()
+        if request is None:
+            return False
+        state = request.initial_state
+        task = self._instruct(state.suite, state.task_id)
+        self._attempts.append(Attempt(request=request, task=task))
+        return True
 
     def take(self, slot: int, num_active: int) -> Attempt | None:
         """Return the attempt that a free slot should begin, None to leave it free.

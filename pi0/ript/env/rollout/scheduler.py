@@ -8,12 +8,14 @@ from pi0.records import Sampling
 from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.rollout.attempt import Attempt
 from pi0.ript.env.rollout.policy_call import PolicyCall
-from pi0.ript.env.rollout.queue import Instruct, Source, Waiting
+from pi0.ript.env.rollout.queue import Instruct, Source, Waiting, no_more
 from pi0.ript.env.rollout.retries import Bounds, Retries
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import task_language
 from pi0.ript.interfaces import EnvPool, Policy, Reply
 from pi0.ript.types import Episode
+
+SPARE_BELOW = 2  # episodes of a worker: one is simulated while another waits for the policy
 
 
 class Scheduler:
@@ -39,6 +41,7 @@ class Scheduler:
         max_restarts: int,
         stats: RolloutStats,
         instruct: Instruct = task_language,
+        spare: Source = no_more,
     ) -> None:
         """Begin nothing yet.
 
@@ -52,9 +55,10 @@ class Scheduler:
             max_restarts: Simulators that may be replaced.
             stats: Counts what happens.
             instruct: Returns the instruction of a task; LIBERO's own unless another simulator runs.
+            spare: Returns an episode to run where a worker has fewer than ``SPARE_BELOW``; None means none.
         """
         self._pool, self._stats = pool, stats
-        self._waiting = Waiting(pool, source, instruct)
+        self._waiting = Waiting(pool, source, instruct, spare)
         self._policy_call = PolicyCall(policy, sampling, batch_size, stats)
         bounds = Bounds(max_attempts=max_attempts, max_restarts=max_restarts)
         self._retries = Retries(bounds, stats)
@@ -93,15 +97,19 @@ class Scheduler:
             self._drain()
 
     def _drain(self) -> None:
-        """Leave the pool idle, also when the consumer stopped early."""
+        """Leave the pool idle and its scenes free, also when the consumer stopped early."""
+        begun = [*self._ready, *self._under_way]
         with suppress(PoolClosedError):  # a closed pool is idle
             while self._under_way:
                 for reply in self._wait():
                     self._under_way.pop(reply.slot)
+            for slot in begun:
+                self._pool.release(slot)
 
     def _abandon(self) -> None:
         """Forget what is under way."""
         self._under_way.clear()
+        self._ready.clear()
 
     def _is_time_to_act(self) -> bool:
         """Return whether the ready slots make a good batch: a full one, or a worker needs work."""
@@ -115,7 +123,14 @@ class Scheduler:
         """Give free slots the episodes that suit them."""
         if self._free:
             self._waiting.fetch_ahead()
+        self._begin(list(self._free))
         for slot in list(self._free):
+            if self._num_active(slot) < SPARE_BELOW and not self._waiting:
+                self._waiting.fetch_spare()
+                self._begin([slot])
+
+    def _begin(self, slots: list[int]) -> None:
+        for slot in slots:
             if not self._waiting:
                 return
             attempt = self._waiting.take(slot, self._num_active(slot))

@@ -1,7 +1,7 @@
 """Ranks together try and accept the groups that one process would."""
 
-import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,11 @@ from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
-from pi0.ript.train.rollouts import DynamicSampling, Rollouts
+from pi0.ript.train.dynamic_sampling import DynamicSampling
+from pi0.ript.train.rollouts import Rollouts
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome
 from tests.ranks import run_ranks
+from tests.train.dealt_states import DealtStates, numbered_state
 
 ALGO = AlgoConfig(rloo_batch_size=2, demo_batch_size=6, max_sampling_attempts=3)
 NUM_STATES = 5
@@ -32,15 +34,10 @@ def collect(
     ranks: Ranks, uniform: frozenset[int], slots: int
 ) -> tuple[Rollouts, list[tuple[int, int]], int, dict[str, int]]:
     """Return the collection, (group, seed) of what this rank ran, states dealt and skips left."""
-    numbers = itertools.count()
     tried: list[tuple[int, int]] = []
 
-    def next_state() -> InitialState:
-        index = next(numbers)
-        state = np.full(2, float(index % NUM_STATES))
-        return InitialState(
-            suite="libero_goal", task_id=7, index=index, fixture_seed=0, state=state
-        )
+    def state_of(number: int) -> InitialState:
+        return replace(numbered_state(number), state=np.full(2, float(number % NUM_STATES)))
 
     def run(source: Callable[[], EpisodeRequest | None]) -> Iterator[Episode]:
         under_way: list[EpisodeRequest] = []
@@ -60,14 +57,14 @@ def collect(
                 num_steps=request.group,
             )
 
-    solved = SolvedStates(2, {next_state().state_key: 2})
+    states, solved = DealtStates(state_of, cursor=1), SolvedStates(2, {state_of(0).state_key: 2})
     collector = DynamicSampling(
-        next_state, lambda _: 60, ALGO, 42, "rollout", len(uniform), slots,
+        states, lambda _: 60, ALGO, 42, "rollout", len(uniform), slots,
         solved=solved, ranks=ranks,
     )  # fmt: skip
     for episode in run(collector.next_request):
         collector.add(episode)
-    return collector.result(), tried, next(numbers), solved.counters()
+    return collector.result(), tried, states.cursor, solved.counters()
 
 
 @pytest.mark.parametrize("slots", [1, 8])

@@ -1,6 +1,5 @@
 """Which rollouts a step requests, which groups it accepts, when it ends."""
 
-import itertools
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -11,24 +10,19 @@ from pi0.records import Chunk, Observation
 from pi0.ript.algo.selection import SolvedStates
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.packed_frames import PackedFrames
+from pi0.ript.train.dynamic_sampling import DynamicSampling
 from pi0.ript.train.initial_states import InitialStateSampler
-from pi0.ript.train.rollouts import DynamicSampling, Rollouts
+from pi0.ript.train.rollouts import Rollouts
 from pi0.ript.types import Episode, EpisodeRequest, InitialState, Outcome, PolicyStep
+from tests.train.dealt_states import DealtStates, numbered_state
 
 K, G = 2, 2
 Verdict = Callable[[EpisodeRequest], Outcome]
 
 
-def _states() -> Callable[[], InitialState]:
-    numbers = itertools.count()
-    return lambda: InitialState(
-        suite="libero_goal", task_id=7, index=next(numbers), fixture_seed=0, state=np.zeros(3)
-    )
-
-
 def _collector(**overrides: object) -> DynamicSampling:
     settings = {"rloo_batch_size": K, "demo_batch_size": G, "max_sampling_attempts": 3, **overrides}
-    return DynamicSampling(_states(), lambda _: 60, AlgoConfig(**settings), 42, "rollout", 1)
+    return DynamicSampling(DealtStates(), lambda _: 60, AlgoConfig(**settings), 42, "rollout", 1)
 
 
 def _run(
@@ -155,7 +149,7 @@ def test_no_group_is_tried_in_vain():
 
 def test_rollouts_of_the_first_groups_are_filmed_where_asked():
     collector = DynamicSampling(
-        _states(),
+        DealtStates(),
         lambda _: 60,
         AlgoConfig(rloo_batch_size=K, demo_batch_size=G),
         42,
@@ -189,7 +183,7 @@ class TestWhatWasTried:
 
 
 def test_the_rollouts_of_a_group_share_the_draw_of_fixtures_and_groups_do_not():
-    candidate = _states()()
+    candidate = numbered_state(0)
     states = InitialStateSampler([candidate], "per_episode", seed=42)
     algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
     requested: list[tuple[int, int]] = []
@@ -198,7 +192,7 @@ def test_the_rollouts_of_a_group_share_the_draw_of_fixtures_and_groups_do_not():
         requested.append((request.group, request.initial_state.fixture_seed))
         return _second_of_each(request)
 
-    sampling = DynamicSampling(states.next, lambda _: 60, algo, 42)
+    sampling = DynamicSampling(states, lambda _: 60, algo, 42)
     _run(sampling, verdict, slots=4, newest_first=True)
 
     assert len(requested) == 3 * K
@@ -210,10 +204,7 @@ class TestMasteredStates:
 
     @staticmethod
     def _collect(solved: SolvedStates, num_states: int = 3) -> list[int]:
-        numbers = itertools.count()
-
-        def next_state() -> InitialState:
-            number = next(numbers)
+        def state_of(number: int) -> InitialState:
             index = number % num_states
             # Fixtures are drawn anew whenever a state comes again, and it stays the state that was solved.
             return InitialState(
@@ -225,7 +216,7 @@ class TestMasteredStates:
             )
 
         algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
-        collector = DynamicSampling(next_state, lambda _: 60, algo, 42, solved=solved)
+        collector = DynamicSampling(DealtStates(state_of), lambda _: 60, algo, 42, solved=solved)
         tried: list[int] = []
 
         def verdict(request: EpisodeRequest) -> Outcome:
@@ -261,7 +252,7 @@ class TestMasteredStates:
 def test_frames_of_videos_are_not_kept_for_learning():
     frames = PackedFrames.pack(np.zeros((2, 1, 2, 2, 3), np.uint8))
     collector = DynamicSampling(
-        _states(), lambda _: 60, AlgoConfig(rloo_batch_size=K, demo_batch_size=1), 42,
+        DealtStates(), lambda _: 60, AlgoConfig(rloo_batch_size=K, demo_batch_size=1), 42,
         num_recorded=1, video_rate="steps",
     )  # fmt: skip
 
