@@ -30,6 +30,7 @@ Resize = Literal["openpi", "lerobot"]
 PromptFormat = Literal["openpi", "lerobot"]
 Gripper = Literal["libero", "one_opens", "one_closes"]
 PromptState = Literal["none", "8", "32"]
+NormStatsOf = Literal["checkpoint", "data"]
 
 ENV_ACTION_DIM = 7
 _COUNTS = ("horizon", "render_size", "image_size", "max_prompt_tokens", "denoise_steps")
@@ -44,6 +45,7 @@ SHARED: Mapping[str, Any] = {
     "render_quality": "exact",
     "state_encoding": "axis_angle",
     "gripper": "libero",
+    "norm_stats_of": "checkpoint",
     "prompt_state": "none",
     "max_prompt_tokens": 48,
     "denoise_steps": 10,
@@ -81,7 +83,11 @@ PI05: Mapping[Protocol, Mapping[str, Any]] = {
     "lerobot": {"norm_mode": "quantile", "max_prompt_tokens": 200},
 }
 # Keys younger than the files that lack them, with what those files meant.
-ADDED_KEYS: Mapping[str, Any] = {"gripper": "libero", "prompt_state": "none"}
+ADDED_KEYS: Mapping[str, Any] = {
+    "gripper": "libero",
+    "prompt_state": "none",
+    "norm_stats_of": "checkpoint",
+}
 # transformers' weights on the Hub are LeRobot's.
 PROTOCOL_OF_LAYOUT: Mapping[Layout, Protocol] = {
     "native": "openpi",
@@ -120,6 +126,8 @@ class PolicyCard:
             10 % and 90 % quantiles, or smallest and largest value.
         norm_formula: ``openpi`` adds 1e-6 to every scale; ``lerobot`` adds 1e-8 to std on the way
             to the model only.
+        norm_stats_of: Where the statistics are from: ``checkpoint``, they came with the weights, or ``data``,
+            ``ript sft`` computed them from demonstrations.
         prompt_format: ``openpi`` strips the instruction and replaces underscores and line breaks;
             ``lerobot`` takes it as it is. A prompt with the state in it is cleaned in both.
         prompt_state: How many normalized numbers of the state stand in the prompt, in words of 256 bins
@@ -146,6 +154,7 @@ class PolicyCard:
     gripper: Gripper
     norm_mode: NormMode
     norm_formula: NormFormula
+    norm_stats_of: NormStatsOf
     prompt_format: PromptFormat
     prompt_state: PromptState
     max_prompt_tokens: int

@@ -30,6 +30,7 @@ def describe_policy(policy: Pi0Policy) -> dict[str, object]:
         "gripper": card.gripper,
         "norm_mode": card.norm_mode,
         "norm_formula": card.norm_formula,
+        "norm_stats_of": card.norm_stats_of,
         "norm_stats_hash": policy.codec.stats.digest,
         "cameras": list(card.cameras),
         "render_size": card.render_size,

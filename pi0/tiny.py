@@ -38,6 +38,7 @@ def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96
         gripper="libero",
         norm_mode="z_score",
         norm_formula="openpi",
+        norm_stats_of="data",
         prompt_format="openpi",
         prompt_state="none",
         max_prompt_tokens=16,

@@ -40,6 +40,7 @@ def small_card(**changes: Any) -> PolicyCard:
         "gripper": "libero",
         "norm_mode": "z_score",
         "norm_formula": "openpi",
+        "norm_stats_of": "checkpoint",
         "prompt_format": "openpi",
         "prompt_state": "none",
         "max_prompt_tokens": 24,

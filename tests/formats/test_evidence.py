@@ -30,6 +30,7 @@ SHARED = {
     "horizon": HORIZON, "action_dim": WIDTH, "state_dim": WIDTH, "image_size": 28, "dtype": "float32",
     "cameras": ("agentview", "robot0_eye_in_hand"), "render_quality": "exact", "rotate_180": True,
     "state_encoding": "axis_angle", "gripper": "libero", "denoise_steps": 10, "prompt_state": "none",
+    "norm_stats_of": "checkpoint",
 }  # fmt: skip
 OPENPI = SHARED | {
     "protocol": "openpi", "execute_steps": 5, "render_size": 256, "resize": "openpi", "extra_delta": True,

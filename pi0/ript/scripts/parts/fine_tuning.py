@@ -148,9 +148,11 @@ def open_policy(
     if arguments.policy or saved:
         policy = build_policy(config, saved)
         chosen = choose_frames(arguments, policy.card.cameras, policy.card.horizon)
-        if not saved and arguments.statistics == "data":
-            stats = compute_stats(chosen.frames, [chosen.trained], policy.card)
-            policy.codec = Codec(card=policy.card, stats=stats)
+        if arguments.statistics == "data":
+            card, stats = replace(policy.card, norm_stats_of="data"), policy.codec.stats
+            if not saved:
+                stats = compute_stats(chosen.frames, [chosen.trained], card)
+            policy.card, policy.codec = card, Codec(card=card, stats=stats)
         return policy, chosen
     card = tiny_card()
     chosen = choose_frames(arguments, card.cameras, card.horizon)
