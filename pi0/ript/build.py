@@ -36,6 +36,7 @@ from pi0.ript.env.suites import make_initial_state, split, step_limit
 from pi0.ript.evaluation.episodes import protocol_text, requests_of_run
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.update import Engine
+from pi0.ript.report.action_log import ActionLog, actions_name
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.episode_log import EPISODES_NAME, EpisodeLog
 from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
@@ -285,6 +286,12 @@ def build_collector(
         states=build_states(config, tasks, start.cursor),
         solved=start.solved,
         writer=videos,
+        actions=ActionLog(
+            shared.run_dir / actions_name(shared.ranks.rank),
+            config.rollouts.save,
+            config.task.num_steps_wait,
+            last_step=start.progression.step,
+        ),
         **vars(shared),
     )
     if not config.training.overlap:

@@ -19,7 +19,11 @@ def test_labels_are_the_next_actions_and_hold_the_last_one():
     observation = Observation(images=np.zeros((1, 2, 2, 3), np.uint8), proprio=np.zeros(9))
     actions = np.repeat(np.arange(5, dtype=np.float32)[:, None], 7, axis=1)
     episode = ExpertEpisode(
-        frames=(observation, observation), frame_steps=(0, 3), actions=actions, is_success=True
+        frames=(observation, observation),
+        frame_steps=(0, 3),
+        actions=actions,
+        executed=actions,
+        is_success=True,
     )
 
     labels = chunk_labels(episode, horizon=4)

@@ -14,6 +14,7 @@ from pi0.ript.config.yaml_text import dump_yaml
 OF_THE_MACHINE = (
     "training.memory_limit_gb",
     "training.save_full_policy",
+    "rollouts.save",
     "task.num_parallel_envs",
     "env.num_workers",
     "env.max_scenes",
@@ -32,6 +33,7 @@ ADDED_LATER: dict[str, object] = {
     "algo.mask_unexecuted": False,
     "env.exactness": "check",  # decides no episode
     "training.save_full_policy": "last",
+    "rollouts.save": "none",  # decides no episode
 }
 CHANGEABLE = (
     "training.num_train_steps",
@@ -70,6 +72,9 @@ def _hash(config: TrainConfig, ignored: Sequence[str]) -> str:
         section, name = _section(settings, key)
         if section[name] == before:
             del section[name]
+    settings = {
+        name: value for name, value in settings.items() if value != {}
+    }  # sections came later too
     return hashlib.sha256(dump_yaml(settings).encode()).hexdigest()[:16]
 
 

@@ -186,6 +186,21 @@ class VideoConfig:
         return Path(self.dir) if self.dir else run_dir / "videos"
 
 
+SavedRollouts = Literal["none", "successes", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutsConfig:
+    """What is kept of rollouts besides their lines in ``episodes.jsonl``.
+
+    Attributes:
+        save: Keep the executed actions of ``none``, of ``successes`` or of ``all`` rollouts in ``rollouts.jsonl``,
+            about 11 kB each; ``ript replay`` makes a data set of them, with an image per control step.
+    """
+
+    save: SavedRollouts = "none"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """Switches.
@@ -264,6 +279,7 @@ class TrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
+    rollouts: RolloutsConfig = field(default_factory=RolloutsConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)

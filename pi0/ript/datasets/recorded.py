@@ -4,6 +4,7 @@ Shape legend: F frames (control steps), N cameras.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,3 +63,10 @@ def load_recorded(path: Path) -> RecordedEpisode:
     with safe_open(path, framework="numpy") as file:
         values = json.loads(file.metadata()["episode"])
         return RecordedEpisode(**values, **{name: file.get_tensor(name) for name in _ARRAYS})
+
+
+def take_recorded(folder: Path) -> Iterator[RecordedEpisode]:
+    """Yield the episodes that processes saved into a folder, in order of names; each file is gone afterwards."""
+    for path in sorted(folder.glob("*.safetensors")):
+        yield load_recorded(path)
+        path.unlink()

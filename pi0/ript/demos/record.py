@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.task import TaskConfig
 from pi0.ript.datasets.demonstrations import Demonstrations
+from pi0.ript.datasets.recorded import RecordedEpisode
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.env.libero.scene import Scene
@@ -34,11 +35,15 @@ class ScenePoses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertEpisode:
-    """Frames, the control step each was taken at, and the expert's action at every step, float32 [T, 7]."""
+    """Frames, the control step each was taken at, and two actions at every step, float32 [T, 7] each.
+
+    ``actions`` are the expert's own, ``executed`` those with noise.
+    """
 
     frames: tuple[Observation, ...]
     frame_steps: tuple[int, ...]
     actions: NDArray[np.float32]
+    executed: NDArray[np.float32]
     is_success: bool
 
 
@@ -49,13 +54,14 @@ def run_expert(
     rng = np.random.Generator(np.random.Philox(seed))
     noise_std = rng.uniform(0, settings.action_noise) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
     observation = scene.restore(0, initial_state)
-    frames, steps, actions = [observation], [0], []
+    frames, steps, actions, done = [observation], [0], [], []
     is_success = False
     for action in EXPERTS[scene.suite, scene.task_id](ScenePoses(scene)):
         actions.append(action)
-        executed = np.clip(action + noise_std * rng.standard_normal(7), -1, 1)
+        executed = np.clip(action + noise_std * rng.standard_normal(7), -1, 1).astype(np.float32)
+        done.append(executed)
         is_frame = len(actions) % settings.frame_every == 0
-        result = scene.execute(0, executed[None].astype(np.float32), observe=is_frame)
+        result = scene.execute(0, executed[None], observe=is_frame)
         is_success = result.is_success
         if is_success or len(actions) == settings.max_steps:
             break
@@ -66,6 +72,7 @@ def run_expert(
         frames=tuple(frames),
         frame_steps=tuple(steps),
         actions=np.array(actions, dtype=np.float32),
+        executed=np.array(done, dtype=np.float32),
         is_success=is_success,
     )
 
@@ -91,6 +98,36 @@ def _attempts(
     )
     for attempt, state in enumerate(states):
         yield state, derive_seed(settings.seed, suite, task_id, attempt)
+
+
+def recorded_episodes(
+    suite: str, task_id: int, spec: ObservationSpec, settings: DemoSettings
+) -> Iterator[RecordedEpisode]:
+    """Yield ``per_task`` successes of one task with an image per control step and the actions as executed."""
+    every_step = replace(settings, frame_every=1)
+    scene = Scene(suite, task_id, spec, num_slots=1, num_steps_wait=TaskConfig().num_steps_wait)
+    num_kept = 0
+    try:
+        for initial_state, seed in _attempts(suite, task_id, settings):
+            episode = run_expert(scene, initial_state, seed, every_step)
+            if episode.is_success:
+                num_kept += 1
+                yield RecordedEpisode(
+                    suite=suite,
+                    task_id=task_id,
+                    task=scene.language,
+                    state_index=initial_state.index,
+                    fixture_seed=initial_state.fixture_seed,
+                    seed=seed,
+                    is_success=True,
+                    images=np.stack([frame.images for frame in episode.frames]),
+                    proprio=np.stack([frame.proprio for frame in episode.frames]),
+                    actions=episode.executed,
+                )
+            if num_kept == settings.per_task:
+                return
+    finally:
+        scene.close()
 
 
 def record_task(

@@ -7,12 +7,14 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pi0.records import ObservationSpec
 from pi0.ript.datasets.demonstrations import save_demonstrations
+from pi0.ript.datasets.recorded import save_recorded
 from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.env.libero.headless import RenderingError, require_rendering
 from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
@@ -26,8 +28,12 @@ def record_all(
     settings: DemoSettings,
     folder: Path,
     num_workers: int,
+    *,
+    every_step: bool = False,
 ) -> None:
     """Record several tasks, a process each, ``num_workers`` at a time; files are the only result.
+
+    With ``every_step`` they are one per episode (``datasets.recorded``), with an image per control step.
 
     Raises:
         ChildProcessError: A process ended early; what it wrote says why.
@@ -35,7 +41,18 @@ def record_all(
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(tasks), num_workers):
         some = tasks[start : start + num_workers]
-        processes = [_start(suite, task_id, spec, settings, folder) for suite, task_id in some]
+        jobs = [
+            {
+                "suite": suite,
+                "task_id": task_id,
+                "spec": asdict(spec),
+                "settings": asdict(settings),
+                "folder": str(folder.absolute()),
+                "every_step": every_step,
+            }
+            for suite, task_id in some
+        ]
+        processes = [start_simulator(__name__, job) for job in jobs]
         try:
             for (suite, task_id), process in zip(some, processes, strict=True):
                 if process.wait() != 0:
@@ -49,32 +66,31 @@ def record_all(
     logger.info("recorded %d tasks in %s", len(tasks), folder)
 
 
-def _start(
-    suite: str, task_id: int, spec: ObservationSpec, settings: DemoSettings, folder: Path
-) -> "subprocess.Popen[bytes]":
-    job = {
-        "suite": suite,
-        "task_id": task_id,
-        "spec": asdict(spec),
-        "settings": asdict(settings),
-        "folder": str(folder.absolute()),
-    }
+def start_simulator(module: str, job: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
+    """Start a module of this package as a program with simulators, its job as JSON."""
     return subprocess.Popen(
-        simulator_command(__name__, json.dumps(job)), env=worker_environment(None)
+        simulator_command(module, json.dumps(job)), env=worker_environment(None)
     )
 
 
 def main(argv: Sequence[str]) -> None:
     """Record the task that the JSON names."""
     require_rendering()
-    from pi0.ript.demos.record import record_task  # noqa: PLC0415 - only where rendering works
+    from pi0.ript.demos.record import (  # noqa: PLC0415 - only where rendering works
+        record_task,
+        recorded_episodes,
+    )
 
     job = json.loads(argv[0])
     spec = ObservationSpec(**job["spec"] | {"cameras": tuple(job["spec"]["cameras"])})
-    demonstrations = record_task(
-        job["suite"], job["task_id"], spec, DemoSettings(**job["settings"])
-    )
-    save_demonstrations(demonstrations, Path(job["folder"]))
+    settings, folder = DemoSettings(**job["settings"]), Path(job["folder"])
+    if not job["every_step"]:
+        save_demonstrations(record_task(job["suite"], job["task_id"], spec, settings), folder)
+        return
+    episodes = recorded_episodes(job["suite"], job["task_id"], spec, settings)
+    for number, episode in enumerate(episodes):
+        name = f"{episode.suite}_{episode.task_id:03d}_{number:05d}.safetensors"
+        save_recorded(episode, folder / name)
 
 
 if __name__ == "__main__":

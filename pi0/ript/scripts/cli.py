@@ -15,6 +15,7 @@ COMMANDS = {
     "eval": ("pi0.ript.scripts.eval", "measure a policy on held-out initial states"),
     "serve": ("pi0.ript.scripts.serve", "let openpi's clients ask a policy for actions"),
     "demos": ("pi0.ript.scripts.demos", "record demonstrations of the scripted experts"),
+    "replay": ("pi0.ript.scripts.replay", "draw saved rollouts again, as a data set"),
     "convert": ("pi0.ript.scripts.convert", "write a policy as openpi, LeRobot or transformers do"),
     "inspect": (
         "pi0.ript.scripts.inspect_policy",

@@ -1,14 +1,17 @@
 """Record demonstrations on LIBERO for ``ript sft``: of the scripted experts, or LIBERO's own played again.
 
 LIBERO's recordings become a LeRobotDataset with what the policy would have observed; only what succeeds again is kept.
+With --format lerobot so do the experts' episodes: an image per control step, actions as executed.
 
 Examples:
     ript demos --output_dir demonstrations
     ript demos --output_dir demonstrations --per_task 10 --num_workers 2
+    ript demos --output_dir lerobot_set --format lerobot --per_task 10
     ript demos --from_hdf5 libero_goal --suite libero_goal --policy pi0_base --output_dir libero_goal_lerobot
 """
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
@@ -16,13 +19,16 @@ from pi0.card import PolicyCard
 from pi0.checkpoint import find_folder
 from pi0.formats.folder import Choices, read_folder
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
-from pi0.ript.datasets.writer import SetLayout
+from pi0.ript.datasets.writer import SetLayout, require_free, write_lerobot
 from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.replayer import replay_all
 from pi0.ript.demos.settings import DemoSettings, ReplaySettings
+from pi0.ript.scripts.parts.dataset_flags import add_dataset_flags, recordings_for, spec_and_layout
 from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
 from pi0.tiny import tiny_card
+
+logger = logging.getLogger(__name__)
 
 COUNTS = ("num_workers", "per_task", "max_attempts", "max_steps", "frame_every", "horizon")
 
@@ -39,11 +45,12 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--suite", default=None, help="of the recordings of --from_hdf5")
     parser.add_argument(
-        "--images",
-        choices=("video", "png"),
-        default="video",
-        help="how those of --from_hdf5 are stored; default %(default)s",
+        "--format",
+        choices=("ript", "lerobot"),
+        default="ript",
+        help="of the experts' demonstrations; ript is a file per task; default %(default)s",
     )
+    add_dataset_flags(parser)
     parser.add_argument(
         "--num_workers",
         type=int,
@@ -70,7 +77,7 @@ def main(argv: list[str]) -> None:
     if arguments.policy:
         parser.set_defaults(horizon=card.horizon)
         arguments = parser.parse_args(argv)
-    for name in COUNTS:
+    for name in (*COUNTS, "fps", "render_size"):
         require_number(arguments, name, least=1)
     require_number(arguments, "num_held_out_states", least=0, most=STATES_PER_TASK - 1)
     require_number(arguments, "fixture_seed", least=0, most=MAX_NUMPY_SEED - 1)
@@ -80,7 +87,28 @@ def main(argv: list[str]) -> None:
         return
     if arguments.suite is not None:
         parser.error("--suite goes with --from_hdf5; the experts have tasks of their own")
+    if arguments.format == "lerobot":
+        _record_lerobot(arguments, card, settings)
+        return
     record_all(list(EXPERTS), card.spec, settings, arguments.output_dir, arguments.num_workers)
+
+
+def _record_lerobot(
+    arguments: argparse.Namespace, card: PolicyCard, settings: DemoSettings
+) -> None:
+    folder, workers = arguments.output_dir, arguments.num_workers
+    spec, layout = card.spec, _layout_for(arguments, card)
+    if arguments.policy is None:
+        spec, layout = spec_and_layout(arguments)
+    require_free(folder)
+    with recordings_for(folder) as recordings:
+        record_all(list(EXPERTS), spec, settings, recordings.folder, workers, every_step=True)
+        count = write_lerobot(folder, recordings.take(), layout)
+    logger.info("%s: %d episodes", folder, count)
+
+
+def _layout_for(arguments: argparse.Namespace, card: PolicyCard) -> SetLayout:
+    return SetLayout(cameras=card.cameras, fps=arguments.fps, storage=arguments.images)
 
 
 def _replay(arguments: argparse.Namespace, card: PolicyCard, settings: DemoSettings) -> None:
@@ -96,6 +124,6 @@ def _replay(arguments: argparse.Namespace, card: PolicyCard, settings: DemoSetti
             most=settings.max_attempts,
             fixture_seed=settings.fixture_seed or 0,
         ),
-        SetLayout(cameras=card.cameras, storage=arguments.images),
+        _layout_for(arguments, card),
         arguments.output_dir,
     )

@@ -21,7 +21,7 @@ from rich.console import Console
 from pi0.checkpoint import find_folder
 from pi0.ript.config.base import Auto
 from pi0.ript.config.env import EnvConfig, Exactness
-from pi0.ript.config.schema import TaskConfig, VideoConfig
+from pi0.ript.config.schema import SavedRollouts, TaskConfig, VideoConfig
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK, Fixtures
 from pi0.ript.env.suites import locate_task, suite_names, task_count
 from pi0.ript.evaluation.log import read_log
@@ -127,6 +127,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         choices=get_args(VideoRate),
         default=VideoConfig().rate,
         help="decisions: images that are drawn anyway; steps: one more per control step",
+    )
+    parser.add_argument(
+        "--save_rollouts",
+        choices=get_args(SavedRollouts),
+        default="none",
+        help="keep executed actions in rollouts.jsonl, for ript replay; default %(default)s",
     )
     parser.add_argument(
         "--also",

@@ -94,6 +94,7 @@ class AsyncCollector:
         """Stop acting before the next policy step and wait until the simulators are idle."""
         self._actor.stop()
         self._thread.shutdown(wait=True, cancel_futures=True)
+        self._collector.close()
 
     def _begin(self, step: int) -> None:
         _finish_copies(self._policy.device)

@@ -15,6 +15,7 @@ from pi0.ript.engine.threads import all_cores
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.evaluation.video_cost import predicted_cost
 from pi0.ript.interfaces import Policy, Ranks
+from pi0.ript.report.action_log import ActionLog
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.train.dynamic_sampling import DynamicSampling
 from pi0.ript.train.initial_states import InitialStateSampler
@@ -61,6 +62,7 @@ class Collector:
         stages: Shows the progress.
         video: Whether rollouts are recorded, and how.
         writer: Writes the videos.
+        actions: Keeps what was executed.
         run_dir: Run directory.
     """
 
@@ -77,6 +79,7 @@ class Collector:
     stages: Stages
     video: VideoConfig
     writer: VideoWriter
+    actions: ActionLog
     run_dir: Path
 
     def collect(self, step: int) -> Rollouts:
@@ -102,6 +105,7 @@ class Collector:
             videos = EpisodeVideos(self.writer, folder, show)
             for episode in run:
                 requested.add(episode)
+                self.actions.add(step, episode)
                 self.memory.sample()
                 videos(episode)
                 if requested.is_over:
@@ -141,7 +145,8 @@ class Collector:
         logger.info("videos of every step: %s", cost)
 
     def close(self) -> None:
-        """Give up what was prefetched; safe to call twice."""
+        """Give up what was prefetched and close what is written; safe to call twice."""
+        self.actions.close()
 
     def _dynamic_sampling(self, step: int) -> DynamicSampling:
         return DynamicSampling(

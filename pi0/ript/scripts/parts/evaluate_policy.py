@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from pi0.ript.evaluation.log import EvaluationLog, Settings
 from pi0.ript.evaluation.results import require_common
 from pi0.ript.evaluation.video_cost import video_cost
 from pi0.ript.interfaces import Policy
+from pi0.ript.report.action_log import ACTIONS_NAME, ActionLog
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.launches import installed_versions
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
@@ -90,16 +92,23 @@ def evaluate_policy(
                 progress.stage("evaluate", len(missing)) as show,
                 VideoWriter.within(config.video, list(videos.glob("*.mp4"))) as writer,
                 video_cost(missing, runner),
+                closing(action_log(arguments, folder)) as actions,
             ):
                 video = EpisodeVideos(writer, videos, show)
 
                 def on_episode(episode: Episode) -> None:
+                    actions.add(0, episode)  # first: an episode in the log is not run again
                     log.add(EpisodeRecord.of(episode))
                     video(episode)
 
                 sampling = Sampling(num_steps=settings["denoise_steps"])
                 evaluate(lambda source: runner.run(source, sampling), missing, on_episode)
         return Evaluation(settings, [log.records[request_key(request)] for request in requests])
+
+
+def action_log(arguments: argparse.Namespace, folder: Path) -> ActionLog:
+    """Return what keeps the actions of the episodes that ``--save_rollouts`` names."""
+    return ActionLog(folder / ACTIONS_NAME, arguments.save_rollouts, TaskConfig().num_steps_wait)
 
 
 def to_config(arguments: argparse.Namespace, path: str, *, is_other: bool) -> TrainConfig:
