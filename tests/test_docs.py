@@ -39,7 +39,7 @@ VALUE = re.compile(r"'[^']*'|\d+|\.\.\.|^error: ")
 
 
 def is_file(name):
-    return name.endswith((".py", ".yaml", ".json"))
+    return name.endswith((".py", ".yaml", ".json", ".jsonl"))
 
 
 def runnable():
