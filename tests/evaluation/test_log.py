@@ -35,6 +35,18 @@ def test_a_new_log_lacks_every_episode_and_a_full_one_none(tmp_path: Path):
         assert log.missing(requests) == []
 
 
+def test_an_evaluation_that_cannot_begin_leaves_nothing_behind(tmp_path: Path):
+    (tmp_path / "outputs").mkdir()
+
+    with (
+        pytest.raises(ValueError, match="differs"),
+        EvaluationLog(tmp_path / "outputs/eval/first", SETTINGS),
+    ):
+        raise ValueError("the engine differs from LIBERO's own environment")
+
+    assert list(tmp_path.rglob("*")) == [tmp_path / "outputs"]
+
+
 def test_killed_after_any_episode_and_run_again_gives_the_same_records(tmp_path: Path):
     undisturbed = toy_records(toy_requests(), num_slots=3)
 
@@ -74,7 +86,8 @@ def test_a_torn_last_line_is_dropped_and_its_episode_done_again(tmp_path: Path):
     ],
 )
 def test_other_settings_are_refused_by_name_and_nothing_changes(tmp_path: Path, change, named):
-    EvaluationLog(tmp_path, SETTINGS).close()
+    with EvaluationLog(tmp_path, SETTINGS) as log:
+        log.add(toy_records(toy_requests()[:1], num_slots=1)[0])
     before = (tmp_path / LOG_NAME).read_bytes()
 
     with pytest.raises(ValueError, match="other settings") as caught:

@@ -15,10 +15,10 @@ def test_a_number_that_makes_no_sense_is_refused_by_name(flag: str, value: str):
 
 
 def test_it_probes_the_policy_as_it_would_be_trained():
-    config = to_config(parse(["--suite", "libero_goal", "--tasks", "7", "--denoise_steps", "5"]))
+    config = to_config(parse(["--suite", "libero_goal", "--tasks", "7", "--protocol", "lerobot"]))
 
     assert config.task.task_names_to_use == ("7",)
-    assert config.policy.denoise_steps == 5
+    assert config.policy.protocol == "lerobot"
 
 
 def test_the_report_names_erased_steps_and_what_to_type():

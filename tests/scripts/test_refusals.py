@@ -28,6 +28,7 @@ from pi0.ript.scripts import eval as eval_program
 from pi0.ript.scripts.cli import COMMANDS, dispatch
 from pi0.ript.scripts.parts.evaluate_policy import settings_of, to_config
 from pi0.ript.scripts.parts.exits import USER_ERROR, Main, run_main
+from pi0.ript.types import EpisodeRecord
 
 RECORD = Path(__file__).with_name("refusals.json")
 BUILTIN = Path(pi0.__file__).with_name("builtin")
@@ -145,12 +146,10 @@ def _evaluations(folder: Path) -> None:
     """Write a finished evaluation, one without an episode in common with it, and a damaged one."""
     arguments = eval_program.parse(EVALUATION[1:])
     policy = build_policy(to_config(arguments, "builtin", is_other=False))
-    EvaluationLog(folder / "evaluated", settings_of(arguments, "builtin", policy)).close()
-    settings = (folder / "evaluated/episodes.jsonl").read_text()
+    settings = settings_of(arguments, "builtin", policy)
     for name, seed in (("evaluated", EPISODE["seed"]), ("other_seed", 1)):
-        (folder / name).mkdir(exist_ok=True)
-        episode = json.dumps({**EPISODE, "seed": seed})
-        (folder / name / "episodes.jsonl").write_text(f"{settings}{episode}\n")
+        with EvaluationLog(folder / name, settings) as log:
+            log.add(EpisodeRecord(**{**EPISODE, "seed": seed}))
     (folder / "bad_log").mkdir()
     (folder / "bad_log/episodes.jsonl").write_text("no JSON\n")
 

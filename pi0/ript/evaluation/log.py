@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ class EvaluationLog:
             ValueError: The folder holds an evaluation with other settings (names them), or another
                 program is writing it.
         """
+        self._made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / LOG_NAME
         self._file = self._path.open("ab", buffering=0)
@@ -57,7 +59,12 @@ class EvaluationLog:
         self.records[record.key] = record
 
     def close(self) -> None:
-        """Close the file and let others write it."""
+        """Close the file and let others write it; of a log without an episode nothing stays behind."""
+        if not self.records:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # another program may have put something there meanwhile
+                for folder in self._made:
+                    folder.rmdir()
         self._file.close()
 
     def __enter__(self) -> Self:

@@ -143,7 +143,9 @@ def _open(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
 def draw_observation(config: TrainConfig, policy: Pi0Policy) -> Reference:
     """Return the first observation of the task's first held-out initial state."""
     with create_env_runner(config, policy) as runner:
-        (observation,), (task,) = collect_observations(config, policy, runner, 1)
+        (observation,), (task,) = collect_observations(
+            config, policy, runner, 1, policy.card.denoise_steps
+        )
     (name,) = config.task.task_names_to_use
     return Reference(observation, task, f"{config.task.benchmark_name} task {name}, drawn now")
 

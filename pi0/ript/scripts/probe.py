@@ -40,8 +40,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--denoise_steps",
         type=int,
-        default=PolicyConfig().denoise_steps,
-        help="S; default %(default)s",
+        default=None,
+        help="S; default: the card's, which the policy was trained with",
     )
     parser.add_argument(
         "--noise_scale",
@@ -71,7 +71,6 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
         ),
         policy=PolicyConfig(
             device=arguments.device,
-            denoise_steps=arguments.denoise_steps,
             protocol=arguments.protocol,
             tokenizer_path=arguments.tokenizer_path,
             overrides=read_overrides(arguments.override),
@@ -81,7 +80,7 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
 
 
 def collect_observations(
-    config: TrainConfig, policy: Pi0Policy, runner: EnvRunner, count: int
+    config: TrainConfig, policy: Pi0Policy, runner: EnvRunner, count: int, num_steps: int
 ) -> tuple[list[Observation], list[str]]:
     """Return observations and instructions of the first policy steps of episodes, the same in every probe."""
     tasks = resolve_tasks(config)
@@ -95,7 +94,7 @@ def collect_observations(
         protocol=policy.protocol,
     )
     waiting = iter(requests)
-    sampling = Sampling(num_steps=config.policy.denoise_steps)
+    sampling = Sampling(num_steps=num_steps)
     episodes = list(runner.run(lambda: next(waiting, None), sampling))
     observed = [(d.observation, episode.task) for episode in episodes for d in episode.policy_steps]
     if not observed:
@@ -134,8 +133,11 @@ def main(argv: Sequence[str]) -> None:
     config = to_config(arguments)
     policy = build.build_policy(config)
     with create_env_runner(config, policy) as runner:
-        observations, tasks = collect_observations(config, policy, runner, arguments.observations)
-    sampling = Sampling(num_steps=arguments.denoise_steps, noise_scale=arguments.noise_scale)
+        num_steps = arguments.denoise_steps or policy.card.denoise_steps
+        observations, tasks = collect_observations(
+            config, policy, runner, arguments.observations, num_steps
+        )
+    sampling = Sampling(num_steps=num_steps, noise_scale=arguments.noise_scale)
     gain = measure_noise_gain(
         policy, observations, tasks, sampling, arguments.draws, arguments.seed
     )
