@@ -22,7 +22,8 @@ import numpy as np
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
 from benchmarks.measure import add_output_arguments, write_json
-from pi0.codec import raw_state, resize_with_pad
+from pi0.codec import raw_state
+from pi0.images import resize_with_pad
 from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, Sampling
 from pi0.ript import build
@@ -37,7 +38,7 @@ class AskingPolicy:
     """Asks a server for every action chunk, as a robot's program does."""
 
     def __init__(self, policy: Pi0Policy, client: WebsocketClientPolicy) -> None:
-        self.card, self.spec, self.protocol = policy.card, policy.spec, policy.protocol
+        self.card, self.spec, self.protocol = policy.card, policy.card.spec, policy.protocol
         self._client = client
 
     def act(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pi0.files import read_json
-from pi0.records import ObservationSpec, RenderQuality
+from pi0.records import ImageEncoding, ObservationSpec, RenderQuality
 
 StateEncoding = Literal["axis_angle", "rotation6d"]
 NetworkDtype = Literal["float32", "bfloat16"]
@@ -196,8 +196,18 @@ class PolicyCard:
         )
 
     @property
+    def encoding(self) -> ImageEncoding | None:
+        """Return what simulators can make of images beforehand; None where there is nothing worth it.
+
+        LeRobot's filter makes numbers between whole ones, which take four times the room.
+        """
+        if self.resize != "openpi" or self.render_size == self.image_size:
+            return None
+        return ImageEncoding(size=self.image_size, rotate_180=self.rotate_180)
+
+    @property
     def spec(self) -> ObservationSpec:
-        """Return which images the policy is given."""
+        """Return which images a simulator renders for the policy."""
         size = self.render_size
         return ObservationSpec(
             cameras=self.cameras, height=size, width=size, quality=self.render_quality

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.card import PolicyCard
-from pi0.codec import resize_with_pad
+from pi0.images import resize_with_pad
 from pi0.records import Observation
 
 

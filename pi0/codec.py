@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pi0.card import ENV_ACTION_DIM, Gripper, PolicyCard, Resize, StateEncoding
+from pi0.card import ENV_ACTION_DIM, Gripper, PolicyCard, StateEncoding
+from pi0.images import resize_with_pad, turned
 from pi0.norm_stats import NormStats, Statistics, normalize, unnormalize
 from pi0.records import Observation
 
@@ -33,15 +33,12 @@ class Codec:
 
         uint8, or float32 where the ``lerobot`` resize makes values between whole numbers.
         """
-        images = np.stack([observation.images for observation in observations])
-        if images.shape[1] != len(self.card.cameras):
-            raise ValueError(
-                f"the policy needs {len(self.card.cameras)} cameras {self.card.cameras}, "
-                f"got images of {images.shape[1]}"
-            )
-        if self.card.rotate_180:
-            images = images[:, :, ::-1, ::-1]
-        return resize_with_pad(images, self.card.image_size, self.card.resize)
+        first = self._encode(observations[0])
+        encoded: NDArray[Any] = np.empty((len(observations), *first.shape), first.dtype)
+        encoded[0] = first
+        for sample, observation in enumerate(observations[1:], 1):
+            encoded[sample] = self._encode(observation)
+        return encoded
 
     def encode_state(self, proprio: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return normalized states, float32 [B, state_dim], from proprio [B, 9]."""
@@ -76,6 +73,19 @@ class Codec:
         actions = actions + self._anchor(proprio)
         actions[..., GRIPPER] = _gripper_of_libero(actions[..., GRIPPER], card.gripper)
         return np.clip(actions, -1.0, 1.0).astype(np.float32)
+
+    def _encode(self, observation: Observation) -> NDArray[np.uint8] | NDArray[np.float32]:
+        images = observation.images
+        if len(images) != len(self.card.cameras):
+            raise ValueError(
+                f"the policy needs {len(self.card.cameras)} cameras {self.card.cameras}, "
+                f"got images of {len(images)}"
+            )
+        if observation.encoding is not None:
+            return images
+        if self.card.rotate_180:
+            images = turned(images)
+        return resize_with_pad(images[None], self.card.image_size, self.card.resize)[0]
 
     def _normalize(
         self, values: NDArray[np.float64], statistics: Statistics
@@ -122,52 +132,6 @@ def raw_state(proprio: NDArray[np.float64], encoding: StateEncoding) -> NDArray[
     else:
         rotation = _rotation6d(rotation if is_quaternion else _quaternion(rotation))
     return np.concatenate([position, rotation, gripper], axis=-1)
-
-
-def resize_with_pad(
-    images: NDArray[np.uint8], size: int, method: Resize
-) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Fit images [B, N, H, W, 3] into ``size`` x ``size``, centered, with black bars."""
-    height, width = images.shape[2:4]
-    if (height, width) == (size, size):
-        return np.ascontiguousarray(images)
-    ratio = max(width / size, height / size)
-    new_height, new_width = int(height / ratio), int(width / ratio)
-    top, left = (size - new_height) // 2, (size - new_width) // 2
-    shrink = _antialiased if method == "openpi" else _bilinear
-    shape = (*images.shape[:2], size, size, 3)
-    result: NDArray[Any] = np.zeros(shape, np.uint8 if method == "openpi" else np.float32)
-    for sample, camera in np.ndindex(*images.shape[:2]):
-        small = shrink(images[sample, camera], new_height, new_width)
-        result[sample, camera, top : top + new_height, left : left + new_width] = small
-    return result
-
-
-def _antialiased(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return openpi's resize: Pillow's bilinear filter, which averages what it skips."""
-    pillow = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(pillow.resize((width, height), resample=Image.Resampling.BILINEAR))
-
-
-def _bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """Return LeRobot's resize: torch's bilinear interpolation without antialiasing."""
-    upper, lower, down = _neighbors(image.shape[0], height)
-    left, right, across = _neighbors(image.shape[1], width)
-    samples = image[upper] * (1 - down)[:, None, None] + image[lower] * down[:, None, None]
-    across = across[:, None]
-    return (samples[:, left] * (1 - across) + samples[:, right] * across).astype(np.float32)
-
-
-def _neighbors(
-    old: int, new: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return, for each target pixel, its two source pixels and the weight of the second."""
-    # single precision, as torch: positions of pixels of a few hundred differ by 1e-5 otherwise
-    center = np.float32(old / new) * (np.arange(new, dtype=np.float32) + 0.5) - 0.5
-    center = np.maximum(center, 0.0, dtype=np.float32)
-    first = np.floor(center)
-    second = np.minimum(first + 1, old - 1)
-    return first.astype(np.int64), second.astype(np.int64), center - first
 
 
 def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ actions, A model action dims, R noise draws per sample.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer
@@ -81,8 +82,8 @@ class Pi0Policy:
 
     @property
     def spec(self) -> ObservationSpec:
-        """Return which images the policy is given."""
-        return self.card.spec
+        """Return which images the policy is given; simulators encode them where they arise."""
+        return replace(self.card.spec, encoding=self.card.encoding)
 
     @property
     def protocol(self) -> Protocol:

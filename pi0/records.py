@@ -16,6 +16,19 @@ ScoredSteps = Literal["all", "one"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncoding:
+    """How rendered images become what the network reads, where that is whole numbers: see ``pi0.images``.
+
+    Attributes:
+        size: Height and width in pixels of what the network reads; openpi's filter shrinks to it.
+        rotate_180: Whether images are turned before.
+    """
+
+    size: int
+    rotate_180: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservationSpec:
     """Which images a policy is given.
 
@@ -27,12 +40,26 @@ class ObservationSpec:
         width: Rendered width in pixels.
         quality: ``exact`` gives LIBERO's own pixels; ``fast`` switches multisampling and
             reflections off, which changes pixels slightly and is only right for a policy trained so.
+        encoding: What simulators make of the images before they send them; None sends what was rendered.
     """
 
     cameras: tuple[str, ...]
     height: int
     width: int
     quality: RenderQuality = "exact"
+    encoding: ImageEncoding | None = None
+
+    @property
+    def rendered_shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of rendered images, [N, height, width, 3]."""
+        return len(self.cameras), self.height, self.width, 3
+
+    @property
+    def sent_shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of the images of an observation, [N, height, width, 3]."""
+        if self.encoding is None:
+            return self.rendered_shape
+        return len(self.cameras), self.encoding.size, self.encoding.size, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +67,15 @@ class Observation:
     """What a policy is given of the simulator, exactly as LIBERO's ``env.step`` returned it.
 
     Attributes:
-        images: uint8 [N, height, width, 3], RGB, as LIBERO renders them (upside-down).
+        images: uint8 [N, height, width, 3], RGB, as LIBERO renders them (upside-down); with an ``encoding``,
+            as the network reads them.
         proprio: float64 [9]: end-effector position (m, 3), quaternion (x, y, z, w), gripper (2).
+        encoding: What the simulator made of the images before it sent them; None for nothing.
     """
 
     images: NDArray[np.uint8]
     proprio: NDArray[np.float64]
+    encoding: ImageEncoding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from PIL import Image
 
 from pi0.card import PROTOCOL_OF_LAYOUT, PROTOCOLS, SHARED, PolicyCard
-from pi0.codec import Codec, resize_with_pad
+from pi0.codec import Codec
+from pi0.images import resize_with_pad
 from pi0.records import Observation
 from pi0.tokenizer import PromptTokenizer, build_tiny_tokenizer
 from tests.policy_parts import small_stats

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from pi0.codec import Codec, raw_state, resize_with_pad
+from pi0.codec import Codec, raw_state
+from pi0.images import resize_with_pad
 from pi0.norm_stats import read_norm_stats
 from pi0.records import Observation
 from tests.policy_parts import make_observation, small_card, small_stats

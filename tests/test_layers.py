@@ -69,7 +69,7 @@ POLICY_FREE = {
     "env",
     "report",
 }
-TORCH_FREE_POLICY_FILES = {"pi0.records", "pi0.codec"}
+TORCH_FREE_POLICY_FILES = {"pi0.records", "pi0.codec", "pi0.images"}
 TORCH_FREE_FILES = {
     "pi0.ript.types",
     "pi0.ript.packed_frames",

@@ -17,6 +17,7 @@ from pi0.ript.diagnose.memory_plan import (
     expected_samples,
     make_plan,
     policy_step_bytes,
+    spare_samples,
 )
 from pi0.ript.env.resources import Sizing
 from pi0.ript.learner.batch import idle_batch
@@ -33,17 +34,22 @@ def small(**changes: object) -> PolicyCard:
 
 def test_a_policy_step_holds_images_state_chain_and_actions():
     # 2 cameras x 28 x 28 x 3; 9 doubles; 5 x 6 x 9 floats; 4 x 7 floats
-    assert policy_step_bytes(small(), num_steps=4) == 2 * 28 * 28 * 3 + 72 + 1080 + 112
+    expected = 2 * 28 * 28 * 3 + 72 + 1080 + 112
+    assert policy_step_bytes(small(), num_steps=4) == expected
+    # openpi's images are shrunk before they are sent, LeRobot's are not
+    large = small(render_size=56)
+    assert policy_step_bytes(large, num_steps=4) == expected
+    assert policy_step_bytes(replace(large, resize="lerobot"), num_steps=4) == expected + 14112
 
 
 @pytest.mark.parametrize(
     ("render_size", "protocol", "expected"),
     [
-        # One camera. Chains are 5 x 6 x 9 floats = 1,080 bytes; images 28 x 28 x 3 = 2,352 or 56 x 56 x 3 = 9,408.
-        (28, "openpi", 2352 + 1080 + 2352),
-        (56, "openpi", 2352 + 1080 + 9408),
-        (28, "lerobot", 2352 + 1080 + 2352),  # nothing to resize: whole numbers stay whole
-        (56, "lerobot", 4 * 2352 + 1080 + 9408),
+        # One camera. Chains are 5 x 6 x 9 floats = 1,080 bytes, twice; images 28 x 28 x 3 = 2,352.
+        (28, "openpi", 2352 + 2160),
+        (56, "openpi", 2352 + 2160),
+        (28, "lerobot", 2352 + 2160),  # nothing to resize: whole numbers stay whole
+        (56, "lerobot", 4 * 2352 + 2160),
     ],
 )
 def test_a_sample_of_an_update_takes_what_was_planned(render_size, protocol, expected):
@@ -72,6 +78,13 @@ def test_a_sample_of_an_update_takes_what_was_planned(render_size, protocol, exp
 def test_episodes_are_counted_to_their_limit():
     # 8 groups of 8 rollouts; 101 control steps in action chunks of 4 are 26 policy steps
     assert expected_samples(AlgoConfig(), small(), max_steps=101) == 64 * 26
+
+
+@pytest.mark.parametrize(("is_dynamic", "expected"), [(True, 3 * 8 * 26), (False, 0)])
+def test_slots_may_be_full_of_spare_groups(is_dynamic, expected):
+    # 17 slots hold up to three groups of 8
+    algo = AlgoConfig(enable_dynamic_sampling=is_dynamic)
+    assert spare_samples(algo, small(), max_steps=101, num_slots=17) == expected
 
 
 @pytest.mark.parametrize(

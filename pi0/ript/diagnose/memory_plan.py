@@ -46,18 +46,25 @@ class Item:
 
 
 def expected_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int) -> int:
-    """Return how many policy steps a collection holds at its worst: G groups whose episodes run to the limit.
-
-    However many groups are tried, those that are rejected give their images up, and no more than G are
-    accepted or under way.
-    """
+    """Return how many policy steps an update has at its worst: G groups whose episodes run to the limit."""
     per_episode = -(-max_steps // card.execute_steps)
     return algo.demo_batch_size * algo.rloo_batch_size * per_episode
 
 
+def spare_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int, num_slots: int) -> int:
+    """Return how many more a collection holds: spare groups under way.
+
+    However many groups are tried, those that are rejected give their images up, and one more is tried only
+    while fewer than G have turned out to have signal.
+    """
+    num_spare = -(-num_slots // algo.rloo_batch_size) if algo.enable_dynamic_sampling else 0
+    return num_spare * expected_samples(algo, card, max_steps) // algo.demo_batch_size
+
+
 def policy_step_bytes(card: PolicyCard, num_steps: int) -> int:
     """Return what one stored policy step takes: its observation, its chain and the actions executed."""
-    images = len(card.cameras) * card.render_size**2 * 3
+    size = card.render_size if card.encoding is None else card.encoding.size
+    images = len(card.cameras) * size**2 * 3
     chain = (num_steps + 1) * card.horizon * card.action_dim * 4
     return images + 9 * 8 + chain + card.execute_steps * 7 * 4
 
@@ -65,14 +72,14 @@ def policy_step_bytes(card: PolicyCard, num_steps: int) -> int:
 def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
     """Return what one sample takes again as an update begins: its images as the network takes them, its chain.
 
-    Beside them lies either a copy of the images that are being resized or, later, one of the chain.
+    Beside them lies, later, a copy of the chain.
     """
     pixels = len(card.cameras) * 3
     # LeRobot's resize gives values between whole numbers
     has_floats = card.resize == "lerobot" and card.render_size != card.image_size
     images = pixels * card.image_size**2 * (4 if has_floats else 1)
     chain = (num_steps + 1) * card.horizon * card.action_dim * 4
-    return images + chain + max(pixels * card.render_size**2, chain)
+    return images + 2 * chain
 
 
 def make_plan(
@@ -122,7 +129,7 @@ def make_plan(
         Item(
             name="rollout store",
             num_bytes=(2 if config.training.overlap else 1)  # the next one is collected meanwhile
-            * samples
+            * (samples + spare_samples(config.algo, card, max_steps, simulators.num_slots))
             * policy_step_bytes(card, num_steps),
             memory="host",
         ),

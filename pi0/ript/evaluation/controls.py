@@ -1,6 +1,7 @@
 """Ablations: what success is left without vision, or with the wrong instruction."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class NoVisionPolicy:
     ) -> list[Chunk]:
         """Return action chunks, as ``Policy.act`` does, for gray images."""
         gray = [
-            Observation(images=np.full_like(observation.images, GRAY), proprio=observation.proprio)
+            replace(observation, images=np.full_like(observation.images, GRAY))
             for observation in observations
         ]
         return self._policy.act(gray, tasks, seeds, sampling)

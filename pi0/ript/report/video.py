@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from pi0.images import as_rendered
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import VideoConfig
 from pi0.ript.packed_frames import VideoRate
@@ -114,8 +115,9 @@ def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
     Raises:
         ValueError: Packed frames are damaged.
     """
+    size = episode.frames[0].shape[2:4] if episode.frames else None
     for policy_step in episode.policy_steps[:1] if episode.frames else episode.policy_steps:
-        yield _side_by_side(policy_step.observation.images)
+        yield _side_by_side(as_rendered(policy_step.observation, size))
     for frames in episode.frames:
         yield from map(_side_by_side, frames.unpack())
 

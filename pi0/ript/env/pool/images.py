@@ -69,8 +69,8 @@ SLACK = 64  # bytes around compressed images
 
 
 def image_bytes(spec: ObservationSpec) -> int:
-    """Return how many bytes one image of every camera takes."""
-    return len(spec.cameras) * spec.height * spec.width * 3
+    """Return how many bytes the images of an observation take."""
+    return math.prod(spec.sent_shape)
 
 
 def slot_bytes(spec: ObservationSpec) -> int:
@@ -103,8 +103,7 @@ class SharedImages:
         """Return a copy of a slot's images, uint8 [N, height, width, 3]."""
         spec, start = self._spec, slot * slot_bytes(self._spec)
         pixels = self._memory[start : start + image_bytes(spec)]
-        shape = (len(spec.cameras), spec.height, spec.width, 3)
-        return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+        return np.frombuffer(pixels, dtype=np.uint8).reshape(spec.sent_shape)
 
     def write_frames(self, slot: int, packed: bytes) -> None:
         """Store the compressed video of a slot's request for the program to read."""
@@ -132,7 +131,7 @@ class SharedImages:
 
 def _frames_bytes(spec: ObservationSpec) -> int:
     # What cannot be compressed grows by up to an eighth.
-    return _whole_pages(MAX_RECORDED_STEPS * image_bytes(spec) * 9 // 8 + SLACK)
+    return _whole_pages(MAX_RECORDED_STEPS * math.prod(spec.rendered_shape) * 9 // 8 + SLACK)
 
 
 def _whole_pages(num_bytes: int) -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.records import ObservationSpec
+from pi0.images import encode_observation
+from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.env import Exactness
 from pi0.ript.env.libero.headless import RenderingError, require_rendering
 from pi0.ript.env.libero.versions import require_verified_versions
@@ -109,8 +110,9 @@ class SceneHost:
             self._key_of_slot[slot] = key
             kind = "restores_cached" if scene.is_settled(initial_state) else "restores_cold"
             started, drawn = time.perf_counter(), scene.render_seconds
-            observation = scene.restore(slot, initial_state)
+            rendered = scene.restore(slot, initial_state)
             _note(timings, "restore_s", started, scene.render_seconds - drawn)
+            observation = self._encode(rendered, timings)
             counts[kind] = 1
         except ExactnessError as error:
             return self._inexact(slot, error)
@@ -154,13 +156,14 @@ class SceneHost:
             recorded = scene.video_seconds - recorded
             _note(timings, "physics_s", started + recorded, scene.render_seconds - drawn)
             frames = _pack(timings, result.frames, recorded)
+            observation = self._encode(result.observation, timings)
         except DivergedError as error:
             return self._diverged(slot, error, timings)
         except Exception as error:  # noqa: BLE001 - the boundary: a slot crashes, not its process
             return self._crashed(slot, error, timings)
         return Reply(
             slot=slot,
-            observation=result.observation,
+            observation=observation,
             is_success=result.is_success,
             num_steps=result.num_steps,
             frames=frames,
@@ -181,6 +184,17 @@ class SceneHost:
         """Free all scenes; safe to call twice."""
         while self._scenes:
             self._scenes.popitem()[1].close()
+
+    def _encode(
+        self, rendered: Observation | None, timings: dict[str, float]
+    ) -> Observation | None:
+        """Return what the pool wants of an observation; scenes keep what was rendered."""
+        if rendered is None or self._spec.encoding is None:
+            return rendered
+        started = time.perf_counter()
+        encoded = encode_observation(rendered, self._spec.encoding)
+        timings["encode_s"] = time.perf_counter() - started
+        return encoded
 
     def _scene(self, key: SceneKey, timings: dict[str, float], counts: dict[str, int]) -> "Scene":
         if key not in self._scenes:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pi0.records import Observation, ObservationSpec
+from pi0.records import ImageEncoding, Observation, ObservationSpec
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.interfaces import ExactnessError, Fault, Reply
@@ -72,6 +72,24 @@ class Request:
 
 
 START = Request(worker_slot=-1, work={"start": 1})
+
+
+def pack_spec(spec: ObservationSpec) -> tuple[Any, ...]:
+    """Return which images are wanted as plain values."""
+    encoding = None if spec.encoding is None else (spec.encoding.size, spec.encoding.rotate_180)
+    return spec.cameras, spec.height, spec.width, spec.quality, encoding
+
+
+def unpack_spec(values: tuple[Any, ...]) -> ObservationSpec:
+    """Return what ``pack_spec`` packed."""
+    cameras, height, width, quality, encoding = values
+    return ObservationSpec(
+        cameras=tuple(cameras),
+        height=height,
+        width=width,
+        quality=quality,
+        encoding=encoding and ImageEncoding(size=encoding[0], rotate_180=encoding[1]),
+    )
 
 
 def restore_request(slot: int, num_workers: int, *, may_build: bool) -> Request:
@@ -166,7 +184,11 @@ def unpack_reply(
         frames_bytes=frames_bytes,
     )
     frames = _frames(take_frames(frames_bytes), frames_bytes, num_steps, spec)
-    observation = None if proprio is None else Observation(images=read_images(), proprio=proprio)
+    observation = (
+        None
+        if proprio is None
+        else Observation(images=read_images(), proprio=proprio, encoding=spec.encoding)
+    )
     return replace(reply, observation=observation, frames=frames), scenes
 
 
@@ -206,8 +228,7 @@ def _frames(
     _require(len(packed) == num_bytes, f"a video of {len(packed)} bytes instead of {num_bytes}")
     if not packed:
         return None
-    shape = (num_steps, len(spec.cameras), spec.height, spec.width, 3)
-    frames = PackedFrames(packed=packed, shape=shape)
+    frames = PackedFrames(packed=packed, shape=(num_steps, *spec.rendered_shape))
     try:
         frames.check()
     except ValueError as error:

@@ -16,7 +16,7 @@ from pi0.records import ObservationSpec
 from pi0.ript.env.pool.images import SharedImages
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
 from pi0.ript.env.pool.scene_host import SceneHost
-from pi0.ript.env.pool.wire import pack_reply
+from pi0.ript.env.pool.wire import pack_reply, unpack_spec
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
@@ -63,9 +63,8 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
 
 
 def _start(channel: Channel) -> tuple[SceneHost, ObservationSpec, float]:
-    (_, began, cameras, height, width, quality, num_slots, max_scenes, num_steps_wait,
-     exactness) = channel.receive()  # fmt: skip
-    spec = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
+    _, began, wanted, num_slots, max_scenes, num_steps_wait, exactness = channel.receive()
+    spec = unpack_spec(wanted)
     return SceneHost(spec, num_slots, max_scenes, num_steps_wait, exactness), spec, began
 
 

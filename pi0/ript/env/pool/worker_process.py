@@ -19,7 +19,7 @@ from pi0.ript.env.pool.images import SharedImages
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import Channel, MalformedMessageError
 from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
-from pi0.ript.env.pool.wire import START, Request, unpack_reply
+from pi0.ript.env.pool.wire import START, Request, pack_spec, unpack_reply
 from pi0.ript.interfaces import Reply
 
 STOP_PATIENCE_S = 5.0
@@ -112,9 +112,8 @@ class WorkerProcess:
             )
         self._lifeline.tie(self._process.pid)
         self.channel = Channel(ours)
-        observations = spec.cameras, spec.height, spec.width, spec.quality
         with contextlib.suppress(ConnectionError):  # an end this early is noticed when we receive
-            self.channel.send(("start", self.requests.began, *observations, num_slots, *settings))
+            self.channel.send(("start", self.requests.began, pack_spec(spec), num_slots, *settings))
 
     @property
     def pid(self) -> int:

@@ -10,12 +10,11 @@ import sys
 
 import numpy as np
 
-from pi0.records import ObservationSpec
 from pi0.ript.config.env import Exactness
 from pi0.ript.env.libero.headless import CUDA_VARIABLE
 from pi0.ript.env.pool.images import pack_images
 from pi0.ript.env.pool.scene_host import SceneHost
-from pi0.ript.env.pool.wire import pack_reply
+from pi0.ript.env.pool.wire import pack_reply, unpack_spec
 from pi0.ript.env.ray.versions import read_versions
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
@@ -41,7 +40,7 @@ class SimulatorActor:
         """Load the simulator libraries.
 
         Args:
-            spec: Cameras, height, width and quality of the images.
+            spec: Which images to draw, packed.
             num_slots: Slots of this actor.
             max_scenes: Most scenes loaded at any time.
             num_steps_wait: Settling steps after every restore.
@@ -52,11 +51,11 @@ class SimulatorActor:
         """
         # Ray hides GPUs from those that reserve none, and robosuite stumbles over an empty list.
         os.environ.pop(CUDA_VARIABLE, None)
-        cameras, height, width, quality = spec
-        observations = ObservationSpec(cameras=cameras, height=height, width=width, quality=quality)
         problem = ""
         try:
-            self._host = SceneHost(observations, num_slots, max_scenes, num_steps_wait, exactness)
+            self._host = SceneHost(
+                unpack_spec(spec), num_slots, max_scenes, num_steps_wait, exactness
+            )
         except (ImportError, OSError) as error:
             problem = str(error)
         return platform.node(), os.getpid(), tuple(read_versions().items()), problem

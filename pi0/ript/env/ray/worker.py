@@ -21,7 +21,7 @@ from pi0.ript.env.pool.images import unpack_images
 from pi0.ript.env.pool.ledger import SceneKey
 from pi0.ript.env.pool.messages import MalformedMessageError
 from pi0.ript.env.pool.process_environment import actor_environment
-from pi0.ript.env.pool.wire import Request, unpack_reply
+from pi0.ript.env.pool.wire import Request, pack_spec, unpack_reply
 from pi0.ript.env.pool.worker_process import STOP_PATIENCE_S
 from pi0.ript.env.ray.cluster import RayCluster
 from pi0.ript.interfaces import Reply
@@ -92,9 +92,8 @@ class RayWorker:
             environment=actor_environment(settings.egl_device),
             compress=settings.compress,
         )
-        spec = settings.spec
         start = self._actor.start.remote(
-            (spec.cameras, spec.height, spec.width, spec.quality),
+            pack_spec(settings.spec),
             num_slots,
             settings.max_scenes,
             settings.num_steps_wait,
@@ -172,8 +171,7 @@ class RayWorker:
             time.sleep(POLL_S)
 
     def _unpack(self, images: bytes) -> NDArray[np.uint8]:
-        spec = self._settings.spec
-        shape = (len(spec.cameras), spec.height, spec.width, 3)
+        shape = self._settings.spec.sent_shape
         try:
             return unpack_images(images, shape, compressed=self._settings.compress)
         except ValueError as error:
