@@ -24,21 +24,24 @@ BYTES_AND_SPECIAL = 256 + 5  # tokens of a stand-in tokenizer beside its words
 
 def write_checkpoint(folder: Path, size: Size) -> None:
     """Write the folder that openpi's converter would leave, with a tokenizer of the right size."""
-    config = model_config(size)
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(0)
-    block = torch.randn(BLOCK, generator=generator)
+    write_beside(folder, size)
+    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))
     spelling = WRITTEN["openpi"]
     sources = {
         spelling.name_of(name): TensorSource(
             shape=shape, dtype=torch.bfloat16, read=partial(_random, block, name, shape)
         )
-        for name, shape in tensor_shapes(config).items()
+        for name, shape in tensor_shapes(model_config(size)).items()
     }
     write_safetensors(folder / WEIGHTS, sources)
+
+
+def write_beside(folder: Path, size: Size) -> None:
+    """Write everything but the weights."""
+    folder.mkdir(parents=True)
     _write_json(folder / "config.json", _openpi_config(size))
     _write_json(folder / OPENPI_STATS, {"norm_stats": {"state": _stats(8), "actions": _stats(7)}})
-    vocabulary = vlm_sizes(config).text_config.vocab_size
+    vocabulary = vlm_sizes(model_config(size)).text_config.vocab_size
     known = sorted(set(WORDS.split()))
     fillers = [f"w{number}" for number in range(vocabulary - BYTES_AND_SPECIAL - len(known))]
     build_tiny_tokenizer([*known, *fillers]).save(str(folder / "tokenizer.json"), pretty=False)

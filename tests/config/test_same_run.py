@@ -74,7 +74,9 @@ def hash_of_then(config):
         for each in sections:
             section = section[each]
         assert section.pop(name) == before
-    whole = {name: value for name, value in settings.items() if value != {}}  # nor had it the section
+    whole = {
+        name: value for name, value in settings.items() if value != {}
+    }  # nor had it the section
     return hashlib.sha256(dump_yaml(whole).encode()).hexdigest()[:16]
 
 

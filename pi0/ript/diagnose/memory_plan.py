@@ -144,6 +144,12 @@ def make_plan(
             ),
             memory="host",
         ),
+        # what is trained and its moments, while a checkpoint is written beside the next collection
+        Item(
+            name="checkpoint copy",
+            num_bytes=memory.gradients + memory.optimizer,
+            memory="host",
+        ),
         Item(name="Python and torch", num_bytes=PROCESS_BYTES, memory="host"),
     ]
 
@@ -163,6 +169,7 @@ def advice(items: list[Item], config: TrainConfig) -> str:
         "weights": "use a checkpoint in bfloat16: --policy.overrides.dtype bfloat16",
         "gradients": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "optimizer": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
+        "checkpoint copy": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "older weights": "--training.overlap false",
         "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
         "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
