@@ -1,5 +1,6 @@
 """Statistics of demonstrations: exact, after the transforms, and floored where nothing changes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from pi0.codec import Codec, raw_state
 from pi0.norm_stats import check_norm_stats
 from pi0.ript.datasets.frames import Frames
+from pi0.ript.datasets.lerobot import open_lerobot
 from pi0.ript.sft.statistics import MIN_STD, compute_stats, groups_by_task
+from tests.golden import golden
 from tests.policy_parts import small_card
 from tests.sft.frames import made_frames
 
@@ -69,6 +72,21 @@ def test_what_never_changes_gets_a_spread_of_its_own():
     assert stats.actions["std"] == pytest.approx(np.full(7, MIN_STD))
     assert stats.actions["q99"] - stats.actions["q01"] == pytest.approx(np.full(7, 2 * MIN_STD))
     check_norm_stats({"state": stats.state, "actions": stats.actions}, card, "")
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_they_agree_with_what_lerobot_computed(kind: str):
+    """LeRobot's are of single actions, as chunks of one are; its quantiles of several episodes are no quantiles."""
+    folder = golden(f"lerobot061_{kind}")
+    frames = open_lerobot(folder, ("agentview",))
+    card = small_card(extra_delta=False, horizon=1, execute_steps=1)
+
+    stats = compute_stats(frames, [np.arange(len(frames))], card)
+
+    theirs = json.loads((folder / "meta/stats.json").read_text())
+    for ours, name in ((stats.state, "observation.state"), (stats.actions, "action")):
+        for what in ("mean", "std", "min", "max"):
+            assert ours[what] == pytest.approx(np.array(theirs[name][what]), abs=1e-6), what
 
 
 def test_only_the_chosen_frames_count():

@@ -1,0 +1,156 @@
+"""From 1, 5 and 50 demonstrations of one task: ``python benchmarks/one_demonstration.py``.
+
+The embedded architecture, from random weights, is fine-tuned on the demonstrations of a scripted expert and then practices the
+task with the settings of the quickstart. Success on held-out episodes before and after is written as a table. Every stage that is
+on disk is taken from there, so that the program goes on where it was interrupted. The 9 runs take some hours on two cores;
+``--quick`` shows in minutes that all stages run.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # started as a script, which finds modules of its own folder only
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from benchmarks.document import markdown
+from pi0.ript.atomic import write_atomically
+from pi0.ript.demos.recorder import record_all
+from pi0.ript.demos.settings import DemoSettings
+from pi0.ript.report.summary import SUMMARY_NAME
+from pi0.ript.run_folder import SFT_NAME, newest_run_in
+from pi0.ript.scripts.parts.exits import run_main
+from pi0.tiny import tiny_card
+
+SUITE, TASK_ID = "libero_goal", 7  # turn on the stove, the quickstart's
+COMMAND = (sys.executable, "-m", "pi0.ript.scripts.cli")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """How large it is.
+
+    Attributes:
+        counts: Demonstrations that a policy is fine-tuned on.
+        seeds: Of demonstrations, weights and practice.
+        num_sft_steps: Optimizer steps of each fine-tuning, whatever the number of demonstrations.
+        num_train_steps: Training steps of each practice at most.
+        groups: Initial states of a training step.
+        episodes: Held-out episodes before and after.
+    """
+
+    counts: tuple[int, ...] = (1, 5, 50)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    num_sft_steps: int = 270
+    num_train_steps: int = 30
+    groups: int = 6
+    episodes: int = 100
+
+    def demonstrations(self, count: int, seed: int) -> str:
+        """Return which demonstrations a policy is fine-tuned on: others for every seed, as far as there are others."""
+        first = seed * count if (seed + 1) * count <= max(self.counts) else 0
+        return f"{first}:{first + count}"
+
+
+QUICK = Study(counts=(1, 2), seeds=(0,), num_sft_steps=20, num_train_steps=1, groups=1, episodes=2)
+
+
+def run_command(*arguments: object) -> None:
+    """Run ``ript``; raise where it fails."""
+    subprocess.run([*COMMAND, *map(str, arguments)], check=True)
+
+
+def record(study: Study, folder: Path) -> None:
+    """Record the demonstrations of the task, unless they are there."""
+    if not list(folder.glob("*.safetensors")):
+        settings = DemoSettings(per_task=max(study.counts))
+        record_all([(SUITE, TASK_ID)], tiny_card().spec, settings, folder, num_workers=1)
+
+
+def fine_tune(study: Study, demos: Path, count: int, seed: int, folder: Path) -> None:
+    """Fine-tune a new policy on some demonstrations, unless that is done."""
+    if (folder / "model.safetensors").is_file():
+        return
+    if (folder / SFT_NAME).is_file() and (folder / "checkpoints").is_dir():
+        run_command("sft", "--resume", folder)
+        return
+    (folder / SFT_NAME).unlink(missing_ok=True)
+    run_command(
+        "sft", "--demos", demos, "--output_dir", folder, "--task_weights", 1, "--seed", seed,
+        "--episodes", study.demonstrations(count, seed), "--num_steps", study.num_sft_steps, "--save_every", 100,
+    )  # fmt: skip
+
+
+def practice(study: Study, policy: Path, seed: int, folder: Path) -> dict[str, Any]:
+    """Practice with the quickstart's settings, unless that is done; return its summary."""
+    run = newest_run_in(folder)
+    if run is None:
+        run_command(
+            "train", "quickstart", "--policy_path", policy, "--output_dir", folder, "--training.seed", seed,
+            "--training.num_train_steps", study.num_train_steps, "--algo.demo_batch_size", study.groups,
+            "--evaluation.rollouts_per_task", study.episodes,
+        )  # fmt: skip
+    elif not (run / f"{SUMMARY_NAME}.json").is_file():
+        run_command("train", "--resume", run)
+    run = newest_run_in(folder)
+    assert run is not None, "a finished command leaves its run"
+    return json.loads((run / f"{SUMMARY_NAME}.json").read_text())
+
+
+def measure(study: Study, folder: Path) -> list[dict[str, Any]]:
+    """Return one result per number of demonstrations and seed."""
+    demos = folder / "demonstrations"
+    record(study, demos)
+    results: list[dict[str, Any]] = []
+    for count in study.counts:
+        for seed in study.seeds:
+            place = folder / f"{count}_demonstrations_seed_{seed}"
+            fine_tune(study, demos, count, seed, place / "policy")
+            summary = practice(study, place / "policy", seed, place / "runs")
+            results.append({"count": count, "seed": seed, "summary": summary})
+    return results
+
+
+def table(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table: a row per number of demonstrations and seed."""
+    header = ["demonstrations", "seed", "fine-tuned", "practiced", "change, points", "p", "n"]
+    return markdown(header, [_cells(result) for result in results])
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    (row,) = result["summary"]["tasks"].values()
+    change = row["change"]
+    difference, low, high = (100 * change[key] for key in ("difference", "low", "high"))
+    return [
+        str(result["count"]),
+        str(result["seed"]),
+        _rate(row["base"]),
+        _rate(row["trained"]),
+        f"{difference:+.0f} [{low:+.0f}, {high:+.0f}]",
+        f"{change['p_value']:.2g}",
+        str(row["trained"]["n"]),
+    ]
+
+
+def _rate(rate: dict[str, Any]) -> str:
+    return f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run what is left of the study and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only show that all stages run")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/one_demonstration"))
+    arguments = parser.parse_args(argv)
+    lines = table(measure(QUICK if arguments.quick else Study(), arguments.output_dir))
+    write_atomically(arguments.output_dir / "table.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    run_main(main)
