@@ -79,7 +79,6 @@ def fine_tune(study: Study, demos: Path, count: int, seed: int, folder: Path) ->
     if (folder / SFT_NAME).is_file() and (folder / "checkpoints").is_dir():
         run_command("sft", "--resume", folder)
         return
-    (folder / SFT_NAME).unlink(missing_ok=True)
     run_command(
         "sft", "--demos", demos, "--output_dir", folder, "--task_weights", 1, "--seed", seed,
         "--episodes", study.demonstrations(count, seed), "--num_steps", study.num_sft_steps, "--save_every", 100,

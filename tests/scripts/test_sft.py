@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pi0.checkpoint import load_policy, save_policy
@@ -16,7 +18,7 @@ from pi0.ript.engine import threads
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.scripts.report import main as report
 from pi0.ript.scripts.sft import main
-from tests.datasets.lerobot_sets import write_set
+from tests.datasets.lerobot_sets import KEYS, write_set
 from tests.policy_parts import raises_one_line, small_policy
 
 FLAGS = [
@@ -138,12 +140,34 @@ def test_nothing_is_written_where_something_is_wrong(given: list[str], tmp_path:
 
 def test_a_directory_that_holds_a_run_is_left_alone(given: list[str], tmp_path: Path):
     (tmp_path / "sft.json").write_text("{}")
+    (tmp_path / "checkpoints").mkdir()
 
     refused(
         [*given, "--output_dir", str(tmp_path), *FLAGS], "holds a fine-tuning already", "--resume"
     )
 
-    assert [path.name for path in tmp_path.iterdir()] == ["sft.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "sft.json"]
+    assert (tmp_path / "sft.json").read_text() == "{}"
+
+
+def test_an_image_that_cannot_be_read_ends_the_run_in_one_line_and_it_can_be_begun_again(
+    given: list[str], tmp_path: Path
+):
+    folder, out = write_set(tmp_path / "set"), tmp_path / "out"
+    data = folder / "data/chunk-000/file-000.parquet"
+    content = data.read_bytes()
+    flags = [*given[:2], "--data", str(folder), "--output_dir", str(out), *FLAGS]
+    table = pq.read_table(data)
+    rows = [{**row, "bytes": b"no image"} for row in table[KEYS[0]].to_pylist()]
+    kind = table.schema.field(KEYS[0]).type
+    number = table.column_names.index(KEYS[0])
+    pq.write_table(table.set_column(number, KEYS[0], pa.array(rows, kind)), data)
+
+    refused(flags, str(data), f"column {KEYS[0]} holds no image in row")
+    assert not (out / "checkpoints").exists()
+    data.write_bytes(content)
+    main([*flags, "--num_steps", "2"])
+    assert len(read_metrics(out / "metrics.jsonl")) == 2
 
 
 def test_settings_that_were_changed_by_hand_are_noticed(given: list[str], tmp_path: Path):

@@ -31,7 +31,7 @@ from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
 from pi0.ript.report.launches import record_launch
 from pi0.ript.report.page.render import write_report
 from pi0.ript.report.reporters import Reporters, TensorBoardReporter
-from pi0.ript.run_folder import SFT_NAME
+from pi0.ript.run_folder import CHECKPOINTS, SFT_NAME
 from pi0.ript.sft.draws import Numbers
 from pi0.ript.sft.settings import SftSettings
 from pi0.ript.sft.trainer import Metrics, SftTrainer
@@ -47,13 +47,13 @@ Request = Mapping[str, object]
 
 
 def new_directory(folder: Path, request: Request) -> None:
-    """Write what was asked for into a directory that holds no run yet.
+    """Write what was asked for into a directory that holds no run that could go on.
 
     Raises:
         ValueError: It holds one.
     """
     path = folder / SFT_NAME
-    if path.exists():
+    if path.exists() and (folder / CHECKPOINTS).is_dir():
         raise ValueError(
             f"{folder} holds a fine-tuning already; go on with it (ript sft --resume {folder}) or choose another --output_dir"
         )
