@@ -20,7 +20,7 @@ TOKENS_PER_CPU_PASS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixCache:
-    """What the suffix needs to know about B observations. Read-only.
+    """What the suffix needs to know about B observations. Read-only but for ``write``.
 
     Attributes:
         keys: Per layer [B, L, D].
@@ -47,6 +47,44 @@ class PrefixCache:
             values=tuple(value[index] for value in self.values),
             is_valid=self.is_valid[index],
         )
+
+    def to(self, device: torch.device) -> "PrefixCache":
+        """Return the cache on a device; copies from pinned memory do not wait."""
+        return PrefixCache(
+            keys=tuple(key.to(device, non_blocking=True) for key in self.keys),
+            values=tuple(value.to(device, non_blocking=True) for value in self.values),
+            is_valid=self.is_valid.to(device, non_blocking=True),
+        )
+
+    def write(self, where: slice, some: "PrefixCache") -> None:
+        """Overwrite samples; for who has made the cache with ``empty_cache``."""
+        mine, theirs = ((*cache.keys, *cache.values, cache.is_valid) for cache in (self, some))
+        for room, tensor in zip(mine, theirs, strict=True):
+            room[where].copy_(tensor)
+
+
+def empty_cache(
+    num_samples: int, like: PrefixCache, *, in_host_memory: bool = False
+) -> PrefixCache:
+    """Return a cache with room for ``num_samples``, of the sizes and on the device of another.
+
+    Args:
+        num_samples: How many.
+        like: The other one.
+        in_host_memory: On the host instead, pinned where the other is on a GPU.
+    """
+    is_pinned = in_host_memory and like.is_valid.is_cuda
+
+    def room(tensor: Tensor) -> Tensor:
+        device = torch.device("cpu") if in_host_memory else tensor.device
+        shape = (num_samples, *tensor.shape[1:])
+        return torch.empty(shape, dtype=tensor.dtype, device=device, pin_memory=is_pinned)
+
+    return PrefixCache(
+        keys=tuple(map(room, like.keys)),
+        values=tuple(map(room, like.values)),
+        is_valid=room(like.is_valid),
+    )
 
 
 def join_caches(caches: list[PrefixCache]) -> PrefixCache:

@@ -8,6 +8,7 @@ from torch import Tensor
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.objective import Targets
+from pi0.ript.learner.prefixes import Room
 from pi0.ript.learner.scorer import Scorer
 from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
@@ -73,13 +74,14 @@ class TestMicroBatches:
         # float32 rounds to 1e-7; the narrowest transition multiplies that by 1 / std = 7.
         assert float((found - expected).norm() / expected.norm()) < 5e-6
 
-    def test_a_prefix_that_is_not_kept_gives_the_same_gradient(self):
+    @pytest.mark.parametrize("room", [Room(device=0), Room(device=20_000, host=10_000)])
+    def test_a_prefix_that_is_not_kept_gives_the_same_gradient(self, room: Room):
         policy = small_policy()
         batch = draw_batch(policy, NUM_SAMPLES)
         algo = replace(ALGO, micro_batch_size=3)
 
         _, [kept] = record(policy, batch, algo)
-        stats, [computed] = record(policy, batch, algo, budget=0)
+        stats, [computed] = record(policy, batch, algo, room=room)
 
         assert stats.log_ratio_max == 0.0
         torch.testing.assert_close(computed, kept, rtol=1e-4, atol=1e-5 * float(kept.norm()))

@@ -10,6 +10,7 @@ from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
+from pi0.ript.learner.prefixes import Room
 from pi0.ript.learner.update import update
 from pi0.ript.types import Batch, UpdateStats
 from tests.learner.samples import SAMPLING
@@ -53,7 +54,7 @@ def record(
     algo: AlgoConfig,
     *,
     expert_only: bool = True,
-    budget: int = 2**30,
+    room: Room | None = None,
 ) -> tuple[UpdateStats, list[Tensor]]:
     recorder = Recorder(policy.trainable_parameters(expert_only=expert_only))
     stats = update(
@@ -65,7 +66,7 @@ def record(
         SAMPLING,
         seed=3,
         has_frozen_prefix=expert_only,
-        prefix_budget=budget,
+        prefix_room=room,
     )
     return stats, recorder.gradients
 

@@ -12,7 +12,7 @@ from pi0.model.architecture import vlm_sizes
 from pi0.model.memory import NetworkMemory, TrainedPart, predict_network
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
-from pi0.ript.learner.update import PREFIX_BUDGET
+from pi0.ript.learner.prefixes import DEVICE_SHARE, PREFIX_BUDGET, Room
 
 MemoryKind = Literal["device", "host"]
 GIB = 2**30
@@ -88,6 +88,7 @@ def make_plan(
     network: PI0Config,
     simulators: Sizing,
     max_steps: int,
+    device_bytes: int | None = None,
 ) -> list[Item]:
     """Return everything that takes memory at the worst moment of a run.
 
@@ -97,6 +98,7 @@ def make_plan(
         network: Sizes of the network.
         simulators: How they will be distributed over workers.
         max_steps: Control steps of the longest episodes.
+        device_bytes: Memory of the GPU; None where learning uses the CPU.
     """
     policy, num_steps = config.policy, config.policy.denoise_steps
     samples = expected_samples(config.algo, card, max_steps)
@@ -115,13 +117,17 @@ def make_plan(
         num_steps=num_steps,
         prefix_tokens=tokens + card.max_prompt_tokens,
     )
-    is_kept = policy.has_frozen_prefix and samples * memory.prefix_per_sample <= PREFIX_BUDGET
-    kept_samples = samples if is_kept else min(config.algo.micro_batch_size, samples)
+    older = [_older_weights(config, memory)] if config.training.overlap else []
+    kept_samples = min(config.algo.micro_batch_size, samples)
+    if policy.has_frozen_prefix:
+        there = memory.weights + memory.optimizer + sum(item.num_bytes for item in older)
+        room = _prefix_room(device_bytes, there).split(samples, memory.prefix_per_sample)
+        kept_samples = max(kept_samples, room[0])
     return [
         Item(name="weights", num_bytes=memory.weights, memory="device"),
         Item(name="gradients", num_bytes=memory.gradients, memory="device"),
         Item(name="optimizer", num_bytes=memory.optimizer, memory="device"),
-        *([] if not config.training.overlap else [_older_weights(config, memory)]),
+        *older,
         Item(name="activations", num_bytes=memory.activations, memory="device"),
         Item(
             name="prefix cache", num_bytes=kept_samples * memory.prefix_per_sample, memory="device"
@@ -152,6 +158,13 @@ def make_plan(
         ),
         Item(name="Python and torch", num_bytes=PROCESS_BYTES, memory="host"),
     ]
+
+
+def _prefix_room(device_bytes: int | None, occupied: int) -> Room:
+    """Return what kept prefixes may take beside what lies on the device when an update begins."""
+    if device_bytes is None:
+        return Room(device=PREFIX_BUDGET)
+    return Room(device=max(0, int(DEVICE_SHARE * (device_bytes - occupied))))
 
 
 def _older_weights(config: TrainConfig, memory: NetworkMemory) -> Item:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pi0.card import ENV_ACTION_DIM
-from pi0.model.cache import PrefixCache, join_caches
+from pi0.model.cache import PrefixCache
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.objective import Indices
+from pi0.ript.learner.prefixes import KeptPrefixes, Room
 from pi0.ript.types import Batch
 from pi0.sampler import make_schedule
 
@@ -49,7 +50,7 @@ class Scorer:
             [batch.tasks[index] for index in batch_index],
         )
         self._is_frozen = is_frozen
-        self._kept: PrefixCache | None = None
+        self._kept: KeptPrefixes | None = None
         self._schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
         self._chains = torch.from_numpy(batch.chains[batch_index]).to(policy.device)
 
@@ -71,16 +72,26 @@ class Scorer:
         """Return the denoise times, float32 [S]."""
         return torch.tensor(self._schedule.times, dtype=torch.float32, device=self._policy.device)
 
-    def keep_prefixes(self, micro_batch_size: int, budget: int) -> None:
-        """Compute the prefixes of all samples now, if they cannot change and fit into ``budget`` bytes."""
+    def keep_prefixes(self, micro_batch_size: int, room: Room, *, all_or_none: bool) -> None:
+        """Compute prefixes now and keep as many as there is room for, if they cannot change.
+
+        Args:
+            micro_batch_size: Samples that are computed at once.
+            room: What they may take.
+            all_or_none: Keep none if there is not room for all.
+        """
         if not self._is_frozen:
             return
-        micro_batches = split(np.arange(len(self._inputs)), micro_batch_size)
+        micro_batches = split(np.arange(len(self)), micro_batch_size)
         first = self._compute_prefix(micro_batches[0])
-        if first.num_bytes / len(micro_batches[0]) * len(self._inputs) <= budget:
-            self._kept = join_caches(
-                [first, *(self._compute_prefix(micro_batch) for micro_batch in micro_batches[1:])]
-            )
+        kept = KeptPrefixes(len(self), first, room)
+        if len(kept) == 0 or (all_or_none and len(kept) < len(self)):
+            return
+        kept.put(0, first)
+        for micro_batch in micro_batches[1:]:
+            if micro_batch[0] < len(kept):
+                kept.put(int(micro_batch[0]), self._compute_prefix(micro_batch))
+        self._kept = kept
 
     def means(self, own_index: Indices) -> Tensor:
         """Return the means of executed transitions, float32 [b, S, h, 7], with gradient where enabled."""
@@ -134,7 +145,7 @@ class Scorer:
     def _prefix(self, own_index: Indices) -> PrefixCache:
         if self._kept is None:
             return self._compute_prefix(own_index)
-        return self._kept.select(torch.from_numpy(own_index).to(self._chains.device))
+        return self._kept.select(own_index, self._compute_prefix)
 
     def _compute_prefix(self, own_index: Indices) -> PrefixCache:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):

@@ -24,6 +24,7 @@ from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.audit import Audit, audit_transitions, require_unit_ratios
 from pi0.ript.learner.minibatches import GlobalSamples, Minibatch, cut
+from pi0.ript.learner.prefixes import Room
 from pi0.ript.learner.scorer import Scorer
 from pi0.ript.learner.stats import UpdateMetrics
 from pi0.ript.seeding import derive_seed
@@ -32,9 +33,6 @@ from pi0.sampler import draw_noise, make_schedule
 
 # Index 0, in whatever space: the sample that a rank without signal computes, with weight 0.
 IDLE_SAMPLE: Indices = np.zeros(1, dtype=np.int64)
-
-# The tiny pi0 needs 0.1 MB per sample, the real one 10 to 15 MB.
-PREFIX_BUDGET = 16 * 2**30
 
 
 class Engine(Protocol):
@@ -84,7 +82,7 @@ def update(
     seed: int,
     *,
     has_frozen_prefix: bool,
-    prefix_budget: int = PREFIX_BUDGET,
+    prefix_room: Room | None = None,
     lr_share: float = 1.0,
     behavior_weights: Sequence[Tensor] | None = None,
     ranks: Ranks = SINGLE_PROCESS,
@@ -100,7 +98,7 @@ def update(
         sampling: How the chains were drawn.
         seed: Orders the samples; derive it from run seed and step.
         has_frozen_prefix: Prefixes cannot change, so they are computed without gradient and kept.
-        prefix_budget: Bytes that kept prefixes may take; beyond it they are computed when needed.
+        prefix_room: What kept prefixes may take, None for what there is; beyond it they are computed when needed.
         lr_share: What of the learning rate is used, in (0, 1]: less where there is less to learn from than wanted.
         behavior_weights: The trained weights that drew the chains, where they are older than the policy's.
         ranks: The processes that learn together. The update is a collective: all of them call it.
@@ -130,7 +128,12 @@ def update(
         is_frozen=has_frozen_prefix,
         behavior_weights=behavior_weights,
     )
-    scorer.keep_prefixes(algo.micro_batch_size, prefix_budget)
+    # ranks that gather weights in every pass must compute the same passes
+    scorer.keep_prefixes(
+        algo.micro_batch_size,
+        prefix_room or Room.on(policy.device),
+        all_or_none=engine.needs_equal_passes,
+    )
     global_index = IDLE_SAMPLE if is_idle else samples.global_index_of_own()
     weights = samples.weights[global_index]
     targets = Targets.of(

@@ -103,8 +103,8 @@ def main(argv: Sequence[str]) -> None:
     contents, machine = read_checkpoint(config), read_machine()
     sizing = size_simulators(config, contents.card, machine)
     limit = longest_episode(config, contents.card)
-    items = make_plan(config, contents.card, contents.config, sizing, limit)
     on_device = device_bytes(arguments.gpu, config.policy.device)
+    items = make_plan(config, contents.card, contents.config, sizing, limit, on_device)
     print(f"policy {config.policy_path}; {sizing.line}")
     places: list[tuple[str, set[MemoryKind], int]] = [
         ("device", {"device"}, on_device or 0),
