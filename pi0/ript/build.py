@@ -284,7 +284,7 @@ def build_collector(
         denoise_steps=config.policy.denoise_steps,
         max_steps=lambda state: step_limit(state.suite, policy.protocol, limit),
         states=build_states(config, tasks, start.cursor),
-        solved=start.solved,
+        selection=start.selection,
         writer=videos,
         actions=ActionLog(
             shared.run_dir / actions_name(shared.ranks.rank),

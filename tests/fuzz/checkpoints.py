@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pi0.checkpoint import load_policy
-from pi0.ript.algo.selection import SolvedStates
+from pi0.ript.algo.selection import InformativeStates, SolvedStates
 from pi0.ript.build import build_engine, build_objective
 from pi0.ript.config.schema import TrainingConfig
 from pi0.ript.train.checkpoints.checksums import write_checksums
@@ -78,7 +78,8 @@ def _resume(checkpoint: Path) -> None:
     objective.load_state(dict(state.objective))
     Progression.restored(TrainingConfig(), state.step, state.counters)
     Stopwatch.restored(state.counters)
-    SolvedStates.restored(3, state.counters)
+    for selection in (SolvedStates(3), InformativeStates(0)):
+        selection.restore(state.counters)
 
 
 def _forge_tensor(path: Path, number: int, kind: str) -> None:

@@ -216,7 +216,7 @@ class TestMasteredStates:
             )
 
         algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=1)
-        collector = DynamicSampling(DealtStates(state_of), lambda _: 60, algo, 42, solved=solved)
+        collector = DynamicSampling(DealtStates(state_of), lambda _: 60, algo, 42, selection=solved)
         tried: list[int] = []
 
         def verdict(request: EpisodeRequest) -> Outcome:

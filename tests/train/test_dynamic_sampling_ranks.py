@@ -60,7 +60,7 @@ def collect(
     states, solved = DealtStates(state_of, cursor=1), SolvedStates(2, {state_of(0).state_key: 2})
     collector = DynamicSampling(
         states, lambda _: 60, ALGO, 42, "rollout", len(uniform), slots,
-        solved=solved, ranks=ranks,
+        selection=solved, ranks=ranks,
     )  # fmt: skip
     for episode in run(collector.next_request):
         collector.add(episode)

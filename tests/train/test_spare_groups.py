@@ -30,7 +30,7 @@ def _run_with_spares(
 ) -> Rollouts:
     """Finish requests with up to ``slots`` under way, spare ones where there are no others, until it is over."""
     algo = AlgoConfig(rloo_batch_size=K, demo_batch_size=3, max_sampling_attempts=4)
-    sampling = DynamicSampling(states, lambda _: 60, algo, 42, "rollout", 1, solved=solved)
+    sampling = DynamicSampling(states, lambda _: 60, algo, 42, "rollout", 1, selection=solved)
     under_way: list[EpisodeRequest] = []
     while not sampling.is_over:
         while len(under_way) < slots:
@@ -55,7 +55,7 @@ class TestSpareGroups:
     """G = 3, K = 2; the states 0 to 4 come again and again, and state 3 is left out once."""
 
     @staticmethod
-    def _collect(verdict: Verdict, **how: int) -> tuple[Rollouts, int, dict[str, int]]:
+    def _collect(verdict: Verdict, **how: int) -> tuple[Rollouts, int, dict[str, int | float]]:
         def state_of(number: int) -> InitialState:
             return replace(numbered_state(number), state=np.full(3, float(number % 5)))
 

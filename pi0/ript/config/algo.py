@@ -6,6 +6,7 @@ from typing import Literal
 from pi0.records import Sampling
 from pi0.ript.config.base import require
 
+StateSampling = Literal["cycle", "informative"]
 ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
 PresetName = Literal["none", "parity", "paper", "released"]
 
@@ -159,6 +160,8 @@ class AlgoConfig:
         max_sampling_attempts: At most this many times G groups are tried per step.
         rollout_skip_threshold: An initial state that was solved by all K rollouts is left out this many
             times, then tried again; 0 leaves nothing out.
+        state_sampling: ``cycle`` tries initial states in turn; ``informative`` tries those more often whose rollouts will
+            probably differ, by the posterior of their success.
         num_epochs: Passes over the collected batch.
         num_minibatches: Optimizer steps per pass.
         micro_batch_size: Samples per backward pass; changes memory, not the gradient.
@@ -187,6 +190,7 @@ class AlgoConfig:
     enable_dynamic_sampling: bool = True
     max_sampling_attempts: int = 3
     rollout_skip_threshold: int = 0
+    state_sampling: StateSampling = "cycle"
     num_epochs: int = 2
     num_minibatches: int = 2
     micro_batch_size: int = 64
@@ -228,6 +232,16 @@ class AlgoConfig:
             self.rloo_batch_size > 1 or not self.enable_dynamic_sampling,
             "algo.rloo_batch_size 1 leaves no sibling to disagree with: "
             "set algo.enable_dynamic_sampling to false or algo.rloo_batch_size to >= 2",
+        )
+        require(
+            self.state_sampling == "cycle" or not self.rollout_skip_threshold,
+            "algo.rollout_skip_threshold leaves out what algo.state_sampling informative tries seldom by itself: "
+            "set one of them",
+        )
+        require(
+            self.state_sampling == "cycle" or self.enable_dynamic_sampling,
+            "algo.state_sampling informative looks for groups that algo.enable_dynamic_sampling false does not "
+            "ask for: set algo.state_sampling to cycle",
         )
         self._refuse_unread_knobs()
 

@@ -31,6 +31,7 @@ ADDED_LATER: dict[str, object] = {
     "policy.overrides.gripper": None,
     "policy.overrides.prompt_state": None,
     "algo.mask_unexecuted": False,
+    "algo.state_sampling": "cycle",
     "env.exactness": "check",  # decides no episode
     "training.save_full_policy": "last",
     "rollouts.save": "none",  # decides no episode

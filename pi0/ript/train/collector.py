@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pi0.ript.algo.selection import SolvedStates
+from pi0.ript.algo.selection import StateSelection
 from pi0.ript.config.schema import AlgoConfig, VideoConfig
 from pi0.ript.engine.threads import all_cores
 from pi0.ript.env.runner import EnvRunner
@@ -34,11 +34,11 @@ class Cursor:
 
     Attributes:
         num_taken: ``InitialStateSampler.cursor``: initial states taken so far.
-        solved: ``SolvedStates.counters()``.
+        selection: ``StateSelection.counters()``.
     """
 
     num_taken: int
-    solved: Mapping[str, int]
+    selection: Mapping[str, int | float]
 
 
 @dataclass(kw_only=True)
@@ -56,7 +56,7 @@ class Collector:
         denoise_steps: S.
         max_steps: Returns the most control steps of an episode that begins in a state.
         states: The order of initial states.
-        solved: Initial states that need no practice for now.
+        selection: Which of the states that are dealt are tried.
         ranks: The processes that collect together.
         memory: Watches it.
         stages: Shows the progress.
@@ -73,7 +73,7 @@ class Collector:
     denoise_steps: int
     max_steps: Callable[[InitialState], int]
     states: InitialStateSampler
-    solved: SolvedStates
+    selection: StateSelection
     ranks: Ranks
     memory: MemoryWatch
     stages: Stages
@@ -112,7 +112,9 @@ class Collector:
                     break
             rollouts = requested.result()
         cost, seconds = self.runner.stats, time.monotonic() - start
-        return replace(rollouts, cost=cost, seconds=seconds)
+        keys = [state.state_key for state in self.states.candidates]
+        known = self.selection.metrics(keys, self.algo.rloo_batch_size)
+        return replace(rollouts, cost=cost, seconds=seconds, states=known)
 
     def prefetch(self, step: int | None) -> Sequence[Tensor] | None:
         """Begin to collect the step after the one collected, None if there is none: here it waits.
@@ -126,7 +128,7 @@ class Collector:
     @property
     def cursor(self) -> Cursor:
         """Return where the rollouts of the next step begin."""
-        return Cursor(num_taken=self.states.cursor, solved=self.solved.counters())
+        return Cursor(num_taken=self.states.cursor, selection=self.selection.counters())
 
     def behavior_weights(self) -> Mapping[str, Tensor]:
         """Return the trained weights that act in the next step, on the CPU; empty for the policy's own."""
@@ -151,6 +153,6 @@ class Collector:
     def _dynamic_sampling(self, step: int) -> DynamicSampling:
         return DynamicSampling(
             self.states, self.max_steps, self.algo, self.seed, "rollout", step,
-            num_recorded=int(self.video.save), solved=self.solved,
+            num_recorded=int(self.video.save), selection=self.selection,
             video_rate=self.writer.rate(self.video.rate), ranks=self.ranks.aside(),
         )  # fmt: skip

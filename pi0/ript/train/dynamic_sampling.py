@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pi0.ript.algo.selection import SolvedStates, is_mixed
+from pi0.ript.algo.selection import SolvedStates, StateSelection, is_mixed
 from pi0.ript.config.algo import CfgConfig
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
@@ -34,11 +34,11 @@ class StateOrder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Dealt:
-    """The state of a group, and where the order of states and the skips of solved ones stood after it."""
+    """The state of a group, and where the order of states and the selection stood after it."""
 
     state: InitialState
     cursor: int
-    skips_left: Mapping[str, int]
+    selection: Mapping[str, int | float]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class DynamicSampling:
         *seed_path: int | str,
         num_recorded: int = 0,
         video_rate: VideoRate = "decisions",
-        solved: SolvedStates | None = None,
+        selection: StateSelection | None = None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self._order = states
@@ -145,7 +145,7 @@ class DynamicSampling:
         self._seed_path = seed_path
         self._num_recorded = num_recorded  # groups, the first ones
         self._video_rate: VideoRate = video_rate
-        self._solved = solved or SolvedStates(num_skips=0)
+        self._selection = selection or SolvedStates(num_skips=0)
         self._ranks = ranks
         self._tally = ranks.tally("/".join(map(str, seed_path)))
         self._budget = algo.demo_batch_size * algo.max_sampling_attempts
@@ -222,13 +222,10 @@ class DynamicSampling:
         """Return where a group of any rank begins; states are dealt in group order."""
         while len(self._states) <= group:
             state = self._order.next()
-            while self._solved.skips(
-                state.state_key
-            ):  # bounded: every skip uses one of its skips up
+            while self._selection.skips(state.state_key):  # ends: see FLOOR, and skips are used up
                 state = self._order.next()
-            self._states.append(
-                _Dealt(state=state, cursor=self._order.cursor, skips_left=self._solved.skips_left)
-            )
+            taken, selection = self._order.cursor, self._selection.counters()
+            self._states.append(_Dealt(state=state, cursor=taken, selection=selection))
         return self._states[group].state
 
     def _open(self, group: int) -> None:
@@ -265,7 +262,7 @@ class DynamicSampling:
             state = self._state_of(fact.group)
             if fact.num_crashed == 0:
                 rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
-                self._solved.add(state.state_key, rewards)
+                self._selection.add(state.state_key, rewards)
         rollouts = summarize(groups, facts, records, self._algo)
         return replace(rollouts, num_spare_episodes=num_spare)
 
@@ -277,5 +274,5 @@ class DynamicSampling:
         if spares:
             del self._states[num_tried:]
             self._order.cursor = self._states[-1].cursor
-            self._solved.skips_left = self._states[-1].skips_left
+            self._selection.restore(self._states[-1].selection)
         return sum(len(spare.records) for spare in spares)

@@ -37,6 +37,7 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, float | str]:
         "rollout/ended_by": rollouts.ended_by,
         "rollout/num_episodes": rollouts.num_episodes,
         "rollout/episode_length_steps": rollouts.num_steps / episodes,
+        **rollouts.states,
         **task_metrics(rollouts.records),
     }
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from pi0.formats.base import Base
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
-from pi0.ript.algo.selection import SolvedStates
+from pi0.ript.algo.selection import StateSelection, state_selection
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.update import Engine
@@ -53,7 +53,7 @@ class Start:
     """What a trainer goes on with besides policy, optimizer and objective.
 
     Attributes:
-        solved: Initial states that need no practice for now.
+        selection: Which of the initial states that are dealt are tried.
         guard: Success rates so far.
         progression: Counters of the run.
         stopwatch: Seconds of the run by stage.
@@ -61,7 +61,7 @@ class Start:
         behavior: Earlier weights that act in the next step; empty where the policy's own do.
     """
 
-    solved: SolvedStates
+    selection: StateSelection
     guard: RegressionGuard
     progression: Progression
     stopwatch: Stopwatch
@@ -72,7 +72,7 @@ class Start:
     def of_new_run(cls, config: TrainConfig) -> "Start":
         """Return the start of a run that has done nothing yet."""
         return cls(
-            solved=SolvedStates(config.algo.rollout_skip_threshold),
+            selection=state_selection(config.algo, config.training.seed),
             guard=RegressionGuard(config.training.regression_guard),
             progression=Progression(training=config.training),
             stopwatch=Stopwatch(),
@@ -85,8 +85,10 @@ class Start:
         Raises:
             ValueError: A counter is missing or makes no sense.
         """
+        selection = state_selection(config.algo, config.training.seed)
+        selection.restore(state.counters)
         return cls(
-            solved=SolvedStates.restored(config.algo.rollout_skip_threshold, state.counters),
+            selection=selection,
             guard=RegressionGuard.restored(config.training.regression_guard, state.counters),
             progression=Progression.restored(config.training, state.step, state.counters),
             stopwatch=Stopwatch.restored(state.counters),

@@ -1,7 +1,7 @@
 """What the rollouts of a training step come to over all ranks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -67,6 +67,7 @@ class Rollouts:
         cost: What they cost this rank's simulators and its policy.
         num_spare_episodes: Rollouts of this rank that finished and were not needed, see ``DynamicSampling``;
             no other number counts them but ``cost``.
+        states: What is known of the candidates among initial states, by the name of the metric.
         seconds: Wall seconds they took.
         staleness: Updates that the weights that acted are behind those that learn from them.
     """
@@ -87,6 +88,7 @@ class Rollouts:
     records: tuple[EpisodeRecord, ...] = ()
     cost: RolloutStats = field(default_factory=RolloutStats)
     num_spare_episodes: int = 0
+    states: Mapping[str, float] = field(default_factory=dict[str, float])
     seconds: float = 0.0
     staleness: int = 0
 

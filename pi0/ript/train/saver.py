@@ -51,7 +51,7 @@ class Saver:
             counters={
                 **progress.counters(),
                 **self._parts.stopwatch.counters(),
-                **cursor.solved,
+                **cursor.selection,
                 **self._parts.guard.counters(),
             },
         )

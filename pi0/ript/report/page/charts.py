@@ -92,6 +92,17 @@ SECTIONS = (
                 style="stack",
             ),
             Chart(
+                key="states",
+                title="Initial states",
+                unit="share",
+                note="Of the candidates, those tried so far; of groups, those expected to end alike.",
+                series=(
+                    Series(name="rollout/state_coverage", label="tried at least once"),
+                    Series(name="rollout/expected_rejection", label="expected rejection"),
+                ),
+                is_share=True,
+            ),
+            Chart(
                 key="length",
                 title="Episode length",
                 unit="control steps",
