@@ -77,11 +77,11 @@ def serving(act: Any = echo, **changes: Any) -> Iterator[Served]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    assert is_ready.wait(10)
+    assert is_ready.wait(60)
     served = Served(port=listener.getsockname()[1], stop=stop, thread=thread)
     try:
         yield served
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
