@@ -286,9 +286,9 @@ def padded_size(num_samples: int, batch_size: int, device: torch.device) -> int:
 
     A CPU always gets ``batch_size``: calls of 1, 2 or 3 samples round differently from one of 4, by 1e-6. A GPU
     gets the next power of two, so that a lone sample does not pay for a whole batch; its answers depend on
-    the size of the call by rounding.
+    the size of the call by rounding, so where torch is asked to be deterministic it gets ``batch_size``, too.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" or torch.are_deterministic_algorithms_enabled():
         return batch_size
     return min(batch_size, 1 << (num_samples - 1).bit_length())
 

@@ -79,6 +79,13 @@ def test_a_sample_never_depends_on_the_others(batch_size, num_threads):
         np.testing.assert_allclose(one.chain, other.chain, rtol=0, atol=2e-6)
 
 
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(mode=True)
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+
+
 @pytest.mark.parametrize(
     ("num_samples", "on_gpu", "on_cpu"),
     [(1, 1, 48), (2, 2, 48), (3, 4, 48), (5, 8, 48), (17, 32, 48), (33, 48, 48), (48, 48, 48)],
@@ -86,6 +93,10 @@ def test_a_sample_never_depends_on_the_others(batch_size, num_threads):
 def test_a_gpu_gets_a_power_of_two_and_a_cpu_always_a_whole_batch(num_samples, on_gpu, on_cpu):
     assert padded_size(num_samples, 48, torch.device("cuda")) == on_gpu
     assert padded_size(num_samples, 48, torch.device("cpu")) == on_cpu
+
+
+def test_a_gpu_that_must_repeat_gets_a_whole_batch(deterministic):
+    assert padded_size(1, 48, torch.device("cuda")) == 48
 
 
 def test_padding_is_never_encoded(policy, monkeypatch):

@@ -25,6 +25,7 @@ from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import AlgoConfig, TrainConfig, VideoConfig
 from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.engine.ddp import DdpEngine
+from pi0.ript.engine.determinism import repeat_exactly
 from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.ranks import SINGLE_PROCESS
@@ -77,9 +78,12 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     leave_cores_to_simulators()
     if config.policy.lora.rank:
         path = None
+    device = choose_device(config.policy.device)
+    if config.training.deterministic:
+        repeat_exactly(device)
     policy = load_policy(
         path or config.policy_path,
-        device=choose_device(config.policy.device),
+        device=device,
         batch_size=config.policy.batch_size,
         norm_stats_path=None if path else config.norm_stats_path,
         tokenizer_path=None if path else config.policy.tokenizer_path,

@@ -60,6 +60,7 @@ def test_a_recipe_fits_its_card(recipe: str, card: str, full_size: Path):
         contents.config,
         simulators,
         longest_episode(config, contents.card),
+        GPU_GIB[card] * GIB,
     )
 
     on_device = sum(item.num_bytes for item in plan if item.memory == "device")

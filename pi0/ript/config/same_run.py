@@ -34,6 +34,7 @@ ADDED_LATER: dict[str, object] = {
     "algo.state_sampling": "cycle",
     "env.exactness": "check",  # decides no episode
     "training.save_full_policy": "last",
+    "training.deterministic": False,
     "rollouts.save": "none",  # decides no episode
 }
 CHANGEABLE = (

@@ -92,6 +92,8 @@ class TrainingConfig:
         target_success: Stop once the mean success of rollouts of the last three steps reaches this; null never.
         overlap: Collect the next step while an update is computed, with weights that are one update older;
             needs ``algo.objective`` flow_sde, which makes up for it, and simulators in processes of their own.
+        deterministic: On a GPU use algorithms that repeat, so that a run and a resumed one are equal in every bit;
+            slower, with more memory for attention. On a CPU they always are.
         memory_limit_gb: Memory, in GB, that trainer and simulators on its machine may take together; near it
             cached scenes are dropped, then the run ends with a checkpoint. ``auto`` is what the machine has.
         regression_guard: What to do when training makes the policy worse.
@@ -105,6 +107,7 @@ class TrainingConfig:
     save_full_policy: Literal["last", "all"] = "last"
     target_success: float | None = None
     overlap: bool = False
+    deterministic: bool = False
     memory_limit_gb: float | Auto = "auto"
     regression_guard: RegressionGuardConfig = field(default_factory=RegressionGuardConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

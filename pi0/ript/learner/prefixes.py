@@ -15,8 +15,8 @@ from pi0.model.cache import PrefixCache, empty_cache, join_caches
 from pi0.ript.algo.objective import Indices
 from pi0.ript.env.resources import read_machine
 
-# Without a GPU, where they lie in the memory that everything shares. The same number on every machine: which
-# prefixes are computed again, and in what company, shows in the last bits. The tiny pi0 needs 0.1 MB per
+# Where runs repeat bit for bit: without a GPU, and on one with training.deterministic. The same number on every
+# machine: which prefixes are computed again, and in what company, shows in the last bits. The tiny pi0 needs 0.1 MB per
 # sample, the real one 10 to 15 MB.
 PREFIX_BUDGET = 16 * 2**30
 # Of what is free when an update begins; the rest is for activations and what else the machine does.
@@ -33,7 +33,7 @@ class Room:
     @classmethod
     def on(cls, device: torch.device) -> Self:
         """Return the room that there is now."""
-        if device.type != "cuda":
+        if device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
             return cls(device=PREFIX_BUDGET)
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
