@@ -108,6 +108,7 @@ say "installing Python packages into .venv (a few minutes the first time)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$(grep "^torch==" constraints.txt)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 # openpi's client and server, for tests and benchmarks: they ask for numpy 1, and run with numpy 2.
+# shellcheck disable=SC2046
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(grep "^openpi-" constraints.txt)
 
 if has_gl .venv/bin/python; then say "OpenGL libraries are present"; else install_gl; fi
