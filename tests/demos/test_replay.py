@@ -83,7 +83,7 @@ def test_recordings_that_cannot_be_played_are_refused_before_a_simulator_starts(
         "states/rows": ({"demo_0": (_states(2), _actions(3))}, ["a row for each of 3 actions"]),
         "actions": ({"demo_0": (_states(3), _actions(3)[:, :6])}, ["data/demo_0/actions has shape [3, 6]"]),
         "NaN": ({"demo_0": (_states(3), _actions(3) * np.nan)}, ["holds NaN or infinity"]),
-        "nothing": ({}, ["data/demo_0 is missing"]),
+        "nothing": ({}, ["'data' doesn't exist"]),
     }  # fmt: skip
     for demos, parts in cases.values():
         refused(flags(write_recording(tmp_path, demos)), str(path), *parts)

@@ -5,11 +5,8 @@ public data sets were made from states and actions alone, and so is ours (``ript
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +16,10 @@ from pi0.ript.datasets.libero import ACTION_WIDTH
 from pi0.ript.datasets.packages import import_for
 
 SUFFIX = "_demo.hdf5"
+KEYS = ("actions", "states")
 NOOP_NORM = 1e-4  # of position and rotation deltas, below which an action does nothing
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +66,10 @@ def read_actions(path: Path) -> list[RecordedActions]:
     Raises:
         ValueError: The file is cut off, or holds something else; or h5py is not installed.
     """
-    with _opened(path) as file:
-        data = file.get("data")
-        found = re.compile(r"demo_(\d+)")
-        names = [name for name in (data or ()) if found.fullmatch(name)]
-        if not names:
-            raise ValueError(f"{path}: data/demo_0 is missing; give LIBERO's own recordings")
-        return [_read(path, data, name) for name in sorted(names, key=lambda n: int(n[5:]))]
+    found = _arrays(path)
+    if not found:
+        raise ValueError(f"{path}: data holds no demo_0; give LIBERO's own recordings")
+    return [_checked(path, name, actions, states) for name, actions, states in found]
 
 
 def without_noops(actions: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,12 +82,28 @@ def without_noops(actions: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.array(kept, dtype=np.float32).reshape(-1, ACTION_WIDTH)
 
 
-def _read(path: Path, data: Any, name: str) -> RecordedActions:
-    arrays = {key: data[name].get(key) for key in ("actions", "states")}
-    for key, array in arrays.items():
-        if array is None:
-            raise ValueError(f"{path}: data/{name}/{key} is missing; give LIBERO's own recordings")
-    actions, states = (np.asarray(arrays[key], dtype=np.float64) for key in ("actions", "states"))
+def _arrays(path: Path) -> list[tuple[str, Array, Array]]:
+    """Return name, actions and states of every demonstration; nothing of our own may be raised inside."""
+    hdf5 = import_for(path, "h5py")
+    refuse_stand_in(path)
+    try:
+        with hdf5.File(path, "r") as file:
+            data = file["data"]
+            names = [name for name in data if re.fullmatch(r"demo_\d+", name)]
+            found: list[tuple[str, Array, Array]] = []
+            for name in sorted(names, key=lambda name: int(name[5:])):
+                actions, states = (np.array(data[f"{name}/{key}"], np.float64) for key in KEYS)
+                found.append((name, actions, states))
+            return found
+    # what h5py raises for damage depends on where it is
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} is damaged or none of LIBERO's recordings ({reason:.120}); copy the file again"
+        ) from None
+
+
+def _checked(path: Path, name: str, actions: Array, states: Array) -> RecordedActions:
     if actions.ndim != 2 or actions.shape[1] != ACTION_WIDTH or not len(actions):
         raise ValueError(
             f"{path}: data/{name}/actions has shape {list(actions.shape)}, LIBERO's have [T, {ACTION_WIDTH}]"
@@ -103,18 +116,3 @@ def _read(path: Path, data: Any, name: str) -> RecordedActions:
     if not (np.isfinite(actions).all() and np.isfinite(states[0]).all()):
         raise ValueError(f"{path}: data/{name} holds NaN or infinity; copy the file again")
     return RecordedActions(name=name, state=states[0], actions=actions.astype(np.float32))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    hdf5 = import_for(path, "h5py")
-    refuse_stand_in(path)
-    try:
-        file = hdf5.File(path, "r")
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path} is damaged or no HDF5 file ({reason:.120}); copy the file again"
-        ) from None
-    with file:
-        yield file

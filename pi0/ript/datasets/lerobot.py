@@ -117,12 +117,22 @@ def _names(info: SetInfo, cameras: Sequence[str]) -> _Names:
                 f"{info.path}: features hold no images of camera {camera!r} ({' or '.join(known) or 'no known name'}), "
                 f"they have {', '.join(images) or 'none'}; give a data set with the policy's cameras"
             )
+        _require_image_shape(info, key)
         found.append(key)
     return _Names(
         state=_vector_key(info, STATE_KEYS, STATE_WIDTH),
         action=_vector_key(info, ACTION_KEYS, ACTION_WIDTH),
         cameras=tuple(found),
     )
+
+
+def _require_image_shape(info: SetInfo, key: str) -> None:
+    shape = info.features[key].get("shape")
+    is_shape = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not is_shape or shape is None or len(shape) != 3 or shape[2] != 3:
+        raise ValueError(
+            f"{info.path}: feature {key} has shape {shape}, images have [height, width, 3]; {COPY_AGAIN}"
+        )
 
 
 def _vector_key(info: SetInfo, known: Sequence[str], width: int) -> str:

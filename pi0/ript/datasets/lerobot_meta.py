@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pi0.files import is_there, read_json
-from pi0.ript.datasets.parquet import COPY_AGAIN, numbers, open_parquet, read_columns
+from pi0.ript.datasets.parquet import (
+    COPY_AGAIN,
+    damage_named,
+    numbers,
+    open_parquet,
+    read_columns,
+)
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -114,10 +120,10 @@ def read_tasks(info: SetInfo) -> dict[int, str]:
     if info.version == "v3.0":
         return _tasks_of_parquet(info.folder / "meta/tasks.parquet")
     path = info.folder / "meta/tasks.jsonl"
-    tasks = {line.get("task_index"): line.get("task") for line in _json_lines(path)}
-    if not all(type(n) is int and isinstance(text, str) for n, text in tasks.items()):
+    pairs = [(line.get("task_index"), line.get("task")) for line in _json_lines(path)]
+    if not all(type(number) is int and isinstance(text, str) for number, text in pairs):
         raise ValueError(f"{path}: every line must have task_index and task; {COPY_AGAIN}")
-    return tasks  # pyright: ignore[reportReturnType] - checked above
+    return dict(pairs)  # pyright: ignore[reportReturnType] - checked above
 
 
 def read_episodes(info: SetInfo, videos: Sequence[str]) -> list[EpisodeFiles]:
@@ -225,7 +231,8 @@ def _tasks_of_parquet(path: Path) -> dict[int, str]:
             "as instructions; write it with pandas, the instructions as index"
         )
     table = read_columns(file, path, ["task_index", index[0]])
-    texts = table[index[0]].to_pylist()
+    with damage_named(path):
+        texts = table[index[0]].to_pylist()
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(
             f"{path}: index column {index[0]} must hold instructions, got {texts[:1]!r}; {COPY_AGAIN}"
@@ -237,7 +244,7 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     if not is_there(path):
         raise FileNotFoundError(f"{path} does not exist; copy the data set again")
     found: list[dict[str, Any]] = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             content = json.loads(line)
         except ValueError as error:

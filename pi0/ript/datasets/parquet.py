@@ -1,6 +1,7 @@
 """Columns of parquet files as numpy arrays, with one-line errors that name file and column."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ def open_parquet(path: Path) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It is cut off or no parquet file, or pyarrow is not installed.
     """
-    arrow, parquet = import_for(path, "pyarrow"), import_for(path, "pyarrow.parquet")
+    parquet = import_for(path, "pyarrow.parquet")
     if not is_there(path):
         raise FileNotFoundError(f"{path} does not exist; copy the data set again")
     refuse_stand_in(path)
-    try:
-        return parquet.ParquetFile(path)
-    except (arrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
+    with damage_named(path):
+        file = parquet.ParquetFile(path)
+        file.schema_arrow  # noqa: B018 - decodes the names
+        return file
 
 
 def read_columns(file: Any, path: Path, names: Sequence[str]) -> Any:
@@ -36,12 +37,9 @@ def read_columns(file: Any, path: Path, names: Sequence[str]) -> Any:
     Raises:
         ValueError: A column is missing, holds nulls or cannot be read.
     """
-    arrow = import_for(path, "pyarrow")
     require_columns(file, path, names)
-    try:
+    with damage_named(path):
         table = file.read(columns=list(names))
-    except (arrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
     for name in names:
         if table[name].null_count:
             raise ValueError(
@@ -101,6 +99,14 @@ def vectors(table: Any, path: Path, name: str, width: int) -> NDArray[np.float64
     return values
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split())
-    return ValueError(f"{path} is damaged or no parquet file ({reason:.120}); {COPY_AGAIN}")
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into one line; nothing of our own may be raised inside."""
+    arrow = import_for(path, "pyarrow")
+    try:
+        yield
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} is damaged or no parquet file ({reason:.120}); {COPY_AGAIN}"
+        ) from None

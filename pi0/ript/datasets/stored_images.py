@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pi0.ript.datasets.packages import import_for
-from pi0.ript.datasets.parquet import COPY_AGAIN, open_parquet
+from pi0.ript.datasets.parquet import COPY_AGAIN, damage_named, open_parquet
 
 CACHE_BYTES = 2**30  # of row groups, images still compressed
 MOST_OPEN = 16
@@ -65,12 +64,8 @@ class StoredImages:
         return images
 
     def _read_group(self, path: Path, column: str, group: int) -> list[bytes]:
-        arrow = import_for(path, "pyarrow")
-        try:
+        with damage_named(path):
             table = self._file(path).read_row_group(group, columns=[column])
-        except (arrow.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is damaged ({reason:.120}); {COPY_AGAIN}") from None
         rows = [(row or {}).get("bytes") for row in table[column].to_pylist()]
         images = [row for row in rows if isinstance(row, bytes)]
         if len(images) < len(rows):

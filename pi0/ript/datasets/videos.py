@@ -139,13 +139,13 @@ def _opened(path: Path) -> InputContainer:
     refuse_stand_in(path)
     try:
         container = av.open(str(path))
-        if not container.streams.video:
-            raise ValueError(f"{path} holds no video; copy the file again")
-    except (FFmpegError, OSError) as error:
+    except (FFmpegError, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path} is damaged or no video ({reason:.120}); copy the file again"
         ) from None
+    if not container.streams.video or container.streams.video[0].codec_context is None:
+        raise ValueError(f"{path} holds no video that can be decoded; copy the file again")
     return container
 
 
