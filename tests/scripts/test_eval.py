@@ -17,6 +17,7 @@ from pi0.checkpoint import load_policy
 from pi0.records import Sampling
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.evaluation.episodes import evaluate, evaluation_requests
+from pi0.ript.report.action_log import read_rollouts
 from pi0.ript.report.video import read_video
 from pi0.ript.scripts.eval import parse
 from pi0.ript.types import Episode
@@ -116,7 +117,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_program(
         RIPT,
         [*COMMAND, "--num_parallel_envs", "1", "--save_videos", "1", "--video_rate", "steps",
-         "--output_dir", folder / "one"],
+         "--also", "lerobot,vla-eval", "--save_rollouts", "all", "--output_dir", folder / "one"],
         folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -137,6 +138,8 @@ def test_an_evaluation_leaves_tables_records_a_page_and_videos(evaluated: Path):
     assert results["settings"]["max_steps"] == {"libero_goal": 40, "libero_goal_lan": 40}
     assert {path.name for path in evaluated.iterdir()} == {
         "episodes.jsonl", "results.json", "results.csv", "results.md", "results.html", "videos",
+        "rollouts.jsonl", "eval_info.json", "libero_goal_aggregate.json",
+        "libero_goal_lan_aggregate.json",
     }  # fmt: skip
     videos = list((evaluated / "videos").iterdir())
     assert [video.suffix for video in videos] == [".mp4", ".mp4"]
@@ -144,6 +147,13 @@ def test_an_evaluation_leaves_tables_records_a_page_and_videos(evaluated: Path):
     assert sorted(len(read_video(video)) for video in videos) == sorted(
         1 + episode["num_steps"] for episode in recorded
     )
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_an_evaluation_keeps_the_actions_of_its_episodes(evaluated: Path):
+    stored = {rollout.seed: len(rollout.actions) for rollout in read_rollouts(evaluated)}
+    assert stored == {episode["seed"]: episode["num_steps"] for episode in _episodes(evaluated)}
 
 
 @pytest.mark.libero
