@@ -1,4 +1,4 @@
-"""How well a step's collection uses its slots where groups are rejected: simulated, one episode a slot.
+"""How well a step's collection uses its slots where groups are rejected: simulated, every slot a worker of its own.
 
     python benchmarks/collection.py [--quick] [--json FILE]
 

@@ -174,7 +174,7 @@ class EnvRunner(ABC):
             sampling: How the policy draws its action chunks.
             pool: A pool the caller owns; None uses the runner's own.
             policy: The policy that acts; None is the runner's own.
-            spare: Returns an episode to run where a simulator would have too little to do; None means none.
+            spare: Returns an episode to run where a simulator would have nothing to do; None means none.
 
         Raises:
             NotFiniteError: An observation or an action chunk holds NaN or infinity.

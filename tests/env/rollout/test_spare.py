@@ -1,4 +1,4 @@
-"""Spare episodes where a worker has too little to do, and runs that are ended before their episodes."""
+"""Spare episodes where a worker has nothing to do, and runs that are ended before their episodes."""
 
 import itertools
 from contextlib import closing
@@ -39,11 +39,11 @@ class StoppingPolicy(ToyPolicy):
         (4, 4, 4, 0),  # every worker has its one slot full
         (4, 4, 1, 3),  # three workers have nothing
         (8, 2, 6, 0),  # three each: enough to do
-        (8, 2, 3, 1),  # two and one: the second takes one more
-        (8, 2, 0, 4),
+        (8, 2, 1, 1),  # one and none: the second takes one
+        (8, 2, 0, 2),
     ],
 )
-def test_a_worker_with_less_than_two_episodes_takes_spare_ones(
+def test_only_a_worker_with_nothing_to_do_takes_a_spare_episode(
     num_slots, num_workers, num_needed, num_spare
 ):
     needed, spares = (toy_request(seed) for seed in range(num_needed)), itertools.count()

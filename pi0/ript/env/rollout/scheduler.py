@@ -8,14 +8,12 @@ from pi0.records import Sampling
 from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.rollout.attempt import Attempt
 from pi0.ript.env.rollout.policy_call import PolicyCall
-from pi0.ript.env.rollout.queue import Instruct, Source, Waiting, no_more
+from pi0.ript.env.rollout.queue import LEAST_ACTIVE, Instruct, Source, Waiting, no_more
 from pi0.ript.env.rollout.retries import Bounds, Retries
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import task_language
 from pi0.ript.interfaces import EnvPool, Policy, Reply
 from pi0.ript.types import Episode
-
-SPARE_BELOW = 2  # episodes of a worker: one is simulated while another waits for the policy
 
 
 class Scheduler:
@@ -55,7 +53,7 @@ class Scheduler:
             max_restarts: Simulators that may be replaced.
             stats: Counts what happens.
             instruct: Returns the instruction of a task; LIBERO's own unless another simulator runs.
-            spare: Returns an episode to run where a worker has fewer than ``SPARE_BELOW``; None means none.
+            spare: Returns an episode to run where a worker would have nothing to do; None means none.
         """
         self._pool, self._stats = pool, stats
         self._waiting = Waiting(pool, source, instruct, spare)
@@ -125,7 +123,7 @@ class Scheduler:
             self._waiting.fetch_ahead()
         self._begin(list(self._free))
         for slot in list(self._free):
-            if self._num_active(slot) < SPARE_BELOW and not self._waiting:
+            if self._num_active(slot) < LEAST_ACTIVE and not self._waiting:
                 self._waiting.fetch_spare()
                 self._begin([slot])
 
