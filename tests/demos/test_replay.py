@@ -12,7 +12,7 @@ from pi0.ript.demos.experts import EXPERTS
 from pi0.ript.demos.record import ScenePoses
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import initial_states, make_initial_state
-from pi0.ript.scripts.demos import main
+from pi0.ript.scripts.demos import card_of, main
 from pi0.tiny import tiny_card
 from tests.policy_parts import raises_one_line
 
@@ -60,6 +60,12 @@ def test_actions_that_do_nothing_are_dropped():
 
     assert without_noops(actions).tolist() == actions[[1, 3, 5]].tolist()
     assert without_noops(actions[:1]).shape == (0, 7)
+
+
+def test_images_are_drawn_for_the_policy_that_is_named():
+    assert card_of("builtin").spec == card_of(None).spec == tiny_card().spec
+    with pytest.raises(FileNotFoundError, match="'nowhere' does not exist"):
+        card_of("nowhere")
 
 
 def refused(argv: list[str], *parts: str) -> None:
