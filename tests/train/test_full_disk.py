@@ -21,9 +21,9 @@ def goes_on(run_dir, num_steps):
 
 
 def test_a_disk_that_fills_up_during_a_checkpoint_leaves_the_one_before(tmp_path):
-    # A checkpoint takes 0.5 MB; three are kept, so the disk of 2 MB is full before the run ends.
+    # A checkpoint takes 0.24 MB and all are kept, so that a disk of 1 MB is full before the run ends.
     policy = toy_policy(tmp_path / "policy")
-    with small_disk(tmp_path / "disk", "2m") as disk:
+    with small_disk(tmp_path / "disk", "1m") as disk:
         process = start(
             toy_arguments(
                 policy, disk, training__num_train_steps=8, training__save_freq=1,
