@@ -1,7 +1,8 @@
 """Fine-tune a policy on demonstrations: any checkpoint, or a new tiny pi0 or pi0.5 from random weights.
 
 Demonstrations are a LeRobotDataset (2.0, 2.1 or 3.0) or what ``ript demos`` wrote. Several GPUs:
-torchrun --nproc_per_node 4 -m pi0.ript.scripts.sft, with the same flags.
+torchrun --nproc_per_node 4 -m pi0.ript.scripts.sft, with the same flags. Defaults below are those of a new tiny policy;
+with --policy they are openpi's (30,000 steps of 32 frames, lr 2.5e-5 after 1,000 steps of warm-up).
 
 Examples:
     ript sft --policy pi0_base --data lerobot/libero --output_dir outputs/libero
