@@ -30,7 +30,7 @@ from pi0.ript.scripts.parts.exits import run_main
 from pi0.ript.scripts.parts.fine_tuning import build_sft_trainer, open_policy, sft_config
 from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
 from pi0.ript.scripts.parts.policy_flags import add_policy_flags
-from pi0.ript.sft.run import SftRun, new_directory, read_request
+from pi0.ript.sft.run import SftRun, new_directory, read_request, restore
 from pi0.ript.sft.settings import FINE_TUNING, SftSettings
 from pi0.ript.train.checkpoints.store import find_last
 from pi0.tiny import Architecture
@@ -129,15 +129,16 @@ def run(arguments: argparse.Namespace, ranks: SingleProcess | ProcessGroup) -> N
         for name, value in vars(arguments).items()
         if name not in ("resume", "output_dir")
     }
-    settings: SftSettings = from_flags(arguments, SftSettings)
     folder = Path(arguments.output_dir)
     checkpoint = find_last(folder) if arguments.resume else None
     if checkpoint:
         ranks.require_same("checkpoint", checkpoint.name, "give every host the same directory")
+    state = restore(checkpoint, request) if checkpoint else None
+    settings: SftSettings = from_flags(arguments, SftSettings)
     config = sft_config(arguments, settings)
     policy, chosen = open_policy(arguments, config, checkpoint)
     base = find_base(config, checkpoint) if arguments.policy else None
-    trainer = build_sft_trainer(policy, chosen, config, settings, request, checkpoint, ranks)
+    trainer = build_sft_trainer(policy, chosen, config, settings, state, ranks)
     if not arguments.resume and ranks.rank == 0:
         new_directory(folder, request)
     ranks.gather_text("the directory is there")

@@ -37,11 +37,12 @@ from pi0.ript.sft.draws import (
     restored_generator,
     shares,
 )
-from pi0.ript.sft.run import Request, numbers_of, restore
+from pi0.ript.sft.run import numbers_of
 from pi0.ript.sft.settings import SftSettings
 from pi0.ript.sft.statistics import compute_stats, groups_by_task
 from pi0.ript.sft.trainer import SftTrainer
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
+from pi0.ript.train.checkpoints.state import TrainingState
 from pi0.tiny import tiny_card, tiny_pi0_config
 from pi0.tokenizer import build_tiny_tokenizer
 
@@ -166,14 +167,13 @@ def build_sft_trainer(
     chosen: Chosen,
     config: TrainConfig,
     settings: SftSettings,
-    request: Request,
-    checkpoint: Path | None,
+    state: TrainingState | None,
     ranks: Ranks,
 ) -> SftTrainer:
-    """Return a trainer, at its beginning or where a checkpoint left it.
+    """Return a trainer, at its beginning or where the state of a checkpoint left it.
 
     Raises:
-        ValueError: The frames of a step cannot be shared evenly, or the checkpoint is of another run.
+        ValueError: The frames of a step cannot be shared evenly.
     """
     count, world_size = settings.frames_per_step, ranks.world_size
     if count % world_size:
@@ -182,7 +182,6 @@ def build_sft_trainer(
             f"set it to {-(-count // world_size) * world_size}"
         )
     engine = build_engine(config, policy, ranks)
-    state = restore(checkpoint, request) if checkpoint else None
     if state:
         engine.load_state(state.engine)
     rng = restored_generator(numbers_of(state)) if state else new_generator(settings.seed)
