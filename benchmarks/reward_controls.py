@@ -19,7 +19,7 @@ from pi0.ript import build
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import RUN_CONFIG_NAME, load_launch, save_config
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.rollout.queue import Source
+from pi0.ript.env.rollout.queue import Source, no_more
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.train_ript_pi0 import new_run_dir
@@ -79,10 +79,11 @@ class ControlRunner(PI0LiberoRunner):
         sampling: Sampling,
         pool: EnvPool | None = None,
         policy: Policy | None = None,
+        spare: Source = no_more,
     ) -> Generator[Episode, None, None]:
         """Yield the episodes of evaluations at once, those of training group by group."""
         groups: dict[int, list[Episode]] = {}
-        with closing(super().run(source, sampling, pool, policy)) as episodes:
+        with closing(super().run(source, sampling, pool, policy, spare)) as episodes:
             for episode in episodes:
                 if not episode.policy_steps or not episode.policy_steps[0].chunk.is_stochastic:
                     yield episode
