@@ -143,6 +143,8 @@ def run(arguments: argparse.Namespace, ranks: SingleProcess | ProcessGroup) -> N
         new_directory(folder, request)
     ranks.gather_text("the directory is there")
     logger.info("data: %s", chosen.words())
+    card = policy.card
+    logger.info("statistics: of the %s, hash %s", card.norm_stats_of, policy.codec.stats.digest)
     # a tiny policy is shipped in half precision
     dtype = torch.float32 if arguments.policy else torch.float16
     SftRun(trainer, policy, base, folder, request, settings, ranks, dtype).run()
