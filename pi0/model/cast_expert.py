@@ -25,7 +25,7 @@ class CastExpert:
 
     def get(self, expert: Any, dtype: torch.dtype) -> Any:
         """Return the expert itself where nothing is to be cast."""
-        masters = [linear for linear in _projections(expert) if linear.weight.dtype != dtype]
+        masters = [linear for linear in projections(expert) if linear.weight.dtype != dtype]
         if not masters:
             return expert
         # torch counts how often a tensor was written to
@@ -41,7 +41,7 @@ class CastExpert:
     def _refresh(self, expert: Any, dtype: torch.dtype) -> None:
         if self._copy is None:
             self._copy = _copy_in(dtype, expert)
-        for mine, master in zip(_projections(self._copy), _projections(expert), strict=True):
+        for mine, master in zip(projections(self._copy), projections(expert), strict=True):
             mine.weight.copy_(master.weight)
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -53,13 +53,13 @@ def _copy_in(dtype: torch.dtype, expert: Any) -> Any:
     """Return the same modules and tensors, but for projections that have room for weights in ``dtype``."""
     tensors = chain(expert.parameters(), expert.buffers())
     copied = deepcopy(expert, {id(tensor): tensor for tensor in tensors})
-    for linear in _projections(copied):
+    for linear in projections(copied):
         room = torch.empty_like(linear.weight, dtype=dtype)
         linear.weight = nn.Parameter(room, requires_grad=False)
     return copied
 
 
-def _projections(expert: Any) -> Iterator[nn.Linear]:
+def projections(expert: Any) -> Iterator[nn.Linear]:
     """Yield the projections of all layers; adapted ones hold their weights in the right precision already."""
     for layer in expert.layers:
         parts = ((layer.self_attn, _ATTENTION), (layer.mlp, _MLP))

@@ -12,6 +12,7 @@ from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.model.architecture import dit_sizes, is_pi05, vlm_sizes
+from pi0.model.cast_expert import projections
 from pi0.model.lora import LoraTargets, adapted_weights
 from pi0.model.network import Pi0Network
 
@@ -51,6 +52,7 @@ class NetworkMemory:
         optimizer: AdamW's two moments, float32.
         activations: What a scoring pass of one micro-batch keeps for its backward pass, and the most it
             needs on the way.
+        cast_expert: The action expert's matrices once more, in the precision that acting uses them in.
         prefix_per_sample: Keys and values that one sample's prefix keeps.
     """
 
@@ -58,6 +60,7 @@ class NetworkMemory:
     gradients: int
     optimizer: int
     activations: int
+    cast_expert: int
     prefix_per_sample: int
 
 
@@ -109,8 +112,17 @@ def predict_network(
         gradients=num_trained * FLOAT,
         optimizer=num_trained * FLOAT * ADAM_MOMENTS,
         activations=samples * (kept + passing),
+        cast_expert=_cast_bytes(network, dtype, trained),
         prefix_per_sample=2 * layers * prefix_tokens * head * size,
     )
+
+
+def _cast_bytes(network: Pi0Network, dtype: torch.dtype, trained: TrainedPart) -> int:
+    is_adapted = trained.lora_rank and trained.lora_targets != "vlm"  # then stored in ``dtype``
+    if dtype == torch.float32 or is_adapted:
+        return 0
+    matrices = projections(network.core.model.dit)
+    return sum(linear.weight.numel() for linear in matrices) * dtype.itemsize
 
 
 def _num_trained(network: Pi0Network, trained: TrainedPart) -> int:

@@ -89,3 +89,14 @@ def test_activations_are_what_a_scoring_pass_keeps_and_a_little_more(is_pi05):
 def test_checkpointing_needs_less():
     policy = small_policy()
     assert predict(policy, checkpoints_layers=True).activations < predict(policy).activations
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_experts_matrices_are_counted_once_more_where_acting_casts_them(dtype):
+    policy = small_policy()
+    policy.network.cast_backbone(dtype)
+    expert = policy.network.core.model.dit
+    acting = policy.network._acting_expert()
+    own = {parameter.data_ptr() for parameter in expert.parameters()}
+    copied = [p.nbytes for p in acting.parameters() if p.data_ptr() not in own]
+    assert predict(policy, dtype).cast_expert == sum(copied)

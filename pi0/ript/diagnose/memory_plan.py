@@ -118,9 +118,10 @@ def make_plan(
         prefix_tokens=tokens + card.max_prompt_tokens,
     )
     older = [_older_weights(config, memory)] if config.training.overlap else []
+    cast = Item(name="expert, cast", num_bytes=memory.cast_expert, memory="device")
     kept_samples = min(config.algo.micro_batch_size, samples)
     if policy.has_frozen_prefix:
-        there = memory.weights + memory.optimizer + sum(item.num_bytes for item in older)
+        there = memory.weights + memory.optimizer + sum(item.num_bytes for item in [*older, cast])
         room = _prefix_room(device_bytes, there).split(samples, memory.prefix_per_sample)
         kept_samples = max(kept_samples, room[0])
     return [
@@ -128,6 +129,7 @@ def make_plan(
         Item(name="gradients", num_bytes=memory.gradients, memory="device"),
         Item(name="optimizer", num_bytes=memory.optimizer, memory="device"),
         *older,
+        *([cast] if cast.num_bytes else []),
         Item(name="activations", num_bytes=memory.activations, memory="device"),
         Item(
             name="prefix cache", num_bytes=kept_samples * memory.prefix_per_sample, memory="device"
