@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,9 @@ def ask(client: WebsocketClientPolicy, num_requests: int) -> list[float]:
 def sample(port: int, num_clients: int, num_requests: int) -> tuple[float, float]:
     """Return requests per second of all clients and the median milliseconds of one request."""
     clients = [WebsocketClientPolicy(ADDRESS, port) for _ in range(num_clients)]
-    with ThreadPoolExecutor(num_clients) as threads:
+    with ExitStack() as stack, ThreadPoolExecutor(num_clients) as threads:
+        for client in clients:
+            stack.callback(client._ws.close)  # noqa: SLF001 - its program ends here; the client cannot
         list(threads.map(lambda client: ask(client, 1), clients))
         started = time.perf_counter()
         taken = list(threads.map(lambda client: ask(client, num_requests), clients))

@@ -126,6 +126,13 @@ def test_lone_client_never_waits_for_others():
         assert client_of(served).infer(request_values())["actions"].shape == (6, 7)
 
 
+def test_client_that_has_not_asked_for_a_while_is_not_waited_for():
+    with serving(window_s=1000.0, active_s=0.2) as served:
+        client_of(served).infer(request_values())
+        time.sleep(0.3)
+        assert client_of(served).infer(request_values())["actions"].shape == (6, 7)
+
+
 def test_request_that_the_policy_cannot_act_on_takes_no_other_with_it(caplog):
     def act(requests):
         if any(each.prompt == "fail" for each in requests):

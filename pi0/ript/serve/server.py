@@ -60,14 +60,14 @@ class PolicyServer:
         self._settings = settings
         self._metrics = ServerMetrics()
         self._numbers = count()
-        self._active: set[ServerConnection] = set()  # have sent a request
+        self._seen: dict[ServerConnection, float] = {}  # when it last asked or was answered
         self._busy: set[ServerConnection] = set()  # wait for a response
         self._is_stopping = False
         self._batcher = Batcher(
             act,
             batch_size=settings.batch_size,
             window_s=settings.window_s,
-            num_active=lambda: len(self._active),
+            num_active=self._num_active,
             metrics=self._metrics,
         )
 
@@ -113,6 +113,12 @@ class PolicyServer:
         await asyncio.gather(*(each.close(CloseCode.GOING_AWAY) for each in idle))
         await server.wait_closed()
 
+    def _num_active(self) -> int:
+        """Return how many clients wait for a response or may soon ask for the next one."""
+        since = time.monotonic() - self._settings.active_s
+        recent = {websocket for websocket, at in self._seen.items() if at > since}
+        return len(recent | self._busy)
+
     async def _converse(self, websocket: ServerConnection) -> None:
         number = next(self._numbers)
         self._metrics.num_connections += 1
@@ -123,7 +129,7 @@ class PolicyServer:
         except ConnectionClosed:
             pass  # openpi's clients never close: their end is always a lost connection
         finally:
-            self._active.discard(websocket)
+            self._seen.pop(websocket, None)
             self._metrics.num_connections -= 1
             logger.info("client %d is gone", number)
 
@@ -133,7 +139,7 @@ class PolicyServer:
             frame = await websocket.recv()
             seed = derive_seed(self._settings.seed, "serve", number, position)
             started = time.monotonic()
-            self._active.add(websocket)
+            self._seen[websocket] = started
             self._busy.add(websocket)
             try:
                 await websocket.send(await self._response(frame, seed, total_ms))
@@ -145,7 +151,8 @@ class PolicyServer:
                 return
             finally:
                 self._busy.discard(websocket)
-            seconds = time.monotonic() - started
+            self._seen[websocket] = time.monotonic()
+            seconds = self._seen[websocket] - started
             self._metrics.add_response(seconds)
             total_ms = 1000 * seconds
             if self._is_stopping:
