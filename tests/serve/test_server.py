@@ -108,11 +108,9 @@ def test_clients_that_ask_together_are_one_call():
     act = Recorded()
     with serving(act, window_s=1.0) as served, ThreadPoolExecutor(NUM_CLIENTS) as threads:
         clients = [client_of(served) for _ in range(NUM_CLIENTS)]
-        for (
-            client
-        ) in clients:  # the first requests come one by one and wait for those that asked before
-            threads.submit(client.infer, request_values())
-        until(lambda: sum(map(len, act.calls)) == NUM_CLIENTS)
+        # the first requests come one by one and may wait for those that asked before
+        first = [threads.submit(client.infer, request_values()) for client in clients]
+        assert all(answer.result() for answer in first)
         act.calls.clear()
         answers = list(threads.map(lambda c: c[1].infer(request_values(c[0])), enumerate(clients)))
     assert [len(call) for call in act.calls] == [NUM_CLIENTS]
