@@ -18,7 +18,7 @@ from pi0.records import Sampling
 from pi0.ript import build
 from pi0.ript.config.load import load_config
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.rollout.queue import Source
+from pi0.ript.env.rollout.queue import Source, no_more
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.train_ript_pi0 import new_run_dir
@@ -53,9 +53,10 @@ class TimedRunner(PI0LiberoRunner):
         sampling: Sampling,
         pool: EnvPool | None = None,
         policy: Policy | None = None,
+        spare: Source = no_more,
     ) -> Generator[Episode, None, None]:
         """Yield every episode with its reward."""
-        with closing(super().run(source, sampling, pool, policy)) as episodes:
+        with closing(super().run(source, sampling, pool, policy, spare)) as episodes:
             for episode in episodes:
                 yield timed(episode)
 

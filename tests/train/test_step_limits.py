@@ -21,7 +21,7 @@ class NotingRunner(ToyRunner):
         super().__init__(*arguments, **more)
         self.asked = []
 
-    def run(self, source, sampling, pool=None, policy=None):
+    def run(self, source, sampling, pool=None, policy=None, spare=None):
         for request in iter(source, None):
             self.asked.append(request)
             yield Episode(request=request, task="", policy_steps=(), outcome="failure", num_steps=1)
