@@ -54,7 +54,7 @@ def evaluated(tmp_path_factory):
             observation = scene.execute(0, actions).observation
         request = replace(episode(seed=seed).request, initial_state=state)
         done = replace(episode("failure", seed), request=request, policy_steps=tuple(steps))
-        log.add(0, done)
+        log.append([log.entry(0, done)])
         seen.append(done)
     log.close()
     scene.close()

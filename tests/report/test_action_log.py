@@ -40,7 +40,7 @@ def episode(outcome="success", seed=5):
 def write(folder, saved, *episodes, step=1, last_step=0):
     log = ActionLog(folder / ACTIONS_NAME, saved, 10, last_step=last_step)
     for each in episodes:
-        log.add(step, each)
+        log.append([log.entry(step, each)])
     log.close()
 
 

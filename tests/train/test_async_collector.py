@@ -124,10 +124,13 @@ class TestWhatActs:
         for before, line in pairwise(lines):
             assert 0.2 < line["update/stale_kl"] / before["update/kl"] < 5
 
-    @pytest.mark.parametrize("step", range(NUM_STEPS + 1))
+    def test_at_the_beginning_the_base_acts_and_nothing_is_stored_for_it(self, run_dir: Path):
+        assert not tensors(run_dir, 0, "training_state/acting")
+
+    @pytest.mark.parametrize("step", range(1, NUM_STEPS + 1))
     def test_a_checkpoint_holds_the_weights_that_act_next(self, run_dir: Path, step: int):
         acting = tensors(run_dir, step, "training_state/acting").values()
-        before = weights(run_dir, max(0, step - 1)).values()
+        before = weights(run_dir, step - 1).values()
 
         assert len(acting) > 10
         # every acting tensor is one of the weights that the policy had an update ago

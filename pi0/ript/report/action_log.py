@@ -4,7 +4,7 @@ A line takes about 11 kB for 300 control steps, a thousandth of the images.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ class StoredRollout:
     actions: NDArray[np.float32]
 
 
+Entry = Mapping[str, Any]
+"""A line of the file."""
+
 WANTED: Mapping[SavedRollouts, tuple[str, ...]] = {
     "none": (),
     "successes": ("success",),
@@ -75,34 +78,36 @@ class ActionLog:
         self._wanted, self._settling_steps = WANTED[saved], settling_steps
         self._lines = JsonLines(path, last_step=last_step) if self._wanted else None
 
-    def add(self, step: int, episode: Episode) -> None:
-        """Append an episode if it is one of those that are saved; a crashed one never is.
-
-        Raises:
-            OSError: The line could not be written; the file ends with the line before.
-        """
-        if self._lines is None or episode.outcome not in self._wanted:
-            return
+    def entry(self, step: int, episode: Episode) -> Entry | None:
+        """Return the line of an episode, None if it is none of those that are saved; a crashed one never is."""
+        if episode.outcome not in self._wanted:
+            return None
         state = episode.request.initial_state
         actions = [
             each.chunk.actions[: each.num_executed].astype("<f4") for each in episode.policy_steps
         ]
-        self._lines.append(
-            [
-                {
-                    "step": step,
-                    "suite": state.suite,
-                    "task_id": state.task_id,
-                    "task": episode.task,
-                    "state_index": state.index,
-                    "fixture_seed": state.fixture_seed,
-                    "seed": episode.request.seed,
-                    "settling_steps": self._settling_steps,
-                    "outcome": episode.outcome,
-                    "actions": base64.b64encode(np.concatenate(actions).tobytes()).decode(),
-                }
-            ]
-        )
+        return {
+            "step": step,
+            "suite": state.suite,
+            "task_id": state.task_id,
+            "task": episode.task,
+            "state_index": state.index,
+            "fixture_seed": state.fixture_seed,
+            "seed": episode.request.seed,
+            "settling_steps": self._settling_steps,
+            "outcome": episode.outcome,
+            "actions": base64.b64encode(np.concatenate(actions).tobytes()).decode(),
+        }
+
+    def append(self, entries: Iterable[Entry | None]) -> None:
+        """Write lines.
+
+        Raises:
+            OSError: They could not be written; the file ends with the line before.
+        """
+        lines = [entry for entry in entries if entry is not None]
+        if self._lines is not None and lines:
+            self._lines.append(lines)
 
     def close(self) -> None:
         """Close the file."""

@@ -15,7 +15,7 @@ from pi0.ript.engine.threads import all_cores
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.evaluation.video_cost import predicted_cost
 from pi0.ript.interfaces import Policy, Ranks
-from pi0.ript.report.action_log import ActionLog
+from pi0.ript.report.action_log import ActionLog, Entry
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.train.dynamic_sampling import DynamicSampling
 from pi0.ript.train.initial_states import InitialStateSampler
@@ -103,14 +103,18 @@ class Collector:
             ) as run,
         ):
             videos = EpisodeVideos(self.writer, folder, show)
+            lines: dict[tuple[int, int], Entry | None] = {}
             for episode in run:
                 requested.add(episode)
-                self.actions.add(step, episode)
+                number = (episode.request.group, episode.request.rollout)
+                lines[number] = self.actions.entry(step, episode)
                 self.memory.sample()
                 videos(episode)
                 if requested.is_over:
                     break
             rollouts = requested.result()
+            # spare rollouts that were not needed are none of the step's, and differ from run to run
+            self.actions.append(lines.get((r.group, r.rollout)) for r in rollouts.records)
         cost, seconds = self.runner.stats, time.monotonic() - start
         keys = [state.state_key for state in self.states.candidates]
         known = self.selection.metrics(keys, self.algo.rloo_batch_size)

@@ -97,7 +97,9 @@ def evaluate_policy(
                 video = EpisodeVideos(writer, videos, show)
 
                 def on_episode(episode: Episode) -> None:
-                    actions.add(0, episode)  # first: an episode in the log is not run again
+                    actions.append(
+                        [actions.entry(0, episode)]
+                    )  # first: an episode in the log is not run again
                     log.add(EpisodeRecord.of(episode))
                     video(episode)
 
