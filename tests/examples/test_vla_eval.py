@@ -1,6 +1,7 @@
 """vla-eval's own client gets the actions of a policy that is served here, through the example's model server."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -39,7 +40,9 @@ async def ask(url, seeds):
 
 def test_vla_evals_client_executes_h_actions_of_every_chunk():
     with serving() as served, vla_eval.serve_background(RiptModelServer(port=served.port)) as ours:
-        answers = asyncio.run(ask(ours.url, range(6)))
+        # in a thread of its own: a browser that other tests have open keeps a loop in this one
+        with ThreadPoolExecutor(1) as thread:
+            answers = thread.submit(lambda: asyncio.run(ask(ours.url, range(6)))).result()
         assert served.metrics()["responses"] == 2
     # the stand-in answers with the state; 4 of 6 actions are executed before it is asked again
     for step, answer in enumerate(answers):
