@@ -18,7 +18,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 from benchmarks.document import markdown, write_section
 from benchmarks.job import ROOT
 from pi0.ript.scripts import eval as evaluation
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 
 DOCUMENT = ROOT / "docs" / "results.md"
 SECTION = "generalization"

@@ -24,7 +24,7 @@ from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.report.summary import SUMMARY_NAME
 from pi0.ript.run_folder import SFT_NAME, newest_run_in
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 from pi0.tiny import tiny_card
 
 SUITE, TASK_ID = "libero_goal", 7  # turn on the stove, the quickstart's

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 from tests.ranks import CONTEXT
 
 TIMEOUT_S = 120.0

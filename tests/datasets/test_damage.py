@@ -9,7 +9,7 @@ import pytest
 
 from pi0.ript.datasets.hdf5 import read_actions
 from pi0.ript.datasets.lerobot import open_lerobot
-from pi0.ript.scripts.parts.exits import is_user_error
+from pi0.ript.scripts.exits import is_user_error
 from tests.datasets.lerobot_sets import CAMERAS, write_set
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pi0.checkpoint import load_policy
-from pi0.ript.scripts.parts.exits import is_user_error
+from pi0.ript.scripts.exits import is_user_error
 from pi0.tokenizer import build_tiny_tokenizer
 from tests.formats.checkpoints import (
     STATS,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from pi0.checkpoint import load_policy
 from pi0.formats.export import export_folder
 from pi0.formats.folder import Choices, read_folder
-from pi0.ript.scripts.parts.exits import is_user_error
+from pi0.ript.scripts.exits import is_user_error
 from tests.formats.checkpoints import (
     RLINF_WEIGHTS,
     edit_json,

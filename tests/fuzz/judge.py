@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 
-from pi0.ript.scripts.parts.exits import is_user_error, one_line
+from pi0.ript.scripts.exits import is_user_error, one_line
 
 TIME_LIMIT_S = 20
 MAX_LINE = 2000

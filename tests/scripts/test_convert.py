@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pi0.ript.scripts.convert import main
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 from tests.formats.checkpoints import reference_model, write_openpi
 from tests.programs import run_program
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pi0.ript.scripts.exits import run_main
 from pi0.ript.scripts.inspect_policy import main
-from pi0.ript.scripts.parts.exits import run_main
 from tests.formats.checkpoints import edit_json, reference_model, write_lerobot, write_openpi
 
 METADATA = {"task": "open the drawer"}

@@ -20,7 +20,7 @@ from pi0.ript.config.schema import (
 from pi0.ript.evaluation.episodes import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.run_folder import RUN_CONFIG_NAME
-from pi0.ript.scripts.parts.exits import is_user_error
+from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train import trainer as trainer_module
 from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.regression_guard import RegressionError

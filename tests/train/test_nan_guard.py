@@ -26,7 +26,7 @@ from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.update import update
-from pi0.ript.scripts.parts.exits import is_user_error
+from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train.checkpoints.store import find_last
 from pi0.ript.train.nan_guard import InspectionError, inspectable, require_finite_metrics
 from pi0.ript.train.run import train_run

@@ -20,7 +20,7 @@ from pi0.ript.env.resources import Sizing
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.interfaces import Reply
 from pi0.ript.scripts import train_ript_pi0
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 from tests.policy_parts import SIZE, small_policy
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from pi0.ript.report.console import setup_logging
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 
 COMMANDS = {
     "train": ("pi0.ript.scripts.train_ript_pi0", "improve a policy by reinforcement learning"),

@@ -26,7 +26,7 @@ from pi0.ript.build import find_base
 from pi0.ript.engine.process_group import ProcessGroup, join
 from pi0.ript.engine.ranks import RankInfo, SingleProcess
 from pi0.ript.report.console import setup_logging
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 from pi0.ript.scripts.parts.fine_tuning import build_sft_trainer, open_policy, sft_config
 from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
 from pi0.ript.scripts.parts.policy_flags import add_policy_flags

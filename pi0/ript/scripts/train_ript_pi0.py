@@ -5,7 +5,7 @@ python pi0/ript/scripts/train_ript_pi0.py --config_path pi0/ript/config/debug_tr
 
 import importlib
 
-from pi0.ript.scripts.parts.exits import run_main
+from pi0.ript.scripts.exits import run_main
 
 # Before the imports that take seconds: Ctrl-C is one line from the first moment on. As a module of its
 # own, not as __main__, the program also has the name under which its log is listened to.

@@ -280,7 +280,7 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     from pi0.ript.env.rollout.scheduler import Scheduler
     from pi0.ript.env.rollout.stats import RolloutStats
     from pi0.ript.env.suites import make_initial_state
-    from pi0.ript.scripts.parts.exits import run_main
+    from pi0.ript.scripts.exits import run_main
     from pi0.ript.types import EpisodeRequest
     from tests.env.pools import process_pool
     from tests.env.toys import ToyPolicy

@@ -184,7 +184,7 @@ def test_a_host_without_rendering_is_named(pool):
 @pytest.mark.libero
 def test_a_program_without_rendering_ends_in_one_line_with_every_process():
     program = """
-    from pi0.ript.scripts.parts.exits import run_main
+    from pi0.ript.scripts.exits import run_main
     from tests.env.pools import ray_pool
 
     def main(argv):

@@ -15,7 +15,7 @@ from pi0.ript.config.load import load_launch, save_config
 from pi0.ript.config.policy import LoraConfig
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.run_folder import RUN_CONFIG_NAME
-from pi0.ript.scripts.parts.exits import is_user_error
+from pi0.ript.scripts.exits import is_user_error
 from pi0.ript.train.checkpoints.checksums import write_checksums
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.run import train_run

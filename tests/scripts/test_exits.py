@@ -11,12 +11,12 @@ import pytest
 
 from pi0.ript.config.load import load_config
 from pi0.ript.config.schema import EnvConfig
-from pi0.ript.scripts.parts.exits import one_line, run_main
+from pi0.ript.scripts.exits import one_line, run_main
 
 PROGRAM = """
 import os, sys
 from pi0.ript.scripts import cli
-from pi0.ript.scripts.parts import exits
+from pi0.ript.scripts import exits
 
 def main(argv):
     # The library that torch computes with reads the variable when it is loaded, and only then.
@@ -123,7 +123,7 @@ def test_signal_handler_is_given_back():
 def test_sigterm_cleans_up_and_is_no_success():
     program = """
     import os, signal, time
-    from pi0.ript.scripts.parts.exits import run_main
+    from pi0.ript.scripts.exits import run_main
 
     def main(argv):
         try:
@@ -148,7 +148,7 @@ def test_sigterm_cleans_up_and_is_no_success():
 def test_second_signal_ends_the_program_at_once():
     program = """
     import os, signal, time
-    from pi0.ript.scripts.parts.exits import run_main
+    from pi0.ript.scripts.exits import run_main
 
     def main(argv):
         try:
