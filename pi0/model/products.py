@@ -23,11 +23,11 @@ class _OneDnnLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (x, weight) = grads, ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)
+        flat = grad.flatten(0, -2)
         return (
             _product(grad, weight.t()) if to_x else None,
-            _product(rows.t(), x.flatten(0, -2).t()) if to_weight else None,
-            rows.sum(0) if to_bias else None,
+            _product(flat.t(), x.flatten(0, -2).t()) if to_weight else None,
+            flat.sum(0) if to_bias else None,
         )
 
 

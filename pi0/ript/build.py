@@ -72,8 +72,8 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     """Load the policy once and show its card.
 
     ``path`` replaces ``policy_path`` when a run is resumed: its checkpoint holds all that was chosen.
-    With adapters a resumed run starts from the weights under them again, because a checkpoint's policy
-    holds the two merged; the adapters come back with the state of the engine.
+    With adapters a resumed run starts from the weights under them again, because a policy is loaded with
+    the two merged; the adapters come back with the state of the engine.
     """
     leave_cores_to_simulators()
     if config.policy.lora.rank:

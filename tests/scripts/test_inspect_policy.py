@@ -103,7 +103,9 @@ def test_a_wrong_observation_is_one_line_and_exit_2(source, tmp_path, capsys, ch
     with pytest.raises(SystemExit) as end:
         run_main(main, [str(source), "--observation", str(path)])
     assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert printed.out == ""
     assert str(path) in line
     for word in words:
         assert word in line

@@ -25,8 +25,21 @@ def open_frames(folder: Path, cameras: Sequence[str]) -> Frames:
         FileNotFoundError: The folder holds no data set.
         ValueError: The data set is damaged or does not fit.
     """
+    require_data_set(folder)
     if is_there(folder / INFO):
         return open_lerobot(folder, cameras)
+    return frames_of_demonstrations(load_demonstrations(folder), str(folder), cameras)
+
+
+def require_data_set(folder: Path) -> None:
+    """See that a folder holds a data set, before a policy is loaded for it; opens none of its files.
+
+    Raises:
+        FileNotFoundError: It holds none.
+        ValueError: It holds recordings that must be re-played first.
+    """
+    if is_there(folder / INFO):
+        return
     raw = sorted(folder.glob("*.hdf5"))
     if raw and not list(folder.glob(PATTERN)):
         raise ValueError(
@@ -37,7 +50,6 @@ def open_frames(folder: Path, cameras: Sequence[str]) -> Frames:
         raise FileNotFoundError(
             f"no demonstrations in {folder}: neither {INFO} (LeRobotDataset) nor {PATTERN}; make some with: ript demos"
         )
-    return frames_of_demonstrations(load_demonstrations(folder), str(folder), cameras)
 
 
 def frames_of_demonstrations(

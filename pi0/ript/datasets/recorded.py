@@ -29,7 +29,7 @@ class RecordedEpisode:
         task: The instruction.
         state_index: Which of the task's initial states.
         fixture_seed: Seeds the poses of fixtures.
-        seed: Of the random draws of whoever acted, in [0, 2**63).
+        seed: Of the policy's or the expert's random draws, in [0, 2**63).
         is_success: Whether the last action solved the task.
         images: uint8 [F, N, height, width, 3], as LIBERO renders them.
         proprio: float64 [F, 9].

@@ -9,13 +9,11 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pi0.codec import raw_state
 from pi0.ript.datasets.libero import (
@@ -29,6 +27,7 @@ from pi0.ript.datasets.libero import (
 from pi0.ript.datasets.packages import import_for
 from pi0.ript.datasets.recorded import RecordedEpisode
 from pi0.ript.datasets.writer_stats import SetStatistics
+from pi0.ript.datasets.writer_tables import png_array, table_schema, task_table
 from pi0.ript.datasets.writer_videos import CHUNK_FILES, FileCounter, VideoFiles
 
 ImageStorage = Literal["video", "png"]
@@ -172,7 +171,7 @@ class _SetFiles:
         parquet.write_table(
             arrow.Table.from_pylist(self.rows), meta / "episodes/chunk-000/file-000.parquet"
         )
-        parquet.write_table(_task_table(arrow, self._tasks), meta / "tasks.parquet")
+        parquet.write_table(task_table(arrow, self._tasks), meta / "tasks.parquet")
         (meta / "stats.json").write_text(json.dumps(self._stats.to_dict(), indent=4))
         (meta / "info.json").write_text(json.dumps(self._info(), indent=4))
 
@@ -209,14 +208,14 @@ class _SetFiles:
         table = self._open_table()
         arrays: dict[str, Any] = {}
         if self.layout.storage == "png":
-            arrays = {key: _png_array(arrow, frames) for key, frames in images.items()}
+            arrays = {key: png_array(arrow, frames) for key, frames in images.items()}
         for name, values in columns.items():
             flat = arrow.array(values.reshape(-1))
             is_vector = values.ndim == 2
             arrays[name] = (
                 arrow.FixedSizeListArray.from_arrays(flat, values.shape[1]) if is_vector else flat
             )
-        schema = _schema(arrow, self._features())
+        schema = table_schema(arrow, self._features())
         # One row group per episode, so that a reader takes one without its neighbors.
         table.writer.write_table(
             arrow.table(
@@ -234,7 +233,7 @@ class _SetFiles:
             )
             path = self.folder / "data" / self._places.name("parquet")
             path.parent.mkdir(parents=True, exist_ok=True)
-            writer = parquet.ParquetWriter(path, _schema(arrow, self._features()))
+            writer = parquet.ParquetWriter(path, table_schema(arrow, self._features()))
             self._table = _Table(writer=writer, path=path)
         return self._table
 
@@ -282,72 +281,3 @@ class _SetFiles:
 
 def _vector(width: int, names: Sequence[str]) -> dict[str, Any]:
     return {"dtype": "float32", "shape": [width], "names": {"motors": list(names)}}
-
-
-def _schema(arrow: Any, features: Mapping[str, Any]) -> Any:
-    """Return the schema of the tables, with what Hugging Face's readers look for in it."""
-    fields: list[Any] = []
-    described: dict[str, Any] = {}
-    for name, feature in features.items():
-        dtype, width = feature["dtype"], feature["shape"][0]
-        if dtype == "image":
-            kind = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
-            described[name] = {"_type": "Image"}
-        elif dtype == "video":
-            continue
-        elif width == 1:
-            kind = arrow.bool_() if dtype == "bool" else getattr(arrow, dtype)()
-            described[name] = {"dtype": dtype, "_type": "Value"}
-        else:
-            kind = arrow.list_(arrow.float32(), width)
-            value = {"dtype": dtype, "_type": "Value"}
-            described[name] = {"feature": value, "length": width, "_type": "List"}
-        fields.append(arrow.field(name, kind))
-    metadata = {"huggingface": json.dumps({"info": {"features": described}})}
-    return arrow.schema(fields, metadata=metadata)
-
-
-def _task_table(arrow: Any, tasks: Mapping[str, int]) -> Any:
-    """Return ``tasks.parquet``; without naming its index column, LeRobot reads row numbers as instructions."""
-    columns = [
-        {
-            "name": name,
-            "field_name": name,
-            "pandas_type": kind,
-            "numpy_type": numpy,
-            "metadata": None,
-        }
-        for name, kind, numpy in (
-            ("task_index", "int64", "int64"),
-            ("task", "unicode", "object"),
-        )
-    ]
-    labels = {
-        "name": None,
-        "field_name": None,
-        "pandas_type": "unicode",
-        "numpy_type": "object",
-        "metadata": {"encoding": "UTF-8"},
-    }
-    pandas = {
-        "index_columns": ["task"],
-        "column_indexes": [labels],
-        "columns": columns,
-        "creator": {"library": "pyarrow", "version": arrow.__version__},
-        "pandas_version": "2.3.3",
-    }
-    schema = arrow.schema(
-        [("task_index", arrow.int64()), ("task", arrow.string())],
-        metadata={"pandas": json.dumps(pandas)},
-    )
-    return arrow.table({"task_index": list(tasks.values()), "task": list(tasks)}, schema)
-
-
-def _png_array(arrow: Any, frames: NDArray[np.uint8]) -> Any:
-    return arrow.array([{"bytes": _png(frame), "path": None} for frame in frames])
-
-
-def _png(frame: NDArray[np.uint8]) -> bytes:
-    file = BytesIO()
-    Image.fromarray(np.ascontiguousarray(frame)).save(file, "PNG")
-    return file.getvalue()

@@ -25,6 +25,7 @@ from pi0.formats.folder import Contents, read_folder
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
 from pi0.ript.build import choose_device
+from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.fit import (
@@ -209,11 +210,12 @@ def main(argv: Sequence[str]) -> int:
     """Load, show, act once; 1 if anything does not fit."""
     arguments = parse(argv)
     config = to_config(arguments)
+    resolve_tasks(config)  # what can be refused is refused before anything is printed
     contents = read_folder(find_folder(arguments.policy), policy_choices(arguments))
-    print(card_text(contents))
     reference = None
     if arguments.observation is not None:
         reference = read_observation(arguments.observation, contents.card)
+    print(card_text(contents))
     policy = load_policy(
         arguments.policy,
         device=choose_device(arguments.device),

@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 
 from pi0.ript.build import find_base
+from pi0.ript.datasets.opening import require_data_set
 from pi0.ript.engine.process_group import ProcessGroup, join
 from pi0.ript.engine.ranks import RankInfo, SingleProcess
 from pi0.ript.report.console import setup_logging
@@ -119,6 +120,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if missing:
         parser.error(f"the following arguments are required: --{', --'.join(missing)}")
     require_number(arguments, "lora_rank", least=1)
+    require_data_set(Path(arguments.data))
     return arguments
 
 
