@@ -15,6 +15,7 @@ from pi0.files import read_json
 
 BEGIN_TOKEN = "<bos>"
 NUM_BINS = 256  # of a number of the state: openpi models/tokenizer.py, LeRobot processor_pi05.py
+MOST_CACHED = 4096  # instructions; a suite has tens
 _EDGES = np.linspace(-1.0, 1.0, NUM_BINS + 1)[:-1]
 _SPECIAL_TOKENS = ("<pad>", "<eos>", BEGIN_TOKEN, "<unk>", "<image>")
 
@@ -77,6 +78,8 @@ class PromptTokenizer:
 
     def _encode_one(self, task: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         if task not in self._cache:
+            if len(self._cache) == MOST_CACHED:  # clients of a server may send any number of them
+                self._cache.clear()
             self._cache[task] = self._pad(task, self._words(task))
         return self._cache[task]
 

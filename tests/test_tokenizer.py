@@ -45,6 +45,16 @@ def test_underscores_and_outer_spaces_do_not_matter():
     assert np.array_equal(ids[0], ids[1])
 
 
+def test_no_number_of_instructions_fills_the_memory(monkeypatch):
+    monkeypatch.setattr("pi0.tokenizer.MOST_CACHED", 3)
+    tokenizer = prompts()
+    first, _ = encode(tokenizer, ["open 0"])
+    for number in range(10):
+        encode(tokenizer, [f"open {number}"])
+        assert len(tokenizer._cache) <= 3
+    assert np.array_equal(encode(tokenizer, ["open 0"])[0], first)
+
+
 def test_samples_of_different_length_have_one_shape():
     ids, is_valid = encode(prompts(), ["open", "open the drawer"])
     assert ids.shape == is_valid.shape == (2, 15)
