@@ -2,7 +2,7 @@
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from benchmarks.measure import describe_machine
 from pi0.ript.report.intervals import success_rate
 
 DOCUMENT = ROOT / "docs" / "results.md"
-IMAGE = ROOT / "docs" / "images" / "objectives.png"
+IMAGES = ROOT / "docs" / "images"
 SECTION = "comparison"
 
 
@@ -130,20 +130,27 @@ def _lines(
     axes.plot(grid, np.mean(each, axis=0), lw=2.2, color=color)
 
 
-def publish(curves: Sequence[Curve], points: Sequence[int], command: str) -> None:
-    """Write the table and the plot into docs/results.md."""
+def publish(compared: Mapping[str, tuple[Sequence[Curve], Sequence[int]]], command: str) -> None:
+    """Write tables and plots into docs/results.md.
+
+    Args:
+        compared: Curves of a task, and the simulator steps after which they are compared, by its name.
+        command: What was typed.
+    """
     machine = describe_machine()
-    num_episodes = len(curves[0].outcomes[0])
+    num_episodes = len(next(iter(compared.values()))[0][0].outcomes[0])
     lines = [
         f"Measured by `{command}` on {machine['cores']} cores ({machine['cpu']}), torch "
         f"{machine['torch']}: held-out success by ODE in percent, n = {num_episodes} per seed, the same "
         "episodes for every arm; mean over seeds, 95 % interval by bootstrap over seeds and episodes, and "
         "every seed. *Steps* are simulator steps of training, *minutes* those of rollouts and updates.",
-        *table(curves, points),
-        "![held-out success of every arm and seed](images/objectives.png)",
     ]
+    for task, (curves, points) in compared.items():
+        image = IMAGES / f"objectives_{task}.png"
+        lines += [f"**{task}**", *table(curves, points)]
+        lines += [f"![{task}: held-out success of every arm and seed](images/{image.name})"]
+        draw(curves, image)
     write_section(DOCUMENT, SECTION, lines)
-    draw(curves, IMAGE)
 
 
 def _by_arm(curves: Sequence[Curve]) -> dict[str, list[Curve]]:

@@ -66,9 +66,10 @@ def test_the_page_names_the_command_and_shows_the_picture(tmp_path, monkeypatch)
     page = tmp_path / "results.md"
     page.write_text(f"before\n{begin}{end}\nafter\n")
     monkeypatch.setattr(objectives_report, "DOCUMENT", page)
-    monkeypatch.setattr(objectives_report, "IMAGE", tmp_path / "objectives.png")
+    monkeypatch.setattr(objectives_report, "IMAGES", tmp_path)
 
-    publish([_curve(), _curve(arm="bc")], [200], "python x.py --publish")
+    publish({"stove": ([_curve(), _curve(arm="bc")], [200])}, "python x.py --publish")
 
     assert "Measured by `python x.py --publish`" in page.read_text()
-    assert (tmp_path / "objectives.png").stat().st_size > 1000
+    assert "**stove**" in page.read_text()
+    assert (tmp_path / "objectives_stove.png").stat().st_size > 1000
