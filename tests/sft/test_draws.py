@@ -54,7 +54,7 @@ def test_a_generator_goes_on_where_its_numbers_say():
     probabilities = np.array([0.2, 0.0, 0.8])
 
     def draws(rng: np.random.Generator) -> Draws:
-        return Draws(chosen, probabilities, settings, (3, 2), rng)
+        return Draws(chosen, probabilities, settings, (3, 2), rng, num_cameras=2)
 
     one = draws(new_generator(7))
     first = one.next()

@@ -30,6 +30,8 @@ SETTINGS = SftSettings(
     held_out_every=2,
 )
 
+CHANGING = SftSettings(**{**vars(SETTINGS), "augment": "openpi"})
+
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch):
@@ -61,7 +63,9 @@ def fine_tune(
         policy=policy,
         engine=build_engine(config, policy, ranks),
         frames=frames,
-        draws=Draws(trained, probabilities, settings, shape, new_generator(settings.seed)),
+        draws=Draws(
+            trained, probabilities, settings, shape, new_generator(settings.seed), num_cameras=2
+        ),
         held_out=held_out_draws(np.arange(12, 17), 4, 2, shape, seed=0),
         settings=settings,
         ranks=ranks,
@@ -131,6 +135,19 @@ def test_micro_batches_do_not_change_the_step():
     torch.testing.assert_close(weights(cut), weights(whole), rtol=0, atol=1e-5)
 
 
+def test_changed_images_are_other_images_and_repeat():
+    plain, one, two = (small_policy() for _ in range(3))
+
+    plain_lines = fine_tune(plain)
+    lines, again = (fine_tune(policy, CHANGING) for policy in (one, two))
+
+    # the first draw is the same but for the images
+    assert lines[0]["sft/loss"] != plain_lines[0]["sft/loss"]
+    assert lines[0]["sft/loss"] == pytest.approx(plain_lines[0]["sft/loss"], rel=0.2)
+    assert [line["sft/loss"] for line in lines] == [line["sft/loss"] for line in again]
+    assert torch.equal(weights(one), weights(two))
+
+
 def test_a_step_that_is_not_finite_is_not_taken():
     policy = small_policy()
     with torch.no_grad():
@@ -143,14 +160,14 @@ def test_a_step_that_is_not_finite_is_not_taken():
 def train_on_ranks(process_group: Any, strategy: str) -> tuple[torch.Tensor, list[float]]:
     threads.MAX_THREADS = 1
     policy = small_policy()
-    lines = fine_tune(policy, ranks=process_group, strategy=strategy)
+    lines = fine_tune(policy, CHANGING, ranks=process_group, strategy=strategy)
     return weights(policy), [line.get("sft/held_out_loss", line["sft/loss"]) for line in lines]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_ranks_take_the_steps_that_one_takes(strategy: str):
     single = small_policy()
-    lines = fine_tune(single)
+    lines = fine_tune(single, CHANGING)
 
     (one, losses), (two, same) = run_ranks(2, train_on_ranks, strategy)
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pi0.ript.datasets.frames import Frames, Indices
 from pi0.ript.seeding import derive_seed
+from pi0.ript.sft.augmentation import NUMBERS
 from pi0.ript.sft.settings import SftSettings
 
 # pi0 draws its training times from Beta(1.5, 1), scaled away from exactly 0: most weight near noise.
@@ -20,19 +21,21 @@ Numbers = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Legend: B frames, R draws per frame, H actions per chunk, A action dims of the network.
+    """Legend: B frames, N cameras, R draws per frame, H actions per chunk, A action dims of the network.
 
     Attributes:
         frames: int64 [B], numbers of frames of the data set.
         noise: float32 [B, R, H, A], standard normal.
         times: float32 [B, R] in (0, 1]; 1 is noise.
         state: Of the generator afterwards.
+        changes: float32 [B, N, 6] in [0, 1), what images are changed by, see ``augmented``; None leaves them alone.
     """
 
     frames: Indices
     noise: NDArray[np.float32]
     times: NDArray[np.float32]
     state: Numbers
+    changes: NDArray[np.float32] | None = None
 
     def part(self, some: slice) -> "Draw":
         """Return some of the frames with their noise and times."""
@@ -41,6 +44,7 @@ class Draw:
             noise=self.noise[some],
             times=self.times[some],
             state=self.state,
+            changes=None if self.changes is None else self.changes[some],
         )
 
 
@@ -53,6 +57,7 @@ class Draws:
         settings: How many.
         shape: (H, A).
         rng: Where draws come from.
+        num_cameras: N.
     """
 
     def __init__(
@@ -62,7 +67,10 @@ class Draws:
         settings: SftSettings,
         shape: tuple[int, int],
         rng: np.random.Generator,
+        num_cameras: int,
     ) -> None:
+        self._changes_shape = (settings.frames_per_step, num_cameras, NUMBERS)
+        self._is_changing = settings.augment != "none"
         self._chosen, self._probabilities = chosen, probabilities
         self._num_frames, self._num_draws = settings.frames_per_step, settings.draws_per_frame
         self._shape = shape
@@ -74,8 +82,15 @@ class Draws:
         shape = (self._num_frames, self._num_draws)
         noise = self._rng.standard_normal((*shape, *self._shape), dtype=np.float32)
         times = draw_times(self._rng, shape)
+        changes = None
+        if self._is_changing:
+            changes = self._rng.random(self._changes_shape, dtype=np.float32)
         return Draw(
-            frames=self._chosen[drawn], noise=noise, times=times, state=generator_state(self._rng)
+            frames=self._chosen[drawn],
+            noise=noise,
+            times=times,
+            state=generator_state(self._rng),
+            changes=changes,
         )
 
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from pi0.ript.config.base import require
 
+AUGMENTATIONS = ("none", "openpi")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SftSettings:
@@ -25,6 +27,7 @@ class SftSettings:
         held_out_every: Steps between measurements of the loss on held-out episodes, if there are any.
         save_every: Steps between checkpoints; 0 leaves one at the end, and when the program is stopped.
         keep_checkpoints: Newest checkpoints that are kept.
+        augment: How training images are changed at random: none, or as openpi does (crop, turn, colors).
         seed: Seeds weights, frames and noise.
     """
 
@@ -40,6 +43,7 @@ class SftSettings:
     held_out_every: int = 100
     save_every: int = 0
     keep_checkpoints: int = 2
+    augment: str = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,6 +59,10 @@ class SftSettings:
             require(getattr(self, name) >= 0, f"--{name} must be >= 0, got {getattr(self, name)}")
         for name in ("lr", "grad_norm_clip"):
             require(getattr(self, name) > 0, f"--{name} must be > 0, got {getattr(self, name)}")
+        require(
+            self.augment in AUGMENTATIONS,
+            f"--augment must be {' or '.join(AUGMENTATIONS)}, got {self.augment!r}",
+        )
         is_share = all(np.isfinite(w) and w >= 0 for w in self.task_weights)
         require(
             is_share and (sum(self.task_weights) > 0 or not self.task_weights),
@@ -72,6 +80,7 @@ FINE_TUNING = SftSettings(
     weight_decay=1e-10,
     held_out_every=1_000,
     save_every=1_000,
+    augment="openpi",
 )
 """openpi's recipe, for weights that know something already."""
 

@@ -19,6 +19,7 @@ from pi0.ript.datasets.frames import Frames
 from pi0.ript.engine.threads import all_cores
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.update import Engine
+from pi0.ript.sft.augmentation import augmented
 from pi0.ript.sft.draws import Draw, Draws, Numbers
 from pi0.ript.sft.settings import SftSettings, learning_rate
 
@@ -41,7 +42,7 @@ class SftBatch:
 
 
 def encode_draw(policy: Pi0Policy, frames: Frames, draw: Draw) -> SftBatch:
-    """Read the images of a draw and encode everything for the network."""
+    """Read the images of a draw, encode everything for the network, change images where the draw says how."""
     proprio = frames.proprio[draw.frames]
     images = frames.read_images(draw.frames)
     observations = [
@@ -50,9 +51,12 @@ def encode_draw(policy: Pi0Policy, frames: Frames, draw: Draw) -> SftBatch:
     ]
     tasks = [frames.tasks[task] for task in frames.task_index[draw.frames]]
     chunks = frames.read_chunks(draw.frames, policy.card.horizon)
+    inputs = policy.encode(observations, tasks)
+    if draw.changes is not None:
+        inputs = augmented(inputs, draw.changes, policy.card.cameras)
     return SftBatch(
         draw=draw,
-        inputs=policy.encode(observations, tasks),
+        inputs=inputs,
         actions=torch.from_numpy(policy.codec.encode_actions(chunks, proprio)),
     )
 

@@ -191,7 +191,7 @@ def build_sft_trainer(
         policy=policy,
         engine=engine,
         frames=chosen.frames,
-        draws=Draws(chosen.trained, probabilities, settings, shape, rng),
+        draws=Draws(chosen.trained, probabilities, settings, shape, rng, len(policy.card.cameras)),
         held_out=_held_out(chosen, settings, shape),
         settings=settings,
         ranks=ranks,
