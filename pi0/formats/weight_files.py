@@ -32,7 +32,9 @@ RLINF_WEIGHTS = (
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 _ALIGNMENT = 8
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# what is written besides weights
+_OTHER = {"U8": torch.uint8, "I64": torch.int64, "BOOL": torch.bool}
+_NAMES = {dtype: name for name, dtype in (DTYPES | _OTHER).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

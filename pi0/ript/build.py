@@ -46,6 +46,7 @@ from pi0.ript.report.video import VideoWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.async_collector import AsyncCollector
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER, load_training_state
+from pi0.ript.train.checkpoints.replay_files import load_replay
 from pi0.ript.train.collector import Collector
 from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.initial_states import InitialStateSampler
@@ -215,16 +216,18 @@ def build_trainer(
     tasks = resolve_tasks(config)
     adopt_denoise_steps(policy, config.policy.denoise_steps)
     engine = build_engine(config, policy, ranks)
-    if objective is not None and config.training.overlap:
+    if objective is not None and (config.training.overlap or config.algo.replay_steps):
+        key, off = (
+            ("training.overlap", "false") if config.training.overlap else ("algo.replay_steps", "0")
+        )
         raise ValueError(
-            "training.overlap needs the objective flow_sde, got a learning rule of one's own; "
-            "set training.overlap to false"
+            f"{key} needs the objective flow_sde, got a learning rule of one's own; set {key} to {off}"
         )
     objective = objective or build_objective(config.algo)
     start = (
         Start.of_new_run(config)
         if checkpoint is None
-        else _resume(config, run_dir, checkpoint, engine, objective)
+        else _resume(config, run_dir, checkpoint, engine, objective, ranks)
     )
     progress, is_writer = start.progression, ranks.rank == 0
     shared = _Shared(
@@ -242,6 +245,7 @@ def build_trainer(
         engine=engine,
         ranks=ranks,
         objective=objective,
+        replay=start.replay,
         guard=start.guard,
         memory=shared.memory,
         stages=shared.stages,
@@ -331,7 +335,12 @@ def build_memory_watch(config: TrainConfig, runner: EnvRunner) -> MemoryWatch:
 
 
 def _resume(
-    config: TrainConfig, run_dir: Path, checkpoint: Path, engine: Engine, objective: Objective
+    config: TrainConfig,
+    run_dir: Path,
+    checkpoint: Path,
+    engine: Engine,
+    objective: Objective,
+    ranks: Ranks,
 ) -> Start:
     """Put engine and objective where a checkpoint has them; return the rest of what it holds.
 
@@ -347,6 +356,8 @@ def _resume(
     engine.load_state(state.engine)
     objective.load_state(dict(state.objective))
     start = Start.restored(config, state)
+    if config.algo.replay_steps:
+        start.replay.kept = load_replay(checkpoint, ranks)
     logger.info("resuming %s after step %d", run_dir, state.step)
     return start
 

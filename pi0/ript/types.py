@@ -271,12 +271,14 @@ class Batch:
         tasks: B instructions.
         chains: float32 [B, S + 1, H, A].
         advantages: float32 [B]: the advantage of the sample's episode.
-        weights: float32 [B]: share of each sample in the loss; those of all ranks sum to 1.
+        weights: float32 [B]: share of each sample in the loss; those of the new samples of all ranks sum to 1.
         is_success: bool [B]: whether the sample's episode succeeded.
         is_scored: bool [B, S]: which transitions were drawn with noise and so have a likelihood.
         num_executed: int64 [B], 1 to h: actions that were executed; fewer than h where the episode ended.
         groups: int64 [B], rising: number of the sample's group in its collection, over all ranks.
         seeds: int64 [B]: what the policy drew the sample's noise from.
+        behavior_means: float32 [R, S, h, 7]: means of the transitions of the first R samples under the weights
+            that drew them, which are replayed, see ``learner/replay.py``; None where no sample is.
     """
 
     observations: tuple[Observation, ...]
@@ -289,9 +291,15 @@ class Batch:
     num_executed: NDArray[np.int64]
     groups: NDArray[np.int64]
     seeds: NDArray[np.int64]
+    behavior_means: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.observations)
+
+    @property
+    def num_replayed(self) -> int:
+        """Return R, how many of the first samples are of earlier training steps."""
+        return 0 if self.behavior_means is None else len(self.behavior_means)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +324,10 @@ class UpdateStats:
         rollout_log_ratio_std: Its standard deviation, of the denoise step where that is largest.
         stale_kl: Mean exact KL per transition from the behavior weights to those before the update; None
             where they are the same.
+        num_replayed: Samples of earlier training steps; None where there are none, like the next two.
+        effective_samples: (sum w)^2 / (n sum w^2) over their n transitions, w what each one's advantage is
+            multiplied by before the first optimizer step; 1 where all weigh the same.
+        replay_kl: Mean exact KL per transition from the weights that drew them to those before the update.
     """
 
     loss: float
@@ -332,3 +344,6 @@ class UpdateStats:
     rollout_log_ratio_mean: float
     rollout_log_ratio_std: float
     stale_kl: float | None = None
+    num_replayed: int | None = None
+    effective_samples: float | None = None
+    replay_kl: float | None = None

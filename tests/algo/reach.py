@@ -173,6 +173,7 @@ def train(
             continue
         count = int(chosen.sum())
         targets = Targets(
+            batch_index=np.arange(count),
             advantages=advantages[chosen],
             weights=torch.full((count,), 1 / count),
             is_scored=torch.ones(count, 4, dtype=torch.bool),

@@ -10,7 +10,10 @@ from pi0.ript.algo.flow_sde import (
     gaussian_kl,
     importance,
     log_ratio,
+    smooth_surrogate,
+    smooth_weight,
 )
+from pi0.ript.algo.objective import ReplayTotals
 from pi0.sampler import make_schedule, transition_mean
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0}
@@ -193,3 +196,51 @@ class TestImportance:
         # exp(1) = 2.718, exp(2) = 7.389
         found = importance(torch.tensor([[-1.0, 1.0, 2.0, 200.0]]))
         assert found.tolist()[0] == pytest.approx([math.exp(-1), math.exp(1), 5.0, 5.0])
+
+
+class TestSmoothSurrogate:
+    """Replayed transitions: the gradient fades with the distance from the weights that drew them."""
+
+    def test_the_same_policy_loses_exactly_minus_the_advantage(self):
+        loss = smooth_surrogate(torch.zeros(2, 3), torch.tensor([2.0, -1.0]))
+        assert torch.equal(loss, torch.tensor([[-2.0] * 3, [1.0] * 3]))
+
+    @pytest.mark.parametrize(
+        ("log_ratio", "weight"),
+        [
+            (0.0, 1.0),
+            (0.25, math.exp(1 / 8)),  # s^2 = 1/4: the largest there is, exp(s^2 / 2)
+            (0.5, 1.0),  # exp(x - 2 x^2) = 1 again at x = 2 s^2
+            (1.0, math.exp(-1)),
+            (-1.0, math.exp(-3)),
+            (3.0, math.exp(-15)),
+        ],
+    )
+    def test_loss_and_gradient_have_the_same_weight(self, log_ratio: float, weight: float):
+        logr = torch.tensor([[log_ratio]], requires_grad=True)
+        loss = smooth_surrogate(logr, torch.tensor([-2.0]))
+        loss.sum().backward()
+
+        assert float(smooth_weight(torch.tensor(log_ratio))) == pytest.approx(weight, rel=1e-5)
+        assert loss.item() == pytest.approx(2.0 * weight, rel=1e-5)
+        assert logr.grad is not None
+        assert logr.grad.item() == pytest.approx(2.0 * weight, rel=1e-5)
+
+    @pytest.mark.parametrize("extreme", [-1e4, 1e4])
+    def test_absurd_ratios_count_nothing(self, extreme: float):
+        logr = torch.tensor([[extreme]], requires_grad=True)
+        loss = smooth_surrogate(logr, torch.tensor([1.0]))
+        loss.sum().backward()
+
+        assert logr.grad is not None
+        assert loss.item() == logr.grad.item() == 0.0
+
+
+def test_effective_share_is_one_for_equal_weights_and_falls_with_their_spread():
+    def share(*weights: float) -> float | None:
+        squares = sum(weight**2 for weight in weights)
+        return ReplayTotals(1, len(weights), sum(weights), squares, 0.0).effective_share
+
+    assert share(3.0, 3.0) == 1.0
+    assert share(1.0, 3.0) == pytest.approx(16 / 20)  # (1 + 3)^2 / (2 (1 + 9))
+    assert share() is None

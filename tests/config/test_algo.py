@@ -5,7 +5,7 @@ import pytest
 from pi0.ript.config.algo import AlgoConfig, CfgConfig, NftConfig, NoiseConfig, ObjectiveName
 from pi0.ript.config.base import ConfigError
 from pi0.ript.config.load import load_config, read_config, save_config
-from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.schema import TrainConfig, TrainingConfig
 
 
 @pytest.fixture
@@ -111,6 +111,32 @@ class TestKnobsThatAreNotRead:
     @pytest.mark.parametrize("objective", ["flow_sde", "nft", "cfg", "bc"])
     def test_defaults_belong_to_every_objective(self, objective: str):
         assert AlgoConfig(objective=objective).objective == objective
+
+
+class TestReplay:
+    def test_it_is_off_unless_asked_for(self):
+        assert AlgoConfig().replay_steps == 0
+        assert AlgoConfig(replay_steps=3, replay_weighting="decoupled").replay_steps == 3
+
+    @pytest.mark.parametrize(("settings", "message"), [
+        ({"replay_steps": -1}, r"algo\.replay_steps must be >= 0, got -1"),
+        ({"objective": "nft"}, r"algo\.replay_steps is set, but objective nft does not read it"),
+        ({"objective": "cfg"}, r"algo\.replay_steps is set, but objective cfg does not read it"),
+        ({"objective": "bc"}, r"algo\.replay_steps is set, but objective bc does not read it"),
+        ({"rloo_batch_size": 1, "enable_dynamic_sampling": False}, r"algo\.rloo_batch_size to >= 2, got 1"),
+        ({"noise": NoiseConfig(anneal_to=0.5, anneal_steps=9)}, r"set algo\.noise\.anneal_to to 1"),
+        ({"replay_steps": 0, "replay_weighting": "decoupled"}, r"algo\.replay_steps is 0: set it to 1 or more"),
+    ])  # fmt: skip
+    def test_what_it_cannot_make_up_for_is_refused_in_one_line(self, settings: dict, message: str):
+        with pytest.raises(ValueError, match=message) as caught:
+            AlgoConfig(**{"replay_steps": 2, **settings})
+        assert "\n" not in str(caught.value)
+
+    def test_collecting_ahead_is_refused(self):
+        with pytest.raises(
+            ValueError, match=r"set training\.overlap to false or algo\.replay_steps"
+        ):
+            TrainConfig(algo=AlgoConfig(replay_steps=1), training=TrainingConfig(overlap=True))
 
 
 class TestPresets:

@@ -255,7 +255,8 @@ class TestLearning:
         stats = train(policy, draw_batch(policy, 3), ALGO)
 
         metrics = asdict(stats)
-        assert metrics.pop("stale_kl") is None
+        for name in ("stale_kl", "num_replayed", "effective_samples", "replay_kl"):
+            assert metrics.pop(name) is None, name
         assert {type(value) for value in metrics.values()} <= {float, int, bool}
 
 

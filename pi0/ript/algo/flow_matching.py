@@ -106,6 +106,11 @@ class FlowMatching:
     def finish(self) -> None:
         """Nothing has to be remembered."""
 
+    @property
+    def means_before(self) -> None:
+        """Return None: there is no likelihood."""
+        return None
+
     def state(self) -> dict[str, Tensor]:
         """Return the reference policy."""
         return self._reference.state()

@@ -1,11 +1,16 @@
 """The Flow-SDE objective: exact Gaussian ratios of denoising transitions, clipped as in PPO.
 
 Ratios and their clip range are relative to the policy before the update. Where the behavior weights are older,
-every transition's loss is multiplied by how much more or less likely the policy before the update makes it, as
-in decoupled PPO (Hilton et al., arXiv 2110.00641): from the point where a transition begins, an expectation
-over what older weights drew becomes one over what the policy before the update would draw. Which points
-were reached is left as it is, as in every pass of PPO after the first. The factor is exactly 1 where both
-are the same policy.
+under ``training.overlap`` and for replayed samples, one of two rules makes up for it:
+
+- decoupled: every transition's loss is multiplied by how much more or less likely the policy before the update
+  makes it, as in decoupled PPO (Hilton et al., arXiv 2110.00641): from the point where a transition begins, an
+  expectation over what older weights drew becomes one over what the policy before the update would draw. The
+  factor is exactly 1 where both are the same policy.
+- smooth: no clip; the ratio is that of the policy of this moment to the behavior weights, and its gradient
+  fades with the distance of its logarithm from 0, see ``smooth_surrogate``. New samples are clipped as ever.
+
+Which points were reached is left as it is, as in every pass of PPO after the first.
 
 Shape legend: B samples (policy steps), S denoise steps, h executed actions, 7 simulator action dims.
 Every denoise step is one Gaussian transition ``x[k + 1] ~ N(mean_k, std_k^2)``. Log-densities are
@@ -19,7 +24,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pi0.ript.algo.objective import Indices, Model, Targets, Terms, by_sample, require_finite
+from pi0.ript.algo.objective import (
+    Indices,
+    Model,
+    ReplayTotals,
+    Targets,
+    Terms,
+    by_sample,
+    require_finite,
+)
 from pi0.ript.algo.reference import Reference
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.types import Batch
@@ -31,6 +44,9 @@ LOG_RATIO_BOUND = 10.0
 # Caps the weight of a transition that the policy before the update makes far more likely than the one that
 # acted: a few such samples would decide the update. At a KL of 0.04 a ratio of 5 is off by 5.8 sigma.
 IMPORTANCE_BOUND = 5.0
+
+# AcceRL's sigma: log ratios of half a unit count exp(-1/2) = 61 percent, of one unit 14.
+SMOOTH_WIDTH = 0.5
 
 
 def log_ratio(
@@ -103,6 +119,33 @@ def importance(log_ratio: Tensor) -> Tensor:
     return log_ratio.exp().clamp(max=IMPORTANCE_BOUND)
 
 
+def smooth_weight(log_ratio: Tensor) -> Tensor:
+    """Return what the advantage of a transition is multiplied by in the gradient, any shape.
+
+    ``exp(x - x^2 / (2 s^2))`` for a log ratio x: 1 at 0, at most ``exp(s^2 / 2)`` = 1.13, at x = s^2.
+    """
+    return (log_ratio - log_ratio.square() / (2 * SMOOTH_WIDTH**2)).exp()
+
+
+def smooth_surrogate(log_ratio: Tensor, advantage: Tensor) -> Tensor:
+    """Return the loss of every transition that older weights drew: GIPO, Gaussian weights in place of a clip.
+
+    ``-exp(-x^2 / (2 s^2)) r A`` for the ratio r and its logarithm x, without gradient through the weight. Source:
+    AcceRL (arXiv 2603.18464), github.com/distanceLu/AcceRL, minimal_modelfree_GIPO, where x is of one token of an
+    action and here of one transition.
+
+    Args:
+        log_ratio: [B, S], of the policy of this moment to the behavior weights.
+        advantage: [B], the advantage of the sample's episode.
+
+    Returns:
+        [B, S], to be minimized.
+    """
+    bounded = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+    fading = (-bounded.detach().square() / (2 * SMOOTH_WIDTH**2)).exp()
+    return -fading * bounded.exp() * advantage[:, None]
+
+
 def clip_fraction(log_ratio: Tensor, clip_low: float, clip_high: float) -> Tensor:
     """Return which ratios left the clip range: 1 or 0 of the same shape and dtype."""
     ratio = log_ratio.detach().exp()
@@ -135,7 +178,7 @@ class FlowSde:
     @torch.no_grad()
     def begin(
         self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
-    ) -> None:
+    ) -> ReplayTotals | None:
         """Compute the old means in the micro-batches of the first pass, so that its ratios are exactly 1."""
         self._model, self._targets = model, targets
         self._mean_old = by_sample(
@@ -143,42 +186,60 @@ class FlowSde:
         )
         require_finite(self._mean_old, "transition means of the current policy")
         self._mean_ref = self._reference.predict(model, micro_batches, model.means)
-        self._importance, self._stale_kl = self._staleness(model, micro_batches)
+        behavior_mean = self._behavior_mean(model, micro_batches)
+        if behavior_mean is None:
+            self._log_importance, self._stale_kl = None, None
+            return None
+        log_importance = self._log_ratios(self._mean_old, behavior_mean, slice(None))
+        stale_kl = gaussian_kl(self._mean_old, behavior_mean, model.stds)
+        self._log_importance, self._stale_kl = log_importance, stale_kl
+        return self._replay_totals(log_importance, stale_kl)
 
     def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return loss and metrics of a micro-batch."""
         algo, is_scored = self._algo, self._targets.is_scored[own_index]
         mean, mean_old = self._model.means(own_index), self._mean_old[own_index]
-        num_executed, num_dims = mean.shape[-2:]
-        x_next = self._model.chains[own_index][:, 1:, :num_executed, :num_dims]
-        counts = self._counting(own_index, mean)
-        log_ratios = log_ratio(mean, mean_old, x_next, self._model.stds, counts)
-        require_finite(log_ratios, "log ratios")
-        log_ratios = torch.where(is_scored, log_ratios, 0.0)
-        surrogate = clipped_surrogate(
-            log_ratios,
-            self._targets.advantages[own_index],
-            algo.ppo_clip_range,
-            algo.ppo_clip_high,
-            algo.dual_clip,
-        )
-        if self._importance is not None:
-            surrogate = self._importance[own_index] * surrogate
-        loss = mean_over_scored(surrogate, is_scored)
+        log_ratios = self._log_ratios(mean, mean_old, own_index)
+        loss = mean_over_scored(self._surrogate(log_ratios, own_index), is_scored)
         if self._mean_ref is not None:
             distance = gaussian_kl(mean, self._mean_ref[own_index], self._model.stds)
             loss = loss + self._reference.weight * mean_over_scored(distance, is_scored)
         kl = gaussian_kl(mean.detach(), mean_old, self._model.stds)
         clipped = clip_fraction(log_ratios, algo.ppo_clip_range, algo.ppo_clip_high)
+        stale_kl = None if self._stale_kl is None else self._stale_kl[own_index]
         return Terms(
             loss=loss,
             kl=mean_over_scored(kl, is_scored),
             log_ratios=log_ratios.detach(),
             clip_fraction=mean_over_scored(clipped, is_scored),
-            stale_kl=None if self._stale_kl is None else self._stale_kl[own_index],
+            stale_kl=None if stale_kl is None else mean_over_scored(stale_kl, is_scored),
         )
 
-    def _counting(self, own_index: Indices, mean: Tensor) -> Tensor | None:
+    def _log_ratios(self, mean: Tensor, mean_old: Tensor, own_index: Indices | slice) -> Tensor:
+        """Return the log ratios of two policies for some samples, [b, S]; 0 where not scored."""
+        num_executed, num_dims = mean.shape[-2:]
+        x_next = self._model.chains[own_index][:, 1:, :num_executed, :num_dims]
+        counts = self._counting(own_index, mean)
+        log_ratios = log_ratio(mean, mean_old, x_next, self._model.stds, counts)
+        require_finite(log_ratios, "log ratios")
+        return torch.where(self._targets.is_scored[own_index], log_ratios, 0.0)
+
+    def _surrogate(self, log_ratios: Tensor, own_index: Indices) -> Tensor:
+        """Return the loss of every transition of some samples, [b, S]."""
+        algo, advantages = self._algo, self._targets.advantages[own_index]
+        clipped = clipped_surrogate(
+            log_ratios, advantages, algo.ppo_clip_range, algo.ppo_clip_high, algo.dual_clip
+        )
+        if self._log_importance is None:
+            return clipped
+        log_importance = self._log_importance[own_index]
+        if not self._is_smooth:
+            return importance(log_importance) * clipped
+        is_replayed = torch.as_tensor(own_index < self._num_replayed).to(log_ratios.device)
+        smooth = smooth_surrogate(log_importance + log_ratios, advantages)
+        return torch.where(is_replayed[:, None], smooth, clipped)
+
+    def _counting(self, own_index: Indices | slice, mean: Tensor) -> Tensor | None:
         """Return which actions count in every transition of some samples, bool [b, S, h]; None for all.
 
         Actions that were not executed count as well until the last denoise step, because those that were
@@ -190,24 +251,49 @@ class FlowSde:
         counts[:, -1] = self._targets.is_executed(own_index, mean.shape[-2])
         return counts
 
-    def _staleness(
-        self, model: Model, micro_batches: Sequence[Indices]
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return importance weights [n, S] and KL [n] of samples that older weights drew."""
+    @property
+    def _num_replayed(self) -> int:
+        means = self._targets.behavior_means
+        return 0 if means is None else len(means)
+
+    @property
+    def _is_smooth(self) -> bool:
+        return self._num_replayed > 0 and self._algo.replay_weighting == "smooth"
+
+    def _behavior_mean(self, model: Model, micro_batches: Sequence[Indices]) -> Tensor | None:
+        """Return the means [n, S, h, 7] under the weights that drew the samples; None for the policy's own."""
+        drawn_with = self._targets.behavior_means
+        if drawn_with is not None:
+            return torch.cat([drawn_with, self._mean_old[len(drawn_with) :]])
         if model.behavior_weights is None:
-            return None, None
+            return None
         with model.holding(model.behavior_weights):
-            behavior_mean = by_sample(
+            means = by_sample(
                 micro_batches, [model.means(micro_batch) for micro_batch in micro_batches]
             )
-        require_finite(behavior_mean, "transition means of the behavior weights")
-        num_executed, num_dims = behavior_mean.shape[-2:]
-        x_next = model.chains[:, 1:, :num_executed, :num_dims]
-        counts = self._counting(np.arange(len(behavior_mean)), behavior_mean)
-        log_ratios = log_ratio(self._mean_old, behavior_mean, x_next, model.stds, counts)
-        weight = importance(log_ratios)
-        kl = gaussian_kl(self._mean_old, behavior_mean, model.stds)
-        return weight, mean_over_scored(kl, self._targets.is_scored)
+        require_finite(means, "transition means of the behavior weights")
+        return means
+
+    def _replay_totals(self, log_importance: Tensor, stale_kl: Tensor) -> ReplayTotals | None:
+        """Return the sums over replayed samples, None where there are none; both arguments [n, S]."""
+        if not self._num_replayed:
+            return None
+        replayed = slice(self._num_replayed)
+        is_scored = self._targets.is_scored[replayed]
+        log_importance = log_importance[replayed][is_scored].double()
+        weight = smooth_weight(log_importance) if self._is_smooth else importance(log_importance)
+        return ReplayTotals(
+            num_samples=self._num_replayed,
+            num_transitions=len(weight),
+            weight=float(weight.sum()),
+            squared_weight=float(weight.square().sum()),
+            kl=float(stale_kl[replayed][is_scored].double().sum()),
+        )
+
+    @property
+    def means_before(self) -> tuple[Indices, Tensor]:
+        """Return the samples of the last update, int64 [n], and their transition means before it, [n, S, h, 7]."""
+        return self._targets.batch_index, self._mean_old
 
     def finish(self) -> None:
         """Nothing has to be remembered."""

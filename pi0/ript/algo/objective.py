@@ -9,7 +9,7 @@ per sample, H actions per chunk, h executed actions, A model action dims.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -76,19 +76,24 @@ class Targets:
     """What is known about samples besides observations and chains; all attributes by own index.
 
     Attributes:
+        batch_index: Int64 [n], position of the sample in this rank's batch.
         advantages: Float32 [n], of the sample's episode.
         weights: Float32 [n], shares of the loss; those of all ranks sum to 1.
         is_scored: Bool [n, S], transitions that were drawn with noise.
         num_executed: Int64 [n], actions of the chunk that were executed.
         global_index: Int64 [n], position of the sample among those of all ranks; what is drawn for a sample
             derives from it, so that it does not matter which rank holds the sample.
+        behavior_means: Float32 [r, S, h, 7], transition means of the first r samples, which are replayed, under
+            the weights that drew them; None where no sample is replayed.
     """
 
+    batch_index: Indices
     advantages: Tensor
     weights: Tensor
     is_scored: Tensor
     num_executed: Tensor
     global_index: Indices
+    behavior_means: Tensor | None = None
 
     @classmethod
     def of(
@@ -102,15 +107,20 @@ class Targets:
             weights: Float32 [n], shares of the loss by own index.
             global_index: Int64 [n], by own index.
         """
+        means, replayed = batch.behavior_means, batch_index[batch_index < batch.num_replayed]
         return cls(
+            batch_index=batch_index,
             advantages=torch.as_tensor(batch.advantages[batch_index]).to(weights.device),
             weights=weights,
             is_scored=torch.as_tensor(batch.is_scored[batch_index]).to(weights.device),
             num_executed=torch.as_tensor(batch.num_executed[batch_index]).to(weights.device),
             global_index=global_index,
+            behavior_means=None
+            if means is None
+            else torch.as_tensor(means[replayed]).to(weights.device),
         )
 
-    def is_executed(self, own_index: Indices, num_actions: int) -> Tensor:
+    def is_executed(self, own_index: Indices | slice, num_actions: int) -> Tensor:
         """Return which of the first ``num_actions`` actions of some samples were executed, bool [b, h]."""
         number = torch.arange(num_actions, device=self.num_executed.device)
         return number < self.num_executed[own_index][:, None]
@@ -136,6 +146,36 @@ class Terms:
     stale_kl: Tensor | None = None
 
 
+class ReplayTotals(NamedTuple):
+    """Sums over a rank's replayed samples before the first optimizer step; those of all ranks add up.
+
+    Attributes:
+        num_samples: Samples.
+        num_transitions: Their scored transitions.
+        weight: Sum of what the advantage of each transition is multiplied by.
+        squared_weight: Sum of its square.
+        kl: Sum of the exact KL from the weights that drew a transition to those before the update.
+    """
+
+    num_samples: float
+    num_transitions: float
+    weight: float
+    squared_weight: float
+    kl: float
+
+    @property
+    def effective_share(self) -> float | None:
+        """Return (sum w)^2 / (n sum w^2) over n transitions, in (0, 1]; None where there are none."""
+        if not self.num_transitions:
+            return None
+        return self.weight**2 / (self.num_transitions * self.squared_weight)
+
+    @property
+    def mean_kl(self) -> float | None:
+        """Return the KL per transition; None where there are none."""
+        return self.kl / self.num_transitions if self.num_transitions else None
+
+
 class Objective(Protocol):
     """A learning rule. ``begin``, then ``terms`` for every micro-batch, then ``finish``, once per update."""
 
@@ -150,8 +190,8 @@ class Objective(Protocol):
 
     def begin(
         self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
-    ) -> None:
-        """Compute what stays fixed during an update, without gradient.
+    ) -> ReplayTotals | None:
+        """Compute what stays fixed during an update, without gradient; return what is known of replayed samples.
 
         Args:
             model: The policy before the update.
@@ -168,6 +208,15 @@ class Objective(Protocol):
 
     def finish(self) -> None:
         """Conclude the update."""
+        ...
+
+    @property
+    def means_before(self) -> tuple[Indices, Tensor] | None:
+        """Return what the transition means were before the last update; None without likelihood.
+
+        Returns:
+            Int64 [n], the samples by batch index, and float32 [n, S, h, 7], their means.
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:

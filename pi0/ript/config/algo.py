@@ -8,6 +8,7 @@ from pi0.ript.config.base import require
 
 StateSampling = Literal["cycle", "informative"]
 ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
+ReplayWeighting = Literal["smooth", "decoupled"]
 PresetName = Literal["none", "parity", "paper", "released"]
 
 DEFAULT_NOISE_SCALE = 0.5
@@ -23,6 +24,8 @@ READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
     "dual_clip": ("flow_sde",),
     "kl_stop": ("flow_sde",),
     "mask_unexecuted": ("flow_sde",),
+    "replay_steps": ("flow_sde",),
+    "replay_weighting": ("flow_sde",),
     "draws_per_row": ("nft", "cfg", "bc"),
     "nft": ("nft",),
     "cfg": ("cfg",),
@@ -177,6 +180,9 @@ class AlgoConfig:
         kl_stop: The update ends when the mean exact KL per transition exceeds this; null for never.
         mask_unexecuted: Leave actions that an episode's end kept from being executed out of the likelihood of the
             last denoise step, after which they change nothing. ``nft``, ``cfg`` and ``bc`` never imitate them.
+        replay_steps: M: every update also learns from the accepted groups of the last M training steps; 0 keeps none.
+        replay_weighting: How samples of earlier steps are weighed by their likelihood then and now: ``smooth``
+            (Gaussian weights, no clip) or ``decoupled`` (importance weights beside the clip, as under ``training.overlap``).
         draws_per_row: Noise levels per policy step and pass.
         noise: How much noise rollouts explore with.
         nft: Settings of ``nft``.
@@ -205,6 +211,8 @@ class AlgoConfig:
     dual_clip: float | None = 3.0
     kl_stop: float | None = 0.04
     mask_unexecuted: bool = True
+    replay_steps: int = 0
+    replay_weighting: ReplayWeighting = "smooth"
     draws_per_row: int = 2
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     nft: NftConfig = field(default_factory=NftConfig)
@@ -223,7 +231,7 @@ class AlgoConfig:
             self._check(name, getattr(self, name) >= 1, ">= 1")
         for name in ("lr", "grad_norm_clip", "ppo_clip_range", "ppo_clip_high"):
             self._check(name, getattr(self, name) > 0, "> 0")
-        for name in ("warmup_steps", "rollout_skip_threshold", "reference_weight"):
+        for name in ("warmup_steps", "rollout_skip_threshold", "reference_weight", "replay_steps"):
             self._check(name, getattr(self, name) >= 0, ">= 0")
         self._check("ppo_clip_range", self.ppo_clip_range <= 1, "<= 1")
         self._check("dual_clip", self.dual_clip is None or self.dual_clip > 1, "> 1 or null")
@@ -243,6 +251,7 @@ class AlgoConfig:
             "algo.state_sampling informative looks for groups that algo.enable_dynamic_sampling false does not "
             "ask for: set algo.state_sampling to cycle",
         )
+        self._check_replay()
         self._refuse_unread_knobs()
 
     def sampling(self, step: int, denoise_steps: int) -> Sampling:
@@ -255,6 +264,25 @@ class AlgoConfig:
             noise_scale=noise.scale_at(step, denoise_steps),
             scored_steps=self.scored_steps,
             guidance=self.cfg.guidance,
+        )
+
+    def _check_replay(self) -> None:
+        if not self.replay_steps:
+            require(
+                self.replay_weighting == "smooth",
+                f"algo.replay_weighting {self.replay_weighting} weighs samples of earlier steps, but algo.replay_steps "
+                "is 0: set it to 1 or more",
+            )
+            return
+        require(
+            self.rloo_batch_size > 1,
+            f"algo.replay_steps {self.replay_steps} needs siblings to compare with, whatever step they are of: "
+            "set algo.rloo_batch_size to >= 2, got 1",
+        )
+        require(
+            not self.noise.anneal_steps,
+            f"algo.replay_steps {self.replay_steps} compares likelihoods under the same noise, but algo.noise.anneal_to "
+            f"{self.noise.anneal_to} changes it: set algo.noise.anneal_to to 1 and algo.noise.anneal_steps to 0",
         )
 
     def _check(self, name: str, condition: bool, allowed: str) -> None:  # noqa: FBT001

@@ -32,6 +32,8 @@ ADDED_LATER: dict[str, object] = {
     "policy.overrides.prompt_state": None,
     "algo.mask_unexecuted": False,
     "algo.state_sampling": "cycle",
+    "algo.replay_steps": 0,
+    "algo.replay_weighting": "smooth",
     "env.exactness": "check",  # decides no episode
     "training.save_full_policy": "last",
     "training.deterministic": False,

@@ -297,6 +297,11 @@ class TrainConfig:
             f"weights, got {self.algo.objective}; set training.overlap to false",
         )
         require(
+            not self.algo.replay_steps,
+            f"training.overlap and algo.replay_steps {self.algo.replay_steps} both learn from older weights' rollouts: "
+            "set training.overlap to false or algo.replay_steps to 0",
+        )
+        require(
             self.env.backend != "inline",
             "training.overlap needs simulators in processes of their own, got env.backend inline; "
             "set env.backend to process or training.overlap to false",

@@ -1,8 +1,8 @@
 """From groups of episodes to the flat batch that an update works on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,10 @@ class Totals:
     num_successes: int
     num_with_signal: int
     num_samples: int
+
+    def num_shares(self, aggregation: Aggregation) -> int:
+        """Return how many equal shares the loss has: one for every episode, or under ``token`` for every sample."""
+        return self.num_samples if aggregation == "token" else self.num_with_signal
 
 
 def count(groups: Sequence[EpisodeGroup], windows: CfgConfig = EVERY_POLICY_STEP) -> Totals:
@@ -143,6 +147,34 @@ def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
         groups=np.zeros(1, np.int64),
         seeds=np.zeros(1, np.int64),
     )
+
+
+def select(batch: Batch, batch_index: NDArray[np.int64]) -> Batch:
+    """Return chosen samples, in the order of ``batch_index``, int64 [n], none of which is replayed."""
+
+    def pick(values: Any) -> Any:
+        is_tuple = isinstance(values, tuple)
+        return tuple(values[index] for index in batch_index) if is_tuple else values[batch_index]
+
+    return Batch(**{name: pick(values) for name, values in _by_sample(batch).items()})
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Return the samples of several batches, one batch after the other; those that are replayed come first."""
+
+    def chain(parts: Sequence[Any]) -> Any:
+        return sum(parts, ()) if isinstance(parts[0], tuple) else np.concatenate(parts)
+
+    parts = [_by_sample(batch) for batch in batches]
+    joined = Batch(**{name: chain([part[name] for part in parts]) for name in parts[0]})
+    means = [batch.behavior_means for batch in batches if batch.behavior_means is not None]
+    return replace(joined, behavior_means=np.concatenate(means) if means else None)
+
+
+def _by_sample(batch: Batch) -> dict[str, Any]:
+    """Return what a batch holds of every sample, by name."""
+    names = [field.name for field in fields(batch) if field.name != "behavior_means"]
+    return {name: getattr(batch, name) for name in names}
 
 
 def scored_steps(chunk: Chunk) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from pi0.ript.algo.objective import Terms
+from pi0.ript.algo.objective import ReplayTotals, Terms
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.audit import Audit
 from pi0.ript.types import UpdateStats
@@ -13,6 +13,7 @@ from pi0.ript.types import UpdateStats
 NOT_AUDITED = Audit(
     z_mean=0.0, z_variance=0.0, off_mask_error=0.0, log_ratio_mean=0.0, log_ratio_std=0.0, count=0
 )
+NOT_REPLAYED = ReplayTotals(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -21,7 +22,8 @@ class UpdateMetrics:
 
     Attributes:
         lr_share: What of the learning rate is used.
-        audit: How well stored chains agree with the policy; None on a rank without samples.
+        audit: How well stored chains agree with the policy; None on a rank without new samples.
+        replay: Sums over replayed samples; None on a rank without any.
         loss: Weighted loss of the first pass.
         stale_kl: Weighted KL from the behavior weights to those before the update, in the first pass.
         log_ratio_max: Largest |log ratio| before the first optimizer step.
@@ -32,6 +34,7 @@ class UpdateMetrics:
 
     lr_share: float
     audit: Audit | None = None
+    replay: ReplayTotals | None = None
     loss: float = 0.0
     stale_kl: float = 0.0
     log_ratio_max: float = 0.0
@@ -72,9 +75,10 @@ class UpdateMetrics:
         audit = self.audit or NOT_AUDITED
         own = (self.loss, kl or 0.0, self.clipped, self.num_processed, self.log_ratio_max)
         own += (audit.count, audit.z_mean, audit.z_variance, audit.off_mask_error, self.stale_kl)
-        own += (audit.log_ratio_mean, audit.log_ratio_std)
+        own += (audit.log_ratio_mean, audit.log_ratio_std, *(self.replay or NOT_REPLAYED))
         table = np.concatenate(ranks.gather(np.array([own], dtype=np.float64)))
-        loss, kl_sum, clipped, num_processed, _, count, _, _, _, stale_kl, _, _ = table.sum(axis=0)
+        loss, kl_sum, clipped, num_processed, _, count, _, _, _, stale_kl, *_ = table.sum(axis=0)
+        replay = ReplayTotals(*table[:, 12:].sum(axis=0).tolist())
         audited = table[:, 5] / max(1.0, count)
         has_likelihood = kl is not None
         return UpdateStats(
@@ -92,4 +96,7 @@ class UpdateMetrics:
             rollout_log_ratio_mean=max(table[:, 10].tolist(), key=abs),
             rollout_log_ratio_std=float(table[:, 11].max()),
             stale_kl=float(stale_kl) if is_stale else None,
+            num_replayed=int(replay.num_samples) or None,
+            effective_samples=replay.effective_share,
+            replay_kl=replay.mean_kl,
         )

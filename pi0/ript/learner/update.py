@@ -92,7 +92,7 @@ def update(
     Args:
         policy: What is trained, in place; switched to eval mode, in which it also acts.
         engine: Holds the trained parameters of ``policy``.
-        batch: This rank's samples; those without signal for the objective are left out.
+        batch: This rank's samples, replayed ones first; those without signal for the objective are left out.
         objective: The learning rule; may remember earlier weights from update to update.
         algo: Passes, minibatches and micro-batches.
         sampling: How the chains were drawn.
@@ -142,11 +142,13 @@ def update(
     learner = _Learner(engine, scorer, objective, targets, algo, samples, ranks, lr_share)
 
     def audit() -> Audit | None:
-        if is_idle:
+        # replayed samples were drawn by other weights
+        first, last = np.searchsorted(batch_index, batch.num_replayed), len(batch_index) - 1
+        if is_idle or first > last:
             return None
-        num_audited = min(algo.micro_batch_size, len(batch_index))
+        num_audited = min(algo.micro_batch_size, last + 1 - int(first))
         # evenly spaced, so that all groups are audited alike
-        own_index = np.linspace(0, len(batch_index) - 1, num_audited).astype(np.int64)
+        own_index = np.linspace(first, last, num_audited).astype(np.int64)
         seeds = batch.seeds[batch_index[own_index]]
         return _audit(policy, scorer, targets, sampling, own_index, seeds)
 
@@ -218,7 +220,9 @@ class _Learner:
         first_micro_batches = first_micro_batches or [IDLE_SAMPLE]
         try:
             self._metrics.audit = audit()
-            self._objective.begin(self._scorer, self._targets, first_micro_batches, seed)
+            self._metrics.replay = self._objective.begin(
+                self._scorer, self._targets, first_micro_batches, seed
+            )
         except FloatingPointError as error:
             self._failure = error
         with self._engine.learning():

@@ -78,5 +78,8 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
         "update/rollout_log_ratio_mean": stats.rollout_log_ratio_mean,
         "update/rollout_log_ratio_std": stats.rollout_log_ratio_std,
         "update/stale_kl": stats.stale_kl,
+        "update/num_replayed": stats.num_replayed,
+        "update/effective_samples": stats.effective_samples,
+        "update/replay_kl": stats.replay_kl,
     }
     return {name: value for name, value in metrics.items() if value is not None}

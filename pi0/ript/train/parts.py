@@ -12,6 +12,7 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import StateSelection, state_selection
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.interfaces import Ranks, Reporter
+from pi0.ript.learner.replay import Replay
 from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import VideoWriter
@@ -35,6 +36,7 @@ class TrainerParts:
     engine: Engine
     ranks: Ranks
     objective: Objective
+    replay: Replay
     guard: RegressionGuard
     memory: MemoryWatch
     stages: Stages
@@ -57,6 +59,7 @@ class Start:
         guard: Success rates so far.
         progression: Counters of the run.
         stopwatch: Seconds of the run by stage.
+        replay: Samples of earlier steps that this rank learns from again.
         cursor: Initial states taken so far.
         behavior: Earlier weights that act in the next step; empty where the policy's own do.
     """
@@ -65,6 +68,7 @@ class Start:
     guard: RegressionGuard
     progression: Progression
     stopwatch: Stopwatch
+    replay: Replay
     cursor: int = 0
     behavior: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
@@ -76,6 +80,7 @@ class Start:
             guard=RegressionGuard(config.training.regression_guard),
             progression=Progression(training=config.training),
             stopwatch=Stopwatch(),
+            replay=Replay(config.algo.replay_steps),
         )
 
     @classmethod
@@ -92,6 +97,7 @@ class Start:
             guard=RegressionGuard.restored(config.training.regression_guard, state.counters),
             progression=Progression.restored(config.training, state.step, state.counters),
             stopwatch=Stopwatch.restored(state.counters),
+            replay=Replay(config.algo.replay_steps),
             cursor=state.sampler_position,
             behavior=state.acting,
         )

@@ -76,14 +76,15 @@ class Saver:
     def save_interrupted(self) -> int | None:
         """Leave a checkpoint of the last finished step, in the middle of whatever was interrupted.
 
-        Weights that an unfinished update may have changed belong to no step and are not saved, nor are
-        those of an optimizer that is sharded over ranks, because writing them is a collective.
+        Weights that an unfinished update may have changed belong to no step and are not saved, nor is
+        anything where every rank writes a part, because that is a collective.
 
         Returns:
             The step after which a resumed run goes on; None if there is no checkpoint at all.
         """
         self.settle()
-        if not self._is_updating and not self._parts.engine.needs_equal_passes:
+        is_collective = self._parts.engine.needs_equal_passes or self._all_ranks_replay
+        if not self._is_updating and not is_collective:
             self.save_once()
             self.settle()
         return self.saved_step
@@ -95,9 +96,9 @@ class Saver:
             self.save()
 
     def save(self) -> None:
-        """Leave a checkpoint; rank 0 writes it, ranks that shard the optimizer all call this.
+        """Leave a checkpoint; rank 0 writes it, ranks that write together all call this.
 
-        It is on the disk after ``settle``; where the optimizer is sharded, at once, because ranks write together.
+        It is on the disk after ``settle``; where ranks write together, at once.
 
         Raises:
             StepNotFiniteError: A weight or a moment of the optimizer holds NaN or infinity.
@@ -105,7 +106,7 @@ class Saver:
         """
         self.settle()
         engine_state, step = self._parts.engine.state(), self._finished.step
-        if is_sharded(engine_state.tensors):
+        if is_sharded(engine_state.tensors) or self._all_ranks_replay:
             self._prepare(engine_state)()
         elif self._parts.ranks.rank == 0:
             self._writing = step, self._thread.submit(self._prepare(engine_state))
@@ -135,6 +136,11 @@ class Saver:
         """Wait until nothing is being written."""
         self._thread.shutdown()
 
+    @property
+    def _all_ranks_replay(self) -> bool:
+        """Return whether there are several ranks, each of which has samples of earlier steps to write."""
+        return self._parts.replay.num_steps > 0 and self._parts.ranks.world_size > 1
+
     def _prepare(self, engine_state: EngineState) -> Callable[[], Path]:
         """Return what writes the checkpoint; all that may change until then has been copied."""
         finished = self._finished
@@ -147,6 +153,7 @@ class Saver:
             config_hash=self._parts.config_hash,
             # before the first optimizer step all weights are those that the run begins with
             acting=self._parts.collector.behavior_weights() if engine_state.num_steps else {},
+            replay=self._parts.replay.kept if self._parts.replay.num_steps else None,
         )
         require_finite_tensors(
             finished.step,

@@ -110,7 +110,9 @@ class Trainer:
     ) -> UpdateStats | None:
         config, parts = self._config, self.parts
         stats = None
-        if rollouts.num_accepted:
+        if rollouts.lr_share(config.algo) > 0:
+            num_shares = rollouts.totals.num_shares(config.algo.loss_aggregation)
+            batch = parts.replay.join(step, batch, num_shares)
             saving = inspectable(batch, parts.run_dir, step, parts.ranks)
             with parts.collector.update_threads(), saving:
                 stats = update(
@@ -126,6 +128,8 @@ class Trainer:
                     behavior_weights=behavior,
                     ranks=parts.ranks,
                 )
+            if stats is not None:
+                parts.replay.keep(step, batch, num_shares, parts.objective)
         if stats is None:
             text = "step %d: update skipped, no group to learn from; collection %s"
             logger.warning(text, step, rollouts.description)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 SUMS_NAME = "SHA256SUMS"
@@ -21,17 +22,25 @@ def write_checksums(folder: Path) -> None:
         flush(path)
 
 
-def find_difference(folder: Path) -> str:
-    """Return what differs between ``folder`` and its list in a few words, or an empty string."""
+def every_file(_: str) -> bool:
+    """Return True: no file is left out."""
+    return True
+
+
+def find_difference(folder: Path, concerns: Callable[[str], bool] = every_file) -> str:
+    """Return what differs between ``folder`` and its list in a few words, or an empty string.
+
+    ``concerns`` says of a path below the folder whether it is compared.
+    """
     try:
         listed = _read_sums(folder / SUMS_NAME)
     except (OSError, ValueError):
         return f"{SUMS_NAME} is missing or unreadable"
     found = {path.relative_to(folder).as_posix() for path in _files(folder)}
-    for name in sorted(listed.keys() ^ found):
+    for name in sorted(filter(concerns, listed.keys() ^ found)):
         return f"{name} is {'missing' if name in listed else f'not in {SUMS_NAME}'}"
     for name, digest in listed.items():
-        if _digest(folder / name) != digest:
+        if concerns(name) and _digest(folder / name) != digest:
             return f"{name} does not hold what was written"
     return ""
 

@@ -13,6 +13,7 @@ from pi0.ript.engine.sharded_tensors import StoredShards, is_sharded, write_shar
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checkpoints.checksums import find_difference, write_checksums
+from pi0.ript.train.checkpoints.replay_files import is_replay
 from pi0.ript.train.checkpoints.state import PolicySnapshot, StoredNumbers, TrainingState
 
 POLICY_FOLDER = "pretrained_model"
@@ -57,7 +58,10 @@ def find_damage(checkpoint: Path) -> str:
         and not (checkpoint / _OPTIMIZER_FILE).is_file()
     ):
         missing.append(_OPTIMIZER_FILE)
-    return f"{missing[0]} is missing" if missing else find_difference(checkpoint)
+    if missing:
+        return f"{missing[0]} is missing"
+    # a run goes on without what is replayed
+    return find_difference(checkpoint, lambda name: not is_replay(name))
 
 
 def _load_optimizer(checkpoint: Path) -> Mapping[str, Tensor]:
@@ -77,7 +81,8 @@ def write_optimizer(folder: Path, engine: EngineState, ranks: Ranks) -> None:
     if ranks.rank == 0:
         (folder / STATE_FOLDER).mkdir(parents=True)
     if not is_sharded(engine.tensors):
-        _write_tensors(folder / _OPTIMIZER_FILE, engine.tensors)
+        if ranks.rank == 0:
+            _write_tensors(folder / _OPTIMIZER_FILE, engine.tensors)
         return
     ranks.gather_text("the folder is there")
     write_shards(folder / _OPTIMIZER_PIECES, engine.tensors, ranks)

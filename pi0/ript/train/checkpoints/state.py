@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ from pi0.formats.base import Base
 from pi0.model.lora import trained_tensors
 from pi0.policy import Pi0Policy
 from pi0.ript.engine.single import EngineState
+from pi0.ript.learner.replay import KeptStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,7 @@ class TrainingState:
         config_hash: Identifies the settings of the run.
         objective: Earlier weights that the objective remembers; empty where it remembers none.
         acting: Earlier weights that act in the next step; empty where the saved ones do.
+        replay: Samples of earlier steps that this rank keeps; None for a run without replay.
     """
 
     step: int
@@ -126,3 +128,4 @@ class TrainingState:
     config_hash: str
     objective: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     acting: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    replay: Sequence[KeptStep] | None = None

@@ -2,7 +2,7 @@
 
 Layout: ``<run>/checkpoints/<step>/{pretrained_model/, training_state/, SHA256SUMS}`` and
 ``<run>/checkpoints/last``, a link to the newest one; copies of a run may have a folder instead, or nothing. The state of the optimizer is one file, or, where it is
-sharded over ranks, a folder with a file from each of them. A checkpoint is written to a temporary sibling folder,
+sharded over ranks, a folder with a file from each of them. What is replayed is a folder too, see ``replay_files``. A checkpoint is written to a temporary sibling folder,
 flushed to disk, read back and compared with its checksums, and only then renamed, linked and allowed to
 replace older ones.
 """
@@ -22,6 +22,7 @@ from pi0.ript.interfaces import Ranks
 from pi0.ript.os_errors import NO_LINKS, remedy
 from pi0.ript.train.checkpoints.checksums import flush
 from pi0.ript.train.checkpoints.folder import STATE_FILE, find_damage, write_optimizer, write_rest
+from pi0.ript.train.checkpoints.replay_files import write_replay
 from pi0.ript.train.checkpoints.state import PolicySnapshot, StoredNumbers, TrainingState
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of ``state.step``, point ``last`` to it and delete the oldest ones.
 
-    Rank 0 writes it. Where the optimizer is sharded this is a collective; each rank writes its own part.
+    Rank 0 writes it. Where the optimizer is sharded, or several ranks replay samples, this is a collective; each
+    rank writes its own part.
 
     Args:
         run_dir: Run directory.
@@ -67,6 +69,8 @@ def save_checkpoint(
             _remove_leftovers(checkpoints)
         try:
             write_optimizer(temporary, state.engine, ranks)
+            if state.replay is not None:
+                write_replay(temporary, state.replay, ranks)
             if not is_writer:
                 return final
             write_rest(temporary, snapshot, state)

@@ -1,0 +1,316 @@
+"""Samples of earlier steps beside new ones: what is kept, what it weighs, and what an update makes of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pi0.policy import Pi0Policy
+from pi0.ript.algo.flow_sde import FlowSde, gaussian_kl, log_ratio, smooth_weight
+from pi0.ript.config.algo import AlgoConfig, ReplayWeighting
+from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.engine.single import SingleEngine
+from pi0.ript.learner.batch import Totals, idle_batch
+from pi0.ript.learner.replay import MOST_GROUPS, Replay
+from pi0.ript.learner.update import update
+from pi0.ript.types import Batch, UpdateStats
+from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
+from tests.learner.updates import NUM_SAMPLES, Recorder
+from tests.policy_parts import small_policy
+
+ALGO = AlgoConfig(
+    num_epochs=1, num_minibatches=1, micro_batch_size=4, warmup_steps=0, kl_stop=None, replay_steps=2
+)  # fmt: skip
+MOVING, STILL = 3e-4, 1e-300  # learning rates: float32 rounds the second one's steps to nothing
+NUM_SHARES = 4
+
+
+class Learner:
+    """A small pi0 that learns with replay, one update after the other."""
+
+    def __init__(self, algo: AlgoConfig = ALGO, lr: float = MOVING) -> None:
+        self.algo = algo
+        self.policy = small_policy()
+        self.objective = FlowSde(algo)
+        self.replay = Replay(algo.replay_steps)
+        parameters = self.policy.trainable_parameters(expert_only=True)
+        self.engine = SingleEngine(parameters, OptimizerConfig(), lr, 0, algo.grad_norm_clip)
+
+    def draw(self, step: int) -> Batch:
+        return draw_batch(self.policy, NUM_SAMPLES, seed=step)
+
+    def learn(self, step: int, batch: Batch | None = None) -> tuple[Batch, UpdateStats]:
+        batch = self.replay.join(step, batch or self.draw(step), NUM_SHARES)
+        stats = update(
+            self.policy, self.engine, batch, self.objective, self.algo, SAMPLING, step,
+            has_frozen_prefix=True,
+        )  # fmt: skip
+        assert stats is not None
+        self.replay.keep(step, batch, NUM_SHARES, self.objective)
+        return batch, stats
+
+
+def steps(batch: Batch) -> list[int]:
+    """Return the steps that the groups of a batch are of, in their order."""
+    return np.unique(batch.groups // MOST_GROUPS).tolist()
+
+
+class TestWhatIsKept:
+    def test_without_replay_a_batch_is_the_one_that_was_given(self):
+        replay, batch = Replay(0), draw_batch(small_policy(), 3)
+        assert replay.join(1, batch, NUM_SHARES) is batch
+
+        replay.keep(1, batch, NUM_SHARES, FlowSde(ALGO))
+
+        assert replay.kept == ()
+
+    def test_the_samples_of_the_last_two_steps_come_before_the_new_ones(self):
+        learner = Learner()
+        found = [steps(learner.learn(step)[0]) for step in (1, 2, 3, 4)]
+
+        assert found == [[1], [1, 2], [1, 2, 3], [2, 3, 4]]
+        assert [kept.step for kept in learner.replay.kept] == [3, 4]
+
+    def test_a_step_that_was_skipped_counts(self):
+        learner = Learner()
+        learner.learn(1)
+        learner.learn(2)
+
+        assert steps(learner.learn(4)[0]) == [2, 4]
+
+    def test_groups_are_numbered_through_all_steps_in_rising_order(self):
+        learner = Learner()
+        learner.learn(1)
+        batch, _ = learner.learn(2)
+
+        assert (np.diff(batch.groups) >= 0).all()
+        # seven samples in groups of three, from each of two steps
+        expected = [step * MOST_GROUPS + group for step in (1, 2) for group in (0, 1, 2)]
+        assert np.unique(batch.groups).tolist() == expected
+
+    def test_samples_without_signal_are_not_kept(self):
+        learner = Learner()
+        batch = learner.draw(1)
+        advantages = batch.advantages.copy()
+        advantages[:3] = 0  # a uniform group
+        learner.learn(1, replace(batch, advantages=advantages))
+
+        [kept] = learner.replay.kept
+        assert np.array_equal(kept.samples.chains, batch.chains[3:])
+        assert kept.samples.seeds.tolist() == [3, 4, 5, 6]
+
+    def test_an_old_sample_is_the_one_that_was_drawn(self):
+        learner = Learner()
+        first = learner.draw(1)
+        learner.learn(1, first)
+        batch, _ = learner.learn(2)
+
+        old = slice(NUM_SAMPLES)
+        for name in ("chains", "advantages", "is_scored", "is_success", "num_executed", "seeds"):
+            assert np.array_equal(getattr(batch, name)[old], getattr(first, name)), name
+        assert batch.observations[old] == first.observations
+        assert batch.tasks[old] == first.tasks
+        assert batch.num_replayed == NUM_SAMPLES
+
+    def test_a_rank_without_new_groups_has_old_ones_alone(self):
+        learner = Learner()
+        learner.learn(1)
+        idle = idle_batch(learner.policy.card, SAMPLING.num_steps)
+
+        assert steps(learner.replay.join(2, idle, NUM_SHARES)) == [1]
+        assert len(Replay(2).join(2, idle, NUM_SHARES)) == 1, "nothing is old, so it stays idle"
+
+
+class TestWhatAnEpisodeWeighs:
+    def test_an_episode_of_any_step_weighs_one_share(self):
+        # 1/4 each where 4 episodes were accepted, 1/2 each where 2 were
+        learner = Learner()
+        batch = replace(learner.draw(1), weights=np.full(NUM_SAMPLES, 1 / 4, np.float32))
+        learner.learn(1, batch)
+
+        joined = learner.replay.join(2, replace(learner.draw(2), weights=batch.weights * 2), 2)
+
+        assert joined.weights.tolist() == pytest.approx([1 / 2] * (2 * NUM_SAMPLES))
+
+    def test_shares_are_episodes_or_samples(self):
+        totals = Totals(num_episodes=9, num_successes=4, num_with_signal=8, num_samples=100)
+        assert totals.num_shares("trajectory") == 8
+        assert totals.num_shares("token") == 100
+
+
+@pytest.mark.parametrize("weighting", ["smooth", "decoupled"])
+class TestWeightsThatDoNotMove:
+    """With a learning rate of 0 older weights are those of now: old samples count like new ones."""
+
+    # in micro-batches of 7 an old sample is scored among as many others as in its own step; in those of 4 one of
+    # 3, 4 or 2 samples, and float32 rounds its 28 entries otherwise
+    @pytest.mark.parametrize(("micro_batch_size", "bound"), [(NUM_SAMPLES, 1e-6), (4, 1e-5)])
+    def test_log_ratios_to_those_that_drew_a_sample_are_zero(
+        self, weighting: ReplayWeighting, micro_batch_size: int, bound: float
+    ):
+        algo = replace(ALGO, replay_weighting=weighting, micro_batch_size=micro_batch_size)
+        learner = Learner(algo, lr=STILL)
+        learner.learn(1)
+        [kept] = learner.replay.kept
+        _, stats = learner.learn(2)
+
+        batch_index, means = learner.objective.means_before
+        std = learner.policy.scored_stds(SAMPLING)
+        assert batch_index.tolist() == list(range(2 * NUM_SAMPLES))
+        assert kept.samples.behavior_means is not None
+        found = log_ratio(
+            means[:NUM_SAMPLES],
+            torch.from_numpy(kept.samples.behavior_means),
+            torch.from_numpy(kept.samples.chains)[:, 1:, :4, :7],
+            std,
+        )
+        assert float(found.abs().max()) <= bound
+        assert stats.effective_samples == pytest.approx(1.0, abs=1e-9)
+        assert stats.replay_kl == pytest.approx(0.0, abs=1e-12)
+        assert stats.num_replayed == NUM_SAMPLES
+        assert stats.log_ratio_max == 0.0
+
+    def test_the_gradient_is_that_of_all_samples_as_new_ones(self, weighting: ReplayWeighting):
+        learner = Learner(replace(ALGO, replay_weighting=weighting), lr=STILL)
+        learner.learn(1)
+        batch = learner.replay.join(2, learner.draw(2), NUM_SHARES)
+        as_new = replace(batch, behavior_means=None)
+
+        found, expected = (gradient(learner, each) for each in (batch, as_new))
+
+        assert float((found - expected).norm() / expected.norm()) < 1e-6
+
+    def test_the_first_step_is_that_of_a_run_without_replay_bit_for_bit(
+        self, weighting: ReplayWeighting
+    ):
+        learner = Learner(replace(ALGO, replay_weighting=weighting))
+        without = Learner(replace(ALGO, replay_steps=0))
+
+        _, found = learner.learn(1)
+        _, expected = without.learn(1)
+
+        assert found == expected
+        assert found.num_replayed is None
+        assert are_equal(weights_of(learner.policy), weights_of(without.policy))
+
+
+def gradient(learner: Learner, batch: Batch) -> Tensor:
+    """Return the gradient of one minibatch of everything."""
+    recorder = Recorder(learner.policy.trainable_parameters(expert_only=True))
+    update(
+        learner.policy, recorder, batch, FlowSde(learner.algo), learner.algo, SAMPLING, 5,
+        has_frozen_prefix=True,
+    )  # fmt: skip
+    return recorder.gradients[0]
+
+
+class TestWeightsThatMoved:
+    @torch.no_grad()
+    def density(self, policy: Pi0Policy, batch: Batch) -> Tensor:
+        """Return the log density of every transition, [B, S]."""
+        inputs, chains = (
+            policy.encode(batch.observations, batch.tasks),
+            torch.from_numpy(batch.chains),
+        )
+        means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
+        std = policy.scored_stds(SAMPLING)[:, None, None].expand(means.shape[1:])
+        normal = torch.distributions.Normal(means.double(), std.double())
+        return normal.log_prob(chains[:, 1:, :4, :7]).sum(dim=(2, 3))
+
+    @pytest.mark.parametrize("weighting", ["smooth", "decoupled"])
+    def test_loss_and_metrics_are_those_of_the_densities(self, weighting: ReplayWeighting):
+        # before the first optimizer step the loss of a transition is -A for a new sample, and for an old one with
+        # log ratio x -min(e^x, 5) A, or smooth: -exp(x - 2 x^2) A
+        learner = Learner(replace(ALGO, replay_weighting=weighting))
+        first = learner.draw(1)
+        learner.learn(1, first)
+        log_ratios = self.density(learner.policy, first) - self.density(small_policy(), first)
+        smooth = (log_ratios - 2 * log_ratios.square()).exp()
+        weight = smooth if weighting == "smooth" else log_ratios.exp().clamp(max=5.0)
+        batch = learner.replay.join(2, learner.draw(2), NUM_SHARES)
+        everywhere = torch.ones(NUM_SAMPLES, dtype=torch.float64)
+        share = torch.from_numpy(batch.weights / batch.weights.sum()).double()
+        factor = torch.cat([weight.mean(dim=1), everywhere])
+        expected = -(share * factor * torch.from_numpy(batch.advantages)).sum()
+
+        _, stats = learner.learn(2, learner.draw(2))
+
+        assert stats.loss == pytest.approx(float(expected), rel=1e-3)
+        effective = weight.sum() ** 2 / (weight.numel() * weight.square().sum())
+        assert stats.effective_samples == pytest.approx(float(effective), rel=1e-4)
+        assert stats.effective_samples < 0.9999
+        assert stats.log_ratio_max == 0.0
+
+    def test_distance_is_the_kl_from_the_weights_that_drew(self):
+        learner = Learner()
+        learner.learn(1)
+        [kept] = learner.replay.kept
+        _, stats = learner.learn(2)
+
+        drawn_with = kept.samples.behavior_means
+        _, means = learner.objective.means_before
+        assert drawn_with is not None
+        std = learner.policy.scored_stds(SAMPLING)
+        expected = gaussian_kl(means[:NUM_SAMPLES], torch.from_numpy(drawn_with), std).mean()
+        assert stats.replay_kl == pytest.approx(float(expected), rel=1e-5)
+        assert stats.replay_kl > 1e-6
+
+    def test_new_samples_alone_are_audited(self):
+        learner = Learner()
+        learner.learn(1)
+        with torch.no_grad():
+            for parameter in learner.policy.trainable_parameters(expert_only=True):
+                parameter.mul_(1.2)  # so far that an audit of old samples fails
+
+        _, stats = learner.learn(2)
+
+        assert stats.rollout_log_ratio_std < 1e-4
+        old = replace(learner.replay.join(3, learner.draw(3), NUM_SHARES), behavior_means=None)
+        with pytest.raises(FloatingPointError, match="rollouts and trainer disagree"):
+            gradient(learner, old)
+
+    def test_a_batch_of_old_samples_alone_is_not_audited(self):
+        learner = Learner()
+        learner.learn(1)
+        idle = idle_batch(learner.policy.card, SAMPLING.num_steps)
+
+        _, stats = learner.learn(2, idle)
+
+        assert stats.z_variance == 0.0
+        assert stats.num_replayed == NUM_SAMPLES
+
+    def test_where_one_step_is_scored_the_others_weigh_nothing(self):
+        sampling = replace(SAMPLING, scored_steps="one")
+        algo = replace(ALGO, scored_steps="one")
+        learner = Learner(algo)
+        found: UpdateStats | None = None
+        for step in (1, 2):
+            new = draw_batch(learner.policy, NUM_SAMPLES, step, sampling)
+            batch = learner.replay.join(step, new, NUM_SHARES)
+            found = update(
+                learner.policy, learner.engine, batch, learner.objective, algo, sampling, step,
+                has_frozen_prefix=True,
+            )  # fmt: skip
+            learner.replay.keep(step, batch, NUM_SHARES, learner.objective)
+
+        first = batch.behavior_means
+        _, means = learner.objective.means_before
+        assert found is not None
+        assert first is not None
+        old = slice(NUM_SAMPLES)
+        x_next = torch.from_numpy(batch.chains[old, 1:, :4, :7])
+        std = learner.policy.scored_stds(sampling)
+        x = log_ratio(means[old], torch.from_numpy(first), x_next, std)[batch.is_scored[old]]
+        assert len(x) == NUM_SAMPLES, "one transition each"
+        weight = smooth_weight(x.double())
+        effective = weight.sum() ** 2 / (NUM_SAMPLES * weight.square().sum())
+        assert found.effective_samples == pytest.approx(float(effective), rel=1e-5)
+
+
+def test_smooth_weights_agree_with_their_maximum():
+    # exp(x - 2 x^2) has its largest value exp(1/8) at x = 1/4
+    x = torch.linspace(-2, 2, 4001, dtype=torch.float64)
+    assert float(smooth_weight(x).max()) == pytest.approx(np.exp(1 / 8), rel=1e-9)
+    assert float(x[smooth_weight(x).argmax()]) == pytest.approx(0.25, abs=1e-3)
