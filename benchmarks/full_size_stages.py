@@ -173,7 +173,7 @@ def learn(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
         config, contents.card, contents.config, no_simulators, contents.card.execute_steps
     )
     planned = {item.name: item.num_bytes for item in items}
-    checkpoints = predict_checkpoints(config, contents)
+    checkpoints = predict_checkpoints(config, contents, contents.card.execute_steps)
     found["forecast"] = {
         "weights": planned["weights"],
         "optimizer": planned["optimizer"],
@@ -212,7 +212,8 @@ def resume(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
     )
     found["save_s"] = time.perf_counter() - started
     contents = read_folder(folder / "source", choices_of(config))
-    found["forecast"] = {"whole checkpoint": predict_checkpoints(config, contents).last}
+    forecast = predict_checkpoints(config, contents, contents.card.execute_steps)
+    found["forecast"] = {"whole checkpoint": forecast.last}
     found["measured"] = {"whole checkpoint": bytes_below(whole)}
     return found | {"peak_gb": watch.peak / 1e9}
 

@@ -17,7 +17,7 @@ from pi0.ript.config.shipped import find_shipped
 from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, make_plan
 from pi0.ript.env.resources import Sizing
 from pi0.ript.learner.update import update
-from pi0.ript.scripts.plan import longest_episode, read_checkpoint
+from pi0.ript.scripts.plan import longest_episode, read_checkpoint, resolve_tasks
 from tests.formats.checkpoints import reference_model, write_openpi
 from tests.learner.samples import SAMPLING, draw_batch
 
@@ -59,7 +59,7 @@ def test_a_recipe_fits_its_card(recipe: str, card: str, full_size: Path):
         contents.card,
         contents.config,
         simulators,
-        longest_episode(config, contents.card),
+        longest_episode(config, contents.card, resolve_tasks(config)),
         GPU_GIB[card] * GIB,
     )
 

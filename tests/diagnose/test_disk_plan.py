@@ -12,12 +12,17 @@ from pi0.ript.build import build_engine, build_objective, find_base
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
 from pi0.ript.config.schema import AlgoConfig, TrainConfig, TrainingConfig
 from pi0.ript.diagnose.disk_plan import CheckpointBytes, check_space, predict_checkpoints
+from pi0.ript.diagnose.memory_plan import replay_bytes
+from pi0.ript.engine.ranks import SINGLE_PROCESS
+from pi0.ript.learner.replay import Replay
 from pi0.ript.learner.update import update
+from pi0.ript.train.checkpoints.replay_files import write_replay
 from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import save_checkpoint
 from tests.disks import needs_root, small_disk
 from tests.formats.checkpoints import reference_model, write_openpi
 from tests.learner.samples import SAMPLING, draw_batch
+from tests.policy_parts import small_policy
 
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=1, lr=1e-3, warmup_steps=0)
 
@@ -84,7 +89,7 @@ def test_checkpoints_take_what_was_planned(config: TrainConfig, source: Path, tm
         first=first, each=save(1, is_whole=is_whole), last=save(2, is_whole=True)
     )
 
-    planned = predict_checkpoints(config, read_folder(source, Choices()))
+    planned = predict_checkpoints(config, read_folder(source, Choices()), max_steps=300)
     counts = 4 * len(engine.state().tensors)  # AdamW counts its steps for each parameter
     for name in ("first", "each", "last"):
         assert getattr(planned, name) == pytest.approx(getattr(found, name), abs=counts), name
@@ -93,9 +98,37 @@ def test_checkpoints_take_what_was_planned(config: TrainConfig, source: Path, tm
 def test_the_embedded_policy_is_whole_each_time():
     config = TrainConfig()
 
-    planned = predict_checkpoints(config, read_folder(Path("pi0/builtin"), Choices()))
+    planned = predict_checkpoints(
+        config, read_folder(Path("pi0/builtin"), Choices()), max_steps=300
+    )
 
     assert planned.each == planned.last > planned.first > 0
+
+
+def test_replayed_samples_take_what_was_planned(tmp_path: Path):
+    # one group of two episodes of one policy step each
+    algo = replace(ALGO, rloo_batch_size=2, demo_batch_size=1, replay_steps=1)
+    config = TrainConfig(algo=algo, policy=PolicyConfig(denoise_steps=4))
+    policy, objective, replay = small_policy(), build_objective(algo), Replay(1)
+    batch = replay.join(1, draw_batch(policy, 2), 2)
+    update(
+        policy, build_engine(config, policy), batch, objective, algo, SAMPLING, 1, has_frozen_prefix=True
+    )  # fmt: skip
+    replay.keep(1, batch, 2, objective)
+    (tmp_path / "training_state").mkdir()
+
+    write_replay(tmp_path, replay.kept, SINGLE_PROCESS)
+
+    card = policy.card
+    assert written(tmp_path) == replay_bytes(config, card, max_steps=card.execute_steps)
+    contents = read_folder(Path("pi0/builtin"), Choices())
+    with_it, without = (
+        predict_checkpoints(c, contents, max_steps=300)
+        for c in (config, replace(config, algo=replace(algo, replay_steps=0)))
+    )
+    more = replay_bytes(config, contents.card, max_steps=300)
+    assert with_it.each - without.each == with_it.last - without.last == more > 0
+    assert with_it.first == without.first
 
 
 @needs_root

@@ -7,11 +7,13 @@ import pytest
 
 from pi0.formats.folder import Choices
 from pi0.ript.config.base import ConfigError
-from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.diagnose import run_checks
 from pi0.ript.diagnose.checkpoint import check_checkpoint
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.run_checks import check_policy, check_run, require
 from pi0.ript.env.libero.versions import VERIFIED
+from pi0.ript.env.resources import read_machine
 
 STOVE = ("libero_goal", 7)
 
@@ -74,3 +76,32 @@ def test_the_first_error_stops_and_warnings_before_it_are_logged(caplog):
     assert caplog.messages == ["disk: little; free some"]
     with pytest.raises(ConfigError, match=r"^unset X$"):
         require([second])
+
+
+def test_replay_that_memory_cannot_hold_ends_a_run_before_it_begins(
+    tmp_path: Path, diagnosis, monkeypatch
+):
+    # three steps of 2,000 groups would take far more than the 2 GiB of this machine, and one step too
+    algo = AlgoConfig(replay_steps=3, demo_batch_size=2000)
+    machine = replace(read_machine(), memory_bytes=2 * 2**30)
+    monkeypatch.setattr(run_checks, "read_machine", lambda: machine)
+
+    [finding] = [
+        f
+        for f in check_run([STOVE], tmp_path, diagnosis, TrainConfig(algo=algo))
+        if f.name == "replay"
+    ]
+
+    assert finding.status == "error"
+    assert finding.text.startswith("samples of 3 earlier steps take up to ")
+    assert finding.text.endswith(" of 2.15 GB of memory")
+    assert finding.fix == "--algo.replay_steps 0"
+    with pytest.raises(ConfigError, match=r"; --algo\.replay_steps 0"):
+        require([finding])
+
+
+def test_replay_that_fits_says_what_it_takes(tmp_path: Path, diagnosis):
+    config = TrainConfig(algo=AlgoConfig(replay_steps=2))
+    names = {f.name: f.status for f in check_run([STOVE], tmp_path, diagnosis, config)}
+    assert names["replay"] == "ok"
+    assert "replay" not in {f.name for f in check_run([STOVE], tmp_path, diagnosis, TrainConfig())}

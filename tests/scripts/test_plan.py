@@ -100,7 +100,10 @@ def test_slots_may_be_full_of_spare_groups(is_dynamic, expected):
 )
 def test_the_longest_episode_is_that_of_any_task_to_train_on(changes: dict, expected: int):
     config = TrainConfig(task=TaskConfig(**changes))
-    assert plan.longest_episode(config, small(protocol="lerobot")) == expected
+    assert (
+        plan.longest_episode(config, small(protocol="lerobot"), plan.resolve_tasks(config))
+        == expected
+    )
 
 
 @pytest.mark.libero
@@ -151,6 +154,34 @@ def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
     assert ahead.pop("rollout store") == 2 * without.pop("rollout store")
     assert ahead == without
     assert 2 * ahead["gradients"] < older < 2.2 * ahead["gradients"]
+
+
+@pytest.mark.libero
+def test_replay_takes_samples_of_earlier_steps_and_room_to_learn_from_them():
+    def items(*flags: str) -> dict[str, int]:
+        config = load_config([*QUICKSTART, *flags])
+        contents = plan.read_checkpoint(config)
+        sizing = Sizing(num_slots=1, num_workers=1, scenes_per_worker=1, reason="")
+        found = make_plan(config, contents.card, contents.config, sizing, max_steps=100)
+        return {item.name: item.num_bytes for item in found}
+
+    without, three = items(), items("--algo.replay_steps", "3")
+
+    assert "replayed samples" not in without
+    # what is kept of a sample is about what an episode has of a policy step, without spare groups
+    assert (
+        2 * without["rollout store"]
+        < three.pop("replayed samples")
+        < 3.3 * without["rollout store"]
+    )
+    assert three.pop("batch") == 4 * without.pop("batch")
+    assert three.pop("prefix cache") == 4 * without.pop("prefix cache")
+    assert three == without
+
+
+def test_the_remedy_for_replayed_samples_is_to_keep_fewer():
+    items = [Item(name="replayed samples", num_bytes=9, memory="host")]
+    assert advice(items, TrainConfig(algo=AlgoConfig(replay_steps=4))) == "--algo.replay_steps 2"
 
 
 def test_the_remedy_for_older_weights_is_to_do_without():

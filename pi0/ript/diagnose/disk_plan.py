@@ -17,6 +17,7 @@ from pi0.model.network import Pi0Network
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import LEAST_DISK, free_bytes
+from pi0.ript.diagnose.memory_plan import replay_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,13 @@ class CheckpointBytes:
         return self.last + keep * self.each
 
 
-def predict_checkpoints(config: TrainConfig, contents: Contents) -> CheckpointBytes:
+def predict_checkpoints(config: TrainConfig, contents: Contents, max_steps: int) -> CheckpointBytes:
     """Return what the checkpoints of a run take.
 
     Args:
         config: Of the run.
         contents: Of its policy.
+        max_steps: Control steps of the longest episodes, for what is replayed.
     """
     network, rank = _network(config, contents), config.policy.lora.rank
     changed = dict(_changed(network, config))
@@ -64,6 +66,7 @@ def predict_checkpoints(config: TrainConfig, contents: Contents) -> CheckpointBy
     is_whole = is_builtin or config.training.save_full_policy == "all"
     in_engine = trained if rank or config.algo.objective == "cfg" else 0
     beside = in_engine + ADAM_MOMENTS * trained + _remembered(config) * trained
+    beside += replay_bytes(config, contents.card, max_steps)
     return CheckpointBytes(
         first=in_engine + (as_loaded if is_whole else 0),
         each=beside + (whole if is_whole else trained),

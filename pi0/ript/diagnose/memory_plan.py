@@ -1,6 +1,6 @@
 """What a run will need in memory, known before anything is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from pi0.model.architecture import vlm_sizes
 from pi0.model.memory import NetworkMemory, TrainedPart, predict_network
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
+from pi0.ript.env.suites import step_limit
 from pi0.ript.learner.prefixes import DEVICE_SHARE, PREFIX_BUDGET, Room
 
 MemoryKind = Literal["device", "host"]
@@ -61,12 +62,33 @@ def spare_samples(algo: AlgoConfig, card: PolicyCard, max_steps: int, num_slots:
     return num_spare * expected_samples(algo, card, max_steps) // algo.demo_batch_size
 
 
+def longest_episode(config: TrainConfig, card: PolicyCard, tasks: Iterable[tuple[str, int]]) -> int:
+    """Return the most control steps that an episode of any of the tasks to train on may take."""
+    chosen = config.task.max_episode_length
+    return max(step_limit(suite, card.protocol, chosen) for suite in {suite for suite, _ in tasks})
+
+
 def policy_step_bytes(card: PolicyCard, num_steps: int) -> int:
     """Return what one stored policy step takes: its observation, its chain and the actions executed."""
+    return _drawn_bytes(card, num_steps) + card.execute_steps * 7 * 4
+
+
+def replay_bytes(config: TrainConfig, card: PolicyCard, max_steps: int) -> int:
+    """Return what the samples of M earlier steps take at their worst, in memory and in a checkpoint.
+
+    Of each: what was drawn, the means of its transitions, which of them are scored (a byte each), advantage, weight,
+    success, executed actions, group and seed.
+    """
+    num_steps = config.policy.denoise_steps
+    sample = _drawn_bytes(card, num_steps) + num_steps * (card.execute_steps * 7 * 4 + 1)
+    sample += 2 * 4 + 1 + 3 * 8
+    return config.algo.replay_steps * expected_samples(config.algo, card, max_steps) * sample
+
+
+def _drawn_bytes(card: PolicyCard, num_steps: int) -> int:
     size = card.render_size if card.encoding is None else card.encoding.size
     images = len(card.cameras) * size**2 * 3
-    chain = (num_steps + 1) * card.horizon * card.action_dim * 4
-    return images + 9 * 8 + chain + card.execute_steps * 7 * 4
+    return images + 9 * 8 + (num_steps + 1) * card.horizon * card.action_dim * 4
 
 
 def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
@@ -101,7 +123,8 @@ def make_plan(
         device_bytes: Memory of the GPU; None where learning uses the CPU.
     """
     policy, num_steps = config.policy, config.policy.denoise_steps
-    samples = expected_samples(config.algo, card, max_steps)
+    new_samples = expected_samples(config.algo, card, max_steps)
+    samples = (1 + config.algo.replay_steps) * new_samples
     patches = vlm_sizes(network).vision_config
     tokens = len(card.cameras) * (patches.image_size // patches.patch_size) ** 2
     memory = predict_network(
@@ -119,6 +142,9 @@ def make_plan(
     )
     older = [_older_weights(config, memory)] if config.training.overlap else []
     cast = Item(name="expert, cast", num_bytes=memory.cast_expert, memory="device")
+    replayed = Item(
+        name="replayed samples", num_bytes=replay_bytes(config, card, max_steps), memory="host"
+    )
     kept_samples = min(config.algo.micro_batch_size, samples)
     if policy.has_frozen_prefix:
         there = memory.weights + memory.optimizer + sum(item.num_bytes for item in [*older, cast])
@@ -137,10 +163,11 @@ def make_plan(
         Item(
             name="rollout store",
             num_bytes=(2 if config.training.overlap else 1)  # the next one is collected meanwhile
-            * (samples + spare_samples(config.algo, card, max_steps, simulators.num_slots))
+            * (new_samples + spare_samples(config.algo, card, max_steps, simulators.num_slots))
             * policy_step_bytes(card, num_steps),
             memory="host",
         ),
+        *([replayed] if replayed.num_bytes else []),
         Item(name="batch", num_bytes=samples * encoded_bytes(card, num_steps), memory="host"),
         Item(
             name="simulators",
@@ -188,6 +215,7 @@ def advice(items: list[Item], config: TrainConfig) -> str:
         "older weights": "--training.overlap false",
         "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
         "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
+        "replayed samples": f"--algo.replay_steps {config.algo.replay_steps // 2}",
         "rollout store": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "batch": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "simulators": "lower --env.num_workers, --env.max_scenes or --task.num_parallel_envs",

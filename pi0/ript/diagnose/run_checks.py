@@ -16,6 +16,7 @@ from pi0.ript.diagnose.checkpoint import Diagnosis
 from pi0.ript.diagnose.disk_plan import check_space, predict_checkpoints
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import check_write_access
+from pi0.ript.diagnose.memory_plan import longest_episode, replay_bytes
 from pi0.ript.diagnose.simulator import (
     DO_AS_SAID,
     check_drawing_variables,
@@ -23,6 +24,7 @@ from pi0.ript.diagnose.simulator import (
     check_simulator_versions,
 )
 from pi0.ript.env.checks import check_spec
+from pi0.ript.env.resources import read_machine
 from pi0.ript.env.suites import task_language
 from pi0.tokenizer import PromptTokenizer
 
@@ -47,9 +49,13 @@ def check_run(
     yield from _check_machine(output_dir)
     yield from policy.findings
     if policy.contents is not None:
-        checkpoints = predict_checkpoints(config, policy.contents)
+        card = policy.contents.card
+        max_steps = longest_episode(config, card, tasks)
+        if config.algo.replay_steps:
+            yield check_replay(config, replay_bytes(config, card, max_steps))
+        checkpoints = predict_checkpoints(config, policy.contents, max_steps)
         yield check_space(output_dir, checkpoints, config.training.keep_checkpoints)
-        yield from check_policy(policy.contents.card, policy.contents.tokenizer, tasks)
+        yield from check_policy(card, policy.contents.tokenizer, tasks)
     if config.logging.wandb:
         yield check_wandb(config.logging)
 
@@ -87,6 +93,24 @@ def check_policy(card: PolicyCard, tokenizer: Tokenizer, tasks: Tasks) -> Iterat
     else:
         text = f"all {len(tasks)} fit into {card.max_prompt_tokens} tokens"
         yield Finding(name="instructions", status="ok", text=text)
+
+
+def check_replay(config: TrainConfig, num_bytes: int) -> Finding:
+    """Say whether the samples of earlier steps fit into the memory of this machine.
+
+    Args:
+        config: Of the run.
+        num_bytes: What they take at their worst.
+    """
+    num_steps, memory = config.algo.replay_steps, read_machine().memory_bytes
+    text = (
+        f"samples of {num_steps} earlier steps take up to {num_bytes / 1e9:.2f} GB "
+        f"of {memory / 1e9:.2f} GB of memory"
+    )
+    if num_bytes <= memory:
+        return Finding(name="replay", status="ok", text=text)
+    fix = f"--algo.replay_steps {num_steps * memory // num_bytes}"
+    return Finding(name="replay", status="error", text=text, fix=fix)
 
 
 def check_wandb(settings: LoggingConfig) -> Finding:

@@ -22,9 +22,16 @@ from pi0.ript.config.load import load_launch
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.diagnose.disk_plan import CheckpointBytes, predict_checkpoints
-from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Item, MemoryKind, advice, make_plan
+from pi0.ript.diagnose.memory_plan import (
+    GIB,
+    GPU_GIB,
+    Item,
+    MemoryKind,
+    advice,
+    longest_episode,
+    make_plan,
+)
 from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
-from pi0.ript.env.suites import step_limit
 from pi0.ript.scripts.parts.flags import Parser
 
 
@@ -48,13 +55,6 @@ def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> 
         spec=card.spec,
         machine=machine,
     )
-
-
-def longest_episode(config: TrainConfig, card: PolicyCard) -> int:
-    """Return the most control steps that an episode of any task to train on may take."""
-    chosen = config.task.max_episode_length
-    suites = {suite for suite, _ in resolve_tasks(config)}
-    return max(step_limit(suite, card.protocol, chosen) for suite in suites)
 
 
 def device_bytes(gpu: str | None, requested: str) -> int | None:
@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
     config = load_launch(rest).config
     contents, machine = read_checkpoint(config), read_machine()
     sizing = size_simulators(config, contents.card, machine)
-    limit = longest_episode(config, contents.card)
+    limit = longest_episode(config, contents.card, resolve_tasks(config))
     on_device = device_bytes(arguments.gpu, config.policy.device)
     items = make_plan(config, contents.card, contents.config, sizing, limit, on_device)
     print(f"policy {config.policy_path}; {sizing.line}")
@@ -116,4 +116,5 @@ def main(argv: Sequence[str]) -> None:
         some = [item for item in items if item.memory in kinds]
         if not print_items(title, some, available):
             print(f"  to fit: {advice(some, config)}")
-    print_checkpoints(predict_checkpoints(config, contents), config.training.keep_checkpoints)
+    checkpoints = predict_checkpoints(config, contents, limit)
+    print_checkpoints(checkpoints, config.training.keep_checkpoints)
