@@ -130,6 +130,14 @@ SECTIONS = (
                 is_share=True,
             ),
             Chart(
+                key="replay",
+                title="Replayed samples",
+                unit="share of samples",
+                note="How many of them count, as their likelihood has changed since they were drawn; 1 is all.",
+                series=(Series(name="update/effective_samples", label="effective share"),),
+                is_share=True,
+            ),
+            Chart(
                 key="gradient",
                 title="Gradient norm",
                 unit="norm before clipping",
