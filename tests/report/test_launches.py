@@ -6,7 +6,7 @@ from pi0.ript.report.launches import processor_name, read_launches, record_launc
 
 
 def test_launch_names_versions_and_device(tmp_path):
-    record_launch(tmp_path, 0, "cpu")
+    record_launch(tmp_path, 0, "cpu", driver={"GL renderer": "llvmpipe"})
     (launch,) = read_launches(tmp_path)[0]
     assert (launch.step, launch.device) == (0, "cpu")
     assert launch.versions["torch"] == version("torch")
@@ -16,12 +16,13 @@ def test_launch_names_versions_and_device(tmp_path):
         "llvmlite",
         "scipy",
     }  # they decide last bits of physics
+    assert launch.versions["GL renderer"] == "llvmpipe"  # it decides the last bits of images
     assert launch.machine.startswith(processor_name())
 
 
 def test_every_launch_is_kept(tmp_path):
     for step in (0, 20, 10):
-        record_launch(tmp_path, step, "cpu")
+        record_launch(tmp_path, step, "cpu", driver={})
     assert [launch.step for launch in read_launches(tmp_path)[0]] == [0, 20, 10]
 
 

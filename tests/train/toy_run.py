@@ -89,6 +89,10 @@ class ToyPool(SlotLedger):
     def local_pids(self):
         return (self._scenes.pid,) if self._scenes else ()
 
+    @property
+    def driver(self):
+        return {"GL renderer": "none, a toy"}
+
     def drop_scenes(self):
         if self._scenes:
             self._scenes.stdin.write("drop\n")

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from typing import Protocol, Self
 
 from pi0.records import Sampling
@@ -38,6 +38,11 @@ class RunnerPool(EnvPool, Protocol):
     @property
     def local_pids(self) -> tuple[int, ...]:
         """Return the simulator processes on this machine; none where slots are in this one."""
+        ...
+
+    @property
+    def driver(self) -> Mapping[str, str]:
+        """Return what draws, see ``read_driver``; empty before ``wait_until_ready``."""
         ...
 
     def wait_until_ready(self) -> None:
@@ -250,6 +255,11 @@ class EnvRunner(ABC):
     def seconds_per_image(self) -> float | None:
         """Return worker seconds per image of a video, as last measured; None before the first one."""
         return self.stats.seconds_per_image or self._image_s
+
+    @property
+    def driver(self) -> Mapping[str, str]:
+        """Return what the started simulators draw with: GL vendor, renderer and version."""
+        return {} if self._pool is None else self._pool.driver
 
     @property
     def worker_pids(self) -> tuple[int, ...]:

@@ -37,7 +37,8 @@ class Launch:
         time: When, with its time zone, ISO 8601.
         device: Where the policy is.
         machine: Processor, its architecture, system and cores.
-        versions: Version by package, and that of Python.
+        versions: Version by package, that of Python, and what simulators draw with: GL vendor, renderer and
+            version.
     """
 
     step: int
@@ -47,14 +48,21 @@ class Launch:
     versions: Mapping[str, str]
 
 
-def record_launch(run_dir: Path, step: int, device: str) -> None:
-    """Append a line that says what is running from here on."""
+def record_launch(run_dir: Path, step: int, device: str, driver: Mapping[str, str]) -> None:
+    """Append a line that says what is running from here on.
+
+    Args:
+        run_dir: Of the run.
+        step: Steps that were finished before.
+        device: Where the policy is.
+        driver: What the simulators draw with, by name; empty where there are none.
+    """
     launch = Launch(
         step=step,
         time=datetime.now().astimezone().isoformat(timespec="seconds"),
         device=device,
         machine=f"{processor_name()}, {platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
-        versions=installed_versions(),
+        versions=installed_versions() | dict(driver),
     )
     # Every launch is kept: a launch after a later step was undone did happen.
     lines = JsonLines(run_dir / LAUNCHES_NAME, last_step=2**62)

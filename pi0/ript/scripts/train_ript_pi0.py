@@ -81,7 +81,7 @@ def run(
         )
         if ranks.rank == 0:
             save_config(config, run_dir / RUN_CONFIG_NAME)
-            record_launch(run_dir, trainer.progress.step, str(policy.device))
+            record_launch(run_dir, trainer.progress.step, str(policy.device), runner.driver)
         with closing(trainer):
             train_run(trainer, run_dir)
     return run_dir

@@ -146,7 +146,7 @@ class SftRun:
         is_writer, begun = self._ranks.rank == 0, self._trainer.step
         reporters = self._reporters(begun) if is_writer else Reporters([])
         if is_writer:
-            record_launch(self._folder, begun, str(self._policy.device))
+            record_launch(self._folder, begun, str(self._policy.device), driver={})
         log = ProgressLog(self._settings.num_steps, begun)
 
         def on_step(step: int, metrics: Metrics) -> None:

@@ -78,6 +78,14 @@ def test_simulator_processes_never_load_torch(pool):
         assert not {"torch", "transformers", "draccus"} & modules
 
 
+def test_workers_say_what_they_draw_with(pool):
+    pool.wait_until_ready()
+    assert list(pool.driver) == ["GL vendor", "GL renderer", "GL version"]
+    with inline_pool() as other:
+        assert other.driver == pool.driver  # the same machine
+    assert "unknown" not in pool.driver.values()
+
+
 def test_wrong_requests_are_refused_before_they_are_sent(pool):
     with pytest.raises(ValueError, match=r"shape \[h, 7\], got \[3, 6\]"):
         pool.execute(0, np.zeros((3, 6), np.float32))

@@ -174,6 +174,17 @@ def test_close_ends_what_was_started_and_refuses_work(pool):
 
 
 @pytest.mark.libero
+def test_an_actor_that_draws_unlike_the_first_ends_the_run(pool, monkeypatch):
+    assert "GL renderer" in pool.driver
+
+    with ray_pool() as other:
+        monkeypatch.setattr(other, "_driver", pool.driver | {"GL renderer": "a GPU"})
+        monkeypatch.setattr(other, "_first_host", "wren")
+        with pytest.raises(ValueError, match=r"GL renderer .* instead of a GPU on wren"):
+            other.wait_until_ready()
+
+
+@pytest.mark.libero
 def test_a_host_without_rendering_is_named(pool):
     with ray_pool(egl_device=99) as other:
         other.restore(0, STATE)

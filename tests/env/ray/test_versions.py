@@ -4,7 +4,19 @@ import shutil
 
 import pytest
 
-from pi0.ript.env.ray.versions import PACKAGE_FOLDER, check_versions, hash_code, read_versions
+from pi0.ript.env.ray.versions import (
+    PACKAGE_FOLDER,
+    check_driver,
+    check_versions,
+    hash_code,
+    read_versions,
+)
+
+SOFTWARE = {
+    "GL vendor": "Mesa",
+    "GL renderer": "llvmpipe (LLVM 15)",
+    "GL version": "4.5 Mesa 23.2.1",
+}
 
 
 def test_versions_name_what_a_simulation_depends_on():
@@ -33,3 +45,13 @@ def test_a_difference_is_named_with_both_values_and_what_to_do():
         check_versions("robin", {"mujoco": "3.2.1", "numpy": "2.1.0"}, ours)
     with pytest.raises(ValueError, match=r"numpy missing instead of 2\.1\.0"):
         check_versions("robin", {"mujoco": "3.3.0"}, ours)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"), [("GL renderer", "NVIDIA H200"), ("GL version", "4.5 Mesa 24.0.3")]
+)
+def test_a_host_that_draws_otherwise_is_refused_with_both_values_and_hosts(fact, value):
+    check_driver("robin", dict(SOFTWARE), "wren", SOFTWARE)
+    expected = f"simulators on robin .*: {fact} {value} instead of .* on wren; draw alike"
+    with pytest.raises(ValueError, match=expected):
+        check_driver("robin", SOFTWARE | {fact: value}, "wren", SOFTWARE)

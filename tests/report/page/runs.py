@@ -16,6 +16,7 @@ from pi0.ript.types import EpisodeRecord
 
 K = 4
 GROUPS = 3
+DRIVER = {"GL vendor": "Mesa", "GL renderer": "llvmpipe (LLVM 15)", "GL version": "4.5"}
 TASKS = {7: "turn on the stove", 3: "put <b>the bowl</b> & the plate"}
 
 
@@ -42,7 +43,7 @@ def make_run(folder: Path, made: Made | None = None) -> Path:
         evaluation=EvaluationConfig(rollouts_per_task=made.num_held_out),
     )
     save_config(config, folder / "config.yaml")
-    record_launch(folder, 0, "cpu")
+    record_launch(folder, 0, "cpu", DRIVER)
     train(folder, made, range(1, made.num_steps + 1))
     write_evaluation(folder, made, step=0, skill=0.4)
     if made.final_evaluation:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pi0.ript.env.libero.headless import require_rendering
+from pi0.ript.env.libero.headless import read_driver, require_rendering
 from pi0.ript.env.libero.references import (
     NUM_STEPS_WAIT,
     SITUATIONS,
@@ -68,18 +68,16 @@ class _Drawn:
 
 
 def _draw(situation: tuple[str, int, int, int]) -> _Drawn:
-    from OpenGL import GL  # noqa: PLC0415 - PyOpenGL may be loaded only where rendering works
-
-    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - as above
+    from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - only where rendering works
     from pi0.ript.env.libero.self_check import find_difference  # noqa: PLC0415 - as above
 
     suite, task_id, index, fixture_seed = situation
     with closing(Scene(suite, task_id, SPEC, num_slots=1, num_steps_wait=NUM_STEPS_WAIT)) as scene:
         observation = scene.restore(0, make_initial_state(suite, task_id, index, fixture_seed))
-        names = [GL.glGetString(name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
+        driver = read_driver()
         return _Drawn(
             images=observation.images,
-            renderer=", ".join("unknown" if n is None else n.decode() for n in names),
+            renderer=f"{driver['GL renderer']}, {driver['GL version']}",
             deviation=deviation(situation, observation.images, scene.physics_state(0)),
             difference=find_difference(scene, NUM_STEPS),
         )

@@ -13,6 +13,8 @@ BACKEND_VARIABLE = "MUJOCO_GL"
 PLATFORM_VARIABLE = "PYOPENGL_PLATFORM"
 EGL_VARIABLE = "MUJOCO_EGL_DEVICE_ID"
 CUDA_VARIABLE = "CUDA_VISIBLE_DEVICES"
+GL_FACTS = {"GL vendor": "GL_VENDOR", "GL renderer": "GL_RENDERER", "GL version": "GL_VERSION"}
+"""What a GL context says of its driver: how we name it, and its name in OpenGL."""
 # Say which drivers EGL finds; other programs set them for machines of their own.
 DRIVER_VARIABLES = ("__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS")
 
@@ -140,8 +142,11 @@ def check_device(environment: Mapping[str, str]) -> None:
         )
 
 
-def require_rendering() -> None:
+def require_rendering() -> dict[str, str]:
     """Load MuJoCo and robosuite, and create and free a GL context.
+
+    Returns:
+        What draws here, as ``read_driver`` does.
 
     Raises:
         RenderingError: Headless rendering does not work here; says what to change.
@@ -154,10 +159,21 @@ def require_rendering() -> None:
         )
     check_device(os.environ)
     with _without(CUDA_VARIABLE):  # robosuite takes it for a list of EGL devices
-        _probe_rendering(backend)
+        return _probe_rendering(backend)
 
 
-def _probe_rendering(backend: str) -> None:
+def read_driver() -> dict[str, str]:
+    """Return what draws, by the names of ``GL_FACTS``; needs a current context.
+
+    Mesa's software renderer and a GPU's driver round colors differently, and so do their versions.
+    """
+    from OpenGL import GL  # noqa: PLC0415 - PyOpenGL may be loaded only where rendering works
+
+    read = {name: GL.glGetString(getattr(GL, constant)) for name, constant in GL_FACTS.items()}
+    return {name: "unknown" if text is None else text.decode() for name, text in read.items()}
+
+
+def _probe_rendering(backend: str) -> dict[str, str]:
     # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
     try:
         from OpenGL.error import Error as GLError  # noqa: PLC0415
@@ -175,9 +191,11 @@ def _probe_rendering(backend: str) -> None:
         GLContext._context = None  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue]
         context = GLContext(max_width=8, max_height=8, device_id=-1)
         context.make_current()
+        driver = read_driver()
         context.free()
     except (ImportError, RuntimeError, GLError) as error:
         raise RenderingError(_advice(backend, f"found no working driver ({error})")) from None
+    return driver
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -58,6 +58,11 @@ class InlinePool(SlotLedger):
             os.environ[EGL_VARIABLE] = str(egl_device)
         self._host = SceneHost(spec, num_slots, max_scenes, num_steps_wait, exactness)
         self._queue: deque[Callable[[], Reply]] = deque()
+
+    @property
+    def driver(self) -> Mapping[str, str]:
+        """Return what draws, see ``read_driver``."""
+        return self._host.driver
 
     def restore(self, slot: int, initial_state: InitialState) -> None:
         """Queue bringing the slot to the settled initial state."""

@@ -3,6 +3,7 @@
 import mmap
 import os
 import time
+from collections.abc import Mapping
 
 from pi0.records import ObservationSpec
 from pi0.ript.config.env import Exactness
@@ -75,6 +76,11 @@ class ProcessPool(WorkerPool[WorkerProcess]):
     def local_pids(self) -> tuple[int, ...]:
         """Return the process ids of the workers."""
         return self.pids
+
+    @property
+    def driver(self) -> Mapping[str, str]:
+        """Return what draws, see ``read_driver``: the same for all workers; empty before the first is ready."""
+        return next((worker.driver for worker in self._workers if worker.driver), {})
 
     def drop_scenes(self) -> None:
         """Free the scenes of every worker that no slot holds."""

@@ -30,8 +30,11 @@ logger = logging.getLogger(__name__)
 CHECK_STEPS = 3  # of the comparison with LIBERO; ript doctor takes 30
 
 
-def load_scene_class() -> "type[Scene]":
-    """Return the ``Scene`` class, loading MuJoCo, robosuite and LIBERO on first use.
+def load_simulator() -> "tuple[type[Scene], dict[str, str]]":
+    """Load MuJoCo, robosuite and LIBERO on first use.
+
+    Returns:
+        The ``Scene`` class, and what draws here, see ``read_driver``.
 
     Raises:
         RenderingError: Headless rendering does not work here, or the simulator cannot be imported;
@@ -39,7 +42,7 @@ def load_scene_class() -> "type[Scene]":
         UnverifiedVersionError: The engine is not proven for an installed version.
     """
     require_verified_versions()
-    require_rendering()
+    driver = require_rendering()
     try:
         # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
         from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
@@ -47,7 +50,7 @@ def load_scene_class() -> "type[Scene]":
         raise RenderingError(
             f"the simulator cannot be imported ({error}); run 'make setup' to repair the installation"
         ) from None
-    return Scene
+    return Scene, driver
 
 
 def find_difference(scene: "Scene", num_steps: int) -> str:
@@ -74,6 +77,9 @@ class SceneHost:
 
     At most ``max_scenes`` scenes are ever loaded. A slot holds the scene of its last restore until
     it is released; the least recently used scene that no slot holds makes room for another.
+
+    Attributes:
+        driver: What draws here, see ``read_driver``.
     """
 
     def __init__(
@@ -86,7 +92,7 @@ class SceneHost:
     ) -> None:
         """Load the simulator libraries; scenes are built when a slot first needs them."""
         self._exactness: Exactness = exactness
-        self._scene_class = load_scene_class()
+        self._scene_class, self.driver = load_simulator()
         self._spec = spec
         self._num_slots = num_slots
         self._max_scenes = max_scenes

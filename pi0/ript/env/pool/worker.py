@@ -37,7 +37,7 @@ def serve(channel: Channel, memory: mmap.mmap) -> None:
         return
     images = SharedImages(spec, memory)
     # Both processes read the same monotonic clock.
-    channel.send(("ready", time.monotonic() - began))
+    channel.send(("ready", time.monotonic() - began, *host.driver.values()))
     try:
         while True:
             request = channel.receive()

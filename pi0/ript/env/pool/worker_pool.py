@@ -110,7 +110,8 @@ class WorkerPool(SlotLedger, ABC, Generic[W]):
 
         Raises:
             RenderingError: A worker cannot render on its host.
-            ValueError: A worker's host has other versions than this one.
+            ValueError: A worker's host has other versions than this one, or draws with another driver
+                than the first.
             WorkerStartError: Workers end while they start.
             PoolClosedError: The pool was closed; nothing is under way any more.
         """

@@ -13,7 +13,7 @@ from typing import Any
 
 from pi0.records import ObservationSpec
 from pi0.ript.config.env import Exactness
-from pi0.ript.env.libero.headless import RenderingError
+from pi0.ript.env.libero.headless import GL_FACTS, RenderingError
 from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.images import SharedImages
 from pi0.ript.env.pool.ledger import SceneKey
@@ -62,7 +62,11 @@ class WorkerStartError(OSError):
 
 
 class WorkerProcess:
-    """A running worker, its socket, and the requests it has under way, in order."""
+    """A running worker, its socket, and the requests it has under way, in order.
+
+    Attributes:
+        driver: What it draws with, see ``read_driver``; empty until it has started.
+    """
 
     def __init__(
         self,
@@ -94,6 +98,7 @@ class WorkerProcess:
         """
         self.number = number
         self.missing_s = missing_s
+        self.driver: dict[str, str] = {}
         self._limits = limits
         self._spec, self._images = spec, images
         self.requests = RequestQueue(limits, [START])
@@ -213,8 +218,9 @@ class WorkerProcess:
                 raise RenderingError(f"a simulator process could not start: {reason}")
             case ("broken", str(reason)):
                 raise WorkerStartError(f"a simulator process could not start: {reason}")
-            case ("ready", float(seconds)) if seconds >= 0:
+            case ("ready", float(seconds), str(), str(), str()) if seconds >= 0:
                 self._has_started = True
+                self.driver = dict(zip(GL_FACTS, message[2:], strict=True))
                 self._limits.learn("start", seconds)
                 if self.missing_s is not None:
                     self.missing_s += seconds

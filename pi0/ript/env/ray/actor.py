@@ -47,18 +47,19 @@ class SimulatorActor:
             exactness: Whether the first scene is compared with LIBERO.
 
         Returns:
-            Host name, process id, versions as (name, version) pairs, and why it cannot work, else "".
+            Host name, process id, versions and driver as (name, value) pairs, and why it cannot work, else "".
         """
         # Ray hides GPUs from those that reserve none, and robosuite stumbles over an empty list.
         os.environ.pop(CUDA_VARIABLE, None)
-        problem = ""
+        problem, driver = "", ()
         try:
             self._host = SceneHost(
                 unpack_spec(spec), num_slots, max_scenes, num_steps_wait, exactness
             )
+            driver = tuple(self._host.driver.items())
         except (ImportError, OSError) as error:
             problem = str(error)
-        return platform.node(), os.getpid(), tuple(read_versions().items()), problem
+        return platform.node(), os.getpid(), tuple(read_versions().items()), driver, problem
 
     def restore(
         self,

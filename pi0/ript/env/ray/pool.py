@@ -1,7 +1,7 @@
 """Simulator slots spread over the actors of a Ray cluster, on any number of hosts."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from pi0.records import ObservationSpec
 from pi0.ript.config.env import Exactness, RayConfig
@@ -16,7 +16,7 @@ from pi0.ript.env.pool.worker_pool import WorkerPool
 from pi0.ript.env.pool.worker_process import WorkerStartError
 from pi0.ript.env.ray.actor import SimulatorActor
 from pi0.ript.env.ray.cluster import LostActorError, RayCluster, RayUnavailableError
-from pi0.ript.env.ray.versions import check_versions, read_versions
+from pi0.ript.env.ray.versions import check_driver, check_versions, read_versions
 from pi0.ript.env.ray.worker import ActorSettings, RayWorker
 from pi0.ript.env.resources import predict_memory, read_machine, require_memory
 from pi0.ript.interfaces import Fault, Reply
@@ -87,11 +87,18 @@ class RayPool(WorkerPool[RayWorker]):
             start_timeout_s=ray.start_timeout_s,
         )
         self._versions = read_versions()
+        self._driver: Mapping[str, str] = {}
+        self._first_host = ""
         self._num_starts = 0
         self._failed_starts = [0] * self.num_workers
         store_bytes = STORED_IMAGES * num_slots * image_bytes(spec)
         self._cluster = RayCluster(ray.address, store_bytes=store_bytes)
         self._workers = [self._start(number) for number in range(self.num_workers)]
+
+    @property
+    def driver(self) -> Mapping[str, str]:
+        """Return what draws, see ``read_driver``: the same on all hosts; empty before the first actor is ready."""
+        return self._driver
 
     def can_restore(self, slot: int, scene: SceneKey) -> bool:
         """Return whether the slot's actor has started and the scenes of its other slots leave room.
@@ -189,11 +196,14 @@ class RayPool(WorkerPool[RayWorker]):
         return [reply]
 
     def _admit(self, worker: RayWorker) -> None:
-        """Use an actor from here on, if it can work and its host has the same versions as this one."""
-        versions, problem = worker.receive_start()
+        """Use an actor from here on, if it can work, has our versions and draws as the first one does."""
+        versions, driver, problem = worker.receive_start()
         if problem:
             raise RenderingError(f"a simulator on host {worker.host} could not start: {problem}")
         check_versions(worker.host, versions, self._versions)
+        if not self._driver:
+            self._driver, self._first_host = driver, worker.host
+        check_driver(worker.host, driver, self._first_host, self._driver)
         self._failed_starts[worker.number] = 0
         self._num_starts += 1
 

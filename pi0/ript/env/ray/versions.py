@@ -50,6 +50,29 @@ def check_versions(host: str, theirs: Mapping[str, str], ours: Mapping[str, str]
         )
 
 
+def check_driver(
+    host: str, theirs: Mapping[str, str], first_host: str, first: Mapping[str, str]
+) -> None:
+    """Raise ``ValueError`` naming what of a host's driver differs from that of the first one.
+
+    Args:
+        host: Name of the host.
+        theirs: What draws there, see ``read_driver``.
+        first_host: Name of the host that started first; this one need not draw at all.
+        first: What draws there.
+    """
+    different = [name for name in first if theirs.get(name) != first[name]]
+    if different:
+        facts = ", ".join(
+            f"{name} {theirs.get(name, 'missing')} instead of {first[name]} on {first_host}"
+            for name in different
+        )
+        raise ValueError(
+            f"simulators on {host} would not draw the same images: {facts}; draw alike on every host: one "
+            "kind of GPU with one driver, or in software (MUJOCO_GL=osmesa before ray start)"
+        )
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -118,19 +118,19 @@ class RayWorker:
         """Release the scene of one of the actor's slots; there is no reply."""
         self._actor.release.remote(worker_slot)
 
-    def receive_start(self) -> tuple[Mapping[str, str], str]:
-        """Return the host's versions and what is wrong there, else ``""``, once the start is over.
+    def receive_start(self) -> tuple[Mapping[str, str], Mapping[str, str], str]:
+        """Return the host's versions, its driver and what is wrong there, else ``""``, once the start is over.
 
         Raises:
             LostActorError: The actor ended while starting.
         """
-        self.host, self.pid, versions, problem = self._cluster.result(self._results[0])
+        self.host, self.pid, versions, driver, problem = self._cluster.result(self._results[0])
         self._results.popleft()
         self.is_ready = True
         if self.missing_s is not None:
             self.missing_s += self.requests.silent_s
         self.requests.arrive()
-        return dict(versions), problem
+        return dict(versions), dict(driver), problem
 
     def receive(self) -> tuple[Reply, tuple[SceneKey, ...]]:
         """Return the reply to the oldest request and the actor's loaded scenes, once they are there.
