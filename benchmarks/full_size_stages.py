@@ -32,7 +32,7 @@ from pi0.ript.config.policy import PolicyConfig
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.diagnose.disk_plan import predict_checkpoints
-from pi0.ript.diagnose.memory_plan import make_plan
+from pi0.ript.diagnose.memory_plan import Place, make_plan
 from pi0.ript.env.resources import Sizing
 from pi0.ript.learner.batch import scored_steps
 from pi0.ript.learner.update import Engine, update
@@ -45,7 +45,9 @@ PAGE = 4096
 INTERVAL_S = 0.01
 NUM_ROWS = 2
 TASK = "put the bowl on the plate"
-LEARNING = ("weights", "gradients", "optimizer", "activations", "prefix cache", "batch")
+LEARNING = (
+    "weights", "expert, cast", "gradients", "optimizer", "activations", "prefix cache", "batch"
+)  # fmt: skip
 
 
 class AnonymousMemory:
@@ -170,7 +172,7 @@ def learn(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
     found |= learn_once(config, policy, engine, 2)
     no_simulators = Sizing(num_slots=0, num_workers=0, scenes_per_worker=0, reason="")
     items = make_plan(
-        config, contents.card, contents.config, no_simulators, contents.card.execute_steps
+        config, contents.card, contents.config, no_simulators, contents.card.execute_steps, Place()
     )
     planned = {item.name: item.num_bytes for item in items}
     checkpoints = predict_checkpoints(config, contents, contents.card.execute_steps)

@@ -35,7 +35,7 @@ from pi0.model.lora import DOWN, UP, plain_tensors, trained_tensors, with_adapte
 from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.policy import Pi0Policy
-from pi0.precision import card_on
+from pi0.precision import card_on, is_precision_given
 
 BUILTIN = "builtin"
 
@@ -73,7 +73,7 @@ def load_policy(
         tokenizer_path=None if tokenizer_path is None else Path(tokenizer_path),
     )
     contents = read_folder(find_folder(path), choices)
-    is_given = contents.layout == "native" or "dtype" in choices.overrides
+    is_given = is_precision_given(contents.layout, choices.overrides)
     card = card_on(device, contents.card, is_given=is_given)
     with no_init_weights():
         network = Pi0Network(contents.config)

@@ -1,7 +1,9 @@
 """In which precision a network computes on a device, and the one line that says so."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -25,10 +27,19 @@ def card_on(device: torch.device | str, card: PolicyCard, *, is_given: bool) -> 
     device = torch.device(device)
     if device.type != "cuda":
         return card
-    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    chosen, reason = choose_on_gpu(card, is_given=is_given, has_bfloat16=has_bfloat16)
+    chosen, reason = choose_on_gpu(card, is_given=is_given, has_bfloat16=computes_bfloat16())
     logger.info("precision on the GPU: %s", reason)
     return chosen
+
+
+def computes_bfloat16() -> bool:
+    """Return whether the GPU here computes in bfloat16."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def is_precision_given(layout: str, overrides: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint's precision was asked for, or written down by this project."""
+    return layout == "native" or "dtype" in overrides
 
 
 def choose_on_gpu(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
@@ -41,6 +42,11 @@ class TrainedPart:
         """Return whether every weight changes."""
         return not self.lora_rank and not self.has_frozen_prefix
 
+    @property
+    def has_adapted_expert(self) -> bool:
+        """Return whether adapters sit on the expert, whose weights are then stored as they are used."""
+        return self.lora_rank > 0 and self.lora_targets != "vlm"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkMemory:
@@ -50,10 +56,11 @@ class NetworkMemory:
         weights: All weights as they are stored.
         gradients: Of what is trained, float32.
         optimizer: AdamW's two moments, float32.
-        activations: What a scoring pass of one micro-batch keeps for its backward pass, and the most it
-            needs on the way.
+        activations: What a scoring pass of one micro-batch keeps for its backward pass, cast masters among it,
+            and the most it needs on the way.
         cast_expert: The action expert's matrices once more, in the precision that acting uses them in.
         prefix_per_sample: Keys and values that one sample's prefix keeps.
+        reading_per_sample: The most that reading one sample's prefix needs on the way.
     """
 
     weights: int
@@ -62,6 +69,7 @@ class NetworkMemory:
     activations: int
     cast_expert: int
     prefix_per_sample: int
+    reading_per_sample: int
 
 
 def predict_network(
@@ -98,8 +106,8 @@ def predict_network(
     num_keys = num_steps * (prefix_tokens + leading + config.chunk_size)
     num_keys += leading * (prefix_tokens + 1)
     kept, passing = suffix.kept(num_keys=num_keys, trained=trained), suffix.passing()
+    text = _Stack.of(vlm_sizes(config).text_config, size, tokens=prefix_tokens)
     if not trained.has_frozen_prefix:
-        text = _Stack.of(vlm_sizes(config).text_config, size, tokens=prefix_tokens)
         kept += text.kept(num_keys=prefix_tokens, trained=trained)
         kept += _vision_bytes(config, size, prefix_tokens)
         passing = max(passing, text.passing())
@@ -111,18 +119,42 @@ def predict_network(
         + (num_trained * FLOAT if trained.lora_rank else 0),
         gradients=num_trained * FLOAT,
         optimizer=num_trained * FLOAT * ADAM_MOMENTS,
-        activations=samples * (kept + passing),
+        activations=samples * (kept + passing) + _cast_products(network, dtype, trained),
         cast_expert=_cast_bytes(network, dtype, trained),
         prefix_per_sample=2 * layers * prefix_tokens * head * size,
+        reading_per_sample=text.reading(),
     )
 
 
 def _cast_bytes(network: Pi0Network, dtype: torch.dtype, trained: TrainedPart) -> int:
-    is_adapted = trained.lora_rank and trained.lora_targets != "vlm"  # then stored in ``dtype``
-    if dtype == torch.float32 or is_adapted:
+    if dtype == torch.float32 or trained.has_adapted_expert:
         return 0
     matrices = projections(network.core.model.dit)
     return sum(linear.weight.numel() for linear in matrices) * dtype.itemsize
+
+
+def _cast_products(network: Pi0Network, dtype: torch.dtype, trained: TrainedPart) -> int:
+    """Return what float32 masters take that a pass has cast for its products and keeps for its backward pass."""
+    if dtype == torch.float32:
+        return 0
+    vlm, stacks, others = network.core.model.vlm, [], []
+    if not trained.has_adapted_expert:
+        stacks.append(network.core.model.dit.layers)
+    if trained.trains_everything:
+        stacks.append(vlm.language_model.layers)
+        others = [vlm.vision_tower, vlm.multi_modal_projector]
+    # a layer that is computed again casts again, and only one is at a time
+    together = max if trained.checkpoints_layers else sum
+    num_cast = sum(together(map(_num_matrix_weights, layers)) for layers in stacks)
+    return (num_cast + sum(map(_num_matrix_weights, others))) * dtype.itemsize
+
+
+def _num_matrix_weights(module: nn.Module) -> int:
+    return sum(
+        each.weight.numel()
+        for name, each in module.named_modules()
+        if type(each) is nn.Linear and "norm" not in name  # pi0.5's norms compute in float32
+    )
 
 
 def _num_trained(network: Pi0Network, trained: TrainedPart) -> int:
@@ -173,6 +205,15 @@ class _Stack:
     def passing(self) -> int:
         """Return what the backward pass of one MLP has on its hands besides what was kept."""
         return self.tokens * 5 * self.mlp * self.size
+
+    def reading(self) -> int:
+        """Return the most that a pass without gradients has on its hands: its stream, and one MLP.
+
+        Stream, its update and their sum in float32; the norm's output and the attention's; the MLP's gate,
+        up and their product.
+        """
+        per_token = 3 * self.width * FLOAT + self.size * (2 * self.width + 3 * self.mlp)
+        return self.tokens * per_token
 
     def _one_layer(self, num_keys: int) -> int:
         attention = self.heads * self.head

@@ -14,7 +14,7 @@ from pi0.formats.spellings import WRITTEN
 from pi0.ript.build import build_engine, build_objective, build_policy
 from pi0.ript.config.load import load_config
 from pi0.ript.config.shipped import find_shipped
-from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, make_plan
+from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Place, make_plan
 from pi0.ript.env.resources import Sizing
 from pi0.ript.learner.update import update
 from pi0.ript.scripts.plan import longest_episode, read_checkpoint, resolve_tasks
@@ -60,7 +60,7 @@ def test_a_recipe_fits_its_card(recipe: str, card: str, full_size: Path):
         contents.config,
         simulators,
         longest_episode(config, contents.card, resolve_tasks(config)),
-        GPU_GIB[card] * GIB,
+        Place(device_bytes=GPU_GIB[card] * GIB, host_bytes=64 * GIB),
     )
 
     on_device = sum(item.num_bytes for item in plan if item.memory == "device")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pi0.model.cast_expert import projections
 from pi0.model.memory import TrainedPart, predict_network
 from tests.policy_parts import TASKS, make_observations, small_policy
 
@@ -78,10 +79,12 @@ def kept_bytes(policy):
 
 
 @pytest.mark.parametrize("is_pi05", [False, True])
-def test_activations_are_what_a_scoring_pass_keeps_and_a_little_more(is_pi05):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_are_what_a_scoring_pass_keeps_and_a_little_more(dtype, is_pi05):
     policy = small_policy(is_pi05=is_pi05)
+    policy.network.cast_backbone(dtype)
     policy.trainable_parameters(expert_only=True)
-    predicted, kept = predict(policy).activations, kept_bytes(policy)
+    predicted, kept = predict(policy, dtype).activations, kept_bytes(policy)
     # the difference is what the backward pass has on its hands for one layer
     assert kept <= predicted < 1.35 * kept
 
@@ -100,3 +103,18 @@ def test_the_experts_matrices_are_counted_once_more_where_acting_casts_them(dtyp
     own = {parameter.data_ptr() for parameter in expert.parameters()}
     copied = [p.nbytes for p in acting.parameters() if p.data_ptr() not in own]
     assert predict(policy, dtype).cast_expert == sum(copied)
+
+
+def test_masters_that_are_cast_for_products_are_kept_until_the_backward_pass():
+    # one pass more keeps one sample more, the cast matrices are there once
+    policy = small_policy()
+    one, two = (
+        predict_network(
+            policy.network.config, dtype=torch.bfloat16, trained=TrainedPart(), samples=samples,
+            num_steps=STEPS, prefix_tokens=8,
+        )
+        for samples in (1, 2)
+    )  # fmt: skip
+    matrices = list(projections(policy.network.core.model.dit))
+    expected = sum(linear.weight.numel() * 2 for linear in matrices)
+    assert 2 * one.activations - two.activations == expected

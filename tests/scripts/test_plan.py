@@ -2,16 +2,28 @@
 
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.models import model_config
 from pi0.card import PolicyCard
+from pi0.model.memory import TrainedPart, predict_network
 from pi0.records import Observation, Sampling
 from pi0.ript.config.load import load_config
-from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
+from pi0.ript.config.schema import (
+    AlgoConfig,
+    PolicyConfig,
+    TaskConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 from pi0.ript.diagnose.memory_plan import (
+    GIB,
     Item,
+    Place,
     advice,
     encoded_bytes,
     expected_samples,
@@ -23,6 +35,7 @@ from pi0.ript.env.resources import Sizing
 from pi0.ript.learner.batch import idle_batch
 from pi0.ript.learner.scorer import Scorer
 from pi0.ript.scripts import plan
+from tests.formats.checkpoints import reference_model, write_openpi
 from tests.policy_parts import small_card, small_policy
 
 QUICKSTART = ["--config_path", "pi0/ript/config/quickstart.yaml"]
@@ -144,16 +157,17 @@ def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
         config = load_config([*QUICKSTART, *flags])
         contents = plan.read_checkpoint(config)
         sizing = Sizing(num_slots=1, num_workers=1, scenes_per_worker=1, reason="")
-        found = make_plan(config, contents.card, contents.config, sizing, max_steps=100)
+        found = make_plan(config, contents.card, contents.config, sizing, 100, Place())
         return {item.name: item.num_bytes for item in found}
 
     without, ahead = items(), items("--training.overlap", "true")
 
-    older = ahead.pop("older weights")
+    older, call = ahead.pop("older weights"), ahead.pop("policy call")
     # The next step is collected while this one is learned from.
     assert ahead.pop("rollout store") == 2 * without.pop("rollout store")
     assert ahead == without
-    assert 2 * ahead["gradients"] < older < 2.2 * ahead["gradients"]
+    assert older == 2 * ahead["gradients"]
+    assert 0 < call < 0.2 * older
 
 
 @pytest.mark.libero
@@ -162,7 +176,7 @@ def test_replay_takes_samples_of_earlier_steps_and_room_to_learn_from_them():
         config = load_config([*QUICKSTART, *flags])
         contents = plan.read_checkpoint(config)
         sizing = Sizing(num_slots=1, num_workers=1, scenes_per_worker=1, reason="")
-        found = make_plan(config, contents.card, contents.config, sizing, max_steps=100)
+        found = make_plan(config, contents.card, contents.config, sizing, 100, Place())
         return {item.name: item.num_bytes for item in found}
 
     without, three = items(), items("--algo.replay_steps", "3")
@@ -187,3 +201,78 @@ def test_the_remedy_for_replayed_samples_is_to_keep_fewer():
 def test_the_remedy_for_older_weights_is_to_do_without():
     items = [Item(name="older weights", num_bytes=9, memory="device")]
     assert advice(items, TrainConfig()) == "--training.overlap false"
+
+
+FULL = predict_network(
+    model_config("full"), dtype=torch.bfloat16, trained=TrainedPart(), samples=1, num_steps=10,
+    prefix_tokens=560,
+)  # fmt: skip
+
+
+def full_size_plan(place: Place, **changes: object) -> dict[str, int]:
+    """The plan of a pi0 of full size in bfloat16, ten denoise steps, two cameras; one group of 8 rollouts."""
+    algo = AlgoConfig(demo_batch_size=1, rloo_batch_size=8, micro_batch_size=1)
+    policy = PolicyConfig(denoise_steps=10, batch_size=16)
+    config = replace(TrainConfig(algo=algo, policy=policy), **changes)
+    card = replace(small_card(), dtype="bfloat16", image_size=224, max_prompt_tokens=48)
+    sizing = Sizing(num_slots=8, num_workers=2, scenes_per_worker=1, reason="")
+    found = make_plan(config, card, model_config("full"), sizing, 4 * 1000, place)
+    return {item.name: item.num_bytes for item in found}
+
+
+def test_prefixes_that_the_gpu_has_no_room_for_are_pinned_on_the_host_up_to_a_quarter_of_its_memory():
+    num_prefixes, prefix = 8 * 1000, FULL.prefix_per_sample
+
+    plan = full_size_plan(Place(device_bytes=24 * GIB, host_bytes=32 * GIB))
+
+    lasting = plan["weights"] + plan["optimizer"] + plan["expert, cast"]
+    room = (24 * GIB - lasting) // 2
+    assert plan["prefix cache"] == room // prefix * prefix
+    assert plan["pinned prefixes"] == 8 * GIB // prefix * prefix
+    assert plan["prefix cache"] + plan["pinned prefixes"] < num_prefixes * prefix
+
+
+def test_runs_that_repeat_keep_as_many_prefixes_on_every_machine():
+    training = TrainingConfig(deterministic=True)
+    plan = full_size_plan(Place(device_bytes=80 * GIB, host_bytes=32 * GIB), training=training)
+    assert "pinned prefixes" not in plan
+    prefix = FULL.prefix_per_sample
+    assert plan["prefix cache"] == 16 * GIB // prefix * prefix
+
+
+def test_two_policies_that_act_cast_their_experts_twice():
+    alone = full_size_plan(Place())
+    ahead = full_size_plan(Place(), training=TrainingConfig(overlap=True))
+    assert ahead["expert, cast"] == 2 * alone["expert, cast"] == 2 * FULL.cast_expert
+
+
+def test_a_gpu_reads_the_whole_call_in_one_pass():
+    place = Place(device_bytes=80 * GIB, host_bytes=32 * GIB)
+    plan = full_size_plan(place, training=TrainingConfig(overlap=True))
+    assert plan["policy call"] == 16 * (2 * FULL.prefix_per_sample + FULL.reading_per_sample)
+
+
+@pytest.mark.parametrize(("objective", "expected"), [("flow_sde", 0), ("nft", 1)])
+def test_weights_that_an_objective_remembers_are_counted(objective, expected):
+    algo = AlgoConfig(objective=objective, demo_batch_size=1, micro_batch_size=1)
+    plan = full_size_plan(Place(), algo=algo)
+    assert plan.get("remembered weights", 0) == expected * plan["gradients"]
+
+
+@pytest.mark.libero
+@pytest.mark.parametrize(
+    ("flags", "gpu", "expected"),
+    [
+        ([], "h200", "bfloat16, although the weights are stored in float32"),
+        ([], "t4", "float32 without TF32"),
+        (["--policy.overrides.dtype", "float32"], "h200", "float32 without TF32"),
+    ],
+)
+def test_a_float32_checkpoint_is_planned_in_the_precision_of_the_gpu(
+    flags: list[str], gpu: str, expected: str, tmp_path: Path, capsys
+):
+    folder = write_openpi(tmp_path / "pi0", reference_model())
+
+    plan.main([*QUICKSTART, "--policy_path", str(folder), "--gpu", gpu, *flags])
+
+    assert f"precision on the GPU: {expected}" in capsys.readouterr().out

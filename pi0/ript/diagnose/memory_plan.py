@@ -13,7 +13,7 @@ from pi0.model.memory import NetworkMemory, TrainedPart, predict_network
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
 from pi0.ript.env.suites import step_limit
-from pi0.ript.learner.prefixes import DEVICE_SHARE, PREFIX_BUDGET, Room
+from pi0.ript.learner.prefixes import DEVICE_SHARE, HOST_SHARE, PREFIX_BUDGET, Room
 
 MemoryKind = Literal["device", "host"]
 GIB = 2**30
@@ -33,6 +33,8 @@ GPU_GIB: Mapping[str, int] = {
     "h200": 141,
     "b200": 180,
 }
+# Compute capability below 8.0.
+WITHOUT_BFLOAT16 = ("t4", "v100")
 # Interpreter, torch and transformers, resident before a policy is loaded.
 PROCESS_BYTES = 600 * 10**6
 
@@ -104,71 +106,69 @@ def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
     return images + 2 * chain
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where learning happens.
+
+    Attributes:
+        device_bytes: Memory of the GPU; None where learning uses the CPU.
+        host_bytes: Memory that the host has left.
+    """
+
+    device_bytes: int | None = None
+    host_bytes: int = 0
+
+    @property
+    def has_gpu(self) -> bool:
+        """Return whether learning uses a GPU."""
+        return self.device_bytes is not None
+
+    def prefix_room(self, occupied: int, *, is_deterministic: bool) -> Room:
+        """Return what kept prefixes may take beside what lies on the device when an update begins."""
+        if self.device_bytes is None or is_deterministic:
+            return Room(device=PREFIX_BUDGET)
+        free = max(0, self.device_bytes - occupied)
+        return Room(device=int(DEVICE_SHARE * free), host=int(HOST_SHARE * self.host_bytes))
+
+
 def make_plan(
     config: TrainConfig,
     card: PolicyCard,
     network: PI0Config,
     simulators: Sizing,
     max_steps: int,
-    device_bytes: int | None = None,
+    place: Place,
 ) -> list[Item]:
-    """Return everything that takes memory at the worst moment of a run.
+    """Return what a run needs, learner first, at its worst moment; sizes alone, nothing is allocated.
 
     Args:
         config: Of the run.
-        card: Of the policy.
+        card: The policy's card, with the precision that it computes in there (``card_on``).
         network: Sizes of the network.
-        simulators: How they will be distributed over workers.
+        simulators: How many there will be.
         max_steps: Control steps of the longest episodes.
-        device_bytes: Memory of the GPU; None where learning uses the CPU.
+        place: Where learning happens.
     """
-    policy, num_steps = config.policy, config.policy.denoise_steps
     new_samples = expected_samples(config.algo, card, max_steps)
     samples = (1 + config.algo.replay_steps) * new_samples
-    patches = vlm_sizes(network).vision_config
-    tokens = len(card.cameras) * (patches.image_size // patches.patch_size) ** 2
-    memory = predict_network(
-        network,
-        dtype=getattr(torch, card.dtype),
-        trained=TrainedPart(
-            has_frozen_prefix=policy.has_frozen_prefix,
-            lora_rank=policy.lora.rank,
-            lora_targets=policy.lora.targets,
-            checkpoints_layers=policy.gradient_checkpointing,
-        ),
-        samples=min(config.algo.micro_batch_size, samples),
-        num_steps=num_steps,
-        prefix_tokens=tokens + card.max_prompt_tokens,
-    )
-    older = [_older_weights(config, memory)] if config.training.overlap else []
-    cast = Item(name="expert, cast", num_bytes=memory.cast_expert, memory="device")
-    replayed = Item(
-        name="replayed samples", num_bytes=replay_bytes(config, card, max_steps), memory="host"
-    )
-    kept_samples = min(config.algo.micro_batch_size, samples)
-    if policy.has_frozen_prefix:
-        there = memory.weights + memory.optimizer + sum(item.num_bytes for item in [*older, cast])
-        room = _prefix_room(device_bytes, there).split(samples, memory.prefix_per_sample)
-        kept_samples = max(kept_samples, room[0])
+    memory = _network_memory(config, card, network, samples)
+    num_stored = new_samples + spare_samples(config.algo, card, max_steps, simulators.num_slots)
+    replayed = replay_bytes(config, card, max_steps)
     return [
-        Item(name="weights", num_bytes=memory.weights, memory="device"),
-        Item(name="gradients", num_bytes=memory.gradients, memory="device"),
-        Item(name="optimizer", num_bytes=memory.optimizer, memory="device"),
-        *older,
-        *([cast] if cast.num_bytes else []),
-        Item(name="activations", num_bytes=memory.activations, memory="device"),
-        Item(
-            name="prefix cache", num_bytes=kept_samples * memory.prefix_per_sample, memory="device"
-        ),
+        *_learner_items(config, card, memory, samples, place),
         Item(
             name="rollout store",
             num_bytes=(2 if config.training.overlap else 1)  # the next one is collected meanwhile
-            * (new_samples + spare_samples(config.algo, card, max_steps, simulators.num_slots))
-            * policy_step_bytes(card, num_steps),
+            * num_stored
+            * policy_step_bytes(card, config.policy.denoise_steps),
             memory="host",
         ),
-        *([replayed] if replayed.num_bytes else []),
-        Item(name="batch", num_bytes=samples * encoded_bytes(card, num_steps), memory="host"),
+        *([Item(name="replayed samples", num_bytes=replayed, memory="host")] if replayed else []),
+        Item(
+            name="batch",
+            num_bytes=samples * encoded_bytes(card, config.policy.denoise_steps),
+            memory="host",
+        ),
         Item(
             name="simulators",
             num_bytes=predict_memory(
@@ -180,27 +180,83 @@ def make_plan(
             memory="host",
         ),
         # what is trained and its moments, while a checkpoint is written beside the next collection
-        Item(
-            name="checkpoint copy",
-            num_bytes=memory.gradients + memory.optimizer,
-            memory="host",
-        ),
+        Item(name="checkpoint copy", num_bytes=memory.gradients + memory.optimizer, memory="host"),
         Item(name="Python and torch", num_bytes=PROCESS_BYTES, memory="host"),
     ]
 
 
-def _prefix_room(device_bytes: int | None, occupied: int) -> Room:
-    """Return what kept prefixes may take beside what lies on the device when an update begins."""
-    if device_bytes is None:
-        return Room(device=PREFIX_BUDGET)
-    return Room(device=max(0, int(DEVICE_SHARE * (device_bytes - occupied))))
+def _network_memory(
+    config: TrainConfig, card: PolicyCard, network: PI0Config, samples: int
+) -> NetworkMemory:
+    policy = config.policy
+    patches = vlm_sizes(network).vision_config
+    tokens = len(card.cameras) * (patches.image_size // patches.patch_size) ** 2
+    return predict_network(
+        network,
+        dtype=getattr(torch, card.dtype),
+        trained=TrainedPart(
+            has_frozen_prefix=policy.has_frozen_prefix,
+            lora_rank=policy.lora.rank,
+            lora_targets=policy.lora.targets,
+            checkpoints_layers=policy.gradient_checkpointing,
+        ),
+        samples=min(config.algo.micro_batch_size, samples),
+        num_steps=policy.denoise_steps,
+        prefix_tokens=tokens + card.max_prompt_tokens,
+    )
 
 
-def _older_weights(config: TrainConfig, memory: NetworkMemory) -> Item:
-    """Return what acting during an update takes: trained weights twice, and the prefixes of a call."""
-    # a gradient is as large as what is trained
-    acting = config.policy.batch_size * memory.prefix_per_sample
-    return Item(name="older weights", num_bytes=2 * memory.gradients + acting, memory="device")
+def _learner_items(
+    config: TrainConfig, card: PolicyCard, memory: NetworkMemory, samples: int, place: Place
+) -> list[Item]:
+    """Return what the network takes while it learns, and acts at the same time where steps overlap."""
+    is_ahead = config.training.overlap
+    call = _call_bytes(config, card, memory, place)
+    lasting = {
+        "weights": memory.weights,
+        "optimizer": memory.optimizer,
+        # the frozen copy and the weights that acted before it; a gradient is as large as what is trained
+        "older weights": 2 * memory.gradients if is_ahead else 0,
+        "remembered weights": _num_remembered(config) * memory.gradients,
+        # the policy casts for evaluations, the frozen copy for itself
+        "expert, cast": (2 if is_ahead else 1) * memory.cast_expert,
+    }
+    micro_batch = min(config.algo.micro_batch_size, samples)
+    on_device, on_host = micro_batch, 0
+    if config.policy.has_frozen_prefix:
+        is_deterministic = config.training.deterministic
+        room = place.prefix_room(sum(lasting.values()), is_deterministic=is_deterministic)
+        kept, on_host = room.split(samples, memory.prefix_per_sample)
+        on_device = max(micro_batch, kept)
+    passing = {
+        "gradients": memory.gradients,
+        "activations": memory.activations,
+        "prefix cache": on_device * memory.prefix_per_sample,
+    }
+    # on a GPU AdamW takes a square root of all second moments at once, when activations are gone
+    step = memory.gradients - memory.activations if place.has_gpu else 0
+    beside = call if is_ahead else call - sum(passing.values())
+    device = {**lasting, **passing, "optimizer step": step, "policy call": beside}
+    host = {"pinned prefixes": on_host * memory.prefix_per_sample}
+    return [
+        Item(name=name, num_bytes=num_bytes, memory=where)
+        for where, items in (("device", device), ("host", host))
+        for name, num_bytes in items.items()
+        if num_bytes > 0
+    ]
+
+
+def _call_bytes(config: TrainConfig, card: PolicyCard, memory: NetworkMemory, place: Place) -> int:
+    """Return what a full policy call takes: prefixes, once more with room for suffixes, and what reading needs."""
+    size = config.policy.batch_size
+    # a GPU reads all samples in one pass
+    per_pass = size if place.has_gpu else 1
+    return 2 * size * memory.prefix_per_sample + per_pass * memory.reading_per_sample
+
+
+def _num_remembered(config: TrainConfig) -> int:
+    """Return how many earlier versions of what is trained an objective keeps beside it."""
+    return (config.algo.reference_weight > 0) + (config.algo.objective == "nft")
 
 
 def advice(items: list[Item], config: TrainConfig) -> str:
@@ -213,6 +269,7 @@ def advice(items: list[Item], config: TrainConfig) -> str:
         "optimizer": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "checkpoint copy": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "older weights": "--training.overlap false",
+        "policy call": f"--policy.batch_size {max(1, config.policy.batch_size // 2)}",
         "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
         "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "replayed samples": f"--algo.replay_steps {config.algo.replay_steps // 2}",

@@ -10,12 +10,14 @@ Examples:
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from pi0.card import PolicyCard
 from pi0.checkpoint import find_folder
 from pi0.formats.folder import Contents, read_folder
+from pi0.precision import choose_on_gpu, computes_bfloat16, is_precision_given
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.environment import choose_runner
 from pi0.ript.config.load import load_launch
@@ -25,8 +27,10 @@ from pi0.ript.diagnose.disk_plan import CheckpointBytes, predict_checkpoints
 from pi0.ript.diagnose.memory_plan import (
     GIB,
     GPU_GIB,
+    WITHOUT_BFLOAT16,
     Item,
     MemoryKind,
+    Place,
     advice,
     longest_episode,
     make_plan,
@@ -55,6 +59,15 @@ def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> 
         spec=card.spec,
         machine=machine,
     )
+
+
+def card_on_gpu(config: TrainConfig, contents: Contents, gpu: str | None) -> PolicyCard:
+    """Return the policy's card with the precision that the named GPU, else the one here, computes in; say which."""
+    has_bfloat16 = computes_bfloat16() if gpu is None else gpu not in WITHOUT_BFLOAT16
+    is_given = is_precision_given(contents.layout, config.policy.overrides.chosen())
+    card, reason = choose_on_gpu(contents.card, is_given=is_given, has_bfloat16=has_bfloat16)
+    print(f"precision on the GPU: {reason}")
+    return card
 
 
 def device_bytes(gpu: str | None, requested: str) -> int | None:
@@ -101,11 +114,14 @@ def main(argv: Sequence[str]) -> None:
     arguments, rest = parser.parse_known_args(argv)
     config = load_launch(rest).config
     contents, machine = read_checkpoint(config), read_machine()
-    sizing = size_simulators(config, contents.card, machine)
-    limit = longest_episode(config, contents.card, resolve_tasks(config))
     on_device = device_bytes(arguments.gpu, config.policy.device)
-    items = make_plan(config, contents.card, contents.config, sizing, limit, on_device)
+    sizing = size_simulators(config, contents.card, machine)
     print(f"policy {config.policy_path}; {sizing.line}")
+    if on_device is not None:
+        contents = replace(contents, card=card_on_gpu(config, contents, arguments.gpu))
+    limit = longest_episode(config, contents.card, resolve_tasks(config))
+    place = Place(device_bytes=on_device, host_bytes=machine.memory_bytes)
+    items = make_plan(config, contents.card, contents.config, sizing, limit, place)
     places: list[tuple[str, set[MemoryKind], int]] = [
         ("device", {"device"}, on_device or 0),
         ("host", {"host"}, machine.memory_bytes),
