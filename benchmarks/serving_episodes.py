@@ -141,7 +141,7 @@ def main() -> int:
     requests = requests_of(evaluation, policy)
     num_steps = policy.card.denoise_steps
     local = run(config, policy, requests, num_steps)
-    with serving(arguments.policy, config.policy.batch_size) as port:
+    with serving(arguments.policy, policy.batch_size) as port:
         client = WebsocketClientPolicy("127.0.0.1", port)
         asked = run(config, AskingPolicy(policy, client), requests, num_steps)
     found = compare(local, asked)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pi0.ript import build_runner
 from pi0.ript.build import build_states
 from pi0.ript.build_runner import choose_egl_device, create_env_runner, resolve_tasks
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TaskConfig, TrainConfig
@@ -24,6 +25,20 @@ def test_a_configured_drawing_device_reaches_the_runner():
     config = TrainConfig(policy=ON_CPU, env=EnvConfig(egl_device=3))
 
     assert create_env_runner(config, ToyPolicy()).egl_device == 3
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "has_gpu", "expected"),
+    [("auto", False, 4), ("auto", True, 64), (6, True, 6), (6, False, 6)],
+)
+def test_the_most_samples_of_a_call_are_those_of_the_device(
+    batch_size, has_gpu, expected, monkeypatch
+):
+    monkeypatch.setattr(build_runner, "uses_gpu", lambda config: has_gpu)
+    monkeypatch.setattr(build_runner, "choose_egl_device", lambda config: None)
+    config = TrainConfig(policy=PolicyConfig(batch_size=batch_size))
+
+    assert create_env_runner(config, ToyPolicy()).batch_size == expected
 
 
 def test_tasks_of_several_suites_are_practised_together():

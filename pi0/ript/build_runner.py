@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from pi0.records import choose_batch_size
 from pi0.ript.config.environment import RunnerName, choose_runner
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.libero.headless import count_egl_devices, resolve_egl_device
@@ -87,6 +88,9 @@ def create_env_runner(
         world_size=world_size,
         local_world_size=local_world_size,
         egl_device=choose_egl_device(config),
+        batch_size=choose_batch_size(
+            config.policy.batch_size, "cuda" if uses_gpu(config) else "cpu"
+        ),
     )
     if rank == 0:
         logger.info(
@@ -103,10 +107,14 @@ def resolve_tasks(config: TrainConfig) -> tuple[tuple[str, int], ...]:
     return tuple(dict.fromkeys(tasks)) or tuple(all_tasks(suite))
 
 
+def uses_gpu(config: TrainConfig) -> bool:
+    """Return whether the policy computes on a GPU."""
+    return config.policy.device != "cpu" and torch.cuda.is_available()
+
+
 def choose_egl_device(config: TrainConfig) -> int | None:
     """Return the GPU that simulators draw on, as EGL counts them; None keeps the environment's."""
-    uses_gpu = config.policy.device != "cpu" and torch.cuda.is_available()
-    cuda_index = torch.cuda.current_device() if uses_gpu else None
+    cuda_index = torch.cuda.current_device() if uses_gpu(config) else None
     if config.env.uses_cluster and config.env.egl_device == "auto":
         return None  # which GPU this host computes on says nothing about those that draw
     return resolve_egl_device(config.env.egl_device, cuda_index, os.environ, count_egl_devices)

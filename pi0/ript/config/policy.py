@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pi0.ript.config.base import require
+from pi0.ript.config.base import Auto, require
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -78,9 +78,9 @@ class PolicyConfig:
 
     Attributes:
         device: ``auto`` takes the GPU if there is one; the choice is announced.
-        batch_size: Most observations per policy call. On a CPU smaller ready sets are padded to it, so that an
-            action chunk never depends on which other simulators happened to be ready; on a GPU to the next power
-            of two, and the size of a call shows in the last bits.
+        batch_size: Most observations per policy call; ``auto`` is 4 on a CPU and 64 on a GPU. On a CPU smaller
+            ready sets are padded to it, so that an action chunk never depends on which other simulators happened
+            to be ready; on a GPU to 1, 2, 4, 8, 16, 32 or 64, and the size of a call shows in the last bits.
         denoise_steps: S, denoise steps in rollouts and evaluations of a run; the cards of its checkpoints say it,
             and ``ript eval`` and ``ript convert`` follow them.
         train_expert_only: Train the action expert and projections; the vision-language model is frozen.
@@ -95,7 +95,7 @@ class PolicyConfig:
     """
 
     device: Device = "auto"
-    batch_size: int = 4
+    batch_size: int | Auto = "auto"
     denoise_steps: int = 4
     train_expert_only: bool = True
     gradient_checkpointing: bool = False
@@ -106,7 +106,10 @@ class PolicyConfig:
     overrides: PolicyOverrides = field(default_factory=PolicyOverrides)
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, f"policy.batch_size must be >= 1, got {self.batch_size}")
+        require(
+            self.batch_size == "auto" or self.batch_size >= 1,
+            f"policy.batch_size must be >= 1 or auto, got {self.batch_size}",
+        )
         require(
             self.denoise_steps >= 2, f"policy.denoise_steps must be >= 2, got {self.denoise_steps}"
         )

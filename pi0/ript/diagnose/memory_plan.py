@@ -10,6 +10,7 @@ from transformers import PI0Config
 from pi0.card import PolicyCard
 from pi0.model.architecture import vlm_sizes
 from pi0.model.memory import NetworkMemory, TrainedPart, predict_network
+from pi0.records import GPU_BATCH_SIZE, choose_batch_size
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
 from pi0.ript.env.suites import step_limit
@@ -248,7 +249,7 @@ def _learner_items(
 
 def _call_bytes(config: TrainConfig, card: PolicyCard, memory: NetworkMemory, place: Place) -> int:
     """Return what a full policy call takes: prefixes, once more with room for suffixes, and what reading needs."""
-    size = config.policy.batch_size
+    size = choose_batch_size(config.policy.batch_size, "cuda" if place.has_gpu else "cpu")
     # a GPU reads all samples in one pass
     per_pass = size if place.has_gpu else 1
     return 2 * size * memory.prefix_per_sample + per_pass * memory.reading_per_sample
@@ -263,13 +264,14 @@ def advice(items: list[Item], config: TrainConfig) -> str:
     """Return what to change first, if ``items`` (of one kind of memory) do not fit: a remedy for the largest."""
     largest = max(items, key=lambda item: item.num_bytes).name
     half_samples = max(1, config.algo.micro_batch_size // 2)
+    call = GPU_BATCH_SIZE if config.policy.batch_size == "auto" else config.policy.batch_size
     remedies = {
         "weights": "use a checkpoint in bfloat16: --policy.overrides.dtype bfloat16",
         "gradients": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "optimizer": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "checkpoint copy": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
         "older weights": "--training.overlap false",
-        "policy call": f"--policy.batch_size {max(1, config.policy.batch_size // 2)}",
+        "policy call": f"--policy.batch_size {max(1, call // 2)}",
         "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
         "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "replayed samples": f"--algo.replay_steps {config.algo.replay_steps // 2}",

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping
 from typing import Protocol, Self
 
-from pi0.records import Sampling
+from pi0.records import Sampling, choose_batch_size
 from pi0.ript.config.base import Auto
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
@@ -76,6 +76,7 @@ class EnvRunner(ABC):
         norm_stats_path: str | None = None,
         egl_device: int | None = None,
         local_world_size: int = 1,
+        batch_size: int | None = None,
     ) -> None:
         """Check the arguments; simulators start with the first rollout.
 
@@ -96,6 +97,8 @@ class EnvRunner(ABC):
             norm_stats_path: Accepted for callers of older runners; a policy has its own.
             egl_device: Which GPU draws, as EGL counts them; None leaves it to the environment.
             local_world_size: How many of these processes share this host.
+            batch_size: Most samples per policy call; None takes ``config.policy.batch_size``, where ``auto``
+                is what it is on a CPU.
 
         Raises:
             ValueError: An argument is missing or out of range; names it.
@@ -135,6 +138,7 @@ class EnvRunner(ABC):
         self.sizing = self._size(num_parallel_envs)
         self.num_parallel_envs = self.sizing.num_slots
         self.egl_device = egl_device
+        self.batch_size = batch_size or choose_batch_size(self.config.policy.batch_size, "cpu")
         self.stats = RolloutStats()
         self._image_s: float | None = None
         self._pool: RunnerPool | None = None
@@ -195,7 +199,7 @@ class EnvRunner(ABC):
             policy or self.policy,
             source,
             sampling=sampling,
-            batch_size=self.config.policy.batch_size,
+            batch_size=self.batch_size,
             max_attempts=self.config.env.max_attempts,
             max_restarts=self.config.env.max_restarts,
             stats=self.stats,
