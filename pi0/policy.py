@@ -18,6 +18,7 @@ from pi0.codec import Codec
 from pi0.inputs import Inputs, encode_inputs, proprio_of, repeated_first
 from pi0.model.architecture import vlm_sizes
 from pi0.model.cache import PrefixCache
+from pi0.model.fast_path import Denoising, require_alike
 from pi0.model.lora import LoraTargets, add_adapters
 from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
@@ -70,6 +71,7 @@ class Pi0Policy:
         self.card = card
         self.not_followed, self.assumed = not_followed, assumed
         self.batch_size = batch_size
+        self._compared: set[tuple[Denoising, int]] = set()
         self.codec = Codec(card=card, stats=stats)
         self._prompts = PromptTokenizer(
             tokenizer,
@@ -252,12 +254,29 @@ class Pi0Policy:
     ) -> Tensor:
         """Return denoising chains, float32 [B, S + 1, H, A].
 
+        The first ones of every size are compared with those of plain denoising.
+
         Args:
             inputs: B encoded observations.
             noise: Standard normal [B, S + 1, H, A]; ``noise[:, 0]`` begins the chain.
             sampling: Steps, noise and guidance.
             noisy_steps: Int64 [B], the only step of each sample with noise; None for all steps.
+
+        Raises:
+            FastPathError: The network denoises in a fast way, which gives other chains.
         """
+        chains, network = self._draw(inputs, noise, sampling, noisy_steps), self.network
+        way = network.denoising, len(inputs)
+        if network.denoising != "plain" and way not in self._compared:
+            with network.plain_denoising():
+                plain = self._draw(inputs, noise, sampling, noisy_steps)
+            require_alike(chains, plain, network.denoising, network.compute_dtype)
+            self._compared.add(way)
+        return chains
+
+    def _draw(
+        self, inputs: Inputs, noise: Tensor, sampling: Sampling, noisy_steps: Tensor | None
+    ) -> Tensor:
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
         inputs, noise = inputs.to(self.device), noise.to(self.device)
         cache = self.prefix(inputs)

@@ -71,9 +71,9 @@ def test_only_what_is_trained_takes_memory_again(policy: Pi0Policy):
 def test_a_twin_of_a_compiled_policy_runs_a_program_of_its_own():
     policy = small_policy()
     policy.trainable_parameters(expert_only=True)
-    policy.network.compile_denoising()
+    policy.network.set_denoising("compiled")
 
     frozen_copy = make_frozen_copy(policy)
 
-    assert frozen_copy.network.is_compiled
+    assert frozen_copy.network.denoising == "compiled"
     assert frozen_copy.network._denoise is not policy.network._denoise

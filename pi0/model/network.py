@@ -13,7 +13,8 @@ Shape legend: B samples, N cameras, L prefix tokens, S denoise steps, H actions 
 T suffix tokens, D head width, W expert width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PI0Config
 
+from pi0.model.fast_path import Denoising
 from pi0.model.architecture import build_core, check_sizes, dit_sizes, is_pi05, vlm_sizes
 from pi0.model.cache import (
     PrefixCache,
@@ -68,7 +70,7 @@ class Pi0Network(nn.Module):
             pi0's state token or pi0.5's time condition; None where there is no such branch.
         checkpoints_layers: Whether a backward pass computes every layer again instead of keeping what
             it computed on the way.
-        is_compiled: Whether ``denoise`` runs through ``torch.compile``.
+        denoising: How ``denoise`` runs, see ``set_denoising``.
     """
 
     def __init__(self, config: PI0Config) -> None:
@@ -82,7 +84,7 @@ class Pi0Network(nn.Module):
         self.config = config
         self.compute_dtype = torch.float32
         self.checkpoints_layers = False
-        self.is_compiled = False
+        self.denoising: Denoising = "plain"
         self.unconditional: nn.Parameter | None = None
         self.core: Any = build_core(config)
         self._parts: Suffix = Pi05Suffix() if is_pi05(config) else Pi0Suffix()
@@ -220,10 +222,20 @@ class Pi0Network(nn.Module):
         """
         return self._denoise(cache, state, x[:, None], condition, layout)[:, 0]
 
-    def compile_denoising(self) -> None:
-        """Let ``denoise`` run through ``torch.compile``; one program per batch size."""
-        self.is_compiled = True
-        self._denoise = torch.compile(self._suffix, dynamic=False)
+    def set_denoising(self, way: Denoising) -> None:
+        """Let ``denoise`` run as it is written, or through ``torch.compile``: one program per batch size."""
+        self.denoising, self._denoise = way, self._suffix
+        if way == "compiled":
+            self._denoise = torch.compile(self._suffix, dynamic=False)
+
+    @contextmanager
+    def plain_denoising(self) -> Iterator[None]:
+        """Let ``denoise`` run as it is written, inside the block."""
+        fast, self._denoise = self._denoise, self._suffix
+        try:
+            yield
+        finally:
+            self._denoise = fast
 
     def expert_parameters(self) -> list[nn.Parameter]:
         """Return the action expert and its projections."""

@@ -94,7 +94,7 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     )
     policy.network.checkpoints_layers = config.policy.gradient_checkpointing
     if config.policy.compile:
-        policy.network.compile_denoising()
+        policy.network.set_denoising("compiled")
     text = description_text(describe_policy(policy))
     logger.info("policy: %s\n%s", path or config.policy_path, text.rstrip())
     return policy

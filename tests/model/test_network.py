@@ -277,7 +277,7 @@ def test_gradient_checkpointing_keeps_less(network, inputs):
 @torch.no_grad()
 def test_compiled_denoising_equals_the_plain_one(reference, inputs, expected):
     ours = network_of(reference)
-    ours.compile_denoising()
+    ours.set_denoising("compiled")
     torch.testing.assert_close(sample_prepared(ours, inputs), expected, atol=1e-5, rtol=1e-5)
 
 

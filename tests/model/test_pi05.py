@@ -118,7 +118,7 @@ def test_packed_steps_equal_prepared_single_ones(network, inputs):
 @torch.no_grad()
 def test_compiled_denoising_equals_the_plain_one(network, inputs):
     compiled = deepcopy(network)
-    compiled.compile_denoising()
+    compiled.set_denoising("compiled")
     results = []
     for each in (network, compiled):
         cache = each.prefix(*inputs["prefix"])

@@ -85,7 +85,8 @@ class PolicyConfig:
             and ``ript eval`` and ``ript convert`` follow them.
         train_expert_only: Train the action expert and projections; the vision-language model is frozen.
         gradient_checkpointing: Compute every layer again in the backward pass: less memory, more time.
-        compile: Run denoise steps through torch.compile; needs a C++ compiler on a CPU.
+        compile: Run denoise steps through torch.compile, compared with the plain ones on the first observations of
+            every size; needs a C++ compiler on a CPU.
         lora: Low-rank adapters; they replace the choice of ``train_expert_only``.
         protocol: Preset of all pre- and post-processing; null takes the one that belongs to the
             checkpoint's layout, see docs/checkpoints.md.
