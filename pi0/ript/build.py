@@ -160,8 +160,9 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_P
         parameters = policy.add_adapters(rank=lora.rank, targets=lora.targets, seed=seed)
     else:
         parameters = policy.trainable_parameters(expert_only=config.policy.train_expert_only)
-    has_branch = algo.objective == "cfg"
-    if has_branch:
+    # the saved policy does not hold adapters, nor the unconditional branch
+    num_saved = 0 if lora.rank else len(parameters)
+    if algo.objective == "cfg":
         parameters = [*parameters, policy.network.add_unconditional()]
     process_group = ranks if isinstance(ranks, ProcessGroup) else None
     is_sharded = process_group is not None and choose_strategy(config, parameters) == "fsdp"
@@ -174,8 +175,7 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_P
         algo.lr,
         algo.warmup_steps,
         algo.grad_norm_clip,
-        # what the saved policy does not hold: adapters, the unconditional branch
-        keeps_weights=lora.rank > 0 or has_branch,
+        kept_weights=range(num_saved, len(parameters)),
     )
     if process_group is None:
         return engine

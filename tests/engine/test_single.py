@@ -10,6 +10,7 @@ from torch import nn
 from pi0.ript.config.schema import OptimizerConfig
 from pi0.ript.engine.single import EngineState, SingleEngine
 
+EVERY = range(2)  # weight and bias
 SETTINGS = OptimizerConfig(weight_decay=0.01, beta1=0.9, beta2=0.95)
 
 
@@ -173,13 +174,13 @@ def test_resumed_from_disk_it_continues_bit_for_bit(tmp_path: Path):
 
 def test_a_state_with_weights_brings_them_back():
     straight = make_network()
-    engine = SingleEngine(straight.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
+    engine = SingleEngine(straight.parameters(), SETTINGS, 1e-2, 0, 1e9, kept_weights=EVERY)
     train(straight, engine, 2)
     state = engine.state()
     train(straight, engine, 2, start=2)
 
     other = make_network(seed=99)
-    resumed = SingleEngine(other.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
+    resumed = SingleEngine(other.parameters(), SETTINGS, 1e-2, 0, 1e9, kept_weights=EVERY)
     resumed.load_state(state)
     train(other, resumed, 2, start=2)
 
@@ -188,9 +189,36 @@ def test_a_state_with_weights_brings_them_back():
 
 def test_a_state_with_weights_is_refused_where_none_are_kept():
     network = make_network()
-    engine = SingleEngine(network.parameters(), SETTINGS, 1e-2, 0, 1e9, keeps_weights=True)
+    engine = SingleEngine(network.parameters(), SETTINGS, 1e-2, 0, 1e9, kept_weights=EVERY)
     with pytest.raises(ValueError, match=r"another policy\.lora"):
         make_engine(network).load_state(engine.state())
+
+
+def test_a_state_holds_the_weights_that_are_kept_and_no_other():
+    network = make_network()
+    last = len(list(network.parameters())) - 1
+    engine = SingleEngine(network.parameters(), SETTINGS, 1e-2, 0, 1e9, kept_weights=[last])
+    train(network, engine, 1)
+
+    state = engine.state()
+
+    assert [name for name in state.tensors if name.endswith("weight")] == [f"{last}.weight"]
+    other = make_network(seed=99)
+    expected = [weight.clone() for weight in weights(other)]
+    expected[last] = weights(network)[last]
+    SingleEngine(other.parameters(), SETTINGS, 1e-2, 0, 1e9, kept_weights=[last]).load_state(state)
+    assert all(torch.equal(a, b) for a, b in zip(expected, weights(other), strict=True))
+
+
+def test_a_state_of_which_less_is_kept_today_still_resumes():
+    network = make_network()
+    engine = SingleEngine(network.parameters(), SETTINGS, 1e-2, 0, 1e9, kept_weights=EVERY)
+    train(network, engine, 1)
+    other = make_network(seed=99)
+    SingleEngine(other.parameters(), SETTINGS, 1e-2, 0, 1e9, kept_weights=[0]).load_state(
+        engine.state()
+    )
+    assert all(torch.equal(a, b) for a, b in zip(weights(network), weights(other), strict=True))
 
 
 def test_a_state_is_a_copy():

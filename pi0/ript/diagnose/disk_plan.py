@@ -11,6 +11,7 @@ from transformers.initialization import no_init_weights
 
 from pi0.checkpoint import BUILTIN, type_on_disk
 from pi0.formats.folder import Contents
+from pi0.model.architecture import dit_sizes
 from pi0.model.lora import adapted_weights
 from pi0.model.memory import ADAM_MOMENTS, FLOAT
 from pi0.model.network import Pi0Network
@@ -64,7 +65,9 @@ def predict_checkpoints(config: TrainConfig, contents: Contents, max_steps: int)
         changed[name].numel() * FLOAT if name in changed else stored[name] for name in stored
     )
     is_whole = is_builtin or config.training.save_full_policy == "all"
-    in_engine = trained if rank or config.algo.objective == "cfg" else 0
+    in_engine = trained if rank else 0
+    if config.algo.objective == "cfg":  # the unconditional branch
+        in_engine += dit_sizes(contents.config).hidden_size * FLOAT
     beside = in_engine + ADAM_MOMENTS * trained + _remembered(config) * trained
     beside += replay_bytes(config, contents.card, max_steps)
     return CheckpointBytes(

@@ -19,9 +19,8 @@ class EngineState:
     """What an engine needs to resume: tensors for safetensors, plain numbers for JSON.
 
     Attributes:
-        tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU; the parameters themselves too,
-            under the name ``weight``, where the saved policy does not hold them (adapters). Of sharded
-            tensors each rank has its shard.
+        tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU; under the name ``weight`` the
+            parameters too that the saved policy does not hold. Of sharded tensors each rank has its shard.
         num_steps: Optimizer steps taken.
     """
 
@@ -38,7 +37,7 @@ class SingleEngine:
         lr: Learning rate after warm-up.
         warmup_steps: Optimizer steps of linear rise; step n (from 0) uses ``lr * (n + 1) / warmup_steps``.
         grad_norm_clip: Bound of the total gradient norm.
-        keeps_weights: Whether ``state`` holds the parameters, so that ``load_state`` brings them back.
+        kept_weights: Numbers of the parameters that ``state`` holds, so that ``load_state`` brings them back.
     """
 
     needs_equal_passes = False
@@ -51,14 +50,14 @@ class SingleEngine:
         warmup_steps: int,
         grad_norm_clip: float,
         *,
-        keeps_weights: bool = False,
+        kept_weights: Iterable[int] = (),
     ) -> None:
         self._parameters = list(parameters)
         _check_parameters(self._parameters)
         self._lr = lr
         self._warmup_steps = warmup_steps
         self._grad_norm_clip = grad_norm_clip
-        self._keeps_weights = keeps_weights
+        self._kept = set(kept_weights)
         self._num_steps = 0
         self._adamw = torch.optim.AdamW(
             self._parameters,
@@ -121,7 +120,7 @@ class SingleEngine:
         tensors = {
             f"{number}.{name}": tensor.detach().to("cpu", copy=True)
             for number, parameter in enumerate(self._parameters)
-            for name, tensor in self._tensors_of(parameter).items()
+            for name, tensor in self._tensors_of(number, parameter).items()
         }
         return EngineState(tensors=tensors, num_steps=self._num_steps)
 
@@ -132,10 +131,10 @@ class SingleEngine:
             ValueError: If the state belongs to other parameters.
         """
         weights, loaded = _sort_by_parameter(self._parts(state.tensors))
-        if weights.keys() != (set(range(len(self._parameters))) if self._keeps_weights else set()):
+        # more than are kept came from runs of cfg that stored every weight twice
+        if not self._kept <= weights.keys() or (weights and not self._kept):
             raise ValueError(
-                f"optimizer state holds the weights of {len(weights)} parameters, expected "
-                f"{len(self._parameters) if self._keeps_weights else 0}; "
+                f"optimizer state holds the weights of {len(weights)} parameters, expected {len(self._kept)}; "
                 "the checkpoint was trained with another policy.lora"
             )
         for number, moments in loaded.items():
@@ -163,9 +162,9 @@ class SingleEngine:
             {name: parameters[n] for name, n in numbers.items() if n in parameters}
         )
 
-    def _tensors_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+    def _tensors_of(self, number: int, parameter: nn.Parameter) -> dict[str, Tensor]:
         moments: dict[str, Tensor] = self._adamw.state.get(parameter, {})
-        return moments | {_WEIGHT: parameter} if self._keeps_weights else moments
+        return moments | {_WEIGHT: parameter} if number in self._kept else moments
 
     def _check_moments(self, number: int, moments: Mapping[str, Tensor]) -> None:
         parameter = self._parameters[number] if number < len(self._parameters) else None

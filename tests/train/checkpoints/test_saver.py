@@ -182,6 +182,21 @@ def test_a_run_whose_policy_moved_is_not_resumed(slim: Path, tmp_path: Path):
     assert is_user_error(caught.value)
 
 
+def test_cfg_stores_what_is_trained_once(policy_path: Path, tmp_path: Path):
+    config = config_of(policy_path)
+    config = replace(config, algo=replace(config.algo, objective="cfg"))
+    folder = train(config, tmp_path / "run") / "1"
+
+    state = load_file(folder / OPTIMIZER)
+
+    (kept,) = [name for name in state if name.endswith(".weight")]
+    assert state[kept].ndim == 1  # the unconditional branch, which the saved policy does not hold
+    assert (
+        len(load_file(folder / POLICY_FOLDER / "model.safetensors"))
+        == len([name for name in state if name.endswith(".exp_avg")]) - 1
+    )
+
+
 def test_the_embedded_policy_is_no_base_and_is_saved_whole():
     assert find_base(TrainConfig(policy_path=BUILTIN), None) is None
 
