@@ -151,13 +151,14 @@ def learn(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
     watch, config = AnonymousMemory(), config_of(folder, num_steps)
     contents = read_folder(folder / "source", choices_of(config))
     begin, started = watch.now(), time.perf_counter()
+    finding = build.find_base(config, None)  # takes the digest of every byte meanwhile
     policy = load_policy(folder / "source", batch_size=NUM_ROWS)
     engine = build.build_engine(config, policy)
     found: dict[str, Any] = {"load_s": time.perf_counter() - started}
     loaded = watch.now()
     watch.peak = loaded
     started = time.perf_counter()
-    base = build.find_base(config, None)
+    base = finding and finding.result()
     found["digest_base_s"] = time.perf_counter() - started
     found |= learn_once(config, policy, engine, 1)
     updated = watch.peak
@@ -201,10 +202,11 @@ def resume(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
     del size
     watch, config, started = AnonymousMemory(), config_of(folder, num_steps), time.perf_counter()
     last = find_last(folder / "run")
-    base = build.find_base(config, last)
+    finding = build.find_base(config, last)
     policy = load_policy(last / POLICY_FOLDER, batch_size=NUM_ROWS)
     engine = build.build_engine(config, policy)
     engine.load_state(load_training_state(last).engine)
+    base = finding and finding.result()
     found: dict[str, Any] = {"load_s": time.perf_counter() - started, "step": int(last.name)}
     found |= learn_once(config, policy, engine, 2)
     found["digest"] = digest(policy, engine)

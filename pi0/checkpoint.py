@@ -27,7 +27,7 @@ from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.card import PolicyCard, Protocol
-from pi0.formats.base import BASE, Base
+from pi0.formats.base import BASE, Base, verified
 from pi0.formats.folder import Choices, read_folder
 from pi0.formats.weight_files import WEIGHTS, StoredTensor, TensorSource, write_safetensors
 from pi0.model.gemma import AdaptiveNorm
@@ -79,7 +79,8 @@ def load_policy(
     with no_init_weights():
         network = Pi0Network(contents.config)
     dtype = getattr(torch, card.dtype)
-    load_weights(network, contents.tensors, dtype, keeps_masters=keeps_masters)
+    with verified(contents.sources):
+        load_weights(network, contents.tensors, dtype, keeps_masters=keeps_masters)
     return Pi0Policy(
         network=network,
         card=card,

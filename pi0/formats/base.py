@@ -8,15 +8,18 @@ of the base, and ``lora_A`` and ``lora_B`` are added to it::
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from pi0.background import in_background
 from pi0.files import is_there, read_json
 from pi0.formats.weight_files import StoredTensor, WeightFiles
 from pi0.model.lora import DOWN, UP, with_adapter
@@ -89,7 +92,9 @@ class Base:
                 raise ValueError(self._changed(name))
 
     def verify(self) -> None:
-        """See that every byte is as it was; what has been read once is not read again.
+        """See that every byte is as it was; a file that this process has read already is not read again.
+
+        What that file is counts by its length, the time of its last change and its number on the disk.
 
         Raises:
             FileNotFoundError: The base, or a file of it, is gone.
@@ -160,34 +165,40 @@ def split_adapters(weights: WeightFiles) -> tuple[dict[str, StoredAdapter], Weig
     return adapters, replace(weights, tensors=rest)
 
 
+@contextmanager
+def verified(bases: Sequence[Base]) -> Iterator[None]:
+    """Verify bases beside the block, which may read from them; what it read counts once the block has ended.
+
+    Raises:
+        FileNotFoundError: A base, or a file of one, is gone.
+        ValueError: A file has changed; rather than what the block made of it.
+    """
+    check = in_background(lambda: [base.verify() for base in bases])
+    try:
+        yield
+    except Exception:
+        check.result()
+        raise
+    check.result()
+
+
 def with_base(
     own: Mapping[str, StoredTensor],
     adapters: Mapping[str, StoredAdapter],
-    base: Base,
     tensors: Mapping[str, StoredTensor],
 ) -> dict[str, StoredTensor]:
-    """Return all tensors: those of the base, verified when one is read, under what was trained.
+    """Return all tensors: those of the base under what was trained.
 
     Args:
         own: Weights that were trained.
         adapters: On weights of the base.
-        base: What was trained.
         tensors: Of the base.
 
     Raises:
         ValueError: An adapter does not fit its weight.
     """
-    whole = {name: _verified(base, stored) for name, stored in tensors.items()}
-    changed = {name: _adapted(name, whole[name], each) for name, each in adapters.items()}
-    return {**whole, **changed, **own}
-
-
-def _verified(base: Base, stored: StoredTensor) -> StoredTensor:
-    def read() -> Tensor:
-        base.verify()
-        return stored.read()
-
-    return replace(stored, read=read)
+    changed = {name: _adapted(name, tensors[name], each) for name, each in adapters.items()}
+    return {**tensors, **changed, **own}
 
 
 def _adapted(name: str, weight: StoredTensor, adapter: StoredAdapter) -> StoredTensor:
@@ -212,13 +223,18 @@ def _files(path: Path) -> list[Path]:
 
 def _describe(path: Path) -> StoredFile:
     stats = path.stat()
-    return StoredFile(
-        num_bytes=stats.st_size, sha256=_digest(path, stats.st_size, stats.st_mtime_ns)
-    )
+    with (
+        _reading
+    ):  # by one thread: a second one waits for the digest instead of reading every byte, too
+        sha256 = _digest(path, stats.st_size, stats.st_mtime_ns, stats.st_ino)
+    return StoredFile(num_bytes=stats.st_size, sha256=sha256)
+
+
+_reading = Lock()
 
 
 @cache
-def _digest(path: Path, num_bytes: int, changed_ns: int) -> str:
-    """Return the digest of a file; one of the same length and time is not read again."""
+def _digest(path: Path, num_bytes: int, changed_ns: int, number: int) -> str:
+    """Return the digest of a file; one of the same length, time and number on the disk is not read again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

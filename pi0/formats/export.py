@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from transformers import PI0Config
 
 from pi0.card import SHARED, Layout, PolicyCard
+from pi0.formats.base import verified
 from pi0.formats.folder import Contents
 from pi0.formats.lerobot.export import lerobot_config, lerobot_pipelines
 from pi0.formats.sizes import VARIANTS, is_published
@@ -52,7 +53,8 @@ def export_folder(contents: Contents, destination: Path, target: Target) -> None
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
-        write_safetensors(temporary / WEIGHTS, _tensors(contents, _LAYOUTS[target]))
+        with verified(contents.sources):
+            write_safetensors(temporary / WEIGHTS, _tensors(contents, _LAYOUTS[target]))
         _write_files(contents, temporary, target)
         temporary.rename(destination)
     finally:

@@ -78,6 +78,7 @@ class Contents:
         not_followed: What the files say and has no effect here, one line each.
         assumed: What they had to say and do not, one line each.
         base: What the policy was trained from, if the folder says it.
+        sources: Bases that some of the tensors are read from, to be ``verified`` meanwhile.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class Contents:
     not_followed: tuple[str, ...]
     assumed: tuple[str, ...]
     base: Base | None = None
+    sources: tuple[Base, ...] = ()
 
 
 def read_folder(folder: Path, choices: Choices) -> Contents:
@@ -178,6 +180,7 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
         stats, stats_source = read_norm_stats(folder / NORM_STATS, card), str(folder / NORM_STATS)
     check_conventions(folder, card, stats)
     _check_vocabulary(tokenizer, config, folder, is_whole=False)
+    tensors, sources = _own_tensors(folder, base, shapes, wanted)
     return Contents(
         folder=folder,
         layout="native",
@@ -190,10 +193,11 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
         stats_source=stats_source,
         tokenizer=tokenizer,
         shapes=shapes,
-        tensors=_own_tensors(folder, base, shapes, wanted),
+        tensors=tensors,
         not_followed=(),
         assumed=(),
         base=base,
+        sources=sources,
     )
 
 
@@ -207,24 +211,24 @@ def _own_tensors(
     shapes: Mapping[str, tuple[int, ...]],
     wanted: frozenset[str],
     above: tuple[Path, ...] = (),
-) -> Mapping[str, StoredTensor]:
-    """Return the tensors of the own layout, those that training left alone from the base.
+) -> tuple[Mapping[str, StoredTensor], tuple[Base, ...]]:
+    """Return the tensors of the own layout, those that training left alone from the base, and the bases read from.
 
     ``above`` are the folders that this one is the base of.
     """
     weights = unwrapped(open_weights(folder))
     if base is None:
-        return match_tensors(weights, WRITTEN["native"], shapes, wanted)
+        return match_tensors(weights, WRITTEN["native"], shapes, wanted), ()
     adapters, whole = split_adapters(weights)
     own = match_tensors(whole, WRITTEN["native"], shapes, frozenset[str]())
     missing = (wanted - own.keys()) | adapters.keys()
     if not missing:
-        return own
+        return own, ()
     if base.path in (folder.resolve(), *above):
         raise ValueError(f"{folder / BASE} names a base that needs this policy; copy it again")
     base.check_sizes()
-    below = _tensors_of(base.path, shapes, missing, (folder.resolve(), *above))
-    return with_base(own, adapters, base, below)
+    below, sources = _tensors_of(base.path, shapes, missing, (folder.resolve(), *above))
+    return with_base(own, adapters, below), (base, *sources)
 
 
 def _tensors_of(
@@ -232,12 +236,12 @@ def _tensors_of(
     shapes: Mapping[str, tuple[int, ...]],
     wanted: frozenset[str],
     above: tuple[Path, ...],
-) -> Mapping[str, StoredTensor]:
-    """Return the tensors of a folder of any layout."""
+) -> tuple[Mapping[str, StoredTensor], tuple[Base, ...]]:
+    """Return the tensors of a folder of any layout, and the bases they are read from."""
     if is_there(folder / POLICY_CARD):
         return _own_tensors(folder, read_base(folder), shapes, wanted, above)
     evidence = gather(folder)
-    return match_tensors(evidence.weights, evidence.spelling, shapes, wanted)
+    return match_tensors(evidence.weights, evidence.spelling, shapes, wanted), ()
 
 
 def _assumed(evidence: Evidence, card: PolicyCard, chosen: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,16 +2,21 @@
 
 import importlib
 import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from pi0.background import in_background
 from pi0.checkpoint import BUILTIN, find_folder, load_policy
 from pi0.description import describe_policy, description_text
 from pi0.formats.base import Base, read_base
 from pi0.formats.folder import read_folder
+from pi0.formats.weight_files import StoredTensor
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.bc import Cloning
@@ -100,20 +105,21 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     return policy
 
 
-def find_base(config: TrainConfig, checkpoint: Path | None) -> Base | None:
-    """Return the policy that a run trains, which its checkpoints name; every byte of its weights is read.
+def find_base(config: TrainConfig, checkpoint: Path | None) -> "Future[Base] | None":
+    """Return the policy that a run trains, which its checkpoints name; every byte of its weights is read meanwhile.
 
     None for the embedded policy, and for a run whose checkpoint names none: its checkpoints are whole policies.
+    Where a resumed run began with another policy than is there now, the result is that error.
 
     Raises:
         FileNotFoundError: The policy that a resumed run began with is gone.
-        ValueError: It has changed.
+        ValueError: ``policy_path`` means another one here.
     """
     stored = None if checkpoint is None else read_base(checkpoint / POLICY_FOLDER)
     if config.policy_path == BUILTIN or (checkpoint is not None and stored is None):
         return None
     if stored is not None:
-        stored.verify()
+        stored.check_sizes()
     folder = find_folder(config.policy_path if stored is None else stored.path)
     # adapters go on top of policy_path again, which a relative path may find elsewhere
     if config.policy.lora.rank and not folder.samefile(find_folder(config.policy_path)):
@@ -121,7 +127,14 @@ def find_base(config: TrainConfig, checkpoint: Path | None) -> Base | None:
             f"{checkpoint} was trained from {folder}, but policy_path {config.policy_path!r} is "
             f"{Path(config.policy_path).resolve()} here; resume where the run began: cd there first"
         )
-    return Base.of(folder, read_folder(folder, choices_of(config)).tensors)
+    tensors = read_folder(folder, choices_of(config)).tensors
+    return in_background(partial(_read_base, stored, folder, tensors))
+
+
+def _read_base(stored: Base | None, folder: Path, tensors: Mapping[str, StoredTensor]) -> Base:
+    if stored is not None:
+        stored.verify()
+    return Base.of(folder, tensors)
 
 
 def adopt_denoise_steps(policy: Pi0Policy, num_steps: int) -> None:
@@ -211,7 +224,7 @@ def build_trainer(
     """Return a trainer, at its beginning or where ``checkpoint`` left it.
 
     ``objective`` is a learning rule of one's own; None takes the one that ``algo.objective`` names.
-    ``base`` is what ``find_base`` found; without it checkpoints are whole policies.
+    ``base`` is the result of ``find_base``; without it checkpoints are whole policies.
     """
     tasks = resolve_tasks(config)
     adopt_denoise_steps(policy, config.policy.denoise_steps)

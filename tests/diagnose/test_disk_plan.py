@@ -64,7 +64,8 @@ def test_checkpoints_take_what_was_planned(config: TrainConfig, source: Path, tm
     config = replace(config, policy_path=str(source))
     policy = load_policy(source, keeps_masters=config.policy.trains_everything)
     engine, objective = build_engine(config, policy), build_objective(config.algo)
-    base = find_base(config, None)
+    finding = find_base(config, None)
+    base = finding and finding.result()
 
     def save(step: int, *, is_whole: bool) -> int:
         state = TrainingState(

@@ -1,16 +1,19 @@
 """A folder that holds only what was trained reads like a whole one while its base is as it was."""
 
+import hashlib
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pi0.background import in_background
 from pi0.checkpoint import load_policy, save_trained
-from pi0.formats.base import BASE, Base, read_base
+from pi0.formats.base import BASE, Base, read_base, verified
 from pi0.formats.export import export_folder
 from pi0.formats.folder import Choices, read_folder
 from pi0.model.lora import trained_tensors
@@ -156,6 +159,54 @@ def test_a_base_that_changed_is_refused(source: Path, tmp_path: Path, damage: st
 
     assert f"{source / WEIGHTS} has changed" in said
     assert "put the original file back" in said
+
+
+def change_one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))  # the clock of files may be too coarse for a test
+
+
+def test_a_base_of_a_base_that_changed_is_refused(source: Path, tmp_path: Path):
+    first = save(trained(source), tmp_path / "first", base_of(source))
+    second = save(trained(first), tmp_path / "second", base_of(first))
+    change_one_bit(source / WEIGHTS)
+    assert f"{source / WEIGHTS} has changed" in refusal(second)
+
+
+def test_nothing_is_exported_of_a_base_that_changed(source: Path, tmp_path: Path):
+    folder = save(trained(source), tmp_path / "trained", base_of(source))
+    change_one_bit(source / WEIGHTS)
+    with pytest.raises(ValueError, match="has changed"):
+        export_folder(read_folder(folder, Choices()), tmp_path / "out", "lerobot")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_changed_base_breaks_is_said_by_its_name(source: Path):
+    base = base_of(source)
+    change_one_bit(source / WEIGHTS)
+    with pytest.raises(ValueError, match="has changed"), verified([base]):
+        raise RuntimeError("numbers that make no sense")
+    with pytest.raises(RuntimeError, match="no sense"), verified([base_of(source)]):
+        raise RuntimeError("numbers that make no sense")
+
+
+def test_every_byte_is_read_once_however_many_want_to_know(source: Path, monkeypatch):
+    read = []
+    digest = hashlib.file_digest
+
+    def counted(file, name):
+        read.append(Path(file.name).name)
+        time.sleep(0.2)
+        return digest(file, name)
+
+    change_one_bit(source / WEIGHTS)  # a file that no test has read before
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    tensors = read_folder(source, Choices()).tensors
+    found = [in_background(lambda: Base.of(source, tensors)) for _ in range(3)]
+    assert len({future.result(60).files[WEIGHTS].sha256 for future in found}) == 1
+    assert read == [WEIGHTS]
 
 
 @pytest.mark.parametrize(

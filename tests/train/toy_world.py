@@ -75,7 +75,8 @@ def toy_trainer(
     """Open a trainer at its beginning or where its newest checkpoint stands, and its simulators."""
     run_dir.mkdir(exist_ok=True)
     checkpoint = find_last(run_dir) if resumes else None
-    base = build.find_base(config, checkpoint)
+    finding = build.find_base(config, checkpoint)
+    base = finding and finding.result()
     if checkpoint is not None:
         policy = build.build_policy(config, checkpoint / POLICY_FOLDER)
     with CountingRunner(policy, config=config) as runner:

@@ -138,8 +138,9 @@ def run(arguments: argparse.Namespace, ranks: SingleProcess | ProcessGroup) -> N
     state = restore(checkpoint, request) if checkpoint else None
     settings: SftSettings = from_flags(arguments, SftSettings)
     config = sft_config(arguments, settings)
+    finding = find_base(config, checkpoint) if arguments.policy else None
     policy, chosen = open_policy(arguments, config, checkpoint)
-    base = find_base(config, checkpoint) if arguments.policy else None
+    base = finding and finding.result()
     trainer = build_sft_trainer(policy, chosen, config, settings, state, ranks)
     if not arguments.resume and ranks.rank == 0:
         new_directory(folder, request)

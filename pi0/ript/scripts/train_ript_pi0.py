@@ -68,13 +68,14 @@ def run(
     checkpoint = find_last(launch.resume) if launch.resume else None
     if checkpoint:
         ranks.require_same("checkpoint", checkpoint.name, "give every host the same run directory")
-    base = build.find_base(config, checkpoint) if ranks.rank == 0 else None
+    finding = build.find_base(config, checkpoint) if ranks.rank == 0 else None
     policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
     with create_env_runner(
         config, policy, ranks.rank, ranks.world_size, ranks.rank_info.local_world_size
     ) as runner:
         # Simulators prove that they start before anything is written.
         runner.start()
+        base = finding and finding.result()
         run_dir = launch.resume or _common_run_dir(config, ranks)
         trainer = build.build_trainer(
             config, policy, runner, run_dir, checkpoint, console, ranks=ranks, base=base
