@@ -3,7 +3,8 @@
     python benchmarks/gpu.py [--rehearse] [--parts sampling company learning rendering step] [--json FILE]
 
 Every part is written to ``--json`` as soon as it is there; one that fails is named and the others go on.
-``sampling``: milliseconds per sample in calls of 1, 8, 32 and 64 against transformers' ``sample_actions``.
+``sampling``: milliseconds per sample in calls of 1, 8, 32 and 64 against transformers' ``sample_actions``, and of the
+same calls by CUDA graphs.
 ``company``: how far action chunks move where samples change places, and between calls of 1 and of the largest size.
 ``learning``: packed scoring and an expert-only update, seconds and peak memory against what ``ript plan`` says.
 ``rendering``: milliseconds per observation of two exact images, by the GPU and by the software renderer.
@@ -14,6 +15,7 @@ Every part is written to ``--json`` as soon as it is there; one that fails is na
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -129,7 +131,26 @@ def measure_calls(scale: Scale, networks: Networks) -> dict[str, Any]:
         for side in ("ours", "theirs", "theirs_masked"):
             found[f"{side}_{samples}_ms"] = 1e3 / measured[f"{side}_policy_steps_per_s"]
         found[f"difference_{samples}"] = measured["max_difference"]
+        if scale.device.type == "cuda":
+            found |= _measure_graphs(network, networks.observations(samples), scale.rounds)
     return found
+
+
+def _measure_graphs(network: Pi0Network, observations: Observations, rounds: int) -> dict[str, Any]:
+    """Return milliseconds per sample of a call by graphs, and how far its chunks are from those without."""
+    plain = sample_ours(network, observations)
+    samples, device = len(plain), plain.device
+    network.set_denoising("graphs")
+    try:
+        distance = _distance(sample_ours(network, observations), plain)  # records them
+        call = partial(sample_ours, network, observations)
+        seconds = statistics.median(timed(call, device) for _ in range(rounds))
+    finally:
+        network.set_denoising("plain")
+    return {
+        f"graphs_{samples}_ms": 1e3 * seconds / samples,
+        f"graphs_difference_{samples}": distance,
+    }
 
 
 def measure_company(scale: Scale, networks: Networks) -> dict[str, float]:
@@ -156,6 +177,7 @@ def measure_learning(scale: Scale, networks: Networks) -> dict[str, float]:
         parameter.requires_grad = True
     engine = SingleEngine(trained, OptimizerConfig(), 1e-9, 0, 1.0)
     observations = networks.observations(scale.scored)
+    sample_ours(network, observations)  # what acts keeps a cast copy of the expert
     step = partial(_learn, network, engine, observations, num_steps)
     step()  # the optimizer's moments are there from here on
     if scale.device.type == "cuda":
@@ -166,7 +188,9 @@ def measure_learning(scale: Scale, networks: Networks) -> dict[str, float]:
         num_steps=num_steps, prefix_tokens=observations.token_ids.shape[1],
     )  # fmt: skip
     prefix = scale.scored * predicted.prefix_per_sample
-    needed = predicted.weights + predicted.gradients + predicted.optimizer + predicted.activations
+    lasting = predicted.weights + predicted.optimizer + predicted.cast_expert
+    # AdamW's square roots lie where the activations were
+    needed = lasting + predicted.gradients + max(predicted.activations, predicted.gradients)
     found = {"samples_per_s": scale.scored / seconds, "predicted_bytes": float(needed + prefix)}
     if scale.device.type == "cuda":  # transformers' copy of the weights lies there as well
         theirs = sum(parameter.nbytes for parameter in networks.both()[0].parameters())

@@ -45,5 +45,5 @@ def _copy_trained(network: Pi0Network) -> Pi0Network:
     tensors = chain(network.parameters(), network.buffers())
     shared = {id(tensor): tensor for tensor in tensors if not tensor.requires_grad}
     copied = deepcopy(network, shared)
-    copied.set_denoising(network.denoising)  # a program keeps to the weights it was made from
+    copied.set_denoising(network.denoising)  # with programs of its own weights
     return copied

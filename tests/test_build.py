@@ -1,9 +1,11 @@
 """Settings that only ``build`` turns into something."""
 
+from dataclasses import replace
+
 import pytest
 
 from pi0.ript import build_runner
-from pi0.ript.build import build_states
+from pi0.ript.build import build_policy, build_states
 from pi0.ript.build_runner import choose_egl_device, create_env_runner, resolve_tasks
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TaskConfig, TrainConfig
 from tests.env.toys import ToyPolicy
@@ -39,6 +41,12 @@ def test_the_most_samples_of_a_call_are_those_of_the_device(
     config = TrainConfig(policy=PolicyConfig(batch_size=batch_size))
 
     assert create_env_runner(config, ToyPolicy()).batch_size == expected
+
+
+def test_cuda_graphs_without_a_gpu_are_refused():
+    config = TrainConfig(policy=replace(ON_CPU, cuda_graphs=True))
+    with pytest.raises(ValueError, match=r"policy\.cuda_graphs is true, but the policy is on cpu"):
+        build_policy(config)
 
 
 def test_tasks_of_several_suites_are_practised_together():

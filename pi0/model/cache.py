@@ -128,7 +128,7 @@ def padded(tensor: Tensor, length: int) -> Tensor:
     return F.pad(tensor, (0, 0, 0, missing)) if missing else tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class SuffixLayout:
     """Where S packed steps stand behind one cache and what they attend to; the same for every pass.
 

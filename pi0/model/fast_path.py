@@ -10,9 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Denoising = Literal["plain", "compiled"]
+Denoising = Literal["plain", "compiled", "graphs"]
 # Way of denoising -> the setting that chooses it.
-SWITCHES: Mapping[Denoising, str] = {"compiled": "policy.compile"}
+SWITCHES: Mapping[Denoising, str] = {
+    "compiled": "policy.compile",
+    "graphs": "policy.cuda_graphs",
+}
 # What an entry of a denoising chain may differ by, as a share of the largest one. Sums in another order give
 # 1e-6 in float32; in bfloat16, which rounds to 2^-8 in every product, a few percent where steps add up.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1}

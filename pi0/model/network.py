@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PI0Config
 
-from pi0.model.fast_path import Denoising
 from pi0.model.architecture import build_core, check_sizes, dit_sizes, is_pi05, vlm_sizes
 from pi0.model.cache import (
     PrefixCache,
@@ -39,6 +38,8 @@ from pi0.model.cache import (
     trimmed_length,
 )
 from pi0.model.cast_expert import CastExpert
+from pi0.model.denoise_graphs import DenoiseGraphs
+from pi0.model.fast_path import Denoising
 from pi0.model.gemma import (
     Angles,
     additive_mask,
@@ -223,10 +224,15 @@ class Pi0Network(nn.Module):
         return self._denoise(cache, state, x[:, None], condition, layout)[:, 0]
 
     def set_denoising(self, way: Denoising) -> None:
-        """Let ``denoise`` run as it is written, or through ``torch.compile``: one program per batch size."""
+        """Let ``denoise`` run as it is written, through ``torch.compile``, or as CUDA graphs.
+
+        The fast ways have one program, or graph, per size of a call, and keep to the weights they were made from.
+        """
         self.denoising, self._denoise = way, self._suffix
         if way == "compiled":
             self._denoise = torch.compile(self._suffix, dynamic=False)
+        elif way == "graphs":
+            self._denoise = DenoiseGraphs(self._suffix)
 
     @contextmanager
     def plain_denoising(self) -> Iterator[None]:

@@ -85,6 +85,10 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
     if config.policy.lora.rank:
         path = None
     device = choose_device(config.policy.device)
+    if config.policy.cuda_graphs and device.type != "cuda":
+        raise ValueError(
+            f"policy.cuda_graphs is true, but the policy is on {device}; set it to false, or policy.device to cuda"
+        )
     if config.training.deterministic:
         repeat_exactly(device)
     policy = load_policy(
@@ -98,8 +102,7 @@ def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Poli
         keeps_masters=config.policy.trains_everything,
     )
     policy.network.checkpoints_layers = config.policy.gradient_checkpointing
-    if config.policy.compile:
-        policy.network.set_denoising("compiled")
+    policy.network.set_denoising(config.policy.denoising)
     text = description_text(describe_policy(policy))
     logger.info("policy: %s\n%s", path or config.policy_path, text.rstrip())
     return policy

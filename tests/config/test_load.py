@@ -129,6 +129,10 @@ def test_list_override_is_written_as_yaml(write):
         ("algo: 3", ["algo", "section", "3"]),
         ("[1, 2]", ["section", "[1, 2]"]),
         ("policy:\n  batch_size: 0", ["policy.batch_size", ">= 1 or auto", "0"]),
+        (
+            "policy: {compile: true, cuda_graphs: true}",
+            ["policy.compile", "policy.cuda_graphs", "set one to false"],
+        ),
         ("policy:\n  batch_size: al", ["policy.batch_size", "al", "auto"]),
         ("algo:\n  rloo_batch_size: 0", ["algo.rloo_batch_size", ">= 1", "0"]),
         ("task:\n  num_parallel_envs: 0", ["task.num_parallel_envs", ">= 1", "0"]),

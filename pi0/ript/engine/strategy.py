@@ -48,6 +48,7 @@ def require_shardable(config: TrainConfig) -> None:
             and config.training.regression_guard.action == "roll_back"
         ),
         "policy.compile": config.policy.compile,
+        "policy.cuda_graphs": config.policy.cuda_graphs,
         "policy.lora": config.policy.lora.rank > 0,  # adapters are small enough for every rank
     }
     for name, is_set in settings.items():
