@@ -18,7 +18,7 @@ from pi0.model.network import Pi0Network
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import LEAST_DISK, free_bytes
-from pi0.ript.diagnose.memory_plan import replay_bytes
+from pi0.ript.diagnose.memory_plan import num_remembered, replay_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,8 @@ def predict_checkpoints(config: TrainConfig, contents: Contents, max_steps: int)
     in_engine = trained if rank else 0
     if config.algo.objective == "cfg":  # the unconditional branch
         in_engine += dit_sizes(contents.config).hidden_size * FLOAT
-    beside = in_engine + ADAM_MOMENTS * trained + _remembered(config) * trained
+    num_earlier = num_remembered(config) + config.training.overlap
+    beside = in_engine + (ADAM_MOMENTS + num_earlier) * trained
     beside += replay_bytes(config, contents.card, max_steps)
     return CheckpointBytes(
         first=in_engine + (as_loaded if is_whole else 0),
@@ -123,9 +124,3 @@ def _changed(network: Pi0Network, config: TrainConfig) -> Iterator[tuple[str, Te
     for name, parameter in network.core.named_parameters():
         if id(parameter) in numbers:
             yield name, parameter
-
-
-def _remembered(config: TrainConfig) -> int:
-    """Return how many earlier versions of what is trained a checkpoint holds."""
-    algo = config.algo
-    return (algo.reference_weight > 0) + (algo.objective == "nft") + config.training.overlap

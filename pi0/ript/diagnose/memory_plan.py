@@ -218,33 +218,33 @@ def _learner_items(
         "optimizer": memory.optimizer,
         # the frozen copy and the weights that acted before it; a gradient is as large as what is trained
         "older weights": 2 * memory.gradients if is_ahead else 0,
-        "remembered weights": _num_remembered(config) * memory.gradients,
+        "remembered weights": num_remembered(config) * memory.gradients,
         # the policy casts for evaluations, the frozen copy for itself
         "expert, cast": (2 if is_ahead else 1) * memory.cast_expert,
     }
     micro_batch = min(config.algo.micro_batch_size, samples)
-    on_device, on_host = micro_batch, 0
+    num_kept, num_pinned = micro_batch, 0
     if config.policy.has_frozen_prefix:
         is_deterministic = config.training.deterministic
         room = place.prefix_room(sum(lasting.values()), is_deterministic=is_deterministic)
-        kept, on_host = room.split(samples, memory.prefix_per_sample)
-        on_device = max(micro_batch, kept)
+        num_kept, num_pinned = room.split(samples, memory.prefix_per_sample)
+        num_kept = max(micro_batch, num_kept)
     passing = {
         "gradients": memory.gradients,
         "activations": memory.activations,
-        "prefix cache": on_device * memory.prefix_per_sample,
+        "prefix cache": num_kept * memory.prefix_per_sample,
     }
     # on a GPU AdamW takes a square root of all second moments at once, when activations are gone
     step = memory.gradients - memory.activations if place.has_gpu else 0
     beside = call if is_ahead else call - sum(passing.values())
-    device = {**lasting, **passing, "optimizer step": step, "policy call": beside}
-    host = {"pinned prefixes": on_host * memory.prefix_per_sample}
-    return [
-        Item(name=name, num_bytes=num_bytes, memory=where)
-        for where, items in (("device", device), ("host", host))
-        for name, num_bytes in items.items()
-        if num_bytes > 0
+    on_device = {**lasting, **passing, "optimizer step": step, "policy call": beside}
+    items = [
+        Item(name=name, num_bytes=num_bytes, memory="device")
+        for name, num_bytes in on_device.items()
     ]
+    pinned = num_pinned * memory.prefix_per_sample
+    items.append(Item(name="pinned prefixes", num_bytes=pinned, memory="host"))
+    return [item for item in items if item.num_bytes > 0]
 
 
 def _call_bytes(config: TrainConfig, card: PolicyCard, memory: NetworkMemory, place: Place) -> int:
@@ -255,7 +255,7 @@ def _call_bytes(config: TrainConfig, card: PolicyCard, memory: NetworkMemory, pl
     return 2 * size * memory.prefix_per_sample + per_pass * memory.reading_per_sample
 
 
-def _num_remembered(config: TrainConfig) -> int:
+def num_remembered(config: TrainConfig) -> int:
     """Return how many earlier versions of what is trained an objective keeps beside it."""
     return (config.algo.reference_weight > 0) + (config.algo.objective == "nft")
 
@@ -264,19 +264,18 @@ def advice(items: list[Item], config: TrainConfig) -> str:
     """Return what to change first, if ``items`` (of one kind of memory) do not fit: a remedy for the largest."""
     largest = max(items, key=lambda item: item.num_bytes).name
     half_samples = max(1, config.algo.micro_batch_size // 2)
+    half_groups = f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}"
     call = GPU_BATCH_SIZE if config.policy.batch_size == "auto" else config.policy.batch_size
+    train_less = "train less: --policy.train_expert_only true or --policy.lora.rank 16"
+    follow_trained = ("gradients", "optimizer", "optimizer step", "remembered weights", "checkpoint copy")  # fmt: skip
     remedies = {
         "weights": "use a checkpoint in bfloat16: --policy.overrides.dtype bfloat16",
-        "gradients": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
-        "optimizer": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
-        "checkpoint copy": "train less: --policy.train_expert_only true or --policy.lora.rank 16",
+        **dict.fromkeys(follow_trained, train_less),
         "older weights": "--training.overlap false",
         "policy call": f"--policy.batch_size {max(1, call // 2)}",
         "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
-        "prefix cache": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
+        **dict.fromkeys(("prefix cache", "pinned prefixes", "rollout store", "batch"), half_groups),
         "replayed samples": f"--algo.replay_steps {config.algo.replay_steps // 2}",
-        "rollout store": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
-        "batch": f"--algo.demo_batch_size {max(1, config.algo.demo_batch_size // 2)}",
         "simulators": "lower --env.num_workers, --env.max_scenes or --task.num_parallel_envs",
     }
     return remedies.get(largest, "use a machine with more memory")
