@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from benchmarks.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
 from pi0.records import Observation, ObservationSpec
-from pi0.ript.demos.experts import EXPERTS, Expert, PickAndPlace, TurnKnob
+from pi0.ript.demos.experts.motion import Expert
+from pi0.ript.demos.experts.pick_and_place import PickAndPlace
+from pi0.ript.demos.experts.tables import EXPERTS
+from pi0.ript.demos.experts.touch import TurnKnob
 from pi0.ript.demos.record import ScenePoses
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.libero.slot import StepResult

@@ -16,9 +16,15 @@ NUM_VISION_LAYERS = 3
 NUM_HEADS = 4
 HEAD_DIM = 32
 PATCH_SIZE = 16
+PROMPT_TOKENS = 16
 
 
-def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96) -> PolicyCard:
+def tiny_card(
+    *,
+    cameras: tuple[str, ...] = ("agentview",),
+    image_size: int = 96,
+    max_prompt_tokens: int = PROMPT_TOKENS,
+) -> PolicyCard:
     """Return the card of the tiny policy: no padding, continuous rotation, fast rendering."""
     return PolicyCard(
         layout="native",
@@ -41,7 +47,7 @@ def tiny_card(*, cameras: tuple[str, ...] = ("agentview",), image_size: int = 96
         norm_stats_of="data",
         prompt_format="openpi",
         prompt_state="none",
-        max_prompt_tokens=16,
+        max_prompt_tokens=max_prompt_tokens,
         denoise_steps=4,
         dtype="float32",
     )

@@ -80,7 +80,9 @@ class PromptTokenizer:
         if task not in self._cache:
             if len(self._cache) == MOST_CACHED:  # clients of a server may send any number of them
                 self._cache.clear()
-            self._cache[task] = self._pad(task, self._words(task))
+            self._cache[task] = self._pad(
+                task, _words(self.tokenizer, task, is_cleaned=self._is_cleaned)
+            )
         return self._cache[task]
 
     def _pad(self, text: str, words: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -95,18 +97,20 @@ class PromptTokenizer:
         ids[:num_valid] = self._image_ids + prompt
         return ids, np.arange(len(ids)) < num_valid
 
-    def _words(self, task: str) -> list[int]:
-        """Return the instruction and its closing line break."""
-        if self._is_cleaned:
-            # openpi encodes the line break on its own
-            texts = [cleaned(task), "\n"]
-        else:
-            texts = [task if task.endswith("\n") else f"{task}\n"]
-        return [
-            token
-            for text in texts
-            for token in self.tokenizer.encode(text, add_special_tokens=False).ids
-        ]
+
+def _words(tokenizer: Tokenizer, task: str, *, is_cleaned: bool) -> list[int]:
+    """Return the tokens of an instruction and of its closing line break."""
+    ended = task if task.endswith("\n") else f"{task}\n"
+    # openpi encodes the line break on its own
+    texts = [cleaned(task), "\n"] if is_cleaned else [ended]
+    return [
+        token for text in texts for token in tokenizer.encode(text, add_special_tokens=False).ids
+    ]
+
+
+def longest_prompt(tokenizer: Tokenizer, tasks: Iterable[str]) -> int:
+    """Return the tokens of the longest prompt in openpi's format, begin token and line break included."""
+    return 1 + max(len(_words(tokenizer, task, is_cleaned=True)) for task in tasks)
 
 
 def cleaned(task: str) -> str:

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from pi0.tokenizer import PromptTokenizer, build_tiny_tokenizer, read_tokenizer, state_prompts
+from pi0.tokenizer import (
+    PromptTokenizer,
+    build_tiny_tokenizer,
+    longest_prompt,
+    read_tokenizer,
+    state_prompts,
+)
 
 PAD, BEGIN, NEWLINE = 0, 2, 5 + 0x0A  # five special tokens come before the 256 bytes
 FIRST_WORD = 5 + 256
@@ -53,6 +59,12 @@ def test_no_number_of_instructions_fills_the_memory(monkeypatch):
         encode(tokenizer, [f"open {number}"])
         assert len(tokenizer._cache) <= 3
     assert np.array_equal(encode(tokenizer, ["open 0"])[0], first)
+
+
+def test_the_longest_prompt_is_as_long_as_its_encoding():
+    tasks = ["open", "open the drawer"]
+    # begin, three words, newline
+    assert longest_prompt(build_tiny_tokenizer(tasks), tasks) == 5
 
 
 def test_samples_of_different_length_have_one_shape():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pi0.records import Observation
-from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.record import ExpertEpisode, chunk_labels, run_expert
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.settings import DemoSettings
@@ -44,6 +44,26 @@ def test_labels_are_the_next_actions_and_hold_the_last_one():
 def test_a_bad_number_is_refused_before_the_folder_is_made(tmp_path, flag, value, allowed):
     with pytest.raises(ValueError, match=f"--{flag} must be {allowed}, got {value}"):
         main(["--output_dir", str(tmp_path / "demos"), f"--{flag}", value])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--suite", "libero_90", "--tasks", "3"],
+            "no expert can do libero_90/3; there are experts for",
+        ),
+        (["--suite", "libero_gaol"], "unknown suite 'libero_gaol'; did you mean 'libero_goal'"),
+        (["--suite", "libero_goal", "--tasks", "11"], "suite libero_goal has tasks 0..9, got 11"),
+        (["--tasks", "7"], "--tasks needs --suite, e.g. --suite libero_goal"),
+    ],
+)
+def test_tasks_that_cannot_be_recorded_are_refused_before_the_folder_is_made(
+    tmp_path, flags, message
+):
+    with pytest.raises(ValueError, match=message):
+        main(["--output_dir", str(tmp_path / "demos"), *flags])
     assert not list(tmp_path.iterdir())
 
 

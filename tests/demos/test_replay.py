@@ -8,7 +8,7 @@ import pytest
 
 from pi0.ript.datasets.hdf5 import read_actions, without_noops
 from pi0.ript.datasets.opening import open_frames
-from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.record import ScenePoses
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import initial_states, make_initial_state

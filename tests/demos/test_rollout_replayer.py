@@ -95,11 +95,10 @@ def test_program_writes_a_set_that_is_read_back(evaluated, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.libero
-def test_demonstrations_become_a_lerobot_set(tmp_path, monkeypatch):
-    only = {key: demos_program.EXPERTS[key] for key in [(SUITE, TASK_ID)]}
-    monkeypatch.setattr(demos_program, "EXPERTS", only)
+def test_demonstrations_become_a_lerobot_set(tmp_path):
     look = ["--render_size", "96", "--cameras", "agentview", "--format", "lerobot"]
-    demos_program.main(["--output_dir", str(tmp_path / "set"), "--per_task", "1", *look])
+    chosen = ["--suite", SUITE, "--tasks", str(TASK_ID), "--per_task", "1"]
+    demos_program.main(["--output_dir", str(tmp_path / "set"), *chosen, *look])
     frames = open_frames(tmp_path / "set", ("agentview",))
     assert frames.tasks == ("turn on the stove",)
     assert len(frames) > 20

@@ -11,10 +11,10 @@ from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.task import TaskConfig
 from pi0.ript.datasets.demonstrations import Demonstrations
 from pi0.ript.datasets.recorded import RecordedEpisode
-from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import training_states
+from pi0.ript.env.suites import step_limit, training_states
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import InitialState
 
@@ -31,6 +31,10 @@ class ScenePoses:
     def position(self, body: str) -> NDArray[np.float64]:
         """Return the position of a body in the world, float64 [3], m."""
         return self._scene.body_pose(self._slot, body)[0]
+
+    def orientation(self, body: str) -> NDArray[np.float64]:
+        """Return the orientation of a body in the world, float64 [4], w first."""
+        return self._scene.body_pose(self._slot, body)[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,7 @@ def run_expert(
     rng = np.random.Generator(np.random.Philox(seed))
     noise_std = rng.uniform(0, settings.action_noise) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
     observation = scene.restore(0, initial_state)
+    limit = step_limit(scene.suite, "openpi", settings.max_steps)
     frames, steps, actions, done = [observation], [0], [], []
     is_success = False
     for action in EXPERTS[scene.suite, scene.task_id](ScenePoses(scene)):
@@ -63,7 +68,7 @@ def run_expert(
         is_frame = len(actions) % settings.frame_every == 0
         result = scene.execute(0, executed[None], observe=is_frame)
         is_success = result.is_success
-        if is_success or len(actions) == settings.max_steps:
+        if is_success or len(actions) == limit:
             break
         if is_frame and result.observation is not None:
             frames.append(result.observation)
@@ -84,7 +89,7 @@ def chunk_labels(episode: ExpertEpisode, horizon: int) -> NDArray[np.float32]:
     return episode.actions[np.stack(indices)]
 
 
-def _attempts(
+def attempts(
     suite: str, task_id: int, settings: DemoSettings
 ) -> Iterator[tuple[InitialState, int]]:
     """Yield (initial state, seed), cycling through the training states, fixtures drawn for each attempt."""
@@ -108,7 +113,7 @@ def recorded_episodes(
     scene = Scene(suite, task_id, spec, num_slots=1, num_steps_wait=TaskConfig().num_steps_wait)
     num_kept = 0
     try:
-        for initial_state, seed in _attempts(suite, task_id, settings):
+        for initial_state, seed in attempts(suite, task_id, settings):
             episode = run_expert(scene, initial_state, seed, every_step)
             if episode.is_success:
                 num_kept += 1
@@ -138,7 +143,7 @@ def record_task(
     kept: list[ExpertEpisode] = []
     num_attempts = 0
     try:
-        for initial_state, seed in _attempts(suite, task_id, settings):
+        for initial_state, seed in attempts(suite, task_id, settings):
             episode = run_expert(scene, initial_state, seed, settings)
             num_attempts += 1
             kept += [episode] if episode.is_success else []

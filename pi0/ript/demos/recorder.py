@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,8 @@ from pi0.ript.env.libero.headless import RenderingError, require_rendering
 from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
 
 logger = logging.getLogger(__name__)
+
+POLL_S = 0.1
 
 
 def record_all(
@@ -39,31 +42,43 @@ def record_all(
         ChildProcessError: A process ended early; what it wrote says why.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(tasks), num_workers):
-        some = tasks[start : start + num_workers]
-        jobs = [
-            {
-                "suite": suite,
-                "task_id": task_id,
-                "spec": asdict(spec),
-                "settings": asdict(settings),
-                "folder": str(folder.absolute()),
-                "every_step": every_step,
-            }
-            for suite, task_id in some
-        ]
-        processes = [start_simulator(__name__, job) for job in jobs]
-        try:
-            for (suite, task_id), process in zip(some, processes, strict=True):
-                if process.wait() != 0:
+    common = {
+        "spec": asdict(spec),
+        "settings": asdict(settings),
+        "folder": str(folder.absolute()),
+        "every_step": every_step,
+    }
+    jobs = [{"suite": suite, "task_id": task_id, **common} for suite, task_id in tasks]
+    run_jobs(__name__, jobs, num_workers)
+    logger.info("recorded %d tasks in %s", len(tasks), folder)
+
+
+def run_jobs(module: str, jobs: Sequence[Mapping[str, Any]], num_workers: int) -> None:
+    """Do jobs, each about one task, in processes with simulators, ``num_workers`` at a time.
+
+    Raises:
+        ChildProcessError: A process ended early; what it wrote says why.
+    """
+    waiting = list(reversed(jobs))
+    running: dict[subprocess.Popen[bytes], Mapping[str, Any]] = {}
+    try:
+        while waiting or running:
+            if waiting and len(running) < num_workers:
+                job = waiting.pop()
+                running[start_simulator(module, job)] = job
+                continue
+            time.sleep(POLL_S)
+            for process in [process for process in running if process.poll() is not None]:
+                job = running.pop(process)
+                if process.returncode != 0:
                     raise ChildProcessError(
-                        f"recording {suite} {task_id} ended with status {process.returncode}; see its "
+                        f"recording {job['suite']} {job['task_id']} ended with status {process.returncode}; see its "
                         "last line above"
                     )
-        finally:
-            for process in processes:
-                process.kill()
-    logger.info("recorded %d tasks in %s", len(tasks), folder)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def start_simulator(module: str, job: Mapping[str, Any]) -> "subprocess.Popen[bytes]":

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """How demonstrations are made. The defaults made the embedded policy, but for ``fixture_seed``, which was 0.
+    """How demonstrations are made.
+
+    The defaults made the embedded policy, but for ``fixture_seed``, which was 0, and ``max_steps``, which was 150.
 
     Attributes:
         per_task: Successful episodes kept per task.
         max_attempts: Episodes tried per task at most.
-        max_steps: Control steps per episode.
+        max_steps: Control steps per episode; None is the suite's own limit.
         frame_every: Control steps between kept frames.
         horizon: H, actions per action chunk.
         action_noise: Largest std of the noise on executed position deltas; each episode draws its own
@@ -22,7 +24,7 @@ class DemoSettings:
 
     per_task: int = 50
     max_attempts: int = 100
-    max_steps: int = 150
+    max_steps: int | None = None
     frame_every: int = 3
     horizon: int = 10
     action_noise: float = 0.3

@@ -111,6 +111,16 @@ def locate_task(suite: str, name_or_index: str | int) -> tuple[str, int]:
     return suite, resolve_task(suite, name_or_index)
 
 
+def chosen_tasks(suites: str, names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return (suite, task number) of every task in LIBERO's own order, however they were given."""
+    chosen = {
+        locate_task(suite.strip(), name)
+        for suite in suites.split(",")
+        for name in names or range(task_count(suite.strip()))
+    }
+    return sorted(chosen, key=lambda task: (SUITES.index(task[0]), task[1]))
+
+
 @lru_cache(maxsize=512)
 def task_language(suite: str, task_id: int) -> str:
     """Return the instruction of a task, e.g. ``turn on the stove``.

@@ -5,7 +5,7 @@ With --format lerobot so do the experts' episodes: an image per control step, ac
 
 Examples:
     ript demos --output_dir demonstrations
-    ript demos --output_dir demonstrations --per_task 10 --num_workers 2
+    ript demos --suite libero_object --output_dir libero_object --per_task 30
     ript demos --output_dir lerobot_set --format lerobot --per_task 10
     ript demos --from_hdf5 libero_goal --suite libero_goal --policy pi0_base --output_dir libero_goal_lerobot
 """
@@ -20,10 +20,11 @@ from pi0.checkpoint import find_folder
 from pi0.formats.folder import Choices, read_folder
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
 from pi0.ript.datasets.writer import SetLayout, require_free, write_lerobot
-from pi0.ript.demos.experts import EXPERTS
+from pi0.ript.demos.experts.tables import EMBEDDED_TASKS, with_experts
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.replayer import replay_all
 from pi0.ript.demos.settings import DemoSettings, ReplaySettings
+from pi0.ript.env.suites import chosen_tasks
 from pi0.ript.scripts.parts.dataset_flags import add_dataset_flags, recordings_for, spec_and_layout
 from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
 from pi0.tiny import tiny_card
@@ -43,7 +44,18 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--from_hdf5", type=Path, default=None, help="LIBERO's *_demo.hdf5, a file or their folder"
     )
-    parser.add_argument("--suite", default=None, help="of the recordings of --from_hdf5")
+    parser.add_argument(
+        "--suite",
+        default=None,
+        help="one or more suites, separated by commas; default: the four tasks of the embedded policy; "
+        "with --from_hdf5 the suite of its recordings",
+    )
+    parser.add_argument(
+        "--tasks",
+        nargs="*",
+        default=[],
+        help="of --suite, names or indices; default all with an expert",
+    )
     parser.add_argument(
         "--format",
         choices=("ript", "lerobot"),
@@ -70,7 +82,7 @@ def card_of(policy: str | None) -> PolicyCard:
 
 
 def main(argv: list[str]) -> None:
-    """Record every task that has an expert, or play recordings again."""
+    """Record experts, or play recordings again."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
     card = card_of(arguments.policy)
@@ -85,16 +97,37 @@ def main(argv: list[str]) -> None:
     if arguments.from_hdf5 is not None:
         _replay(arguments, card, settings)
         return
-    if arguments.suite is not None:
-        parser.error("--suite goes with --from_hdf5; the experts have tasks of their own")
+    tasks = _tasks(arguments)
     if arguments.format == "lerobot":
-        _record_lerobot(arguments, card, settings)
+        _record_lerobot(arguments, tasks, card, settings)
         return
-    record_all(list(EXPERTS), card.spec, settings, arguments.output_dir, arguments.num_workers)
+    record_all(tasks, card.spec, settings, arguments.output_dir, arguments.num_workers)
+
+
+def _tasks(arguments: argparse.Namespace) -> list[tuple[str, int]]:
+    """Return the tasks to record, and say in one line which of the chosen ones have no expert.
+
+    Raises:
+        ValueError: No task is chosen, or none that has an expert.
+    """
+    if arguments.suite is None:
+        if arguments.tasks:
+            raise ValueError("--tasks needs --suite, e.g. --suite libero_goal")
+        return list(EMBEDDED_TASKS)
+    chosen = chosen_tasks(arguments.suite, arguments.tasks)
+    tasks = with_experts(chosen)
+    if missing := [
+        f"{suite}/{task_id}" for suite, task_id in chosen if (suite, task_id) not in tasks
+    ]:
+        logger.warning("left out, because no expert can do them: %s", ", ".join(missing))
+    return tasks
 
 
 def _record_lerobot(
-    arguments: argparse.Namespace, card: PolicyCard, settings: DemoSettings
+    arguments: argparse.Namespace,
+    tasks: list[tuple[str, int]],
+    card: PolicyCard,
+    settings: DemoSettings,
 ) -> None:
     folder, workers = arguments.output_dir, arguments.num_workers
     spec, layout = card.spec, _layout_for(arguments, card)
@@ -102,7 +135,7 @@ def _record_lerobot(
         spec, layout = spec_and_layout(arguments)
     require_free(folder)
     with recordings_for(folder) as recordings:
-        record_all(list(EXPERTS), spec, settings, recordings.folder, workers, every_step=True)
+        record_all(tasks, spec, settings, recordings.folder, workers, every_step=True)
         count = write_lerobot(folder, recordings.take(), layout)
     logger.info("%s: %d episodes", folder, count)
 
@@ -116,6 +149,8 @@ def _replay(arguments: argparse.Namespace, card: PolicyCard, settings: DemoSetti
         raise ValueError(
             "--from_hdf5 needs --suite, e.g. --suite libero_goal: recordings do not say it"
         )
+    if arguments.tasks:
+        raise ValueError("--tasks is about experts; give --from_hdf5 the files of the tasks")
     replay_all(
         arguments.from_hdf5,
         card.spec,

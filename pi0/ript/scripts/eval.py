@@ -23,7 +23,7 @@ from pi0.ript.config.base import Auto
 from pi0.ript.config.env import EnvConfig, Exactness
 from pi0.ript.config.schema import SavedRollouts, TaskConfig, VideoConfig
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK, Fixtures
-from pi0.ript.env.suites import locate_task, suite_names, task_count
+from pi0.ript.env.suites import chosen_tasks
 from pi0.ript.evaluation.log import read_log
 from pi0.ript.evaluation.results import compare, find_results, make_report
 from pi0.ript.packed_frames import VideoRate
@@ -177,16 +177,6 @@ def harnesses(text: str) -> list[Harness]:
         if name not in FILES:
             raise argparse.ArgumentTypeError(f"must be of {', '.join(FILES)}, got {name!r}")
     return [harness for harness in FILES if harness in names]
-
-
-def chosen_tasks(suites: str, names: Sequence[str]) -> list[tuple[str, int]]:
-    """Return (suite, task number) of every task in LIBERO's own order, however they were given."""
-    chosen = {
-        locate_task(suite.strip(), name)
-        for suite in suites.split(",")
-        for name in names or range(task_count(suite.strip()))
-    }
-    return sorted(chosen, key=lambda task: (suite_names().index(task[0]), task[1]))
 
 
 def read_compared(other: str | None) -> Evaluation | None:

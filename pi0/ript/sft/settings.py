@@ -11,7 +11,7 @@ AUGMENTATIONS = ("none", "openpi")
 
 @dataclass(frozen=True, kw_only=True)
 class SftSettings:
-    """How a policy is fine-tuned. The defaults made the embedded policy; ``FINE_TUNING`` has those of ``--policy``.
+    """How a policy is fine-tuned. The defaults are those of a new tiny policy; ``FINE_TUNING`` has those of ``--policy``.
 
     Attributes:
         num_steps: Optimizer steps.
@@ -19,7 +19,6 @@ class SftSettings:
         draws_per_frame: Noise levels per frame; they share the frame's prefix.
         micro_batch: Frames of a rank that are computed at once; 0 takes all of them. Less memory, the same step.
         task_weights: Relative share of frames per task, in the order of the demonstrations; empty = equal.
-            The default holds the easy tasks back, so that all four leave room for reinforcement learning.
         lr: Peak learning rate of AdamW.
         warmup_steps: Steps of linear warm-up; then a cosine falls to a tenth of the peak.
         weight_decay: AdamW's.
@@ -35,7 +34,7 @@ class SftSettings:
     frames_per_step: int = 64
     draws_per_frame: int = 4
     micro_batch: int = 0
-    task_weights: tuple[float, ...] = (0.04, 1.1, 0.03, 1.8)
+    task_weights: tuple[float, ...] = ()
     lr: float = 1.0e-3
     warmup_steps: int = 50
     weight_decay: float = 0.01
@@ -74,7 +73,6 @@ FINE_TUNING = SftSettings(
     num_steps=30_000,
     frames_per_step=32,
     draws_per_frame=1,
-    task_weights=(),
     lr=2.5e-5,
     warmup_steps=1_000,
     weight_decay=1e-10,

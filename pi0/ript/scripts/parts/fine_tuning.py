@@ -43,8 +43,8 @@ from pi0.ript.sft.statistics import compute_stats, groups_by_task
 from pi0.ript.sft.trainer import SftTrainer
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.checkpoints.state import TrainingState
-from pi0.tiny import tiny_card, tiny_pi0_config
-from pi0.tokenizer import build_tiny_tokenizer
+from pi0.tiny import PROMPT_TOKENS, tiny_card, tiny_pi0_config
+from pi0.tokenizer import build_tiny_tokenizer, longest_prompt
 
 MOST_HELD_OUT_FRAMES = 256
 
@@ -118,9 +118,13 @@ def _frames_of(frames: Frames, text: str, name: str) -> Indices:
 def new_tiny_policy(
     chosen: Chosen, seed: int, architecture: str = "pi0", device: torch.device | str = "cpu"
 ) -> Pi0Policy:
-    """Return an untrained tiny policy that knows the words and the statistics of the demonstrations."""
-    card = tiny_card()
+    """Return an untrained tiny policy that knows the words and the statistics of the demonstrations.
+
+    Its prompts have room for the longest instruction, in steps of 8 tokens.
+    """
     tokenizer = build_tiny_tokenizer(list(chosen.frames.tasks))
+    longest = longest_prompt(tokenizer, chosen.frames.tasks)
+    card = tiny_card(max_prompt_tokens=max(PROMPT_TOKENS, -(-longest // 8) * 8))
     num_tokens = tokenizer.get_vocab_size()
     groups = groups_by_task(chosen.frames, chosen.trained)
     return new_policy(

@@ -1,0 +1,23 @@
+"""Which tasks have experts, and what is said where there is none."""
+
+import pytest
+
+from pi0.ript.demos.experts.tables import EMBEDDED_TASKS, EXPERTS, with_experts
+from pi0.ript.env.suites import all_tasks
+
+
+def test_tables_name_tasks_that_exist_and_cover_what_the_embedded_policy_was_made_from():
+    suites = ("libero_object", "libero_spatial", "libero_goal")
+
+    assert set(EXPERTS) <= {task for suite in suites for task in all_tasks(suite)}
+    assert set(EMBEDDED_TASKS) <= set(EXPERTS)
+
+
+def test_tasks_without_an_expert_are_left_out_and_none_at_all_is_an_error():
+    known, unknown = ("libero_goal", 7), ("libero_10", 3)
+
+    assert with_experts([unknown, known]) == [known]
+    with pytest.raises(
+        ValueError, match=r"no expert can do libero_10/3; there are experts for .*libero_goal"
+    ):
+        with_experts([unknown])
