@@ -2,9 +2,9 @@
 
 What is kept of a sample is what was drawn, its advantage, and the means of its transitions under the weights that
 drew them, as its own update computed them before its first optimizer step. So log ratios to those weights come from the
-same forward function on both sides: they are 0 while weights do not change. Noise drawn again from the seeds
-would give the means as well, but as they were computed when acting, and rounding would pass for a change of
-the policy (up to 5e-6 in float32, 0.3 in bfloat16; see docs/objectives.md).
+same forward function on both sides: while weights do not change they are 0, up to the rounding of calls of different
+sizes. Noise drawn again from the seeds would give the means as well, but as they were computed when acting, and
+rounding would pass for a change of the policy (up to 5e-6 in float32, 0.3 in bfloat16; see docs/objectives.md).
 """
 
 from collections.abc import Sequence

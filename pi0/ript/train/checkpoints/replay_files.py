@@ -1,6 +1,7 @@
 """What is replayed, beside a checkpoint: two files of every rank in ``training_state/replay/``.
 
-``rank_<r>.safetensors`` holds the arrays of the samples, named ``<step>.<name>``, and ``rank_<r>.json`` the steps,
+``rank_<r>.safetensors`` holds the arrays of the samples, named ``<step>.<name>`` and, of observations,
+``<step>.<name>.<first sample>``, and ``rank_<r>.json`` the steps,
 instructions and how images were encoded. ``SHA256SUMS`` of the checkpoint covers them, but a checkpoint whose
 samples are damaged or missing is still one: a run goes on without them.
 """
@@ -28,6 +29,9 @@ from pi0.ript.types import Batch
 FOLDER = "training_state/replay"
 _LISTED = ("observations", "tasks")  # what a batch has as tuples
 _OBSERVED = ("images", "proprio")
+_BLOCK = (
+    256  # observations that are copied at once while they are written, not those of a whole step
+)
 _ARRAYS = tuple(field.name for field in fields(Batch) if field.name not in _LISTED)
 
 logger = logging.getLogger(__name__)
@@ -93,24 +97,26 @@ def _write(folder: Path, name: str, kept: Sequence[KeptStep]) -> None:
     folder.mkdir(exist_ok=True)
     sources: dict[str, TensorSource] = {}
     for each in kept:
-        sources |= {f"{each.step}.{name}": source for name, source in _sources(each.samples)}
+        sources |= {f"{each.step}.{array}": source for array, source in _sources(each.samples)}
     write_safetensors(folder / f"{name}.safetensors", sources)
     content = {"steps": [_texts(each) for each in kept]}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _sources(samples: Batch) -> Iterator[tuple[str, TensorSource]]:
-    """Yield every array of some samples by name; images are stacked when their turn comes."""
+    """Yield every array of some samples by name; those of observations are made when their turn comes."""
     for name in _ARRAYS:
         tensor = torch.from_numpy(getattr(samples, name))
         yield name, _source(tensor.shape, tensor.dtype, lambda tensor=tensor: tensor)
-    for name in _OBSERVED:
+    for first in range(0, len(samples), _BLOCK):
+        block = samples.observations[first : first + _BLOCK]
+        for name in _OBSERVED:
 
-        def stacked(name: str = name) -> Tensor:
-            return torch.from_numpy(np.stack([getattr(o, name) for o in samples.observations]))
+            def stacked(name: str = name, block: Sequence[Observation] = block) -> Tensor:
+                return torch.from_numpy(np.stack([getattr(each, name) for each in block]))
 
-        first = torch.from_numpy(getattr(samples.observations[0], name))
-        yield name, _source((len(samples), *first.shape), first.dtype, stacked)
+            one = torch.from_numpy(getattr(block[0], name))
+            yield f"{name}.{first}", _source((len(block), *one.shape), one.dtype, stacked)
 
 
 def _source(shape: Sequence[int], dtype: torch.dtype, read: Callable[[], Tensor]) -> TensorSource:
@@ -130,15 +136,17 @@ def _read(path: Path) -> Iterator[KeptStep]:
     """Yield what ``_write`` wrote into a pair of files, by the path of the one with the texts."""
     arrays = load_file(path.with_suffix(".safetensors"))
     for texts in json.loads(path.read_text())["steps"]:
-        step, encoding = int(texts["step"]), texts["encoding"]
-        images, proprio = (arrays[f"{step}.{name}"] for name in _OBSERVED)
+        step, tasks, encoding = int(texts["step"]), tuple(texts["tasks"]), texts["encoding"]
         how = None if encoding is None else ImageEncoding(**encoding)
         observations = tuple(
-            Observation(images=image, proprio=numbers, encoding=how)
-            for image, numbers in zip(images, proprio, strict=True)
+            Observation(images=images, proprio=proprio, encoding=how)
+            for first in range(0, len(tasks), _BLOCK)
+            for images, proprio in zip(
+                *(arrays[f"{step}.{name}.{first}"] for name in _OBSERVED), strict=True
+            )
         )
         found = {name: arrays[f"{step}.{name}"] for name in _ARRAYS}
-        if {len(array) for array in found.values()} != {len(observations)}:
+        if {len(array) for array in (tasks, *found.values())} != {len(observations)}:
             raise ValueError(f"{path.name}: step {step} has arrays of different lengths")
-        samples = Batch(observations=observations, tasks=tuple(texts["tasks"]), **found)
+        samples = Batch(observations=observations, tasks=tasks, **found)
         yield KeptStep(step=step, samples=samples)
