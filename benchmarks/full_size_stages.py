@@ -99,6 +99,7 @@ def make_batch(policy: Pi0Policy, sampling: Sampling, seed: int) -> Batch:
         num_executed=np.full(NUM_ROWS, card.execute_steps),
         groups=np.zeros(NUM_ROWS, np.int64),
         seeds=np.arange(NUM_ROWS),
+        elapsed=np.zeros(NUM_ROWS, np.float32),
     )
 
 

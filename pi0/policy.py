@@ -182,6 +182,10 @@ class Pi0Policy:
             guidance,
         )
 
+    def features(self, prefix: PrefixCache, inputs: Inputs) -> Tensor:
+        """Return what the action expert makes of B observations before noise is drawn, float32 [B, W]."""
+        return self.network.features(prefix, inputs.state.to(self.device))
+
     def scored_stds(self, sampling: Sampling) -> Tensor:
         """Return the standard deviations of the transitions, float32 [S]."""
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)

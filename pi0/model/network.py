@@ -95,6 +95,11 @@ class Pi0Network(nn.Module):
         self.eval()
 
     @property
+    def feature_width(self) -> int:
+        """Return W, the width of ``features``."""
+        return dit_sizes(self.config).hidden_size
+
+    @property
     def num_image_tokens(self) -> int:
         """Return how many prefix tokens one camera takes."""
         vision = vlm_sizes(self.config).vision_config
@@ -200,6 +205,24 @@ class Pi0Network(nn.Module):
         unconditional = self._unconditional(is_conditional=is_conditional)
         condition = self._parts.condition(self.core, times, unconditional)
         return self._suffix(cache, state, x, condition, layout)
+
+    def features(self, cache: PrefixCache, state: Tensor) -> Tensor:
+        """Return what the expert makes of observations before any noise is drawn.
+
+        Its last hidden states at time 1, where actions are pure noise, of an action chunk of zeros, the mean
+        of that noise; averaged over the action tokens.
+
+        Args:
+            cache: Result of ``prefix``.
+            state: Float [B, state_dim], normalized.
+
+        Returns:
+            Float32 [B, W].
+        """
+        shape = (len(state), 1, self.config.chunk_size, self.config.max_action_dim)
+        x, time = torch.zeros(shape, device=self._device), torch.ones(1, device=self._device)
+        condition = self._parts.condition(self.core, time, None)
+        return self._hidden(cache, state, x, condition, self.layout(cache, 1)).mean(dim=1)
 
     def denoise(
         self,
@@ -330,6 +353,18 @@ class Pi0Network(nn.Module):
         layout: SuffixLayout,
     ) -> Tensor:
         """Return the velocity [B, S, H, A]."""
+        hidden = self._hidden(cache, state, x, condition, layout)
+        return self.core.action_out_proj(hidden).unflatten(1, x.shape[1:3])
+
+    def _hidden(
+        self,
+        cache: PrefixCache,
+        state: Tensor,
+        x: Tensor,
+        condition: TimeCondition,
+        layout: SuffixLayout,
+    ) -> Tensor:
+        """Return the expert's last hidden states of the action tokens, float32 [B, S * H, W]."""
         expert = layout.expert
         hidden = self._parts.tokens(self.core, state, x, condition)
         for number, layer in enumerate(expert.layers):
@@ -338,8 +373,7 @@ class Pi0Network(nn.Module):
             step = partial(self._suffix_layer, layer, number, past, layout, buffer, condition)
             hidden = self._run(layer, step, hidden)
         last = condition.modulation(expert.norm, -1)
-        hidden = normalize(expert.norm, hidden[:, layout.num_leading :], last, torch.float32)
-        return self.core.action_out_proj(hidden).unflatten(1, x.shape[1:3])
+        return normalize(expert.norm, hidden[:, layout.num_leading :], last, torch.float32)
 
     def _suffix_layer(
         self,

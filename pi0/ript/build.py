@@ -41,6 +41,7 @@ from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import make_initial_state, split, step_limit
 from pi0.ript.evaluation.episodes import protocol_text, requests_of_run
 from pi0.ript.interfaces import Ranks, Reporter
+from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.update import Engine
 from pi0.ript.report.action_log import ActionLog, actions_name
 from pi0.ript.report.console import make_progress
@@ -213,6 +214,15 @@ def build_objective(algo: AlgoConfig) -> Objective:
             return Cloning(algo)
 
 
+def build_critic(config: TrainConfig, policy: Pi0Policy) -> Critic | None:
+    """Return what ``algo.critic`` names."""
+    if config.algo.critic == "none":
+        return None
+    seed = derive_seed(config.training.seed, "critic")
+    width = policy.network.feature_width
+    return Critic(config.algo.value, width, config.training.optimizer, seed)
+
+
 def build_trainer(
     config: TrainConfig,
     policy: Pi0Policy,
@@ -240,10 +250,11 @@ def build_trainer(
             f"{key} needs the objective flow_sde, got a learning rule of one's own; set {key} to {off}"
         )
     objective = objective or build_objective(config.algo)
+    critic = build_critic(config, policy)
     start = (
         Start.of_new_run(config)
         if checkpoint is None
-        else _resume(config, run_dir, checkpoint, engine, objective, ranks)
+        else _resume(config, run_dir, checkpoint, engine, objective, critic, ranks)
     )
     progress, is_writer = start.progression, ranks.rank == 0
     shared = _Shared(
@@ -261,6 +272,7 @@ def build_trainer(
         engine=engine,
         ranks=ranks,
         objective=objective,
+        critic=critic,
         replay=start.replay,
         guard=start.guard,
         memory=shared.memory,
@@ -356,9 +368,10 @@ def _resume(
     checkpoint: Path,
     engine: Engine,
     objective: Objective,
+    critic: Critic | None,
     ranks: Ranks,
 ) -> Start:
-    """Put engine and objective where a checkpoint has them; return the rest of what it holds.
+    """Put engine, objective and critic where a checkpoint has them; return the rest of what it holds.
 
     Raises:
         ValueError: It is damaged, or of a run with other settings.
@@ -371,6 +384,8 @@ def _resume(
         )
     engine.load_state(state.engine)
     objective.load_state(dict(state.objective))
+    if critic is not None:
+        critic.load_state(state.critic)
     start = Start.restored(config, state)
     if config.algo.replay_steps:
         start.replay.kept = load_replay(checkpoint, ranks)

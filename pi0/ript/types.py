@@ -279,6 +279,8 @@ class Batch:
         seeds: int64 [B]: what the policy drew the sample's noise from.
         behavior_means: float32 [R, S, h, 7]: means of the transitions of the first R samples under the weights
             that drew them, which are replayed, see ``learner/replay.py``; None where no sample is.
+        elapsed: float32 [B], in [0, 1): share of its step limit that the episode had used before the sample;
+            0 begins an episode, whose samples follow each other.
     """
 
     observations: tuple[Observation, ...]
@@ -292,6 +294,7 @@ class Batch:
     groups: NDArray[np.int64]
     seeds: NDArray[np.int64]
     behavior_means: NDArray[np.float32] | None = None
+    elapsed: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -300,6 +303,24 @@ class Batch:
     def num_replayed(self) -> int:
         """Return R, how many of the first samples are of earlier training steps."""
         return 0 if self.behavior_means is None else len(self.behavior_means)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticStats:
+    """What the critic made of a batch, over the policy steps of all ranks.
+
+    Attributes:
+        explained_variance: 1 - Var(outcome - value) / Var(outcome), of values that had not yet learned from these
+            episodes; at most 1, and 0 for a constant. Outcomes are discounted rewards. None where all are alike.
+        mean: Mean of those values.
+        loss: Mean squared error of the last pass over the batch, halved.
+        shift: Mean of how far an advantage is from what it is without the critic.
+    """
+
+    explained_variance: float | None
+    mean: float
+    loss: float
+    shift: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,6 +349,7 @@ class UpdateStats:
         effective_samples: (sum w)^2 / (n sum w^2) over their n transitions, w what each one's advantage is
             multiplied by before the first optimizer step; 1 where all weigh the same.
         replay_kl: Mean exact KL per transition from the weights that drew them to those before the update.
+        critic: What the critic made of the batch; None without one.
     """
 
     loss: float
@@ -347,3 +369,4 @@ class UpdateStats:
     num_replayed: int | None = None
     effective_samples: float | None = None
     replay_kl: float | None = None
+    critic: CriticStats | None = None

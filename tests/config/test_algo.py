@@ -2,7 +2,14 @@
 
 import pytest
 
-from pi0.ript.config.algo import AlgoConfig, CfgConfig, NftConfig, NoiseConfig, ObjectiveName
+from pi0.ript.config.algo import (
+    AlgoConfig,
+    CfgConfig,
+    NftConfig,
+    NoiseConfig,
+    ObjectiveName,
+    ValueConfig,
+)
 from pi0.ript.config.base import ConfigError
 from pi0.ript.config.load import load_config, read_config, save_config
 from pi0.ript.config.schema import TrainConfig, TrainingConfig
@@ -102,6 +109,7 @@ class TestKnobsThatAreNotRead:
         ("cfg", {"dual_clip": None}),
         ("bc", {"scored_steps": "one"}),
         ("bc", {"cfg": CfgConfig(windowing_mode="last")}),
+        ("bc", {"critic": "value"}),
     ])  # fmt: skip
     def test_setting_one_is_an_error_that_names_who_reads_it(self, objective: str, settings: dict):
         (key,) = settings
@@ -139,6 +147,36 @@ class TestReplay:
             TrainConfig(algo=AlgoConfig(replay_steps=1), training=TrainingConfig(overlap=True))
 
 
+class TestCritic:
+    def test_its_settings_are_read_only_with_it(self):
+        with pytest.raises(ValueError, match=r"algo\.value is set, but algo\.critic none"):
+            AlgoConfig(value=ValueConfig(gamma=0.9))
+        assert AlgoConfig(critic="value", value=ValueConfig(gamma=0.9)).value.gamma == 0.9
+
+    def test_siblings_need_siblings(self):
+        alone = {"critic": "value", "rloo_batch_size": 1, "enable_dynamic_sampling": False}
+        with pytest.raises(ValueError, match=r"algo\.value\.baseline siblings .*rloo_batch_size 1"):
+            AlgoConfig(**alone)
+        assert AlgoConfig(**alone, value=ValueConfig(baseline="none")).critic == "value"
+
+    @pytest.mark.parametrize("mode", ["last", "random", "slide"])
+    def test_it_follows_whole_episodes(self, mode: str):
+        with pytest.raises(ValueError, match=rf"windowing_mode {mode}, which leaves some out"):
+            AlgoConfig(objective="cfg", critic="value", cfg=CfgConfig(windowing_mode=mode))
+
+    @pytest.mark.parametrize(("key", "value"), [
+        ("gamma", 0.0), ("gamma", 1.01), ("gae_lambda", -0.1), ("gae_lambda", 1.01), ("weight", 0.0), ("lr", 0.0),
+        ("epochs", 0), ("warmup_batches", -1),
+    ])  # fmt: skip
+    def test_what_makes_no_sense_is_refused(self, key: str, value: float):
+        with pytest.raises(ValueError, match=rf"^algo\.value\.{key} .*{value}"):
+            ValueConfig(**{key: value})
+
+    def test_a_weight_that_nothing_is_weighed_with_is_refused(self):
+        with pytest.raises(ValueError, match=r"algo\.value\.weight is 0\.5, but .*baseline none"):
+            ValueConfig(baseline="none", weight=0.5)
+
+
 class TestPresets:
     # K, G, passes, optimizer steps per pass, clip, learning rate, left out when solved
     @pytest.mark.parametrize(("name", "expected"), [
@@ -159,6 +197,21 @@ class TestPresets:
         assert algo.scored_steps == ("one" if name == "parity" else "all")
         assert algo.sampling(1, 4).noise_scale == 0.5
 
+    def test_ppo_has_the_published_values(self, load):
+        algo = load("algo: {preset: ppo}")
+
+        assert (algo.rloo_batch_size, algo.demo_batch_size, algo.num_epochs) == (1, 512, 4)
+        assert algo.num_minibatches == 512 * 240 // 5 // 2048
+        assert (algo.ppo_clip_range, algo.ppo_clip_high, algo.dual_clip) == (0.2, 0.2, 3.0)
+        assert (algo.lr, algo.value.lr) == (5e-6, 1e-4)
+        assert (algo.value.gamma, algo.value.gae_lambda) == (0.99, 0.95)
+        assert (algo.critic, algo.value.baseline) == ("value", "none")
+        assert (algo.scored_steps, algo.sampling(1, 4).noise_scale) == ("one", 0.5)
+
+    def test_a_key_of_a_section_leaves_the_others_to_the_preset(self, load):
+        algo = load("algo: {preset: ppo, value: {lr: 3e-4}}", "--algo.value.gamma=0.9")
+        assert (algo.value.lr, algo.value.gamma, algo.value.baseline) == (3e-4, 0.9, "none")
+
     def test_a_preset_with_a_rule_that_does_not_read_its_knobs_is_refused_by_name(self, load):
         with pytest.raises(ConfigError, match=r"set by you or by algo\.preset parity, but"):
             load("algo: {preset: parity, objective: nft}")
@@ -176,5 +229,5 @@ class TestPresets:
         assert read_config(tmp_path / "resolved.yaml") == config
 
     def test_an_unknown_preset_is_refused(self, load):
-        with pytest.raises(ConfigError, match="none, parity, paper, released"):
+        with pytest.raises(ConfigError, match="none, parity, ppo, paper, released"):
             load("algo: {preset: grpo}")

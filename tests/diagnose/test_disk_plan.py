@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from pi0.checkpoint import load_policy
 from pi0.formats.folder import Choices, read_folder
-from pi0.ript.build import build_engine, build_objective, find_base
+from pi0.ript.build import build_critic, build_engine, build_objective, find_base
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
 from pi0.ript.config.schema import AlgoConfig, TrainConfig, TrainingConfig
 from pi0.ript.diagnose.disk_plan import CheckpointBytes, check_space, predict_checkpoints
@@ -54,6 +54,7 @@ EXPERT = TrainConfig(algo=ALGO)
             replace(EXPERT, policy=PolicyConfig(lora=LoraConfig(rank=2, targets="both"))), id="lora"
         ),
         pytest.param(replace(EXPERT, algo=replace(ALGO, objective="nft")), id="nft"),
+        pytest.param(replace(EXPERT, algo=replace(ALGO, critic="value")), id="critic"),
         pytest.param(replace(EXPERT, algo=replace(ALGO, reference_weight=0.1)), id="reference"),
         pytest.param(replace(EXPERT, training=TrainingConfig(save_full_policy="all")), id="whole"),
     ],
@@ -66,11 +67,12 @@ def test_checkpoints_take_what_was_planned(config: TrainConfig, source: Path, tm
     engine, objective = build_engine(config, policy), build_objective(config.algo)
     finding = find_base(config, None)
     base = finding and finding.result()
+    critic = build_critic(config, policy)
 
     def save(step: int, *, is_whole: bool) -> int:
         state = TrainingState(
             step=step, engine=engine.state(), sampler_position=0, counters={}, config_hash="",
-            objective=objective.state(),
+            objective=objective.state(), critic={} if critic is None else critic.state(),
         )  # fmt: skip
         snapshot = PolicySnapshot.of(
             policy, base, is_whole=is_whole, has_changed=state.engine.num_steps > 0
@@ -80,7 +82,7 @@ def test_checkpoints_take_what_was_planned(config: TrainConfig, source: Path, tm
     def learn() -> None:
         update(
             policy, engine, draw_batch(policy, 2), objective, config.algo, SAMPLING, 1,
-            has_frozen_prefix=config.policy.has_frozen_prefix,
+            has_frozen_prefix=config.policy.has_frozen_prefix, critic=critic,
         )  # fmt: skip
 
     is_whole = config.training.save_full_policy == "all"
@@ -91,7 +93,8 @@ def test_checkpoints_take_what_was_planned(config: TrainConfig, source: Path, tm
     )
 
     planned = predict_checkpoints(config, read_folder(source, Choices()), max_steps=300)
-    counts = 4 * len(engine.state().tensors)  # AdamW counts its steps for each parameter
+    # AdamW counts its steps for each parameter, the critic its batches and steps
+    counts = 4 * len(engine.state().tensors) + (0 if critic is None else 4 * 8 + 8)
     for name in ("first", "each", "last"):
         assert getattr(planned, name) == pytest.approx(getattr(found, name), abs=counts), name
 

@@ -1,6 +1,6 @@
 """One, two and three ranks learn the same from the same samples."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.ript.build import build_objective
+from pi0.ript.config.algo import ValueConfig
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.fsdp import FsdpEngine, shard
@@ -18,6 +19,7 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import idle_batch
+from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.update import Engine, update
 from pi0.ript.types import Batch, UpdateStats
 from tests.learner.samples import SAMPLING, draw_batch
@@ -70,6 +72,7 @@ def part_of(batch: Batch, groups: set[int], policy: Pi0Policy) -> Batch:
         num_executed=batch.num_executed[samples],
         groups=batch.groups[samples],
         seeds=batch.seeds[samples],
+        elapsed=batch.elapsed[samples],
     )
 
 
@@ -98,6 +101,8 @@ def learn(
         engine = (
             FsdpEngine(single, policy.network, ranks) if is_sharded else DdpEngine(single, ranks)
         )
+    width, seed = policy.network.feature_width, 5
+    critic = None if algo.critic == "none" else Critic(algo.value, width, OptimizerConfig(), seed)
     witness = Witness(engine, parameters)
     stats = []
     for step in range(num_steps):
@@ -105,7 +110,7 @@ def learn(
         stats.append(
             update(
                 policy, witness, batch, objective, algo, SAMPLING, step,
-                has_frozen_prefix=expert_only, ranks=ranks,
+                has_frozen_prefix=expert_only, critic=critic, ranks=ranks,
             )
         )  # fmt: skip
     return witness.gradients, flat(parameters), stats
@@ -139,6 +144,21 @@ def test_ranks_learn_what_a_single_process_learns(owners: tuple[set[int], ...], 
             assert other.kl == pytest.approx(one.kl, abs=1e-5)
             assert other.num_optimizer_steps == one.num_optimizer_steps
     assert all(torch.equal(result[1], results[0][1]) for result in results)
+
+
+@pytest.mark.parametrize("owners", DEALT)
+def test_ranks_learn_with_the_critic_of_a_single_process(owners: tuple[set[int], ...]):
+    algo = replace(ALGO, critic="value", value=ValueConfig(warmup_batches=0))
+    gradients, weights, stats = learn(SINGLE_PROCESS, ({0, 1, 2, 3},), algo)
+
+    results = run_ranks(len(owners), learn, owners, algo)
+
+    for found, found_weights, found_stats in results:
+        assert distance(found[0], gradients[0]) < 1e-6
+        torch.testing.assert_close(found_weights, weights, rtol=0, atol=1e-5)
+        assert found_stats == results[0][2], "ranks report different metrics"
+        for one, other in zip(stats, found_stats, strict=True):
+            assert asdict(other.critic) == pytest.approx(asdict(one.critic), abs=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["nft", "cfg", "bc"])

@@ -33,6 +33,7 @@ def draw_batch(
         num_executed=np.full(samples, policy.card.execute_steps),
         groups=np.arange(samples) // 3,
         seeds=np.arange(samples),
+        elapsed=(np.arange(samples) % 3 / 4).astype(np.float32),
     )
 
 

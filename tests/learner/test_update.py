@@ -127,6 +127,7 @@ class TestSamplesWithoutSignal:
             num_executed=batch.num_executed[keep],
             groups=batch.groups[keep],
             seeds=batch.seeds[keep],
+            elapsed=batch.elapsed[keep],
         )
 
         stats, [found] = record(policy, mixed, ALGO)
@@ -255,7 +256,7 @@ class TestLearning:
         stats = train(policy, draw_batch(policy, 3), ALGO)
 
         metrics = asdict(stats)
-        for name in ("stale_kl", "num_replayed", "effective_samples", "replay_kl"):
+        for name in ("stale_kl", "num_replayed", "effective_samples", "replay_kl", "critic"):
             assert metrics.pop(name) is None, name
         assert {type(value) for value in metrics.values()} <= {float, int, bool}
 

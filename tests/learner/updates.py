@@ -10,6 +10,7 @@ from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
+from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.prefixes import Room
 from pi0.ript.learner.update import update
 from pi0.ript.types import Batch, UpdateStats
@@ -79,6 +80,7 @@ def train(
     seed: int = 3,
     expert_only: bool = True,
     behavior_weights: list[Tensor] | None = None,
+    critic: Critic | None = None,
 ) -> UpdateStats:
     engine = SingleEngine(
         policy.trainable_parameters(expert_only=expert_only),
@@ -97,6 +99,7 @@ def train(
         seed,
         has_frozen_prefix=expert_only,
         behavior_weights=behavior_weights,
+        critic=critic,
     )
 
 

@@ -25,6 +25,7 @@ from pi0.ript.diagnose.memory_plan import (
     Item,
     Place,
     advice,
+    critic_bytes,
     encoded_bytes,
     expected_samples,
     make_plan,
@@ -141,6 +142,13 @@ def test_what_does_not_fit_comes_with_a_remedy(capsys):
     text = capsys.readouterr().out
     assert "DOES NOT FIT" in text
     assert "--algo.micro_batch_size 10000" in text
+
+
+def test_a_critic_is_planned_for_where_there_is_one():
+    # 7 x 512 + 513 x 256 + 257 x 128 + 129 weights, biases included, four times in float32; of each sample nine
+    # numbers three times in float64 and once in float32.
+    weights = 7 * 512 + 513 * 256 + 257 * 128 + 129
+    assert critic_bytes(num_samples=10, width=6) == 16 * weights + 10 * 9 * 28
 
 
 def test_the_remedy_is_for_the_largest_item():

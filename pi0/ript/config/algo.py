@@ -9,7 +9,8 @@ from pi0.ript.config.base import require
 StateSampling = Literal["cycle", "informative"]
 ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
 ReplayWeighting = Literal["smooth", "decoupled"]
-PresetName = Literal["none", "parity", "paper", "released"]
+CriticName = Literal["none", "value"]
+PresetName = Literal["none", "parity", "ppo", "paper", "released"]
 
 DEFAULT_NOISE_SCALE = 0.5
 # These imitate what was executed, injected noise included, and would spread wider with every update.
@@ -26,6 +27,7 @@ READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
     "mask_unexecuted": ("flow_sde",),
     "replay_steps": ("flow_sde",),
     "replay_weighting": ("flow_sde",),
+    "critic": ("flow_sde", "nft", "cfg"),
     "draws_per_row": ("nft", "cfg", "bc"),
     "nft": ("nft",),
     "cfg": ("cfg",),
@@ -151,6 +153,47 @@ class CfgConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValueConfig:
+    """The value baseline of ``algo.critic`` value.
+
+    Attributes:
+        baseline: ``siblings``: the leave-one-out advantage of an episode is spread over its policy steps by their
+            generalized advantages (GAE); ``none``: these alone, standardized over the batch, as in PPO.
+        weight: Under ``siblings``, how strongly it is spread; a factor of GAE above its mean over the episode.
+        gamma: Discount per policy step.
+        gae_lambda: 1 compares values with outcomes, 0 with the value of the next policy step.
+        lr: Learning rate of the value head, which has an optimizer of its own.
+        epochs: Passes of the value head over a batch, after its advantages were computed.
+        warmup_batches: Batches from which only the value head learns with GAE; the policy learns from them
+            as without a critic.
+    """
+
+    baseline: Literal["siblings", "none"] = "siblings"
+    weight: float = 1.0
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    lr: float = 3.0e-4
+    epochs: int = 4
+    warmup_batches: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "lr"):
+            self._check(name, getattr(self, name) > 0, "> 0")
+        self._check("gamma", 0 < self.gamma <= 1, "in (0, 1]")
+        self._check("gae_lambda", 0 <= self.gae_lambda <= 1, "in [0, 1]")
+        self._check("epochs", self.epochs >= 1, ">= 1")
+        self._check("warmup_batches", self.warmup_batches >= 0, ">= 0")
+        require(
+            self.baseline == "siblings" or self.weight == type(self).weight,
+            f"algo.value.weight is {self.weight}, but algo.value.baseline none takes GAE as it is; "
+            "remove it or set algo.value.baseline to siblings",
+        )
+
+    def _check(self, name: str, condition: bool, allowed: str) -> None:  # noqa: FBT001
+        require(condition, f"algo.value.{name} must be {allowed}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlgoConfig:
     """The learning rule; docs/objectives.md says which objective reads what.
 
@@ -184,6 +227,9 @@ class AlgoConfig:
         replay_weighting: How samples of earlier steps are weighed by their likelihood then and now: ``smooth``
             (Gaussian weights, no clip) or ``decoupled`` (importance weights beside the clip, as under ``training.overlap``).
         draws_per_row: Noise levels per policy step and pass.
+        critic: ``value`` learns what to expect from a policy step on, and tells the steps of an episode apart by it;
+            ``none`` gives all of them the advantage of the episode.
+        value: Settings of ``critic`` value.
         noise: How much noise rollouts explore with.
         nft: Settings of ``nft``.
         cfg: Settings of ``cfg``.
@@ -214,6 +260,8 @@ class AlgoConfig:
     replay_steps: int = 0
     replay_weighting: ReplayWeighting = "smooth"
     draws_per_row: int = 2
+    critic: CriticName = "none"
+    value: ValueConfig = field(default_factory=ValueConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     nft: NftConfig = field(default_factory=NftConfig)
     cfg: CfgConfig = field(default_factory=CfgConfig)
@@ -253,6 +301,7 @@ class AlgoConfig:
         )
         self._check_replay()
         self._refuse_unread_knobs()
+        self._check_critic()
 
     def sampling(self, step: int, denoise_steps: int) -> Sampling:
         """Return how the chains of rollouts are drawn, in a training step (from 1) with S denoise steps."""
@@ -288,13 +337,36 @@ class AlgoConfig:
     def _check(self, name: str, condition: bool, allowed: str) -> None:  # noqa: FBT001
         require(condition, f"algo.{name} must be {allowed}, got {getattr(self, name)}")
 
+    @property
+    def _by(self) -> str:
+        """Return who may have set a key, where that is not plain."""
+        return "" if self.preset == "none" else f" by you or by algo.preset {self.preset}"
+
+    def _check_critic(self) -> None:
+        if self.critic == "none":
+            require(
+                self.value == ValueConfig(),
+                f"algo.value is set{self._by}, but algo.critic none does not read it; "
+                f"remove {'either' if self._by else 'it'} or set algo.critic to value",
+            )
+            return
+        require(
+            self.value.baseline == "none" or self.rloo_batch_size > 1,
+            "algo.value.baseline siblings needs siblings, got algo.rloo_batch_size 1; "
+            "set it to >= 2 or algo.value.baseline to none",
+        )
+        require(
+            self.cfg.windowing_mode == "all",
+            "algo.critic value follows episodes from one policy step to the next, got "
+            f"algo.cfg.windowing_mode {self.cfg.windowing_mode}, which leaves some out; set it to all",
+        )
+
     def _refuse_unread_knobs(self) -> None:
         untouched = {f.name: f.default for f in fields(self)}
         untouched |= {"nft": NftConfig(), "cfg": CfgConfig()}
-        by = "" if self.preset == "none" else f" by you or by algo.preset {self.preset}"
         for name, readers in READ_BY.items():
             require(
                 self.objective in readers or getattr(self, name) == untouched[name],
-                f"algo.{name} is set{by}, but objective {self.objective} does not read it; "
-                f"remove {'it' if not by else 'either'} or set algo.objective to {' or '.join(readers)}",
+                f"algo.{name} is set{self._by}, but objective {self.objective} does not read it; "
+                f"remove {'either' if self._by else 'it'} or set algo.objective to {' or '.join(readers)}",
             )

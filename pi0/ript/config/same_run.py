@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import cast
 
+from pi0.ript.config.algo import ValueConfig
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.schema import DistributedConfig, TrainConfig
 from pi0.ript.config.yaml_text import dump_yaml
@@ -34,6 +35,8 @@ ADDED_LATER: dict[str, object] = {
     "algo.state_sampling": "cycle",
     "algo.replay_steps": 0,
     "algo.replay_weighting": "smooth",
+    "algo.critic": "none",
+    "algo.value": asdict(ValueConfig()),
     "env.exactness": "check",  # decides no episode
     "training.save_full_policy": "last",
     "training.deterministic": False,

@@ -19,6 +19,7 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import LEAST_DISK, free_bytes
 from pi0.ript.diagnose.memory_plan import num_remembered, replay_bytes
+from pi0.ript.learner.critic import num_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +72,11 @@ def predict_checkpoints(config: TrainConfig, contents: Contents, max_steps: int)
     num_earlier = num_remembered(config) + config.training.overlap
     beside = in_engine + (ADAM_MOMENTS + num_earlier) * trained
     beside += replay_bytes(config, contents.card, max_steps)
+    has_critic = config.algo.critic == "value"
+    head = num_weights(network.feature_width) * FLOAT if has_critic else 0
+    beside += (1 + ADAM_MOMENTS) * head
     return CheckpointBytes(
-        first=in_engine + (as_loaded if is_whole else 0),
+        first=head + in_engine + (as_loaded if is_whole else 0),
         each=beside + (whole if is_whole else trained),
         last=beside + whole,
     )

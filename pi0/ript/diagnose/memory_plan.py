@@ -8,12 +8,13 @@ import torch
 from transformers import PI0Config
 
 from pi0.card import PolicyCard
-from pi0.model.architecture import vlm_sizes
-from pi0.model.memory import NetworkMemory, TrainedPart, predict_network
+from pi0.model.architecture import dit_sizes, vlm_sizes
+from pi0.model.memory import FLOAT, NetworkMemory, TrainedPart, predict_network
 from pi0.records import GPU_BATCH_SIZE, choose_batch_size
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.env.resources import Sizing, predict_memory
 from pi0.ript.env.suites import step_limit
+from pi0.ript.learner.critic import num_weights
 from pi0.ript.learner.prefixes import DEVICE_SHARE, HOST_SHARE, PREFIX_BUDGET, Room
 
 MemoryKind = Literal["device", "host"]
@@ -80,11 +81,11 @@ def replay_bytes(config: TrainConfig, card: PolicyCard, max_steps: int) -> int:
     """Return what the samples of M earlier steps take at their worst, in memory and in a checkpoint.
 
     Of each: what was drawn, the means of its transitions, which of them are scored (a byte each), advantage, weight,
-    success, executed actions, group and seed.
+    elapsed share, success, executed actions, group and seed.
     """
     num_steps = config.policy.denoise_steps
     sample = _drawn_bytes(card, num_steps) + num_steps * (card.execute_steps * 7 * 4 + 1)
-    sample += 2 * 4 + 1 + 3 * 8
+    sample += 3 * 4 + 1 + 3 * 8
     return config.algo.replay_steps * expected_samples(config.algo, card, max_steps) * sample
 
 
@@ -105,6 +106,15 @@ def encoded_bytes(card: PolicyCard, num_steps: int) -> int:
     images = pixels * card.image_size**2 * (4 if has_floats else 1)
     chain = (num_steps + 1) * card.horizon * card.action_dim * 4
     return images + 2 * chain
+
+
+def critic_bytes(num_samples: int, width: int) -> int:
+    """Return what the critic takes: its head with gradient and moments, and what it reads of every sample.
+
+    Features, elapsed share, reward and advantage lie there three times in float64 (of this rank, of all ranks,
+    in order) and once in float32.
+    """
+    return 4 * num_weights(width) * FLOAT + num_samples * (width + 3) * (3 * 8 + FLOAT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +165,8 @@ def make_plan(
     memory = _network_memory(config, card, network, samples)
     num_stored = new_samples + spare_samples(config.algo, card, max_steps, simulators.num_slots)
     replayed = replay_bytes(config, card, max_steps)
+    has_critic = config.algo.critic == "value"
+    critic = critic_bytes(samples, dit_sizes(network).hidden_size) if has_critic else 0
     return [
         *_learner_items(config, card, memory, samples, place),
         Item(
@@ -170,6 +182,7 @@ def make_plan(
             num_bytes=samples * encoded_bytes(card, config.policy.denoise_steps),
             memory="host",
         ),
+        *([Item(name="critic", num_bytes=critic, memory="host")] if critic else []),
         Item(
             name="simulators",
             num_bytes=predict_memory(
@@ -274,7 +287,9 @@ def advice(items: list[Item], config: TrainConfig) -> str:
         "older weights": "--training.overlap false",
         "policy call": f"--policy.batch_size {max(1, call // 2)}",
         "activations": f"--algo.micro_batch_size {half_samples} or --policy.gradient_checkpointing true",
-        **dict.fromkeys(("prefix cache", "pinned prefixes", "rollout store", "batch"), half_groups),
+        **dict.fromkeys(
+            ("prefix cache", "pinned prefixes", "rollout store", "batch", "critic"), half_groups
+        ),
         "replayed samples": f"--algo.replay_steps {config.algo.replay_steps // 2}",
         "simulators": "lower --env.num_workers, --env.max_scenes or --task.num_parallel_envs",
     }

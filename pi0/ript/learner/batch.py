@@ -120,6 +120,7 @@ def make_batch(
         num_executed=np.array([sample.num_executed for sample in samples]),
         groups=np.repeat([episode.request.group for episode in episodes], lengths),
         seeds=np.array([noise_seed(episode.request.seed, n) for episode, n in sources]),
+        elapsed=np.array([_elapsed(episode, n) for episode, n in sources], np.float32),
     )
 
 
@@ -146,6 +147,7 @@ def idle_batch(card: PolicyCard, num_steps: int) -> Batch:
         num_executed=np.ones(1, np.int64),
         groups=np.zeros(1, np.int64),
         seeds=np.zeros(1, np.int64),
+        elapsed=np.zeros(1, np.float32),
     )
 
 
@@ -191,6 +193,12 @@ def _executed(episode: Episode, windows: CfgConfig) -> list[int]:
     ]
     chosen = window_indices(len(executed), windows, episode.request.seed)
     return [executed[index] for index in chosen]
+
+
+def _elapsed(episode: Episode, number: int) -> float:
+    """Return the share of its step limit that an episode had used before a policy step."""
+    steps = episode.policy_steps[:number]
+    return sum(step.num_executed for step in steps) / episode.request.max_steps
 
 
 def _weights(

@@ -73,6 +73,20 @@ class GlobalSamples:
         """Return the global index of each of this rank's samples, int64 [m] by own index."""
         return np.flatnonzero(self.owners == self.rank)
 
+    def gather_records(self, ranks: Ranks, own: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what every rank has of its samples, in the order of the global index. A collective.
+
+        Args:
+            ranks: The processes.
+            own: Float64 [m, c] by own index, c numbers of each of this rank's samples.
+
+        Returns:
+            Float64 [n, c].
+        """
+        parts = ranks.gather(own)
+        starts = np.cumsum([0, *(len(part) for part in parts[:-1])])
+        return np.concatenate(parts)[starts[self.owners] + self.own_index]
+
     def own_among(self, global_index: Indices) -> Indices:
         """Return the own index of those samples that this rank holds, in their order."""
         return self.own_index[global_index[self.owners[global_index] == self.rank]]

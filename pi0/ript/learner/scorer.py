@@ -118,6 +118,21 @@ class Scorer:
         found = self._policy.velocity(self._prefix(own_index), inputs, x, times, guidance=guidance)
         return found[:, :, : self._policy.card.execute_steps, :ENV_ACTION_DIM]
 
+    @torch.no_grad()
+    def features(self, micro_batch_size: int) -> Tensor:
+        """Return what the action expert makes of the samples' observations, float32 [n, W], on the CPU.
+
+        Args:
+            micro_batch_size: Samples that are computed at once.
+        """
+        parts = [
+            self._policy.features(
+                self._prefix(own_index), self._inputs.select(torch.from_numpy(own_index))
+            ).cpu()
+            for own_index in split(np.arange(len(self)), micro_batch_size)
+        ]
+        return torch.cat(parts)
+
     def parameters(self) -> list[nn.Parameter]:
         """Return what is trained."""
         return [p for p in self._policy.network.parameters() if p.requires_grad]

@@ -8,6 +8,7 @@ without samples takes part with one of weight 0. ``pi0.ript.learner.minibatches`
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.audit import Audit, audit_transitions, require_unit_ratios
+from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.minibatches import GlobalSamples, Minibatch, cut
 from pi0.ript.learner.prefixes import Room
 from pi0.ript.learner.scorer import Scorer
@@ -85,6 +87,7 @@ def update(
     prefix_room: Room | None = None,
     lr_share: float = 1.0,
     behavior_weights: Sequence[Tensor] | None = None,
+    critic: Critic | None = None,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> UpdateStats | None:
     """Improve the policy on a batch of its own policy steps; same inputs give the same bits.
@@ -92,7 +95,8 @@ def update(
     Args:
         policy: What is trained, in place; switched to eval mode, in which it also acts.
         engine: Holds the trained parameters of ``policy``.
-        batch: This rank's samples, replayed ones first; those without signal for the objective are left out.
+        batch: This rank's samples, replayed ones first; those without signal for the objective are left out,
+            unless there is a critic, which follows whole episodes.
         objective: The learning rule; may remember earlier weights from update to update.
         algo: Passes, minibatches and micro-batches.
         sampling: How the chains were drawn.
@@ -101,6 +105,7 @@ def update(
         prefix_room: What kept prefixes may take, None for what there is; beyond it they are computed when needed.
         lr_share: What of the learning rate is used, in (0, 1]: less where there is less to learn from than wanted.
         behavior_weights: The trained weights that drew the chains, where they are older than the policy's.
+        critic: Gives every policy step an advantage of its own, and learns from the batch.
         ranks: The processes that learn together. The update is a collective: all of them call it.
 
     Returns:
@@ -112,7 +117,8 @@ def update(
             the same update have changed weights by then.
     """
     policy.network.eval()
-    batch_index = np.flatnonzero(objective.has_signal(batch))
+    has_signal = objective.has_signal(batch) if critic is None else batch.weights > 0
+    batch_index = np.flatnonzero(has_signal)
     samples = GlobalSamples.gather(
         ranks, batch.groups[batch_index], batch.weights[batch_index], policy.device
     )
@@ -134,6 +140,11 @@ def update(
         prefix_room or Room.on(policy.device),
         all_or_none=engine.needs_equal_passes,
     )
+    stats_of_critic = None
+    if critic is not None:
+        own = batch_index[:0] if is_idle else batch_index
+        features = scorer.features(algo.micro_batch_size)[: len(own)]
+        batch, stats_of_critic = critic.judge(batch, own, features, samples, ranks)
     global_index = IDLE_SAMPLE if is_idle else samples.global_index_of_own()
     weights = samples.weights[global_index]
     targets = Targets.of(
@@ -153,7 +164,7 @@ def update(
         return _audit(policy, scorer, targets, sampling, own_index, seeds)
 
     try:
-        return learner.run(seed, audit)
+        return replace(learner.run(seed, audit), critic=stats_of_critic)
     except FloatingPointError:
         engine.discard()
         raise

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.rollouts import Rollouts
-from pi0.ript.types import EpisodeRecord, UpdateStats
+from pi0.ript.types import CriticStats, EpisodeRecord, UpdateStats
 
 
 def step_metrics(
@@ -81,5 +81,18 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
         "update/num_replayed": stats.num_replayed,
         "update/effective_samples": stats.effective_samples,
         "update/replay_kl": stats.replay_kl,
+        **critic_metrics(stats.critic),
     }
     return {name: value for name, value in metrics.items() if value is not None}
+
+
+def critic_metrics(stats: CriticStats | None) -> dict[str, float | None]:
+    """Return the metrics of the critic; empty without one."""
+    if stats is None:
+        return {}
+    return {
+        "value/explained_variance": stats.explained_variance,
+        "value/mean": stats.mean,
+        "value/loss": stats.loss,
+        "value/shift": stats.shift,
+    }

@@ -12,6 +12,7 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import StateSelection, state_selection
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.interfaces import Ranks, Reporter
+from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.replay import Replay
 from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
@@ -37,6 +38,7 @@ class TrainerParts:
     ranks: Ranks
     objective: Objective
     replay: Replay
+    critic: Critic | None  # of algo.critic value
     guard: RegressionGuard
     memory: MemoryWatch
     stages: Stages

@@ -11,6 +11,7 @@ from pi0.formats.folder import Choices, read_folder
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.config.schema import Measure, RegressionGuardConfig
+from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.update import Engine
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER, load_training_state
 
@@ -120,8 +121,14 @@ class RegressionGuard:
         )
 
 
-def roll_back(checkpoint: Path, policy: Pi0Policy, engine: Engine, objective: Objective) -> None:
-    """Put policy, optimizer and objective where ``checkpoint`` has them.
+def roll_back(
+    checkpoint: Path,
+    policy: Pi0Policy,
+    engine: Engine,
+    objective: Objective,
+    critic: Critic | None = None,
+) -> None:
+    """Put policy, optimizer, objective and critic where ``checkpoint`` has them.
 
     Raises:
         ValueError: The checkpoint is damaged.
@@ -135,3 +142,5 @@ def roll_back(checkpoint: Path, policy: Pi0Policy, engine: Engine, objective: Ob
                 parameter.copy_(stored[name].read())
     engine.load_state(state.engine)
     objective.load_state(dict(state.objective))
+    if critic is not None:
+        critic.load_state(state.critic)

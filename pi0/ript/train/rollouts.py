@@ -101,10 +101,12 @@ class Rollouts:
     def lr_share(self, algo: AlgoConfig) -> float:
         """Return what of the learning rate the update takes: groups that teach it something over groups wanted.
 
-        Groups without advantages teach imitators alone; for the others they count as zeros in the mean.
+        Groups that ended alike teach imitators, and those that are compared with a critic's values alone; for
+        the others they count as zeros in the mean.
         """
-        is_imitator = algo.objective in IMITATORS
-        num_groups = self.num_accepted if is_imitator else self.num_with_advantages
+        has_values_alone = algo.critic == "value" and algo.value.baseline == "none"
+        teaches_all = algo.objective in IMITATORS or has_values_alone
+        num_groups = self.num_accepted if teaches_all else self.num_with_advantages
         return min(1.0, num_groups / algo.demo_batch_size)
 
     @property

@@ -150,6 +150,7 @@ class Saver:
             sampler_position=finished.sampler_position,
             counters=finished.counters,
             objective=self._parts.objective.state(),
+            critic={} if self._parts.critic is None else self._parts.critic.state(),
             config_hash=self._parts.config_hash,
             # before the first optimizer step all weights are those that the run begins with
             acting=self._parts.collector.behavior_weights() if engine_state.num_steps else {},
@@ -162,6 +163,7 @@ class Saver:
                 engine_state.tensors.items(),
                 state.objective.items(),
                 state.acting.items(),
+                state.critic.items(),
             ),
         )
         snapshot = PolicySnapshot.of(

@@ -126,6 +126,7 @@ class Trainer:
                     has_frozen_prefix=config.policy.has_frozen_prefix,
                     lr_share=rollouts.lr_share(config.algo),
                     behavior_weights=behavior,
+                    critic=parts.critic,
                     ranks=parts.ranks,
                 )
             if stats is not None:
@@ -191,6 +192,6 @@ class Trainer:
         self.checkpoints.settle()
         parts.ranks.gather_text("the best checkpoint is on the disk")
         best = parts.run_dir / "checkpoints" / str(parts.guard.best_step)
-        roll_back(best, parts.policy, parts.engine, parts.objective)
+        roll_back(best, parts.policy, parts.engine, parts.objective, parts.critic)
         self.checkpoints.finish(self.progress)
         self.checkpoints.save()

@@ -151,6 +151,16 @@ SECTIONS = (
                 note="A policy-gradient loss has no scale of its own: watch success instead.",
                 series=(Series(name="update/loss", label="loss"),),
             ),
+            Chart(
+                key="value",
+                title="Critic",
+                unit="value, discounted reward",
+                note="How much of the outcomes its values explain before it has learned from them, and their mean.",
+                series=(
+                    Series(name="value/explained_variance", label="explained variance"),
+                    Series(name="value/mean", label="mean value"),
+                ),
+            ),
         ),
     ),
     Section(

@@ -23,6 +23,7 @@ _OPTIMIZER_FILE = f"{STATE_FOLDER}/optimizer.safetensors"
 _OPTIMIZER_PIECES = f"{STATE_FOLDER}/optimizer"
 _OBJECTIVE_FILE = f"{STATE_FOLDER}/objective.safetensors"
 _ACTING_FILE = f"{STATE_FOLDER}/acting.safetensors"
+_CRITIC_FILE = f"{STATE_FOLDER}/critic.safetensors"  # of a run without a critic there is none
 _REQUIRED = (STATE_FILE, _OBJECTIVE_FILE, _ACTING_FILE)
 
 
@@ -47,6 +48,7 @@ def load_training_state(checkpoint: Path) -> TrainingState:
         config_hash=numbers.config_hash,
         objective=_load_tensors(checkpoint / _OBJECTIVE_FILE),
         acting=_load_tensors(checkpoint / _ACTING_FILE),
+        critic=_load_tensors(critic) if (critic := checkpoint / _CRITIC_FILE).is_file() else {},
     )
 
 
@@ -99,6 +101,8 @@ def write_rest(folder: Path, snapshot: PolicySnapshot, state: TrainingState) -> 
     )
     _write_tensors(folder / _OBJECTIVE_FILE, state.objective)
     _write_tensors(folder / _ACTING_FILE, state.acting)
+    if state.critic:
+        _write_tensors(folder / _CRITIC_FILE, state.critic)
     StoredNumbers(
         step=state.step,
         num_optimizer_steps=state.engine.num_steps,

@@ -119,6 +119,7 @@ class TrainingState:
         objective: Earlier weights that the objective remembers; empty where it remembers none.
         acting: Earlier weights that act in the next step; empty where the saved ones do.
         replay: Samples of earlier steps that this rank keeps; None for a run without replay.
+        critic: Weights and optimizer of the value head; empty without a critic.
     """
 
     step: int
@@ -129,3 +130,4 @@ class TrainingState:
     objective: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     acting: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     replay: Sequence[KeptStep] | None = None
+    critic: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
