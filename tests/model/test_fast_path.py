@@ -82,6 +82,7 @@ def test_chunks_are_those_of_the_fast_way_and_every_size_is_compared_once():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch about itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # its compiler looks there
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_the_compiler_makes_passes(dtype):
