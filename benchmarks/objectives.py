@@ -29,6 +29,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "cfg": ("--algo.objective=cfg",),
     "bc": ("--algo.objective=bc",),
     "parity": ("--algo.preset=parity",),
+    # credit within episodes, and rollouts used more than once
+    "critic": ("--algo.critic=value",),
+    "replay": ("--algo.replay_steps=2",),
+    "replay decoupled": ("--algo.replay_steps=2", "--algo.replay_weighting=decoupled"),
+    # twice the updates, each from as many samples as the default's
+    "half batch replay": ("--algo.demo_batch_size=3", "--algo.replay_steps=1"),
+    # pi_RL's PPO with the batch of the other arms; its own is 512 episodes
+    "ppo": ("--algo.preset=ppo", "--algo.demo_batch_size=48", "--algo.num_minibatches=2"),
     # more updates from the same rollouts
     "half batch": ("--algo.demo_batch_size=3",),
     "K 4": ("--algo.rloo_batch_size=4",),
