@@ -133,6 +133,7 @@ class TestReplay:
         ({"objective": "bc"}, r"algo\.replay_steps is set, but objective bc does not read it"),
         ({"rloo_batch_size": 1, "enable_dynamic_sampling": False}, r"algo\.rloo_batch_size to >= 2, got 1"),
         ({"noise": NoiseConfig(anneal_to=0.5, anneal_steps=9)}, r"set algo\.noise\.anneal_to to 1"),
+        ({"critic": "value"}, r"set algo\.critic to none or algo\.replay_steps to 0"),
         ({"replay_steps": 0, "replay_weighting": "decoupled"}, r"algo\.replay_steps is 0: set it to 1 or more"),
     ])  # fmt: skip
     def test_what_it_cannot_make_up_for_is_refused_in_one_line(self, settings: dict, message: str):

@@ -329,6 +329,11 @@ class AlgoConfig:
             "set algo.rloo_batch_size to >= 2, got 1",
         )
         require(
+            self.critic == "none",
+            f"algo.replay_steps {self.replay_steps} would let algo.critic {self.critic} judge episodes that it has learned "
+            "from: set algo.critic to none or algo.replay_steps to 0",
+        )
+        require(
             not self.noise.anneal_steps,
             f"algo.replay_steps {self.replay_steps} compares likelihoods under the same noise, but algo.noise.anneal_to "
             f"{self.noise.anneal_to} changes it: set algo.noise.anneal_to to 1 and algo.noise.anneal_steps to 0",
