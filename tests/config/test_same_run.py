@@ -7,6 +7,7 @@ import pytest
 
 from pi0.ript.config.env import EnvConfig, RayConfig
 from pi0.ript.config.load import to_yaml
+from pi0.ript.config.policy import PolicyConfig
 from pi0.ript.config.same_run import ADDED_LATER, CHANGEABLE, config_hash, is_same_run
 from pi0.ript.config.schema import AlgoConfig, TaskConfig, TrainConfig
 from pi0.ript.config.yaml_text import dump_yaml, parse_yaml
@@ -55,10 +56,11 @@ def test_a_run_whose_simulators_live_in_a_cluster_may_take_another_share_of_it()
     assert not is_same_run(config_hash(config), CONFIG)
 
 
-# Does what a run did before fixtures were drawn and before unexecuted actions were masked.
+# Does what a run did before fixtures were drawn, unexecuted actions masked and calls sized by device.
 AS_THEN = replace(
     CONFIG,
     task=TaskConfig(fixtures="fixed", fixture_seed=0),
+    policy=PolicyConfig(batch_size=4),
     algo=AlgoConfig(mask_unexecuted=False),
 )
 # Of the default settings at commit b99e045: a setting that comes later belongs into ADDED_LATER.

@@ -31,6 +31,7 @@ ADDED_LATER: dict[str, object] = {
     "evaluation.max_episode_length": None,
     "policy.overrides.gripper": None,
     "policy.overrides.prompt_state": None,
+    "policy.cuda_graphs": False,
     "algo.mask_unexecuted": False,
     "algo.state_sampling": "cycle",
     "algo.replay_steps": 0,
