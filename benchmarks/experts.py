@@ -34,6 +34,7 @@ from pi0.ript.env.suites import all_tasks, chosen_tasks, task_language
 SUITES = "libero_object,libero_spatial,libero_goal"
 SPEC = ObservationSpec(cameras=("agentview",), height=16, width=16, quality="fast")
 NEVER = 10_000  # control steps between images
+TASKS_PER_PROCESS = 4  # scenes leave memory behind
 AIM = 0.8  # of the tries succeed, or the table says so
 
 
@@ -98,7 +99,10 @@ def measure(path: Path, tasks: Sequence[Task], num_tries: int, num_workers: int)
         if task in EXPERTS
     }
     os.environ.update(SINGLE_THREADED)
-    with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool, path.open("a") as file:
+    pool = ProcessPoolExecutor(
+        num_workers, get_context("spawn"), max_tasks_per_child=TASKS_PER_PROCESS
+    )
+    with pool, path.open("a") as file:
         jobs = [
             pool.submit(try_task, *task, numbers) for task, numbers in missing.items() if numbers
         ]

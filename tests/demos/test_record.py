@@ -52,7 +52,7 @@ def test_a_bad_number_is_refused_before_the_folder_is_made(tmp_path, flag, value
     [
         (
             ["--suite", "libero_90", "--tasks", "3"],
-            "no expert can do libero_90/3; there are experts for",
+            "no expert can do libero_90/3 reliably; there are experts for",
         ),
         (["--suite", "libero_gaol"], "unknown suite 'libero_gaol'; did you mean 'libero_goal'"),
         (["--suite", "libero_goal", "--tasks", "11"], "suite libero_goal has tasks 0..9, got 11"),

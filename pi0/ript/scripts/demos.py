@@ -119,7 +119,7 @@ def _tasks(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     if missing := [
         f"{suite}/{task_id}" for suite, task_id in chosen if (suite, task_id) not in tasks
     ]:
-        logger.warning("left out, because no expert can do them: %s", ", ".join(missing))
+        logger.warning("left out, because no expert can do them reliably: %s", ", ".join(missing))
     return tasks
 
 

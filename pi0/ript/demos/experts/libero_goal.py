@@ -10,6 +10,7 @@ BOWL, BOTTLE, PLATE = "akita_black_bowl_1_main", "wine_bottle_1_main", "plate_1_
 CABINET = "wooden_cabinet_1_main"
 # The bowl is wider than the gripper opens: it is held by its rim.
 RIGHT_RIM, LEFT_RIM, NEAR_RIM = (0.0, -0.048, 0.03), (0.0, 0.048, 0.03), (-0.048, 0.0, 0.03)
+NECK = (0.0, 0.0, 0.13)  # of the bottle; further down the hand stands on its shoulders
 
 LIBERO_GOAL: dict[int, Expert] = {
     0: Drag(
@@ -26,7 +27,7 @@ LIBERO_GOAL: dict[int, Expert] = {
         item=BOWL, goal="flat_stove_1_burner", grasp=RIGHT_RIM, release=(0.0, 0.0, 0.08), closing_steps=14
     ),
     2: PickAndPlace(
-        item=BOTTLE, goal=CABINET, grasp=(0.0, 0.0, 0.1), release=(0.0, 0.0, 0.34), lift=0.28, closing_steps=10
+        item=BOTTLE, goal=CABINET, grasp=NECK, approach=0.12, release=(0.0, 0.0, 0.34), lift=0.28, closing_steps=10
     ),
     3: InOrder(
         (
@@ -42,6 +43,7 @@ LIBERO_GOAL: dict[int, Expert] = {
                 grasp=NEAR_RIM,
                 release=(0.0, 0.02, 0.24),
                 yaw=pi / 2,
+                approach=0.28,  # above the open drawer
                 retreat=(-0.07, 0.0, 0.02),  # from under the open drawer
                 lift=0.25,
                 closing_steps=14,
@@ -61,7 +63,8 @@ LIBERO_GOAL: dict[int, Expert] = {
     9: PickAndPlace(
         item=BOTTLE,
         goal="wine_rack_1_main",
-        grasp=(0.0, 0.0, 0.1),
+        grasp=NECK,
+        approach=0.12,
         release=(0.0, 0.04, 0.33),
         lift=0.34,
         closing_steps=10,

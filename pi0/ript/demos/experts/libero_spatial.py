@@ -12,7 +12,12 @@ NEAR_RIM = (-0.048, 0.0, 0.03)  # near the robot; the fingers are turned to clos
 
 
 def _onto_plate(
-    grasp: Offset = RIGHT_RIM, *, yaw: float = 0.0, approach: float = 0.06, release: float = 0.06
+    grasp: Offset = RIGHT_RIM,
+    *,
+    yaw: float = 0.0,
+    approach: float = 0.06,
+    lift: float = 0.12,
+    release: float = 0.06,
 ) -> PickAndPlace:
     return PickAndPlace(
         item="akita_black_bowl_1_main",
@@ -21,6 +26,7 @@ def _onto_plate(
         release=(0.0, 0.0, release),
         yaw=yaw,
         approach=approach,
+        lift=lift,
         closing_steps=14,
     )
 
@@ -35,6 +41,8 @@ LIBERO_SPATIAL: dict[int, Expert] = {
     6: _onto_plate(NEAR_RIM, yaw=pi / 2, approach=0.1),
     7: _onto_plate(),
     8: _onto_plate(),
-    9: _onto_plate(),
+    9: _onto_plate(
+        NEAR_RIM, yaw=pi / 2, lift=0.05
+    ),  # on the cabinet, almost out of reach on the right
 }
 """Task number -> expert."""

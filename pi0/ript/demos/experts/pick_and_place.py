@@ -47,9 +47,7 @@ class PickAndPlace:
         grasp = np.array(self.grasp)
         above = grasp + [0.0, 0.0, self.approach]
         yield from hand.reach(lambda: poses.position(self.item) + above, OPEN, tolerance=0.015)
-        yield from hand.reach(
-            lambda: poses.position(self.item) + grasp, OPEN, tolerance=0.008, max_steps=25
-        )
+        yield from hand.reach(lambda: poses.position(self.item) + grasp, OPEN, tolerance=0.008)
         yield from hand.hold(CLOSED, self.closing_steps)
 
     def _place(self, poses: Poses, hand: Hand) -> Iterator[Action]:
@@ -65,7 +63,7 @@ class PickAndPlace:
             return np.array([goal[0], goal[1], max(height, goal[2])])
 
         yield from hand.reach(over, CLOSED, tolerance=0.02)
-        yield from hand.reach(target, CLOSED, tolerance=0.015, max_steps=25)
+        yield from hand.reach(target, CLOSED, tolerance=0.015)
         yield from hand.hold(OPEN, 10)
 
 
