@@ -26,7 +26,7 @@ from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import to_plain
-from pi0.ript.config.same_run import CHANGEABLE, config_hash, is_same_run
+from pi0.ript.config.same_run import config_hash
 from pi0.ript.config.schema import AlgoConfig, TrainConfig, VideoConfig
 from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.engine.ddp import DdpEngine
@@ -51,13 +51,12 @@ from pi0.ript.report.reporters import LineReporter, Reporters, TensorBoardReport
 from pi0.ript.report.video import VideoWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.async_collector import AsyncCollector
-from pi0.ript.train.checkpoints.folder import POLICY_FOLDER, load_training_state
-from pi0.ript.train.checkpoints.replay_files import load_replay
+from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.collector import Collector
 from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.initial_states import InitialStateSampler
 from pi0.ript.train.memory_watch import MemoryWatch
-from pi0.ript.train.parts import Start, TrainerParts
+from pi0.ript.train.parts import Start, TrainerParts, resume
 from pi0.ript.train.progression import Stages
 from pi0.ript.train.trainer import Trainer
 
@@ -254,7 +253,7 @@ def build_trainer(
     start = (
         Start.of_new_run(config)
         if checkpoint is None
-        else _resume(config, run_dir, checkpoint, engine, objective, critic, ranks)
+        else resume(config, run_dir, checkpoint, engine, objective, critic, ranks)
     )
     progress, is_writer = start.progression, ranks.rank == 0
     shared = _Shared(
@@ -360,37 +359,6 @@ def build_memory_watch(config: TrainConfig, runner: EnvRunner) -> MemoryWatch:
         worker_pids=lambda: runner.worker_pids,
         drop_scenes=runner.drop_scenes,
     )
-
-
-def _resume(
-    config: TrainConfig,
-    run_dir: Path,
-    checkpoint: Path,
-    engine: Engine,
-    objective: Objective,
-    critic: Critic | None,
-    ranks: Ranks,
-) -> Start:
-    """Put engine, objective and critic where a checkpoint has them; return the rest of what it holds.
-
-    Raises:
-        ValueError: It is damaged, or of a run with other settings.
-    """
-    state = load_training_state(checkpoint)
-    if not is_same_run(state.config_hash, config):
-        raise ValueError(
-            f"--resume {run_dir}: the settings differ from those of the run; "
-            f"only {', '.join(CHANGEABLE)} may change, start a new run for anything else"
-        )
-    engine.load_state(state.engine)
-    objective.load_state(dict(state.objective))
-    if critic is not None:
-        critic.load_state(state.critic)
-    start = Start.restored(config, state)
-    if config.algo.replay_steps:
-        start.replay.kept = load_replay(checkpoint, ranks)
-    logger.info("resuming %s after step %d", run_dir, state.step)
-    return start
 
 
 def build_rollout_videos(config: TrainConfig, run_dir: Path) -> VideoWriter:

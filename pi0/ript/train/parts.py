@@ -1,5 +1,6 @@
 """What a trainer is made of, and where it starts: at the beginning of a run, or where a checkpoint left it."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from pi0.formats.base import Base
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import StateSelection, state_selection
+from pi0.ript.config.same_run import CHANGEABLE, is_same_run
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.critic import Critic
@@ -18,12 +20,16 @@ from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import VideoWriter
 from pi0.ript.train.async_collector import AsyncCollector
+from pi0.ript.train.checkpoints.folder import load_training_state
+from pi0.ript.train.checkpoints.replay_files import load_replay
 from pi0.ript.train.checkpoints.state import TrainingState
 from pi0.ript.train.collector import Collector
 from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.progression import Progression, Stages, Stopwatch
 from pi0.ript.train.regression_guard import RegressionGuard
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +109,34 @@ class Start:
             cursor=state.sampler_position,
             behavior=state.acting,
         )
+
+
+def resume(
+    config: TrainConfig,
+    run_dir: Path,
+    checkpoint: Path,
+    engine: Engine,
+    objective: Objective,
+    critic: Critic | None,
+    ranks: Ranks,
+) -> Start:
+    """Put engine, objective and critic where a checkpoint has them; return the rest of what it holds.
+
+    Raises:
+        ValueError: It is damaged, or of a run with other settings.
+    """
+    state = load_training_state(checkpoint)
+    if not is_same_run(state.config_hash, config):
+        raise ValueError(
+            f"--resume {run_dir}: the settings differ from those of the run; "
+            f"only {', '.join(CHANGEABLE)} may change, start a new run for anything else"
+        )
+    engine.load_state(state.engine)
+    objective.load_state(dict(state.objective))
+    if critic is not None:
+        critic.load_state(state.critic)
+    start = Start.restored(config, state)
+    if config.algo.replay_steps:
+        start.replay.kept = load_replay(checkpoint, ranks)
+    logger.info("resuming %s after step %d", run_dir, state.step)
+    return start
