@@ -99,16 +99,13 @@ def measure(path: Path, tasks: Sequence[Task], num_tries: int, num_workers: int)
         if task in EXPERTS
     }
     os.environ.update(SINGLE_THREADED)
-    pool = ProcessPoolExecutor(
-        num_workers, get_context("spawn"), max_tasks_per_child=TASKS_PER_PROCESS
-    )
-    with pool, path.open("a") as file:
-        jobs = [
-            pool.submit(try_task, *task, numbers) for task, numbers in missing.items() if numbers
-        ]
-        for done in as_completed(jobs):
-            file.writelines(json.dumps(asdict(each)) + "\n" for each in done.result())
-            file.flush()
+    jobs = [(*task, numbers) for task, numbers in missing.items() if numbers]
+    size = num_workers * TASKS_PER_PROCESS
+    for batch in (jobs[first : first + size] for first in range(0, len(jobs), size)):
+        with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool, path.open("a") as file:
+            for done in as_completed([pool.submit(try_task, *job) for job in batch]):
+                file.writelines(json.dumps(asdict(each)) + "\n" for each in done.result())
+                file.flush()
 
 
 def table(found: dict[Task, list[Try]]) -> list[str]:
