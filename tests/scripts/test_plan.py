@@ -145,9 +145,9 @@ def test_what_does_not_fit_comes_with_a_remedy(capsys):
 
 
 def test_a_critic_is_planned_for_where_there_is_one():
-    # 7 x 512 + 513 x 256 + 257 x 128 + 129 weights, biases included, four times in float32; of each sample nine
+    # 8 x 512 + 513 x 256 + 257 x 128 + 129 weights, biases included, four times in float32; of each sample nine
     # numbers three times in float64 and once in float32.
-    weights = 7 * 512 + 513 * 256 + 257 * 128 + 129
+    weights = 8 * 512 + 513 * 256 + 257 * 128 + 129
     assert critic_bytes(num_samples=10, width=6) == 16 * weights + 10 * 9 * 28
 
 
