@@ -18,6 +18,9 @@ from pi0.ript.engine import threads
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.scripts.report import main as report
 from pi0.ript.scripts.sft import main
+from pi0.ript.sft.run import request_hash
+from pi0.ript.train.checkpoints.checksums import write_checksums
+from pi0.ript.train.checkpoints.folder import STATE_FILE
 from tests.datasets.lerobot_sets import KEYS, write_set
 from tests.policy_parts import raises_one_line, small_policy
 
@@ -177,3 +180,20 @@ def test_settings_that_were_changed_by_hand_are_noticed(given: list[str], tmp_pa
     (out / "sft.json").write_text(json.dumps(request | {"lr": "fast"}))
 
     refused(["--resume", str(out)], "of a fine-tuning with other settings than sft.json says")
+
+
+def test_a_run_from_before_a_flag_existed_goes_on(given: list[str], tmp_path: Path):
+    out = tmp_path / "out"
+    main([*given, "--output_dir", str(out), *FLAGS, "--num_steps", "2"])
+    request = json.loads((out / "sft.json").read_text())
+    del request["augment"]
+    (out / "sft.json").write_text(json.dumps(request))
+    checkpoint = out / "checkpoints" / "2"
+    state = json.loads((checkpoint / STATE_FILE).read_text())
+    state["config_hash"] = request_hash(request)
+    (checkpoint / STATE_FILE).write_text(json.dumps(state))
+    write_checksums(checkpoint)
+
+    main(["--resume", str(out)])
+
+    assert len(read_metrics(out / "metrics.jsonl")) == 2

@@ -124,14 +124,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def run(arguments: argparse.Namespace, ranks: SingleProcess | ProcessGroup) -> None:
-    """Fine-tune as asked; nothing is written before policy and data are known to fit."""
-    request = {
+def _request(arguments: argparse.Namespace) -> dict[str, object]:
+    return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in vars(arguments).items()
         if name not in ("resume", "output_dir")
     }
+
+
+def run(arguments: argparse.Namespace, ranks: SingleProcess | ProcessGroup) -> None:
+    """Fine-tune as asked; nothing is written before policy and data are known to fit."""
     folder = Path(arguments.output_dir)
+    # a run that is resumed may be from before some of today's flags
+    request = read_request(folder) if arguments.resume else _request(arguments)
     checkpoint = find_last(folder) if arguments.resume else None
     if checkpoint:
         ranks.require_same("checkpoint", checkpoint.name, "give every host the same directory")
