@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 
 from pi0.ript.config.base import ConfigError
-from pi0.ript.config.command_line import help_page, parse_arguments, program_name
+from pi0.ript.config.command_line import (
+    help_page,
+    parse_arguments,
+    program_name,
+    purpose,
+    shipped_configs,
+)
 from pi0.ript.config.decode import known_keys
 from pi0.ript.config.load import load_config, load_launch, save_config
 from pi0.ript.config.reference import all_settings
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.config.shipped import purpose, shipped_configs
 
 SHIPPED = shipped_configs()
 

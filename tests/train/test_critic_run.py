@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pi0.ript.config.algo import ValueConfig
+from pi0.ript.config.algo_sections import ValueConfig
 from pi0.ript.config.schema import (
     AlgoConfig,
     EvaluationConfig,

@@ -12,13 +12,18 @@ import draccus
 
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.base import ConfigError, require_filled_in
-from pi0.ript.config.command_line import Arguments, help_page, parse_arguments, program_name
+from pi0.ript.config.command_line import (
+    Arguments,
+    help_page,
+    parse_arguments,
+    program_name,
+    shipped_configs,
+)
 from pi0.ript.config.decode import Raw, decode_config, known_keys
 from pi0.ript.config.environment import read_environment
 from pi0.ript.config.legacy import MEANINGLESS_NAMES
 from pi0.ript.config.presets import with_preset
 from pi0.ript.config.schema import TrainConfig
-from pi0.ript.config.shipped import shipped_configs
 from pi0.ript.config.translate import translate
 from pi0.ript.config.yaml_text import dump_yaml, parse_yaml
 from pi0.ript.run_folder import (

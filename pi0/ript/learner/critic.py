@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from pi0.ript.algo.advantages import above_episode_mean, discounted_sums, gae, standardized
 from pi0.ript.algo.objective import Indices, require_finite
-from pi0.ript.config.algo import ValueConfig
+from pi0.ript.config.algo_sections import ValueConfig
 from pi0.ript.config.schema import OptimizerConfig
 from pi0.ript.engine.single import EngineState, SingleEngine
 from pi0.ript.interfaces import Ranks

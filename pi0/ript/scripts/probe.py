@@ -13,7 +13,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Observation, Sampling
 from pi0.ript import build
 from pi0.ript.build_runner import resolve_tasks
-from pi0.ript.config.algo import DEFAULT_NOISE_SCALE
+from pi0.ript.config.algo_sections import DEFAULT_NOISE_SCALE
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
 from pi0.ript.diagnose.exploration import ERASED, LEAST_STD, MOST_STD, NoiseGain, measure_noise_gain
 from pi0.ript.env.runner import EnvRunner
