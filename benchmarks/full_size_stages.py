@@ -27,7 +27,8 @@ from pi0.formats.folder import Choices, read_folder
 from pi0.model.lora import trained_tensors
 from pi0.policy import Pi0Policy
 from pi0.records import Observation, Sampling
-from pi0.ript import build
+from pi0.ript.build_learner import build_engine, build_objective
+from pi0.ript.build_policy import find_base
 from pi0.ript.config.policy import PolicyConfig
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.diagnose.checkpoint import choices_of
@@ -111,7 +112,7 @@ def learn_once(
     sampling = config.algo.sampling(step, config.policy.denoise_steps)
     batch = make_batch(policy, sampling, seed=step)
     acted = time.perf_counter()
-    objective = build.build_objective(config.algo)
+    objective = build_objective(config.algo)
     update(policy, engine, batch, objective, config.algo, sampling, step, has_frozen_prefix=True)
     return {f"act_{step}_s": acted - started, f"update_{step}_s": time.perf_counter() - acted}
 
@@ -152,9 +153,9 @@ def learn(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
     watch, config = AnonymousMemory(), config_of(folder, num_steps)
     contents = read_folder(folder / "source", choices_of(config))
     begin, started = watch.now(), time.perf_counter()
-    finding = build.find_base(config, None)  # takes the digest of every byte meanwhile
+    finding = find_base(config, None)  # takes the digest of every byte meanwhile
     policy = load_policy(folder / "source", batch_size=NUM_ROWS)
-    engine = build.build_engine(config, policy)
+    engine = build_engine(config, policy)
     found: dict[str, Any] = {"load_s": time.perf_counter() - started}
     loaded = watch.now()
     watch.peak = loaded
@@ -203,9 +204,9 @@ def resume(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
     del size
     watch, config, started = AnonymousMemory(), config_of(folder, num_steps), time.perf_counter()
     last = find_last(folder / "run")
-    finding = build.find_base(config, last)
+    finding = find_base(config, last)
     policy = load_policy(last / POLICY_FOLDER, batch_size=NUM_ROWS)
-    engine = build.build_engine(config, policy)
+    engine = build_engine(config, policy)
     engine.load_state(load_training_state(last).engine)
     base = finding and finding.result()
     found: dict[str, Any] = {"load_s": time.perf_counter() - started, "step": int(last.name)}

@@ -27,7 +27,8 @@ from rich.console import Console
 
 from benchmarks.measure import add_output_arguments, table, write_json
 from pi0.policy import Pi0Policy
-from pi0.ript import build
+from pi0.ript.build import build_trainer
+from pi0.ript.build_policy import build_policy
 from pi0.ript.config.load import read_config
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.runner import EnvRunner
@@ -72,7 +73,7 @@ def run(config: TrainConfig, policy: Pi0Policy, runner: EnvRunner) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)
         console = Console(quiet=True)
-        trainer = build.build_trainer(config, policy, runner, run_dir, None, console)
+        trainer = build_trainer(config, policy, runner, run_dir, None, console)
         started = time.perf_counter()
         with closing(trainer):
             trainer.train()
@@ -152,7 +153,7 @@ def main() -> int:
         parser.error("needs two cores, one for the learner and one for the simulators, got 1")
     num_steps, num_rounds = (4, 1) if arguments.quick else (6, 2)
     config = settings(num_steps, 1, overlap=False)
-    policy = build.build_policy(config)
+    policy = build_policy(config)
     os.sched_setaffinity(0, {cores[1]})  # what simulators inherit
     with create_env_runner(config, policy) as runner:
         runner.start()

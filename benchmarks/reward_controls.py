@@ -15,7 +15,8 @@ import numpy as np
 from rich.console import Console
 
 from pi0.records import Sampling
-from pi0.ript import build
+from pi0.ript.build import build_trainer
+from pi0.ript.build_policy import build_policy
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import RUN_CONFIG_NAME, load_launch, save_config
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
@@ -101,12 +102,12 @@ def main(argv: list[str]) -> None:
     config = launch.config
     setup_logging(config.logging.level, console)
     checkpoint = find_last(launch.resume) if launch.resume else None
-    policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
+    policy = build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
     with ControlRunner(policy, rollouts_per_env=config.algo.rloo_batch_size, config=config,
                        task_names_to_use=[f"{s}/{n}" for s, n in resolve_tasks(config)],
                        num_parallel_envs=config.task.num_parallel_envs) as runner:  # fmt: skip
         run_dir = launch.resume or new_run_dir(config)
-        trainer = build.build_trainer(config, policy, runner, run_dir, checkpoint, console)
+        trainer = build_trainer(config, policy, runner, run_dir, checkpoint, console)
         save_config(config, run_dir / RUN_CONFIG_NAME)
         with closing(trainer):
             train_run(trainer, run_dir)

@@ -26,7 +26,7 @@ from pi0.codec import raw_state
 from pi0.images import resize_with_pad
 from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, Sampling
-from pi0.ript import build
+from pi0.ript.build_policy import build_policy
 from pi0.ript.scripts import eval as eval_program
 from pi0.ript.scripts.parts.evaluate_policy import requests_of, to_config
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
@@ -137,7 +137,7 @@ def main() -> int:
             + ["--episodes", episodes, "--output_dir", folder]
         )
     config = to_config(evaluation, arguments.policy, is_other=False)
-    policy = build.build_policy(config)
+    policy = build_policy(config)
     requests = requests_of(evaluation, policy)
     num_steps = policy.card.denoise_steps
     local = run(config, policy, requests, num_steps)

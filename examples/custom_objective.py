@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pi0.ript import build
 from pi0.ript.algo.flow_matching import FlowMatching, squared_error
 from pi0.ript.algo.objective import Indices, Terms
+from pi0.ript.build import build_trainer
+from pi0.ript.build_policy import build_policy
 from pi0.ript.config.load import load_config
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner, new_run_dir
@@ -49,11 +50,11 @@ def main(argv: Sequence[str]) -> None:
     # This rule reads the settings of plain cloning.
     config = replace(config, algo=replace(config.algo, objective="bc"))
     setup_logging(config.logging.level, console)
-    policy = build.build_policy(config)
+    policy = build_policy(config)
     with create_env_runner(config, policy) as runner:
         run_dir = new_run_dir(config)
         objective = AdvantageWeighted(config.algo)
-        trainer = build.build_trainer(config, policy, runner, run_dir, None, console, objective)
+        trainer = build_trainer(config, policy, runner, run_dir, None, console, objective)
         with closing(trainer):
             train_run(trainer, run_dir)
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 from rich.console import Console
 
 from pi0.records import Sampling
-from pi0.ript import build
+from pi0.ript.build import build_trainer
+from pi0.ript.build_policy import build_policy
 from pi0.ript.config.load import load_config
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.rollout.queue import Source, no_more
@@ -65,13 +66,11 @@ def main(argv: Sequence[str]) -> None:
     """Train as the main script does, with the timed runner."""
     config, console = load_config(argv), Console(stderr=True)
     setup_logging(config.logging.level, console)
-    policy = build.build_policy(config)
+    policy = build_policy(config)
     with TimedRunner(policy, rollouts_per_env=config.algo.rloo_batch_size, config=config,
                      num_parallel_envs=config.task.num_parallel_envs) as runner:  # fmt: skip
         run_dir = new_run_dir(config)
-        with closing(
-            build.build_trainer(config, policy, runner, run_dir, None, console)
-        ) as trainer:
+        with closing(build_trainer(config, policy, runner, run_dir, None, console)) as trainer:
             train_run(trainer, run_dir)
 
 

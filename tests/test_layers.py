@@ -36,6 +36,8 @@ RANKS = {
     "demos": 6,  # records experts on real simulators, so it stands beside train, above env
     "sft": 7,  # a loop of its own that saves as train does
     "build_runner": 7,
+    "build_policy": 7,
+    "build_learner": 7,
     "build": 8,
     "faults": 8,  # runs whole programs and looks at what they leave behind
     "scripts": 9,

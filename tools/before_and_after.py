@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pi0.policy import Pi0Policy
 from pi0.records import ObservationSpec, Sampling
-from pi0.ript.build import build_policy, resolve_tasks
+from pi0.ript.build_policy import build_policy
+from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import RUN_CONFIG_NAME, read_config
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.env.libero.scene import Scene

@@ -1,57 +1,33 @@
-"""TrainConfig -> objects. The only place that chooses classes; the runner comes from ``build_runner``."""
+"""TrainConfig -> a trainer and its parts; runner, policy and learner have files of their own."""
 
 import importlib
-import logging
-from collections.abc import Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from pi0.background import in_background
-from pi0.checkpoint import BUILTIN, find_folder, load_policy
-from pi0.description import describe_policy, description_text
-from pi0.formats.base import Base, read_base
-from pi0.formats.folder import read_folder
-from pi0.formats.weight_files import StoredTensor
+from pi0.formats.base import Base
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.ript.algo.bc import Cloning
-from pi0.ript.algo.cfg import GuidedCloning
-from pi0.ript.algo.flow_sde import FlowSde
-from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
+from pi0.ript.build_learner import build_critic, build_engine, build_objective
+from pi0.ript.build_policy import adopt_denoise_steps
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import config_hash
-from pi0.ript.config.schema import AlgoConfig, TrainConfig, VideoConfig
-from pi0.ript.diagnose.checkpoint import choices_of
-from pi0.ript.engine.ddp import DdpEngine
-from pi0.ript.engine.determinism import repeat_exactly
-from pi0.ript.engine.fsdp import FsdpEngine, shard
-from pi0.ript.engine.process_group import ProcessGroup
+from pi0.ript.config.schema import TrainConfig, VideoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
-from pi0.ript.engine.single import SingleEngine
-from pi0.ript.engine.strategy import choose_strategy, require_shardable
-from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.env.suites import make_initial_state, split, step_limit
 from pi0.ript.evaluation.episodes import protocol_text, requests_of_run
 from pi0.ript.interfaces import Ranks, Reporter
-from pi0.ript.learner.critic import Critic
-from pi0.ript.learner.update import Engine
 from pi0.ript.report.action_log import ActionLog, actions_name
 from pi0.ript.report.console import make_progress
 from pi0.ript.report.episode_log import EPISODES_NAME, EpisodeLog
 from pi0.ript.report.jsonl import METRICS_NAME, JsonlReporter
 from pi0.ript.report.reporters import LineReporter, Reporters, TensorBoardReporter
 from pi0.ript.report.video import VideoWriter
-from pi0.ript.seeding import derive_seed
 from pi0.ript.train.async_collector import AsyncCollector
-from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.collector import Collector
 from pi0.ript.train.evaluator import Evaluator
 from pi0.ript.train.initial_states import InitialStateSampler
@@ -59,100 +35,6 @@ from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.parts import Start, TrainerParts, resume
 from pi0.ript.train.progression import Stages
 from pi0.ript.train.trainer import Trainer
-
-logger = logging.getLogger(__name__)
-
-
-def choose_device(requested: str) -> torch.device:
-    """Return the device; ``auto`` takes a GPU if there is one, and the choice is announced."""
-    has_gpu = torch.cuda.is_available()
-    if requested == "cuda" and not has_gpu:
-        raise ValueError("policy.device is cuda, but torch sees no GPU; use cpu or auto")
-    uses_gpu = has_gpu and requested != "cpu"
-    device = torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
-    logger.info("device: %s (policy.device: %s)", device, requested)
-    return device
-
-
-def build_policy(config: TrainConfig, path: str | Path | None = None) -> Pi0Policy:
-    """Load the policy once and show its card.
-
-    ``path`` replaces ``policy_path`` when a run is resumed: its checkpoint holds all that was chosen.
-    With adapters a resumed run starts from the weights under them again, because a policy is loaded with
-    the two merged; the adapters come back with the state of the engine.
-    """
-    leave_cores_to_simulators()
-    if config.policy.lora.rank:
-        path = None
-    device = choose_device(config.policy.device)
-    if config.policy.cuda_graphs and device.type != "cuda":
-        raise ValueError(
-            f"policy.cuda_graphs is true, but the policy is on {device}; set it to false, or policy.device to cuda"
-        )
-    if config.training.deterministic:
-        repeat_exactly(device)
-    policy = load_policy(
-        path or config.policy_path,
-        device=device,
-        batch_size=config.policy.batch_size,
-        norm_stats_path=None if path else config.norm_stats_path,
-        tokenizer_path=None if path else config.policy.tokenizer_path,
-        protocol=None if path else config.policy.protocol,
-        overrides={} if path else config.policy.overrides.chosen(),
-        keeps_masters=config.policy.trains_everything,
-    )
-    policy.network.checkpoints_layers = config.policy.gradient_checkpointing
-    policy.network.set_denoising(config.policy.denoising)
-    text = description_text(describe_policy(policy))
-    logger.info("policy: %s\n%s", path or config.policy_path, text.rstrip())
-    return policy
-
-
-def find_base(config: TrainConfig, checkpoint: Path | None) -> "Future[Base] | None":
-    """Return the policy that a run trains, which its checkpoints name; every byte of its weights is read meanwhile.
-
-    None for the embedded policy, and for a run whose checkpoint names none: its checkpoints are whole policies.
-    Where a resumed run began with another policy than is there now, the result is that error.
-
-    Raises:
-        FileNotFoundError: The policy that a resumed run began with is gone.
-        ValueError: ``policy_path`` means another one here.
-    """
-    stored = None if checkpoint is None else read_base(checkpoint / POLICY_FOLDER)
-    if config.policy_path == BUILTIN or (checkpoint is not None and stored is None):
-        return None
-    if stored is not None:
-        stored.check_sizes()
-    folder = find_folder(config.policy_path if stored is None else stored.path)
-    # adapters go on top of policy_path again, which a relative path may find elsewhere
-    if config.policy.lora.rank and not folder.samefile(find_folder(config.policy_path)):
-        raise ValueError(
-            f"{checkpoint} was trained from {folder}, but policy_path {config.policy_path!r} is "
-            f"{Path(config.policy_path).resolve()} here; resume where the run began: cd there first"
-        )
-    tensors = read_folder(folder, choices_of(config)).tensors
-    return in_background(partial(_read_base, stored, folder, tensors))
-
-
-def _read_base(stored: Base | None, folder: Path, tensors: Mapping[str, StoredTensor]) -> Base:
-    if stored is not None:
-        stored.verify()
-    return Base.of(folder, tensors)
-
-
-def adopt_denoise_steps(policy: Pi0Policy, num_steps: int) -> None:
-    """Let the card say the denoise steps that a run trains with: whatever loads its checkpoints follows the card.
-
-    One warning names both numbers where the policy was meant for another one.
-    """
-    if policy.card.denoise_steps == num_steps:
-        return
-    logger.warning(
-        "policy.denoise_steps is %d and the policy's card says %d: this run acts, learns and evaluates with %d, "
-        "and the cards of its checkpoints will say so; --policy.denoise_steps %d follows the card",
-        *(num_steps, policy.card.denoise_steps, num_steps, policy.card.denoise_steps),
-    )
-    policy.card = replace(policy.card, denoise_steps=num_steps)
 
 
 def build_states(
@@ -166,60 +48,6 @@ def build_states(
         for index in train
     ]
     return InitialStateSampler(candidates, config.task.fixtures, config.training.seed, cursor)
-
-
-def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_PROCESS) -> Engine:
-    """Return the optimizer around the parameters that training may change."""
-    algo, lora = config.algo, config.policy.lora
-    if lora.rank:
-        seed = derive_seed(config.training.seed, "lora")
-        parameters = policy.add_adapters(rank=lora.rank, targets=lora.targets, seed=seed)
-    else:
-        parameters = policy.trainable_parameters(expert_only=config.policy.train_expert_only)
-    # the saved policy does not hold adapters, nor the unconditional branch
-    num_saved = 0 if lora.rank else len(parameters)
-    if algo.objective == "cfg":
-        parameters = [*parameters, policy.network.add_unconditional()]
-    process_group = ranks if isinstance(ranks, ProcessGroup) else None
-    is_sharded = process_group is not None and choose_strategy(config, parameters) == "fsdp"
-    if process_group is not None and is_sharded:
-        require_shardable(config)
-        parameters = shard(policy.network, parameters, process_group)
-    engine = SingleEngine(
-        parameters,
-        config.training.optimizer,
-        algo.lr,
-        algo.warmup_steps,
-        algo.grad_norm_clip,
-        kept_weights=range(num_saved, len(parameters)),
-    )
-    if process_group is None:
-        return engine
-    if is_sharded:
-        return FsdpEngine(engine, policy.network, process_group)
-    return DdpEngine(engine, process_group)
-
-
-def build_objective(algo: AlgoConfig) -> Objective:
-    """Return the learning rule that ``algo.objective`` names."""
-    match algo.objective:
-        case "flow_sde":
-            return FlowSde(algo)
-        case "nft":
-            return Nft(algo)
-        case "cfg":
-            return GuidedCloning(algo)
-        case "bc":
-            return Cloning(algo)
-
-
-def build_critic(config: TrainConfig, policy: Pi0Policy) -> Critic | None:
-    """Return what ``algo.critic`` names."""
-    if config.algo.critic == "none":
-        return None
-    seed = derive_seed(config.training.seed, "critic")
-    width = policy.network.feature_width
-    return Critic(config.algo.value, width, config.training.optimizer, seed)
 
 
 def build_trainer(

@@ -11,7 +11,8 @@ from benchmarks.full_size_checkpoint import write_beside
 from benchmarks.models import model_config
 from pi0.formats.sizes import tensor_shapes
 from pi0.formats.spellings import WRITTEN
-from pi0.ript.build import build_engine, build_objective, build_policy
+from pi0.ript.build_learner import build_engine, build_objective
+from pi0.ript.build_policy import build_policy
 from pi0.ript.config.command_line import find_shipped
 from pi0.ript.config.load import load_config
 from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Place, make_plan

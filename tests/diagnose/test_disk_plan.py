@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from pi0.checkpoint import load_policy
 from pi0.formats.folder import Choices, read_folder
-from pi0.ript.build import build_critic, build_engine, build_objective, find_base
+from pi0.ript.build_learner import build_critic, build_engine, build_objective
+from pi0.ript.build_policy import find_base
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
 from pi0.ript.config.schema import AlgoConfig, TrainConfig, TrainingConfig
 from pi0.ript.diagnose.disk_plan import CheckpointBytes, check_space, predict_checkpoints

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pi0.policy import Pi0Policy
-from pi0.ript.build import build_objective
+from pi0.ript.build_learner import build_objective
 from pi0.ript.config.algo_sections import ValueConfig
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.ddp import DdpEngine

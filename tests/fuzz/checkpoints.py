@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from pi0.checkpoint import load_policy
 from pi0.ript.algo.selection import InformativeStates, SolvedStates
-from pi0.ript.build import build_engine, build_objective
+from pi0.ript.build_learner import build_engine, build_objective
 from pi0.ript.config.schema import TrainingConfig
 from pi0.ript.train.checkpoints.checksums import write_checksums
 from pi0.ript.train.checkpoints.folder import load_training_state

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from pi0.ript.build import build_engine, build_objective
+from pi0.ript.build_learner import build_engine, build_objective
 from pi0.ript.config.schema import TrainConfig, TrainingConfig
 from pi0.ript.evaluation.episodes import write_evaluation
 from pi0.ript.learner.update import update

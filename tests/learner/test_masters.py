@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pi0.checkpoint import load_policy, save_policy
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
-from pi0.ript.build import build_engine, build_policy
+from pi0.ript.build_learner import build_engine
+from pi0.ript.build_policy import build_policy
 from pi0.ript.config.policy import PolicyOverrides
 from pi0.ript.config.schema import (
     AlgoConfig,

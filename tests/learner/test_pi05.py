@@ -11,7 +11,7 @@ from pi0.frozen_copy import copy_weights, make_frozen_copy, trained_weights
 from pi0.model.gemma import AdaptiveNorm
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.ript.build import build_engine, build_objective
+from pi0.ript.build_learner import build_engine, build_objective
 from pi0.ript.config.schema import AlgoConfig, PolicyConfig, TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.learner.update import update

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pi0.ript.algo.flow_sde import log_ratio
 from pi0.ript.algo.objective import Targets
-from pi0.ript.build import build_objective
+from pi0.ript.build_learner import build_objective
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.learner.scorer import Scorer
 from pi0.ript.types import Batch

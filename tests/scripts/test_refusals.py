@@ -22,7 +22,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import pi0
-from pi0.ript.build import build_policy
+from pi0.ript.build_policy import build_policy
 from pi0.ript.evaluation.log import EvaluationLog
 from pi0.ript.scripts import eval as eval_program
 from pi0.ript.scripts.cli import COMMANDS, dispatch

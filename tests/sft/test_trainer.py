@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pi0.policy import Pi0Policy
-from pi0.ript.build import build_engine
+from pi0.ript.build_learner import build_engine
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
 from pi0.ript.config.schema import DistributedConfig, TrainConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pi0.ript import build
+from pi0.ript.build import build_trainer
 from pi0.ript.config.schema import AlgoConfig, EvaluationConfig, TaskConfig, TrainConfig
 from pi0.ript.evaluation.episodes import protocol_text, requests_of_run
 from pi0.ript.types import Episode
@@ -48,7 +48,7 @@ def test_practice_evaluation_and_the_runner_itself_have_the_limit_of_the_protoco
     policy = small_policy(protocol=protocol)
     with NotingRunner(policy, config=config, rollouts_per_env=2) as runner:
         console = Console(quiet=True)
-        trainer = build.build_trainer(config, policy, runner, tmp_path, None, console)
+        trainer = build_trainer(config, policy, runner, tmp_path, None, console)
         with closing(trainer):
             trainer.parts.collector.collect(1)
             assert runner.limits() == {expected}

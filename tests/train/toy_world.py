@@ -10,7 +10,8 @@ from rich.console import Console
 
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
-from pi0.ript import build
+from pi0.ript.build import build_trainer
+from pi0.ript.build_policy import build_policy, find_base
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks, Reply
@@ -75,13 +76,13 @@ def toy_trainer(
     """Open a trainer at its beginning or where its newest checkpoint stands, and its simulators."""
     run_dir.mkdir(exist_ok=True)
     checkpoint = find_last(run_dir) if resumes else None
-    finding = build.find_base(config, checkpoint)
+    finding = find_base(config, checkpoint)
     base = finding and finding.result()
     if checkpoint is not None:
-        policy = build.build_policy(config, checkpoint / POLICY_FOLDER)
+        policy = build_policy(config, checkpoint / POLICY_FOLDER)
     with CountingRunner(policy, config=config) as runner:
         runner.start()
-        trainer = build.build_trainer(
+        trainer = build_trainer(
             config, policy, runner, run_dir, checkpoint, Console(quiet=True), ranks=ranks, base=base
         )
         with closing(trainer):

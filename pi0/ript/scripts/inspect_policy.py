@@ -24,7 +24,7 @@ from pi0.checkpoint import find_folder, load_policy
 from pi0.formats.folder import Contents, read_folder
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
-from pi0.ript.build import choose_device
+from pi0.ript.build_policy import choose_device
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
 from pi0.ript.diagnose.finding import Finding

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pi0.policy import Pi0Policy
 from pi0.records import Observation, Sampling
-from pi0.ript import build
+from pi0.ript.build_policy import build_policy
 from pi0.ript.build_runner import resolve_tasks
 from pi0.ript.config.algo_sections import DEFAULT_NOISE_SCALE
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> None:
     """Parse, observe, probe, report."""
     arguments = parse(argv)
     config = to_config(arguments)
-    policy = build.build_policy(config)
+    policy = build_policy(config)
     with create_env_runner(config, policy) as runner:
         num_steps = arguments.denoise_steps or policy.card.denoise_steps
         observations, tasks = collect_observations(

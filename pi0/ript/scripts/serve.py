@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from pi0.ript import build
+from pi0.ript.build_policy import build_policy
 from pi0.ript.config.schema import PolicyConfig, TrainConfig
 from pi0.ript.scripts.parts.flags import Parser, require_number
 from pi0.ript.scripts.parts.policy_flags import add_policy_flags, read_overrides
@@ -126,7 +126,7 @@ def read_key(path: Path | None) -> str | None:
 
 def build_server(arguments: argparse.Namespace, api_key: str | None) -> PolicyServer:
     """Load the policy and return its server."""
-    policy = build.build_policy(to_config(arguments))
+    policy = build_policy(to_config(arguments))
     require_served(policy.card.cameras)
     torch.set_num_threads(arguments.threads)
     policy.batch_size = arguments.batch_size or (

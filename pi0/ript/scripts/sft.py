@@ -22,7 +22,7 @@ from typing import get_args
 import torch
 from rich.console import Console
 
-from pi0.ript.build import find_base
+from pi0.ript.build_policy import find_base
 from pi0.ript.datasets.opening import require_data_set
 from pi0.ript.engine.process_group import ProcessGroup, join
 from pi0.ript.engine.ranks import RankInfo, SingleProcess

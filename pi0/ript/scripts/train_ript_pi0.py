@@ -22,7 +22,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pi0.ript import build
+from pi0.ript.build import build_trainer
+from pi0.ript.build_policy import build_policy, find_base
 
 # Published names, which other programs import from here.
 from pi0.ript.build_runner import create_env_runner as create_env_runner
@@ -68,8 +69,8 @@ def run(
     checkpoint = find_last(launch.resume) if launch.resume else None
     if checkpoint:
         ranks.require_same("checkpoint", checkpoint.name, "give every host the same run directory")
-    finding = build.find_base(config, checkpoint) if ranks.rank == 0 else None
-    policy = build.build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
+    finding = find_base(config, checkpoint) if ranks.rank == 0 else None
+    policy = build_policy(config, checkpoint and checkpoint / POLICY_FOLDER)
     with create_env_runner(
         config, policy, ranks.rank, ranks.world_size, ranks.rank_info.local_world_size
     ) as runner:
@@ -77,7 +78,7 @@ def run(
         runner.start()
         base = finding and finding.result()
         run_dir = launch.resume or _common_run_dir(config, ranks)
-        trainer = build.build_trainer(
+        trainer = build_trainer(
             config, policy, runner, run_dir, checkpoint, console, ranks=ranks, base=base
         )
         if ranks.rank == 0:

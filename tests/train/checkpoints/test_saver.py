@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from pi0.checkpoint import BUILTIN, load_policy, save_policy
 from pi0.formats.base import BASE, Base, read_base
 from pi0.formats.folder import Choices, read_folder
-from pi0.ript.build import find_base
+from pi0.ript.build_policy import find_base
 from pi0.ript.config.load import load_launch, save_config
 from pi0.ript.config.policy import LoraConfig
 from pi0.ript.config.schema import TrainConfig

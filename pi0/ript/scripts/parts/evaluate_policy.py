@@ -11,7 +11,7 @@ from rich.console import Console
 from pi0.description import describe_policy, weights_digest
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
-from pi0.ript import build
+from pi0.ript.build_policy import build_policy
 from pi0.ript.config.env import EnvConfig
 from pi0.ript.config.schema import (
     FeaturesConfig,
@@ -74,7 +74,7 @@ def evaluate_policy(
             written then.
     """
     config = to_config(arguments, path, is_other=is_other)
-    loaded = build.build_policy(config)
+    loaded = build_policy(config)
     settings = settings_of(arguments, path, loaded)
     policy = with_control(loaded, arguments)
     requests = requests_of(arguments, loaded)

@@ -10,7 +10,8 @@ import torch
 from pi0.checkpoint import new_policy
 from pi0.codec import Codec
 from pi0.policy import Pi0Policy
-from pi0.ript.build import build_engine, build_policy, choose_device
+from pi0.ript.build_learner import build_engine
+from pi0.ript.build_policy import build_policy, choose_device
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
 from pi0.ript.config.schema import (

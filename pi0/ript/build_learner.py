@@ -1,0 +1,73 @@
+"""TrainConfig -> what changes a policy: the engine with its optimizer, the objective, the critic."""
+
+from pi0.policy import Pi0Policy
+from pi0.ript.algo.bc import Cloning
+from pi0.ript.algo.cfg import GuidedCloning
+from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.algo.nft import Nft
+from pi0.ript.algo.objective import Objective
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.engine.ddp import DdpEngine
+from pi0.ript.engine.fsdp import FsdpEngine, shard
+from pi0.ript.engine.process_group import ProcessGroup
+from pi0.ript.engine.ranks import SINGLE_PROCESS
+from pi0.ript.engine.single import SingleEngine
+from pi0.ript.engine.strategy import choose_strategy, require_shardable
+from pi0.ript.interfaces import Ranks
+from pi0.ript.learner.critic import Critic
+from pi0.ript.learner.update import Engine
+from pi0.ript.seeding import derive_seed
+
+
+def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_PROCESS) -> Engine:
+    """Return the optimizer around the parameters that training may change."""
+    algo, lora = config.algo, config.policy.lora
+    if lora.rank:
+        seed = derive_seed(config.training.seed, "lora")
+        parameters = policy.add_adapters(rank=lora.rank, targets=lora.targets, seed=seed)
+    else:
+        parameters = policy.trainable_parameters(expert_only=config.policy.train_expert_only)
+    # the saved policy does not hold adapters, nor the unconditional branch
+    num_saved = 0 if lora.rank else len(parameters)
+    if algo.objective == "cfg":
+        parameters = [*parameters, policy.network.add_unconditional()]
+    process_group = ranks if isinstance(ranks, ProcessGroup) else None
+    is_sharded = process_group is not None and choose_strategy(config, parameters) == "fsdp"
+    if process_group is not None and is_sharded:
+        require_shardable(config)
+        parameters = shard(policy.network, parameters, process_group)
+    engine = SingleEngine(
+        parameters,
+        config.training.optimizer,
+        algo.lr,
+        algo.warmup_steps,
+        algo.grad_norm_clip,
+        kept_weights=range(num_saved, len(parameters)),
+    )
+    if process_group is None:
+        return engine
+    if is_sharded:
+        return FsdpEngine(engine, policy.network, process_group)
+    return DdpEngine(engine, process_group)
+
+
+def build_objective(algo: AlgoConfig) -> Objective:
+    """Return the learning rule that ``algo.objective`` names."""
+    match algo.objective:
+        case "flow_sde":
+            return FlowSde(algo)
+        case "nft":
+            return Nft(algo)
+        case "cfg":
+            return GuidedCloning(algo)
+        case "bc":
+            return Cloning(algo)
+
+
+def build_critic(config: TrainConfig, policy: Pi0Policy) -> Critic | None:
+    """Return what ``algo.critic`` names."""
+    if config.algo.critic == "none":
+        return None
+    seed = derive_seed(config.training.seed, "critic")
+    width = policy.network.feature_width
+    return Critic(config.algo.value, width, config.training.optimizer, seed)
