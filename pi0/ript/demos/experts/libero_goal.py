@@ -4,7 +4,7 @@ from math import pi
 
 from pi0.ript.demos.experts.motion import Expert
 from pi0.ript.demos.experts.pick_and_place import InOrder, PickAndPlace
-from pi0.ript.demos.experts.touch import Drag, TurnKnob
+from pi0.ript.demos.experts.touch import Drag, Push, TurnKnob
 
 BOWL, BOTTLE, PLATE = "akita_black_bowl_1_main", "wine_bottle_1_main", "plate_1_main"
 CABINET = "wooden_cabinet_1_main"
@@ -53,7 +53,15 @@ LIBERO_GOAL: dict[int, Expert] = {
     4: PickAndPlace(
         item=BOWL, goal=CABINET, grasp=RIGHT_RIM, release=(0.0, 0.0, 0.27), lift=0.28, closing_steps=14
     ),
-    # 5, pushing the plate: it slips from under the fingers, or jams on the cream cheese
+    5: Push(
+        body=PLATE,
+        goal="table",
+        place=(-0.025, 0.195, 0.033),  # the corner that needs the cream cheese to move least
+        behind=0.085,
+        yaw=pi / 2,
+        pitch=-0.4,  # away from the handles of the drawers
+        approach=(0.0, 0.05, 0.2),  # above bottle and bowl
+    ),
     6: PickAndPlace(item="cream_cheese_1_main", goal=BOWL),
     7: TurnKnob(knob="flat_stove_1_button"),
     # the right rim stands below the handles of the drawers

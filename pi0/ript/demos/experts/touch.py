@@ -1,4 +1,4 @@
-"""Skills without a grasp: closed fingertips drag a drawer open, or fingers turn a knob."""
+"""Skills without a grasp: fingertips drag a drawer open, push something over the table, or turn a knob."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +56,63 @@ class Drag:
             if distance < 0.01:
                 return
             yield hand.toward(here + contact + left * (LEAD / distance), CLOSED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """Push ``body`` over the table with both fingertips of the open hand, so that it cannot roll off to a side.
+
+    Attributes:
+        body: What is pushed.
+        goal: Body that the place is counted from.
+        place: Offset from the goal's origin of where the body is pushed; its height is that of the fingertips on the way.
+        behind: How far behind the body's origin the hand comes down, m.
+        yaw: How far the fingers are turned until they push, rad; then they stand across the way.
+        pitch: How far they are tilted, rad.
+        approach: Offset from behind the body from which the hand comes.
+        max_steps: Control steps of the push.
+    """
+
+    body: str
+    goal: str
+    place: Offset
+    behind: float
+    yaw: float = 0.0
+    pitch: float = 0.0
+    approach: Offset = (0.0, 0.0, 0.1)
+    max_steps: int = 100
+
+    def __call__(self, poses: Poses) -> Iterator[Action]:
+        """Yield the actions of one attempt."""
+        hand = Hand(poses)
+        hand.turn(self.yaw, self.pitch)
+
+        def behind() -> Vector:
+            left = self._left(poses)
+            here = poses.position(self.goal) + self.place - left
+            return here - left * (self.behind / np.linalg.norm(left))
+
+        yield from hand.reach(lambda: behind() + self.approach, OPEN, tolerance=0.015)
+        yield from hand.reach(behind, OPEN, max_steps=25)
+        yield from self._push(poses, hand)
+        yield from hand.shift((0.0, 0.0, 0.08), OPEN)
+
+    def _push(self, poses: Poses, hand: Hand) -> Iterator[Action]:
+        """Move the hand the way that is left to the body, until that is within 1 cm of where it should go."""
+        for _ in range(self.max_steps):
+            left = self._left(poses)
+            distance = np.linalg.norm(left)
+            if distance < 0.01:
+                return
+            hand.turn(float(np.arctan2(left[1], left[0])), self.pitch)
+            target = hand.position + left * (LEAD / distance)
+            target[2] = poses.position(self.goal)[2] + self.place[2]
+            yield hand.toward(target, OPEN)
+
+    def _left(self, poses: Poses) -> Vector:
+        """Return the way that is left to the body, float64 [3], m; it is horizontal."""
+        left = poses.position(self.goal) + self.place - poses.position(self.body)
+        return left * [1.0, 1.0, 0.0]
 
 
 @dataclass(frozen=True, kw_only=True)
