@@ -4,12 +4,14 @@ Every arm trains on the same task from the same policy with the same seeds, thro
 used the same number of simulator steps. The first checkpoints beyond fixed numbers of them are evaluated (``ript eval``) on
 the same held-out episodes; success at such a number lies on a straight line. Several calls with one folder add up, e.g. one for negative controls with ``--arms permuted flipped
 --seeds 0``. The result is ``objectives.json`` and a plot per task; an interrupted comparison continues where it was.
-``--publish`` writes docs/results.md and its plots.
+``--publish`` adds the runs of the folder to those in ``benchmarks/measured/objectives.json`` and writes docs/results.md and its
+plots from all of them, so that a comparison may be spread over machines.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,10 +19,11 @@ if not __package__:  # started as a script, which finds modules of its own folde
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.job import ROOT
-from benchmarks.objectives_report import Curve, draw, publish, table
+from benchmarks.objectives_report import Curve, draw, merged, publish, table
 from benchmarks.objectives_runs import Arm, Task
 from pi0.ript.atomic import write_atomically
 
+MEASURED = ROOT / "benchmarks" / "measured" / "objectives.json"
 ARMS: dict[str, tuple[str, ...]] = {
     "flow_sde": (),
     # the preset's sampler with the optimizer settings of the other arms, so that only the rule differs
@@ -118,6 +121,18 @@ def finished(given: argparse.Namespace, task: Task) -> list[Curve]:
     return [curve for arm in arms if (curve := arm.curve()) is not None]
 
 
+def dump(curves: Mapping[str, Sequence[Curve]]) -> str:
+    """Return the curves of every task as JSON."""
+    plain = {name: [asdict(curve) for curve in found] for name, found in curves.items()}
+    return json.dumps(plain, separators=(",", ":")) + "\n"
+
+
+def load(path: Path) -> dict[str, list[Curve]]:
+    """Return the curves of every task of a file, none if there is no file."""
+    plain = json.loads(path.read_text()) if path.is_file() else {}
+    return {name: [Curve(**curve) for curve in found] for name, found in plain.items()}
+
+
 def main() -> None:
     """Run the chosen arms and write the comparison of all that the folder holds."""
     given, extra = parse()
@@ -128,14 +143,18 @@ def main() -> None:
             for name in given.arms:
                 make_arm(given, task, name, seed, extra).measure(given.episodes)
     curves = {name: found for name, task in tasks.items() if (found := finished(given, task))}
-    plain = {name: [asdict(curve) for curve in found] for name, found in curves.items()}
-    write_atomically(output / "objectives.json", json.dumps(plain) + "\n")
+    write_atomically(output / "objectives.json", dump(curves))
     for name, found in curves.items():
         draw(found, output / f"objectives_{name}.png")
         print("\n".join([name, *table(found, tasks[name].env_steps)]))
     if given.publish:
         command = " ".join(["python", *(word.removeprefix(f"{ROOT}/") for word in sys.argv)])
-        publish({name: (found, tasks[name].env_steps) for name, found in curves.items()}, command)
+        every = {name: merged(load(MEASURED).get(name, []), curves.get(name, [])) for name in tasks}
+        write_atomically(MEASURED, dump(every))
+        publish(
+            {name: (found, tasks[name].env_steps) for name, found in every.items() if found},
+            command,
+        )
 
 
 if __name__ == "__main__":

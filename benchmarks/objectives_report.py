@@ -55,6 +55,13 @@ class Curve:
         return float(np.interp(env_steps, self.env_steps, self.minutes))
 
 
+def merged(old: Sequence[Curve], new: Sequence[Curve]) -> list[Curve]:
+    """Return all curves, seeds of an arm together; a new one replaces the old one of its run."""
+    found = {(curve.arm, curve.seed): curve for curve in (*old, *new)}
+    arms = list(dict.fromkeys(arm for arm, _ in found))
+    return [found[key] for key in sorted(found, key=lambda key: (arms.index(key[0]), key[1]))]
+
+
 def table(curves: Sequence[Curve], points: Sequence[int]) -> list[str]:
     """Return success before and after equal simulator steps as the lines of a table.
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from benchmarks.objectives import finished
+from benchmarks.objectives import dump, finished, load
 from benchmarks.objectives_runs import Task, first_steps, num_steps_for
 from pi0.ript.types import EpisodeRecord
 
@@ -67,6 +67,15 @@ def test_the_runs_of_several_calls_add_up_and_unfinished_ones_are_left_out(tmp_p
     assert curves[0].env_steps == [0, 400, 600]
     assert curves[0].minutes == [0.0, 4.0, 6.0]
     assert curves[0].success == [0.25, 0.5, 0.5]
+
+
+def test_curves_come_back_from_their_file(tmp_path):
+    _write_run(tmp_path, "bc", 0, env_steps=[200, 400, 500])
+    curves = {"stove": finished(argparse.Namespace(output_dir=tmp_path, config=""), TASK)}
+    (tmp_path / "measured.json").write_text(dump(curves))
+
+    assert load(tmp_path / "measured.json") == curves
+    assert load(tmp_path / "none.json") == {}
 
 
 def test_a_run_without_its_last_evaluation_is_left_out(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import objectives_report
 from benchmarks.document import marks
-from benchmarks.objectives_report import Curve, publish, table
+from benchmarks.objectives_report import Curve, merged, publish, table
 
 
 def _curve(arm="flow_sde", seed=0, after=(True, True, False, True)):
@@ -22,6 +22,18 @@ def test_success_between_two_evaluations_lies_on_a_straight_line():
     assert curve.at(100) == pytest.approx(0.5)
     assert curve.at(1000) == 0.75
     assert curve.minutes_at(50) == pytest.approx(1.0)
+
+
+def test_runs_of_several_machines_make_one_comparison():
+    known = [_curve(seed=1), _curve(arm="bc")]
+    again = _curve(seed=1, after=[True] * 4)
+
+    together = merged(known, [again, _curve(seed=0)])
+
+    assert [(curve.arm, curve.seed) for curve in together] == [
+        ("flow_sde", 0), ("flow_sde", 1), ("bc", 0),
+    ]  # fmt: skip
+    assert together[1] is again
 
 
 def test_a_row_holds_all_seeds_of_an_arm():
