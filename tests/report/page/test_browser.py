@@ -107,6 +107,41 @@ def test_task_filter_shows_one_task_only(run, page_file, open_tab):
     assert tab.drawn("chart-success", "rollout/success_rate")[0] == pytest.approx(share)
 
 
+def test_every_task_has_a_panel_with_its_rollouts_and_held_out_rates(run, desk):
+    desk.show("#chart-tasks")
+    records = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
+    last = json.loads((run / "evaluations" / "step_12.json").read_text())["episodes"]
+    for task_id, name in ((7, "turn on the stove"), (3, "put <b>the bowl</b> & the plate")):
+        label = f"libero_goal/{task_id} {name}"
+        rollouts = [r for r in records if r["task_id"] == task_id and r["outcome"] != "crashed"]
+        steps = sorted({r["step"] for r in rollouts})
+        shares = [
+            statistics.mean(r["outcome"] == "success" for r in rollouts if r["step"] == step)
+            for step in steps
+        ]
+        assert desk.drawn("chart-tasks", label) == pytest.approx(shares)
+        rate = statistics.mean(e["outcome"] == "success" for e in last if e["task_id"] == task_id)
+        assert desk.drawn("chart-tasks", f"held-out {label}")[-1] == pytest.approx(rate)
+
+
+def test_one_task_needs_no_panels(page_file, open_tab):
+    tab = open_tab(page_file)
+    assert tab.page.locator("#chart-tasks:visible").count() == 1
+    tab.page.select_option("#task", "libero_goal/7 turn on the stove")
+    assert tab.page.locator("#chart-tasks:visible").count() == 0
+
+
+def test_hardest_initial_states_come_first(run, page_file, open_tab):
+    tab = open_tab(page_file)
+    tab.page.select_option("#grid-order", "hardest")
+    tab.show("#grid")
+    rows = tab.page.evaluate("document.getElementById('grid').data[0].z")
+    counts = [[cell for cell in row if cell is not None and cell >= 0] for row in reversed(rows)]
+    shares = [statistics.mean(row) for row in counts]
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+
+
 def test_smoothing_draws_moving_means(run, page_file, open_tab):
     tab = open_tab(page_file)
     tab.page.select_option("#smooth", "5")

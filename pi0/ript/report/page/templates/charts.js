@@ -61,11 +61,17 @@ function lineTraces(chart) {
   });
 }
 
-// Successes of training rollouts over time for the chosen task: [positions, shares, episodes].
-function trainingSuccess(run) {
-  if (state.task === ALL_TASKS) return [position(run), run.columns["rollout/success_rate"] || [], run.columns["rollout/num_episodes"] || []];
-  const bins = run.rollouts[state.task] || [];
+// Successes of training rollouts of a task over time: [positions, shares, episodes].
+function successOf(run, task) {
+  if (task === ALL_TASKS) return [position(run), run.columns["rollout/success_rate"] || [], run.columns["rollout/num_episodes"] || []];
+  const bins = run.rollouts[task] || [];
   return [bins.map(([step]) => positionOf(run, step)), bins.map(([, successes, n]) => successes / n), bins.map(([, , n]) => n)];
+}
+
+// Held-out success of a task: where each evaluation lies, and its rate; that of all tasks is the only one's where there is one.
+function heldOutOf(run, task) {
+  return run.evaluations.map((e) => ({ x: positionOf(run, e.step), rate: e.rates[task] ?? (task === ALL_TASKS && Object.keys(e.rates).length === 1 ? Object.values(e.rates)[0] : null) }))
+    .filter(({ x, rate }) => rate && x != null);
 }
 
 // Where a step lies on the chosen axis: that of the first step shown from it on, or else of the last one.
@@ -84,10 +90,9 @@ function aside(run, index) {
 function successTraces() {
   return shownRuns().flatMap(({ run, index }) => {
     const several = shownRuns().length > 1, tint = runColor(index);
-    const [x, shares, counts] = trainingSuccess(run);
+    const [x, shares, counts] = successOf(run, state.task);
     const bounds = shares.map((share, i) => (share == null || !counts[i] ? [null, null] : wilson(share * counts[i], counts[i])));
-    const points = run.evaluations.map((e) => ({ x: positionOf(run, e.step), rate: e.rates[state.task] ?? (Object.keys(e.rates).length === 1 ? Object.values(e.rates)[0] : null) }))
-      .filter(({ x, rate }) => rate && x != null);
+    const points = heldOutOf(run, state.task);
     const edge = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
     return [
       ...(several ? [] : [{ ...edge, y: bounds.map((b) => b[0]) }, { ...edge, y: bounds.map((b) => b[1]), fill: "tonexty", fillcolor: faded(tint, 0.15) }]),

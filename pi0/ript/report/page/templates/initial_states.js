@@ -7,7 +7,15 @@ function gridRows(run) {
   const rows = run.grid.rows.filter((row) => state.task === ALL_TASKS || row.task === state.task);
   const late = (row) => row.solved ?? Infinity;
   if (order === "solved") rows.sort((a, b) => late(a) - late(b) || a.state - b.state);
+  if (order === "hardest") rows.sort((a, b) => successShare(a) - successShare(b) || a.state - b.state);
   return rows.reverse(); // Plotly counts rows from the bottom
+}
+
+// Successes among all rollouts of an initial state that did not crash.
+function successShare(row) {
+  const counts = Object.values(row.cells).map((cell) => (typeof cell === "string" ? [...cell].map((letter) => [Number(letter === "s"), Number(letter !== "c")]) : [[cell[0], cell[0] + cell[1]]])).flat();
+  const sum = (which) => counts.reduce((total, pair) => total + pair[which], 0);
+  return sum(1) ? sum(0) / sum(1) : 1;
 }
 
 // One stripe per rollout while a column is a single step, one cell with the share of successes afterwards.

@@ -3,7 +3,8 @@ const stale = new Set();
 const visible = new Set();
 let isScheduled = false;
 
-const KEYS = ["success", "grid", ...DATA.charts.map((chart) => chart.key), "any"];
+const KEYS = ["success", "tasks", "grid", ...DATA.charts.map((chart) => chart.key), "any"];
+const OWN = { grid: drawGrid, tasks: drawTasks };
 const hostOf = (key) => byId(key === "grid" ? "grid" : `chart-${key}`).closest("figure");
 
 function schedule() {
@@ -14,7 +15,7 @@ function schedule() {
     const next = [...visible].find((key) => stale.has(key));
     if (!next) return;
     stale.delete(next);
-    next === "grid" ? drawGrid() : draw(next);
+    next in OWN ? OWN[next]() : draw(next);
     schedule();
   });
 }
@@ -26,6 +27,7 @@ function redraw(keys = KEYS) {
 
 // Charts of metrics that no run logged are left out, and sections without a chart.
 function hideEmpty() {
+  hostOf("tasks").hidden = !hasPanels();
   for (const chart of DATA.charts) hostOf(chart.key).hidden = linesOf(chart).length === 0;
   for (const group of document.querySelectorAll("[data-group]")) {
     group.hidden = !group.querySelector("figure:not([hidden])");
@@ -37,9 +39,7 @@ function fill(select, values, chosen) {
 }
 
 function listTasks() {
-  const tasks = [...new Set(DATA.runs.flatMap((run) => [
-    ...Object.keys(run.rollouts), ...run.evaluations.flatMap((e) => e.episodes.map((episode) => episode.task)),
-  ]))].sort();
+  const tasks = taskNames();
   byId("task-filter").hidden = tasks.length < 2;
   fill(byId("task"), [ALL_TASKS, ...tasks], state.task);
 }
@@ -70,7 +70,7 @@ function onChange(id, act) {
 
 onChange("axis", (value) => { state.axis = value; redraw(); });
 onChange("smooth", (value) => { state.smooth = Number(value); redraw(); });
-onChange("task", (value) => { state.task = value; filterTask(); redraw(["success", "grid"]); });
+onChange("task", (value) => { state.task = value; filterTask(); hideEmpty(); redraw(["success", "tasks", "grid"]); });
 onChange("metric", (value) => { state.metric = value; redraw(["any"]); });
 onChange("grid-order", () => redraw(["grid"]));
 onChange("grid-run", () => redraw(["grid"]));
