@@ -4,7 +4,7 @@ from math import pi
 
 from pi0.ript.demos.experts.motion import Expert
 from pi0.ript.demos.experts.pick_and_place import InOrder, PickAndPlace
-from pi0.ript.demos.experts.touch import Drag, Push, TurnKnob
+from pi0.ript.demos.experts.touch import Pull, Push, TurnKnob
 
 BOWL, BOTTLE, PLATE = "akita_black_bowl_1_main", "wine_bottle_1_main", "plate_1_main"
 CABINET = "wooden_cabinet_1_main"
@@ -13,15 +13,12 @@ RIGHT_RIM, LEFT_RIM, NEAR_RIM = (0.0, -0.048, 0.03), (0.0, 0.048, 0.03), (-0.048
 NECK = (0.0, 0.0, 0.13)  # of the bottle; further down the hand stands on its shoulders
 
 LIBERO_GOAL: dict[int, Expert] = {
-    0: Drag(
+    0: Pull(
         body="wooden_cabinet_1_cabinet_middle",
-        contact=(0.003, 0.100, 0.122),
+        handle=(0.003, 0.092, 0.11),
         way=(0.0, 0.16, 0.0),
-        press=0.03,
-        yaw=pi / 2,
-        pitch=-0.6,  # below the handle of the upper drawer
-        approach=(0.0, 0.08, 0.06),
-        max_steps=90,
+        pitch=-1.5,  # almost level, one finger above the handle and one below
+        approach=((0.0, 0.15, 0.15), (0.0, 0.1, 0.05)),
     ),
     1: PickAndPlace(
         item=BOWL, goal="flat_stove_1_burner", grasp=RIGHT_RIM, release=(0.0, 0.0, 0.08), closing_steps=14
@@ -31,11 +28,12 @@ LIBERO_GOAL: dict[int, Expert] = {
     ),
     3: InOrder(
         (
-            Drag(
+            Pull(
                 body="wooden_cabinet_1_cabinet_top",
-                contact=(0.003, 0.102, 0.192),
+                handle=(0.003, 0.092, 0.184),
                 way=(0.0, 0.155, 0.0),
-                yaw=pi / 2,
+                pitch=-1.5,
+                approach=((0.0, 0.15, 0.1), (0.0, 0.1, 0.05)),
             ),
             PickAndPlace(
                 item=BOWL,

@@ -1,6 +1,6 @@
-"""Skills without a grasp: fingertips drag a drawer open, push something over the table, or turn a knob."""
+"""Skills that lift nothing: pull a drawer open, push something over the table, turn a knob."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,54 +8,60 @@ import numpy as np
 from pi0.ript.demos.experts.motion import CLOSED, OPEN, Action, Hand, Offset, Poses, Vector
 
 TURN_STEPS = 45
-LEAD = 0.04  # m: how far ahead of what it drags the hand aims, which is how hard it pulls
+# How far ahead of itself the hand aims, m. A push is slowed down by the plate that it takes along.
+PULL_LEAD, PUSH_LEAD = 0.02, 0.04
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drag:
-    """Press closed fingertips on ``body`` and take it along, then let go of it.
+class Pull:
+    """Take ``body`` by its handle between the fingers and pull it, then let go of it.
 
     Attributes:
-        body: What is dragged; a drawer's own body moves with the drawer.
-        contact: Offset from the body's origin where the fingertips come down.
+        body: What is pulled; a drawer's own body moves with the drawer.
+        handle: Offset from the body's origin where the fingertips close.
         way: How far the body is taken, from where it stood at first.
-        press: How far below the contact the fingertips aim, which is how hard they press, m.
-        yaw: How far the fingers are turned, rad.
-        pitch: How far they are tilted, rad.
-        approach: Offset from the contact from which the hand comes.
-        max_steps: Control steps of the drag.
+        pitch: How far the fingers are tilted from pointing down and closing along y, rad.
+        approach: Offsets from the handle that the hand comes by.
+        closing_steps: Control steps the fingers get to close.
+        away: Where the hand goes afterwards, from where it let go.
+        max_steps: Control steps of the pull.
     """
 
     body: str
-    contact: Offset
+    handle: Offset
     way: Offset
-    press: float = 0.02
-    yaw: float = 0.0
-    pitch: float = 0.0
-    approach: Offset = (0.0, 0.0, 0.08)
+    pitch: float
+    approach: tuple[Offset, ...]
+    closing_steps: int = 14
+    away: Offset = (0.0, 0.06, 0.06)
     max_steps: int = 60
 
     def __call__(self, poses: Poses) -> Iterator[Action]:
         """Yield the actions of one attempt."""
-        hand, start = Hand(poses), poses.position(self.body)
-        hand.turn(self.yaw, self.pitch)
-        contact = np.array(self.contact)
-        before = contact + self.approach
-        yield from hand.reach(lambda: poses.position(self.body) + before, CLOSED, tolerance=0.015)
-        yield from hand.reach(lambda: poses.position(self.body) + contact, CLOSED, max_steps=25)
-        yield from self._drag(poses, hand, start + self.way)
-        yield from hand.shift((0.0, 0.0, 0.08), CLOSED)
+        hand, goal = Hand(poses), poses.position(self.body) + self.way
+        hand.turn(0.0, self.pitch)
+        yield from self._take(poses, hand)
+        yield from self._pull(poses, hand, goal)
+        yield from hand.hold(OPEN, 6)
+        yield from hand.shift(self.away, OPEN)
 
-    def _drag(self, poses: Poses, hand: Hand, goal: Vector) -> Iterator[Action]:
-        """Move the hand ahead of the body until that is within 1 cm of where it should go."""
-        contact = np.array(self.contact) - [0.0, 0.0, self.press]
+    def _take(self, poses: Poses, hand: Hand) -> Iterator[Action]:
+        for offset in self.approach:
+            yield from hand.reach(self._at_handle(poses, offset), OPEN, tolerance=0.02)
+        yield from hand.reach(self._at_handle(poses), OPEN, max_steps=25)
+        yield from hand.hold(CLOSED, self.closing_steps)
+
+    def _at_handle(self, poses: Poses, offset: Offset = (0.0, 0.0, 0.0)) -> Callable[[], Vector]:
+        return lambda: poses.position(self.body) + self.handle + offset
+
+    def _pull(self, poses: Poses, hand: Hand, goal: Vector) -> Iterator[Action]:
+        """Move the hand the way that is left to the body, until that is within 1 cm of where it should go."""
         for _ in range(self.max_steps):
-            here = poses.position(self.body)
-            left = goal - here
+            left = goal - poses.position(self.body)
             distance = np.linalg.norm(left)
             if distance < 0.01:
                 return
-            yield hand.toward(here + contact + left * (LEAD / distance), CLOSED)
+            yield hand.toward(hand.position + left * (PULL_LEAD / distance), CLOSED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,7 @@ class Push:
             if distance < 0.01:
                 return
             hand.turn(float(np.arctan2(left[1], left[0])), self.pitch)
-            target = hand.position + left * (LEAD / distance)
+            target = hand.position + left * (PUSH_LEAD / distance)
             target[2] = poses.position(self.goal)[2] + self.place[2]
             yield hand.toward(target, OPEN)
 
