@@ -14,7 +14,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pi0.model.cache import PrefixCache, SuffixLayout
+from pi0.model.cache import PrefixCache
+from pi0.model.layout import SuffixLayout
 from pi0.model.suffix import TimeCondition
 
 Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]

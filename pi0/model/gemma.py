@@ -8,12 +8,15 @@ Shape legend: B samples, T tokens, n keys, D head width, W width.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pi0.model.products import project
 
@@ -220,3 +223,20 @@ def finish_layer(
     normed = normalize(layer.post_attention_layernorm, hidden, after, attended.dtype)
     gated = gated_gelu(project(layer.mlp.gate_proj, normed), project(layer.mlp.up_proj, normed))
     return add(hidden, project(layer.mlp.down_proj, gated), after)
+
+
+def run_layer(
+    layer: Any, step: Callable[[Tensor], Any], hidden: Tensor, *, is_checkpointed: bool
+) -> Any:
+    """Return ``step(hidden)``, what is computed with the weights of one layer.
+
+    Args:
+        layer: transformers' module.
+        step: What to compute.
+        hidden: Float32 [B, T, W], the layer's input.
+        is_checkpointed: Compute the step again in a backward pass instead of keeping what it computed on the way.
+    """
+    if is_checkpointed and torch.is_grad_enabled():
+        step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
+    # a layer whose weights are sharded over ranks is called, so that they are gathered
+    return layer(step, hidden) if "forward" in vars(layer) else step(hidden)

@@ -13,7 +13,7 @@ from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.model.architecture import dit_sizes, is_pi05, vlm_sizes
-from pi0.model.cast_expert import projections
+from pi0.model.expert import projections
 from pi0.model.lora import LoraTargets, adapted_weights
 from pi0.model.network import Pi0Network
 

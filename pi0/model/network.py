@@ -10,56 +10,33 @@ Precision: residual streams, norms, rotary angles, projections of state, time an
 attention and MLPs run in ``compute_dtype``.
 
 Shape legend: B samples, N cameras, L prefix tokens, S denoise steps, H actions per chunk, A action dims,
-T suffix tokens, D head width, W expert width.
+W expert width.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PI0Config
 
 from pi0.model.architecture import build_core, check_sizes, dit_sizes, is_pi05, vlm_sizes
-from pi0.model.cache import (
-    PrefixCache,
-    SuffixLayout,
-    attend_suffix,
-    join_caches,
-    make_buffers,
-    padded,
-    sample_passes,
-    suffix_masks,
-    suffix_positions,
-    trimmed_length,
-)
-from pi0.model.cast_expert import CastExpert
+from pi0.model.cache import PrefixCache
 from pi0.model.denoise_graphs import DenoiseGraphs
+from pi0.model.expert import CastExpert, run_expert
 from pi0.model.fast_path import Denoising
-from pi0.model.gemma import (
-    Angles,
-    additive_mask,
-    attend,
-    finish_layer,
-    key_value_of,
-    normalize,
-    query_of,
-    rms_norm,
-    rotary_angles,
-)
+from pi0.model.layout import SuffixLayout, make_layout
+from pi0.model.prefix import read_prefix
 from pi0.model.suffix import (
     Pi0Suffix,
     Pi05Suffix,
     Suffix,
     TimeCondition,
     TimeGrids,
-    modulations_of,
+    make_grid,
 )
-from pi0.model.vision import embed_prefix
 
 
 class Pi0Network(nn.Module):
@@ -116,11 +93,13 @@ class Pi0Network(nn.Module):
         Returns:
             Keys and values of every layer.
         """
-        return join_caches(
-            [
-                self._read(pixels[samples], token_ids[samples], is_valid[samples])
-                for samples in sample_passes(is_valid)
-            ]
+        return read_prefix(
+            self.core,
+            pixels,
+            token_ids,
+            is_valid,
+            self.compute_dtype,
+            is_checkpointed=self.checkpoints_layers,
         )
 
     def layout(
@@ -134,20 +113,14 @@ class Pi0Network(nn.Module):
             is_static: Let every ``denoise`` write its keys and values into the same buffers; for one
                 step and without gradients only.
         """
-        horizon, num_leading = self.config.chunk_size, self._parts.num_leading
-        assert not is_static or num_steps == 1, "buffers hold one step"
-        mask, mask_of_leading = suffix_masks(
-            cache.is_valid, num_steps, horizon, num_leading, self.compute_dtype
-        )
-        positions = suffix_positions(cache.is_valid, num_steps, horizon, num_leading)
-        return SuffixLayout(
-            num_steps=num_steps,
-            num_leading=num_leading,
-            angles=rotary_angles(self.core.model.dit.rotary_emb, positions),
+        return make_layout(
+            cache,
+            num_steps,
+            horizon=self.config.chunk_size,
+            num_leading=self._parts.num_leading,
             expert=self._acting_expert() if is_static else self.core.model.dit,
-            mask=mask,
-            mask_of_leading=mask_of_leading,
-            buffers=make_buffers(cache, num_leading + horizon) if is_static else None,
+            dtype=self.compute_dtype,
+            has_buffers=is_static,
         )
 
     def time_grid(
@@ -159,15 +132,8 @@ class Pi0Network(nn.Module):
             times: From 1, noise, towards 0, action.
             is_conditional: False for the unconditional branch.
         """
-
-        def make() -> tuple[TimeCondition, ...]:
-            unconditional = self._unconditional(is_conditional=is_conditional)
-            grid = torch.tensor(times, dtype=torch.float32, device=self._device)[:, None]
-            return tuple(
-                self._prepared(self._parts.condition(self.core, time, unconditional))
-                for time in grid
-            )
-
+        unconditional = self._unconditional(is_conditional=is_conditional)
+        make = partial(make_grid, self.core, self._parts, times, unconditional, self._device)
         if self._is_sharded:  # gathering writes into weights without torch's counting it
             return make()
         return self._grids.get(
@@ -176,8 +142,7 @@ class Pi0Network(nn.Module):
 
     def add_unconditional(self) -> nn.Parameter:
         """Give the network an unconditional branch that begins equal to the network itself."""
-        width = dit_sizes(self.config).hidden_size
-        self.unconditional = nn.Parameter(torch.zeros(width, device=self._device))
+        self.unconditional = nn.Parameter(torch.zeros(self.feature_width, device=self._device))
         return self.unconditional
 
     def velocity(
@@ -292,34 +257,6 @@ class Pi0Network(nn.Module):
             if "norm" not in name and "vision_tower.embeddings" not in name:
                 parameter.data = parameter.data.to(dtype)
 
-    def _read(self, pixels: Tensor, token_ids: Tensor, is_valid: Tensor) -> PrefixCache:
-        """Return the cache of one pass."""
-        length, num_tokens = trimmed_length(is_valid), is_valid.shape[1]
-        token_ids, some_valid = token_ids[:, :length], is_valid[:, :length]
-        mask = additive_mask(some_valid, self.compute_dtype)
-        language = self.core.model.vlm.language_model
-        hidden = embed_prefix(self.core, pixels, token_ids, self.compute_dtype)
-        angles = rotary_angles(language.rotary_emb, some_valid.long().cumsum(-1) - 1)
-        keys, values = [], []
-        for layer in language.layers:
-            # nothing reads the last layer's output, only its keys and values
-            is_last = layer is language.layers[-1]
-            step = partial(self._prefix_layer, layer, angles, mask, is_last=is_last)
-            key, value, hidden = self._run(layer, step, hidden)
-            keys.append(padded(key, num_tokens))
-            values.append(padded(value, num_tokens))
-        return PrefixCache(keys=tuple(keys), values=tuple(values), is_valid=is_valid)
-
-    def _prefix_layer(
-        self, layer: Any, angles: Angles, mask: Tensor, hidden: Tensor, *, is_last: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        normed = rms_norm(layer.input_layernorm, hidden, self.compute_dtype)
-        key, value = key_value_of(layer, normed, angles)
-        if not is_last:
-            attended = attend(query_of(layer, normed, angles), key, value, mask)
-            hidden = finish_layer(layer, hidden, attended)
-        return key, value, hidden
-
     @property
     def _device(self) -> torch.device:
         return self.core.action_out_proj.weight.device
@@ -339,10 +276,6 @@ class Pi0Network(nn.Module):
             return None
         assert self.unconditional is not None, "the network has no unconditional branch"
         return self.unconditional
-
-    def _prepared(self, condition: TimeCondition) -> TimeCondition:
-        """Return the condition with the modulations of all norms."""
-        return replace(condition, modulations=modulations_of(self.core.model.dit, condition))
 
     def _suffix(
         self,
@@ -365,36 +298,12 @@ class Pi0Network(nn.Module):
         layout: SuffixLayout,
     ) -> Tensor:
         """Return the expert's last hidden states of the action tokens, float32 [B, S * H, W]."""
-        expert = layout.expert
-        hidden = self._parts.tokens(self.core, state, x, condition)
-        for number, layer in enumerate(expert.layers):
-            past = cache.keys[number], cache.values[number]
-            buffer = None if layout.buffers is None else layout.buffers[number]
-            step = partial(self._suffix_layer, layer, number, past, layout, buffer, condition)
-            hidden = self._run(layer, step, hidden)
-        last = condition.modulation(expert.norm, -1)
-        return normalize(expert.norm, hidden[:, layout.num_leading :], last, torch.float32)
-
-    def _suffix_layer(
-        self,
-        layer: Any,
-        number: int,
-        past: tuple[Tensor, Tensor],
-        layout: SuffixLayout,
-        buffer: tuple[Tensor, Tensor] | None,
-        condition: TimeCondition,
-        hidden: Tensor,
-    ) -> Tensor:
-        before = condition.modulation(layer.input_layernorm, 2 * number)
-        after = condition.modulation(layer.post_attention_layernorm, 2 * number + 1)
-        normed = normalize(layer.input_layernorm, hidden, before, self.compute_dtype)
-        query = query_of(layer, normed, layout.angles)
-        new = key_value_of(layer, normed, layout.angles)
-        attended = attend_suffix(query, new, past, layout, buffer)
-        return finish_layer(layer, hidden, attended, (before, after))
-
-    def _run(self, layer: Any, step: Callable[[Tensor], Any], hidden: Tensor) -> Any:
-        if self.checkpoints_layers and torch.is_grad_enabled():
-            step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
-        # a layer whose weights are sharded over ranks is called, so that they are gathered
-        return layer(step, hidden) if "forward" in vars(layer) else step(hidden)
+        tokens = self._parts.tokens(self.core, state, x, condition)
+        return run_expert(
+            tokens,
+            cache,
+            condition,
+            layout,
+            self.compute_dtype,
+            is_checkpointed=self.checkpoints_layers,
+        )

@@ -7,7 +7,7 @@ Shape legend: B samples, S denoise steps, H actions per chunk, A action dims, W 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol, Self
 
@@ -111,10 +111,26 @@ class Pi05Embedding(nn.Module):
         self.time_mlp_out = nn.Linear(width, width)
 
 
-def modulations_of(expert: Any, condition: TimeCondition) -> tuple[Modulation, ...]:
-    """Return the modulations of all norms of the expert in the order of use; empty for pi0."""
-    norms = [norm for norm in _norms(expert) if isinstance(norm, AdaptiveNorm)]
-    return tuple(norm.modulation(condition.embedding) for norm in norms)
+def make_grid(
+    core: Any,
+    suffix: Suffix,
+    times: tuple[float, ...],
+    unconditional: Tensor | None,
+    device: torch.device,
+) -> tuple[TimeCondition, ...]:
+    """Return what each time of a denoise grid contributes, with the modulations of all norms.
+
+    Args:
+        core: The network's module tree.
+        suffix: pi0's way or pi0.5's.
+        times: From 1, noise, towards 0, action.
+        unconditional: Float32 [W], what the unconditional branch adds; None for the conditional one.
+        device: Of the network.
+    """
+    grid = torch.tensor(times, dtype=torch.float32, device=device)[:, None]
+    conditions = (suffix.condition(core, time, unconditional) for time in grid)
+    expert = core.model.dit
+    return tuple(replace(c, modulations=_modulations(expert, c)) for c in conditions)
 
 
 @dataclass(slots=True)
@@ -144,6 +160,12 @@ class TimeGrids:
 def _waves(core: Any, times: Tensor) -> Tensor:
     waves = core.embed_action_time.sinusoid_embeds(times.flatten().float())
     return waves.view(*times.shape, -1)
+
+
+def _modulations(expert: Any, condition: TimeCondition) -> tuple[Modulation, ...]:
+    """Return the modulations of all norms of the expert in the order of use; empty for pi0."""
+    norms = [norm for norm in _norms(expert) if isinstance(norm, AdaptiveNorm)]
+    return tuple(norm.modulation(condition.embedding) for norm in norms)
 
 
 def _norms(expert: Any) -> Iterator[nn.Module]:

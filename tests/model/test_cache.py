@@ -1,4 +1,4 @@
-"""Passes over the prefix, and attention of packed steps."""
+"""Passes over the prefix, and caches of several of them."""
 
 import pytest
 import torch

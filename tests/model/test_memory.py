@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pi0.model.cast_expert import projections
+from pi0.model.expert import projections
 from pi0.model.memory import TrainedPart, predict_network
 from tests.policy_parts import TASKS, make_observations, small_policy
 

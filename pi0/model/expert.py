@@ -1,16 +1,74 @@
-"""The action expert with its matrices in the precision in which they are used, cast once per state of the weights."""
+"""The action expert: its layers over the tokens of the suffix, and its matrices in the precision that acting uses.
+
+Shape legend: B samples, S denoise steps, H actions per chunk, n leading tokens, T = n + S * H suffix tokens, D head width,
+W expert width.
+"""
 
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from pi0.model.cache import PrefixCache
+from pi0.model.gemma import finish_layer, key_value_of, normalize, query_of, run_layer
+from pi0.model.layout import SuffixLayout, attend_suffix
+from pi0.model.suffix import TimeCondition
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+def run_expert(
+    tokens: Tensor,
+    cache: PrefixCache,
+    condition: TimeCondition,
+    layout: SuffixLayout,
+    dtype: torch.dtype,
+    *,
+    is_checkpointed: bool,
+) -> Tensor:
+    """Return the last hidden states of the action tokens, float32 [B, S * H, W].
+
+    Args:
+        tokens: Float32 [B, T, W].
+        cache: Of the prefix, which every layer attends to.
+        condition: What the denoise times contribute.
+        layout: Holds the expert.
+        dtype: Precision of attention and MLPs.
+        is_checkpointed: See ``run_layer``.
+    """
+    expert, hidden = layout.expert, tokens
+    for number, layer in enumerate(expert.layers):
+        past = cache.keys[number], cache.values[number]
+        buffer = None if layout.buffers is None else layout.buffers[number]
+        step = partial(_layer, layer, number, past, layout, buffer, condition, dtype)
+        hidden = run_layer(layer, step, hidden, is_checkpointed=is_checkpointed)
+    last = condition.modulation(expert.norm, -1)
+    return normalize(expert.norm, hidden[:, layout.num_leading :], last, torch.float32)
+
+
+def _layer(
+    layer: Any,
+    number: int,
+    past: tuple[Tensor, Tensor],
+    layout: SuffixLayout,
+    buffer: tuple[Tensor, Tensor] | None,
+    condition: TimeCondition,
+    dtype: torch.dtype,
+    hidden: Tensor,
+) -> Tensor:
+    before = condition.modulation(layer.input_layernorm, 2 * number)
+    after = condition.modulation(layer.post_attention_layernorm, 2 * number + 1)
+    normed = normalize(layer.input_layernorm, hidden, before, dtype)
+    query = query_of(layer, normed, layout.angles)
+    new = key_value_of(layer, normed, layout.angles)
+    attended = attend_suffix(query, new, past, layout, buffer)
+    return finish_layer(layer, hidden, attended, (before, after))
 
 
 @dataclass(slots=True)
