@@ -18,9 +18,9 @@ from benchmarks.job import ROOT
 from benchmarks.measure import describe_machine
 from pi0.ript.demos.experts.tables import EXPERTS, with_experts
 from pi0.ript.env.suites import all_tasks, step_limit
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.log import LOG_NAME, read_log
 from pi0.ript.report.intervals import success_rate
-from pi0.ript.types import EpisodeRecord
 
 DOCUMENT = ROOT / "pi0" / "builtin" / "README.md"
 SECTION = "abilities"

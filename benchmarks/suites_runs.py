@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import evaluation_path, read_evaluation
 from pi0.ript.evaluation.log import LOG_NAME, read_log
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.report.summary import SUMMARY_NAME
-from pi0.ript.types import EpisodeRecord
 
 STAGES = ("time/collect_s", "time/update_s")
 VARIANTS = ("lan", "object", "swap", "task")

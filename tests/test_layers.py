@@ -23,6 +23,7 @@ RANKS = {
     "seeding": 1,
     "config": 1,
     "interfaces": 2,
+    "episode_record": 2,
     "algo": 3,
     "env": 4,
     "engine": 4,
@@ -68,6 +69,7 @@ POLICY_FREE = {
     "seeding",
     "config",
     "interfaces",
+    "episode_record",
     "env",
     "report",
 }
@@ -76,6 +78,7 @@ TORCH_FREE_FILES = {
     "pi0.ript.types",
     "pi0.ript.packed_frames",
     "pi0.ript.interfaces",
+    "pi0.ript.episode_record",
     "pi0.ript.seeding",
     "pi0.records",
 }

@@ -5,7 +5,7 @@ import json
 
 from benchmarks.objectives import dump, finished, load
 from benchmarks.objectives_runs import Task, first_steps, num_steps_for
-from pi0.ript.types import EpisodeRecord
+from pi0.ript.episode_record import EpisodeRecord
 
 TASK = Task(name="stove", suite="libero_goal", task_id=7, overrides=(), env_steps=(300, 500))
 

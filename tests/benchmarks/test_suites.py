@@ -14,7 +14,7 @@ from benchmarks.suites_runs import (
     load,
     merged,
 )
-from pi0.ript.types import EpisodeRecord
+from pi0.ript.episode_record import EpisodeRecord
 
 SOUP, CHEESE = "libero_object/0 soup", "libero_object/1 cheese"
 

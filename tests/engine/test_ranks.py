@@ -20,8 +20,9 @@ from pi0.ript.engine.single import SingleEngine
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import idle_batch
 from pi0.ript.learner.critic import Critic
+from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import Engine, update
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING, draw_batch
 from tests.policy_parts import small_policy
 from tests.ranks import run_ranks

@@ -16,8 +16,8 @@ from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.replay import Replay
+from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update
-from pi0.ript.types import UpdateStats
 from tests.engine.test_ranks import ALGO, NUM_SAMPLES, Witness, distance, flat, part_of
 from tests.learner.samples import SAMPLING, draw_batch
 from tests.policy_parts import small_policy

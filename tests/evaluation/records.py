@@ -1,6 +1,6 @@
 """Small records of evaluated episodes for the tests of this folder."""
 
-from pi0.ript.types import EpisodeRecord
+from pi0.ript.episode_record import EpisodeRecord
 
 
 def make_record(task_id=7, state_index=30, outcome="success", **rest):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pi0.ript.env.suites import split, task_language
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import (
     complete_by_task,
     evaluate,
@@ -17,7 +18,7 @@ from pi0.ript.evaluation.episodes import (
     write_evaluation,
 )
 from pi0.ript.train.run import paired_outcomes
-from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest, Outcome
+from pi0.ript.types import Episode, EpisodeRequest, Outcome
 from tests.evaluation.records import make_record
 from tests.evaluation.toy_evaluation import toy_records, toy_requests
 from tests.policy_parts import raises_one_line

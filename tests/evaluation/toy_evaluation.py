@@ -13,9 +13,9 @@ from pathlib import Path
 from pi0.records import Sampling
 from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import evaluate
 from pi0.ript.evaluation.log import EvaluationLog
-from pi0.ript.types import EpisodeRecord
 from tests.env.toys import ToyPolicy, ToyPool, toy_request
 
 SETTINGS = {

@@ -12,7 +12,8 @@ from pi0.ript.config.schema import OptimizerConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.learner.critic import Critic, ValueHead, explained_variance, num_weights
 from pi0.ript.learner.scorer import Scorer
-from pi0.ript.types import Batch, CriticStats
+from pi0.ript.learner.stats import CriticStats
+from pi0.ript.types import Batch
 from tests.learner.chain import GAMMA, VALUES, WIDTH, draw_chain_batch, features_of
 from tests.learner.samples import SAMPLING, draw_batch, weights_of
 from tests.learner.updates import ALGO, train

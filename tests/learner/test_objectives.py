@@ -13,8 +13,9 @@ from pi0.ript.build_learner import build_engine, build_objective
 from pi0.ript.config.algo_sections import NoiseConfig
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.diagnose.exploration import NoiseGain, StepGain, measure_noise_gain
+from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING, draw_batch, weights_of
 from tests.policy_parts import TASKS, make_observations, small_policy
 

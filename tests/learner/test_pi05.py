@@ -14,8 +14,9 @@ from pi0.records import Sampling
 from pi0.ript.build_learner import build_engine, build_objective
 from pi0.ript.config.schema import AlgoConfig, PolicyConfig, TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
+from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch
 from tests.engine.test_ranks import ALGO as RANKS_ALGO
 from tests.engine.test_ranks import distance, learn
 from tests.learner.samples import SAMPLING, draw_batch, weights_of

@@ -14,8 +14,9 @@ from pi0.ript.config.schema import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.batch import Totals, idle_batch
 from pi0.ript.learner.replay import MOST_GROUPS, Replay
+from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
 from tests.learner.updates import NUM_SAMPLES, Recorder
 from tests.policy_parts import small_policy

@@ -12,8 +12,9 @@ from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.prefixes import Room
+from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING
 
 ALGO = AlgoConfig(num_epochs=1, num_minibatches=1, micro_batch_size=8, warmup_steps=0)

@@ -3,8 +3,8 @@
 import hashlib
 import json
 
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.episode_log import EpisodeLog
-from pi0.ript.types import EpisodeRecord
 from tests.report.episodes import make_episode
 
 

@@ -23,12 +23,12 @@ from safetensors.numpy import save_file
 
 import pi0
 from pi0.ript.build_policy import build_policy
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.log import EvaluationLog
 from pi0.ript.scripts import eval as eval_program
 from pi0.ript.scripts.cli import COMMANDS, dispatch
 from pi0.ript.scripts.exits import USER_ERROR, Main, run_main
 from pi0.ript.scripts.parts.evaluate_policy import settings_of, to_config
-from pi0.ript.types import EpisodeRecord
 
 RECORD = Path(__file__).with_name("refusals.json")
 BUILTIN = Path(pi0.__file__).with_name("builtin")

@@ -3,11 +3,11 @@
 import pytest
 
 from pi0.ript.config.schema import TrainingConfig
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.learner.batch import Totals
 from pi0.ript.train.metrics import rollout_metrics, task_metrics, update_metrics
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.rollouts import Rollouts
-from pi0.ript.types import EpisodeRecord
 
 
 def _rollouts(*, successes: int, episodes: int = 8, steps: int = 400) -> Rollouts:

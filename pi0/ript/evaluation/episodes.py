@@ -13,10 +13,11 @@ from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.env.suites import make_initial_state, split, step_limit
+from pi0.ript.episode_record import EpisodeKey, EpisodeRecord
 from pi0.ript.interfaces import Ranks, StepProtocol
 from pi0.ript.packed_frames import VideoRate
 from pi0.ript.seeding import derive_seed, held_out_fixtures
-from pi0.ript.types import Episode, EpisodeKey, EpisodeRecord, EpisodeRequest
+from pi0.ript.types import Episode, EpisodeRequest
 
 Source = Callable[[], EpisodeRequest | None]
 _REMEDY = "put back the file as the run wrote it, or start a new run"

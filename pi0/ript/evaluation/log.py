@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from pi0.ript.episode_record import EpisodeKey, EpisodeRecord
 from pi0.ript.evaluation.episodes import request_key
 from pi0.ript.report.jsonl import append_lines, complete_lines
-from pi0.ript.types import EpisodeKey, EpisodeRecord, EpisodeRequest
+from pi0.ript.types import EpisodeRequest
 
 LOG_NAME = "episodes.jsonl"
 

@@ -4,6 +4,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pi0.ript.episode_record import EpisodeKey, EpisodeRecord
 from pi0.ript.evaluation.log import LOG_NAME, Settings, differing
 from pi0.ript.report.evaluation_report import (
     RESULTS_NAME,
@@ -13,7 +14,6 @@ from pi0.ript.report.evaluation_report import (
     RateRow,
 )
 from pi0.ript.report.intervals import SuccessRate, holm, paired_change, success_rate
-from pi0.ript.types import EpisodeKey, EpisodeRecord
 
 ALL = "all"
 # What a comparison of policies is about.

@@ -33,8 +33,9 @@ from pi0.ript.engine.single import EngineState, SingleEngine
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.minibatches import GlobalSamples
 from pi0.ript.learner.scorer import split
+from pi0.ript.learner.stats import CriticStats
 from pi0.ript.seeding import derive_seed
-from pi0.ript.types import Batch, CriticStats
+from pi0.ript.types import Batch
 
 HIDDEN_WIDTHS = (512, 256, 128)
 MINIBATCH_SIZE = 64

@@ -1,4 +1,4 @@
-"""Metrics of an update: what one rank accumulates, and how those of all ranks are joined."""
+"""Metrics of an update: what is reported of it, what one rank accumulates, and how those of all ranks are joined."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,78 @@ import torch
 from pi0.ript.algo.objective import ReplayTotals, Terms
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.audit import Audit
-from pi0.ript.types import UpdateStats
 
 NOT_AUDITED = Audit(
     z_mean=0.0, z_variance=0.0, off_mask_error=0.0, log_ratio_mean=0.0, log_ratio_std=0.0, count=0
 )
 NOT_REPLAYED = ReplayTotals(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticStats:
+    """What the critic made of a batch, over the policy steps of all ranks.
+
+    Attributes:
+        explained_variance: 1 - Var(outcome - value) / Var(outcome), of values that had not yet learned from these
+            episodes; at most 1, and 0 for a constant. Outcomes are discounted rewards. None where all are alike.
+        mean: Mean of those values.
+        loss: Mean squared error of the last pass over the batch, halved.
+        shift: Mean of how far an advantage is from what it is without the critic.
+    """
+
+    explained_variance: float | None
+    mean: float
+    loss: float
+    shift: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateStats:
+    """What one update did, as plain floats.
+
+    Attributes:
+        loss: Weighted loss of the first pass.
+        kl: Mean exact Gaussian KL per (policy step, denoise step) between old and new policy at the end; None
+            for objectives without likelihood, as are the next metric and ``log_ratio_max``.
+        clip_fraction: Share of ratios outside the clip range, over all passes.
+        grad_norm: Mean gradient norm before clipping.
+        log_ratio_max: Largest |log ratio| before the first optimizer step; 0 if scoring is exact.
+        num_optimizer_steps: Optimizer steps taken.
+        lr_share: What of the learning rate they used, in (0, 1].
+        has_stopped_early: Whether the KL bound ended the update.
+        z_mean: Mean of (x_next - mean) / std over stored transitions at unchanged weights; about 0.
+        z_variance: Variance of the same; about 1.
+        off_mask_error: Largest distance of a stored entry without noise from its Euler step; about 0.
+        rollout_log_ratio_mean: Mean log ratio of the trainer to the behavior weights, at unchanged weights,
+            of the denoise step where it is furthest from 0; 0 if acting and scoring round alike.
+        rollout_log_ratio_std: Its standard deviation, of the denoise step where that is largest.
+        stale_kl: Mean exact KL per transition from the behavior weights to those before the update; None
+            where they are the same.
+        num_replayed: Samples of earlier training steps; None where there are none, like the next two.
+        effective_samples: (sum w)^2 / (n sum w^2) over their n transitions, w what each one's advantage is
+            multiplied by before the first optimizer step; 1 where all weigh the same.
+        replay_kl: Mean exact KL per transition from the weights that drew them to those before the update.
+        critic: What the critic made of the batch; None without one.
+    """
+
+    loss: float
+    kl: float | None
+    clip_fraction: float | None
+    grad_norm: float
+    log_ratio_max: float | None
+    num_optimizer_steps: int
+    lr_share: float
+    has_stopped_early: bool
+    z_mean: float
+    z_variance: float
+    off_mask_error: float
+    rollout_log_ratio_mean: float
+    rollout_log_ratio_std: float
+    stale_kl: float | None = None
+    num_replayed: int | None = None
+    effective_samples: float | None = None
+    replay_kl: float | None = None
+    critic: CriticStats | None = None
 
 
 @dataclass(slots=True)

@@ -28,9 +28,9 @@ from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.minibatches import GlobalSamples, Minibatch, cut
 from pi0.ript.learner.prefixes import Room
 from pi0.ript.learner.scorer import Scorer
-from pi0.ript.learner.stats import UpdateMetrics
+from pi0.ript.learner.stats import UpdateMetrics, UpdateStats
 from pi0.ript.seeding import derive_seed
-from pi0.ript.types import Batch, UpdateStats
+from pi0.ript.types import Batch
 from pi0.sampler import draw_noise, make_schedule
 
 # Index 0, in whatever space: the sample that a rank without signal computes, with weight 0.

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.jsonl import JsonLines
-from pi0.ript.types import EpisodeRecord, Outcome
+from pi0.ript.types import Outcome
 
 EPISODES_NAME = "episodes.jsonl"
 OUTCOMES = get_args(Outcome)

@@ -8,12 +8,13 @@ from pi0.ript.algo.selection import SolvedStates, StateSelection, is_mixed
 from pi0.ript.config.algo_sections import CfgConfig
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import count
 from pi0.ript.packed_frames import VideoRate
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.rollouts import GroupFacts, Rollouts, gather_facts, summarize
-from pi0.ript.types import Episode, EpisodeGroup, EpisodeRecord, EpisodeRequest, InitialState
+from pi0.ript.types import Episode, EpisodeGroup, EpisodeRequest, InitialState
 
 
 class StateOrder(Protocol):

@@ -9,6 +9,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.config.schema import VideoConfig
 from pi0.ript.env.runner import EnvRunner
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import (
     evaluate,
     evaluation_path,
@@ -22,7 +23,7 @@ from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.nan_guard import inspectable_episodes
 from pi0.ript.train.progression import Stages
-from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest
+from pi0.ript.types import Episode, EpisodeRequest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from pi0.ript.episode_record import EpisodeRecord
+from pi0.ript.learner.stats import CriticStats, UpdateStats
 from pi0.ript.train.progression import Progression, Stopwatch
 from pi0.ript.train.rollouts import Rollouts
-from pi0.ript.types import CriticStats, EpisodeRecord, UpdateStats
 
 
 def step_metrics(

@@ -12,9 +12,10 @@ from torch import Tensor
 from pi0.ript.config.algo import IMITATORS
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.env.rollout.stats import RolloutStats
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import Totals
-from pi0.ript.types import EpisodeGroup, EpisodeRecord
+from pi0.ript.types import EpisodeGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pi0.ript.config.command_line import program_name
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import complete_by_task
 from pi0.ript.report.page.render import write_report
 from pi0.ript.report.summary import TaskOutcomes, write_summary
@@ -14,7 +15,6 @@ from pi0.ript.train.evaluator import first_text
 from pi0.ript.train.nan_guard import StepNotFiniteError
 from pi0.ript.train.signals import Interruption
 from pi0.ript.train.trainer import Trainer
-from pi0.ript.types import EpisodeRecord
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pi0.ript.algo.advantages import group_advantages
 from pi0.ript.config.schema import Measure, TrainConfig
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.learner.batch import idle_batch, make_batch
+from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.metrics import step_metrics
@@ -19,7 +21,7 @@ from pi0.ript.train.regression_guard import roll_back
 from pi0.ript.train.rollouts import Rollouts
 from pi0.ript.train.saver import Saver
 from pi0.ript.train.signals import raise_if_stopped
-from pi0.ript.types import Batch, EpisodeRecord, UpdateStats
+from pi0.ript.types import Batch
 
 logger = logging.getLogger(__name__)
 

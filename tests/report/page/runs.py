@@ -8,11 +8,11 @@ import numpy as np
 
 from pi0.ript.config.load import save_config
 from pi0.ript.config.schema import EvaluationConfig, TaskConfig, TrainConfig, TrainingConfig
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.jsonl import JsonlReporter
 from pi0.ript.report.launches import record_launch
 from pi0.ript.report.video import video_name, write_video
-from pi0.ript.types import EpisodeRecord
 
 K = 4
 GROUPS = 3

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.page.charts import SECTIONS
 from pi0.ript.report.page.figures import (
     MAX_BINS,
@@ -15,7 +16,6 @@ from pi0.ript.report.page.figures import (
     thinned,
     to_columns,
 )
-from pi0.ript.types import EpisodeRecord
 from tests.report.page.runs import Made, make_run
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.intervals import paired_change, success_rate
 from pi0.ript.report.page.headline import ALL_TASKS, results, success_by_task
 from pi0.ript.report.page.run_files import Evaluation
-from pi0.ript.types import EpisodeRecord
 
 
 def evaluation(step, outcomes, task_id=7):

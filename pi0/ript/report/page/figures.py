@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.episode_log import EPISODES_NAME, read_record
 from pi0.ript.report.jsonl import METRICS_NAME, complete_lines, parse_whole, with_new_names
-from pi0.ript.types import EpisodeRecord
 
 MAX_POINTS = 2000
 MAX_BINS = 500

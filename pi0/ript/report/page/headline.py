@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.intervals import PairedChange, SuccessRate, paired_change, success_rate
 from pi0.ript.report.page.run_files import Evaluation, RunFiles
-from pi0.ript.types import EpisodeRecord
 
 ALL_TASKS = "all tasks"
 

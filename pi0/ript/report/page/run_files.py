@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pi0.ript.config.load import read_config
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.episode_record import EpisodeKey, EpisodeRecord
 from pi0.ript.report.episode_log import read_record
 from pi0.ript.report.launches import Launch, read_launches
 from pi0.ript.run_folder import RUN_CONFIG_NAME, SFT_NAME
-from pi0.ript.types import EpisodeKey, EpisodeRecord
 
 MEND = "mend it or move it away"
 

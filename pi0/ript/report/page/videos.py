@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.page.run_files import Evaluation, RunFiles
 from pi0.ript.report.video import read_video, video_name
-from pi0.ript.types import EpisodeRecord
 
 SHEET_FRAMES = 6
 SHEET_HEIGHT = 120

@@ -23,6 +23,7 @@ from pi0.ript.config.schema import (
 from pi0.ript.config.task import STATES_PER_TASK
 from pi0.ript.diagnose.run_checks import check_evaluation, require
 from pi0.ript.env.suites import step_limit, task_language
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.controls import NoVisionPolicy, WrongInstructionPolicy, next_instruction
 from pi0.ript.evaluation.episodes import (
     evaluate,
@@ -39,7 +40,7 @@ from pi0.ript.report.launches import installed_versions
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.scripts.parts.policy_flags import read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
-from pi0.ript.types import Episode, EpisodeRecord, EpisodeRequest
+from pi0.ript.types import Episode, EpisodeRequest
 
 logger = logging.getLogger(__name__)
 
