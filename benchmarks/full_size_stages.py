@@ -34,9 +34,10 @@ from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.diagnose.disk_plan import predict_checkpoints
 from pi0.ript.diagnose.memory_plan import Place, make_plan
+from pi0.ript.engine.engine import Engine
 from pi0.ript.env.resources import Sizing
 from pi0.ript.learner.batch import scored_steps
-from pi0.ript.learner.update import Engine, update
+from pi0.ript.learner.update import update
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER, load_training_state
 from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import find_last, save_checkpoint

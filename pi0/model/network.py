@@ -29,14 +29,7 @@ from pi0.model.expert import CastExpert, run_expert
 from pi0.model.fast_path import Denoising
 from pi0.model.layout import SuffixLayout, make_layout
 from pi0.model.prefix import read_prefix
-from pi0.model.suffix import (
-    Pi0Suffix,
-    Pi05Suffix,
-    Suffix,
-    TimeCondition,
-    TimeGrids,
-    make_grid,
-)
+from pi0.model.suffix import Pi0Suffix, Pi05Suffix, Suffix, TimeCondition, TimeGrids, make_grid
 
 
 class Pi0Network(nn.Module):

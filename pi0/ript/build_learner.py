@@ -8,6 +8,7 @@ from pi0.ript.algo.nft import Nft
 from pi0.ript.algo.objective import Objective
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
 from pi0.ript.engine.ddp import DdpEngine
+from pi0.ript.engine.engine import Engine
 from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.ranks import SINGLE_PROCESS
@@ -15,7 +16,6 @@ from pi0.ript.engine.single import SingleEngine
 from pi0.ript.engine.strategy import choose_strategy, require_shardable
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.critic import Critic
-from pi0.ript.learner.update import Engine
 from pi0.ript.seeding import derive_seed
 
 

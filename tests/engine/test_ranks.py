@@ -13,6 +13,7 @@ from pi0.ript.build_learner import build_objective
 from pi0.ript.config.algo_sections import ValueConfig
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.ddp import DdpEngine
+from pi0.ript.engine.engine import Engine
 from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.ranks import SINGLE_PROCESS
@@ -21,7 +22,7 @@ from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.batch import idle_batch
 from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.stats import UpdateStats
-from pi0.ript.learner.update import Engine, update
+from pi0.ript.learner.update import update
 from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING, draw_batch
 from tests.policy_parts import small_policy

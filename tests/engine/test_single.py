@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pi0.ript.config.schema import OptimizerConfig
-from pi0.ript.engine.single import EngineState, SingleEngine
+from pi0.ript.engine.engine import EngineState
+from pi0.ript.engine.single import SingleEngine
 
 EVERY = range(2)  # weight and bias
 SETTINGS = OptimizerConfig(weight_decay=0.01, beta1=0.9, beta2=0.95)

@@ -10,8 +10,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.process_group import ProcessGroup
-from pi0.ript.engine.single import EngineState, SingleEngine
+from pi0.ript.engine.single import SingleEngine
 
 BUCKET_NUMBERS = 2**24  # 64 MB of float32 per message
 

@@ -16,8 +16,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from pi0.model.network import Pi0Network
+from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.process_group import ProcessGroup
-from pi0.ript.engine.single import EngineState, SingleEngine
+from pi0.ript.engine.single import SingleEngine
 
 
 class FsdpEngine:

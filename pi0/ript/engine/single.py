@@ -2,30 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.sharded_tensors import StoredShards, is_finite, shard_like
 
 _WEIGHT = "weight"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineState:
-    """What an engine needs to resume: tensors for safetensors, plain numbers for JSON.
-
-    Attributes:
-        tensors: AdamW moments by ``"<parameter number>.<name>"``, on the CPU; under the name ``weight`` the
-            parameters too that the saved policy does not hold. Of sharded tensors each rank has its shard.
-        num_steps: Optimizer steps taken.
-    """
-
-    tensors: Mapping[str, Tensor]
-    num_steps: int
 
 
 class SingleEngine:

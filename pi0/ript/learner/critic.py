@@ -29,7 +29,8 @@ from pi0.ript.algo.advantages import above_episode_mean, discounted_sums, gae, s
 from pi0.ript.algo.objective import Indices, require_finite
 from pi0.ript.config.algo_sections import ValueConfig
 from pi0.ript.config.schema import OptimizerConfig
-from pi0.ript.engine.single import EngineState, SingleEngine
+from pi0.ript.engine.engine import EngineState
+from pi0.ript.engine.single import SingleEngine
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.minibatches import GlobalSamples
 from pi0.ript.learner.scorer import split

@@ -19,6 +19,9 @@ from pi0.ript.algo.objective import Indices
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.scorer import split
 
+# Index 0, in whatever space: the sample that a rank without signal computes, with weight 0.
+IDLE_SAMPLE: Indices = np.zeros(1, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalSamples:

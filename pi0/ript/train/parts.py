@@ -13,10 +13,10 @@ from pi0.ript.algo.objective import Objective
 from pi0.ript.algo.selection import StateSelection, state_selection
 from pi0.ript.config.same_run import CHANGEABLE, is_same_run
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.engine.engine import Engine
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.replay import Replay
-from pi0.ript.learner.update import Engine
 from pi0.ript.report.episode_log import EpisodeLog
 from pi0.ript.report.video import VideoWriter
 from pi0.ript.train.async_collector import AsyncCollector

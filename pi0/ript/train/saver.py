@@ -9,8 +9,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.sharded_tensors import is_sharded
-from pi0.ript.engine.single import EngineState
 from pi0.ript.engine.threads import leave_cores_to_simulators
 from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import save_checkpoint

@@ -15,7 +15,8 @@ from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.build_learner import build_engine, build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig, TrainConfig
-from pi0.ript.engine.single import EngineState, SingleEngine
+from pi0.ript.engine.engine import EngineState
+from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.update import update
 from pi0.ript.train.checkpoints.folder import load_training_state
 from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState

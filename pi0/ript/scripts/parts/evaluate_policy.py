@@ -25,11 +25,7 @@ from pi0.ript.diagnose.run_checks import check_evaluation, require
 from pi0.ript.env.suites import step_limit, task_language
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.controls import NoVisionPolicy, WrongInstructionPolicy, next_instruction
-from pi0.ript.evaluation.episodes import (
-    evaluate,
-    evaluation_requests,
-    request_key,
-)
+from pi0.ript.evaluation.episodes import evaluate, evaluation_requests, request_key
 from pi0.ript.evaluation.log import EvaluationLog, Settings
 from pi0.ript.evaluation.results import require_common
 from pi0.ript.evaluation.video_cost import video_cost

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pi0.checkpoint import save_trained
 from pi0.formats.weight_files import TensorSource, write_safetensors
+from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.sharded_tensors import StoredShards, is_sharded, write_shards
-from pi0.ript.engine.single import EngineState
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checkpoints.checksums import find_difference, write_checksums
 from pi0.ript.train.checkpoints.replay_files import is_replay

@@ -12,7 +12,7 @@ from torch import Tensor
 from pi0.formats.base import Base
 from pi0.model.lora import trained_tensors
 from pi0.policy import Pi0Policy
-from pi0.ript.engine.single import EngineState
+from pi0.ript.engine.engine import EngineState
 from pi0.ript.learner.replay import KeptStep
 
 
