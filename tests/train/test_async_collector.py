@@ -1,6 +1,5 @@
 """Practising one step ahead of the updates."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -10,51 +9,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from pi0.policy import Pi0Policy
-from pi0.ript.config.schema import (
-    AlgoConfig,
-    EvaluationConfig,
-    FeaturesConfig,
-    LoggingConfig,
-    PolicyConfig,
-    TaskConfig,
-    TrainConfig,
-    TrainingConfig,
-)
+from pi0.ript.config.schema import FeaturesConfig
 from pi0.ript.train import trainer as trainer_module
 from tests.cores import own_core
 from tests.learner.samples import are_equal, weights_of
 from tests.policy_parts import small_policy
+from tests.train import toy_training
+from tests.train.toy_training import (
+    NUM_STEPS,
+    Killer,
+    changed,
+    repeatable_metrics,
+    tensors,
+    train,
+    weights,
+)
 from tests.train.toy_world import CountingPool, toy_trainer
 
-NUM_STEPS = 4
-MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
-CONFIG = TrainConfig(
-    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
-    policy=PolicyConfig(device="cpu", denoise_steps=3),
-    algo=AlgoConfig(
-        rloo_batch_size=4,
-        demo_batch_size=2,
-        num_epochs=1,
-        num_minibatches=2,
-        warmup_steps=0,
-        lr=1e-3,
-        kl_stop=None,
-    ),
-    training=TrainingConfig(
-        num_train_steps=NUM_STEPS, save_freq=1, keep_checkpoints=9, overlap=True
-    ),
-    evaluation=EvaluationConfig(rollouts_per_task=0),
-    features=FeaturesConfig(use_ript_vla_runner=True),
-    logging=LoggingConfig(tensorboard=False),
+CONFIG = replace(
+    changed(toy_training.CONFIG, overlap=True), features=FeaturesConfig(use_ript_vla_runner=True)
 )
-
-
-def changed(config: TrainConfig, *, lr: float | None = None, **training: object) -> TrainConfig:
-    algo = config.algo if lr is None else replace(config.algo, lr=lr)
-    return replace(config, algo=algo, training=replace(config.training, **training))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,45 +41,20 @@ def one_core() -> Iterator[None]:
     os.sched_setaffinity(0, cores)
 
 
-def run(config: TrainConfig, run_dir: Path) -> Pi0Policy:
-    policy = small_policy()
-    with toy_trainer(config, policy, run_dir) as (trainer, _):
-        trainer.checkpoints.save_beginning()
-        trainer.train()
-    return policy
-
-
-def metrics(run_dir: Path) -> list[dict[str, float]]:
-    """Return the figures that do not depend on the machine."""
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if not key.startswith(MACHINE_DEPENDENT)}
-        for line in lines
-    ]
-
-
-def tensors(run_dir: Path, step: int, file: str) -> dict[str, torch.Tensor]:
-    return load_file(run_dir / "checkpoints" / str(step) / f"{file}.safetensors")
-
-
-def weights(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
-    return tensors(run_dir, step, "pretrained_model/model")
-
-
 @pytest.fixture(scope="module")
 def run_dir(one_core: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run that nobody disturbed."""
     run_dir = tmp_path_factory.mktemp("overlap")
-    run(CONFIG, run_dir)
+    train(CONFIG, run_dir)
     return run_dir
 
 
 class TestWhatActs:
     def test_every_step_learns_something(self, run_dir: Path):
-        assert all(line["update/num_optimizer_steps"] == 2 for line in metrics(run_dir))
+        assert all(line["update/num_optimizer_steps"] == 2 for line in repeatable_metrics(run_dir))
 
     def test_weights_that_act_are_one_update_behind_from_the_second_step_on(self, run_dir: Path):
-        lines = metrics(run_dir)
+        lines = repeatable_metrics(run_dir)
 
         assert [line["rollout/staleness_updates"] for line in lines] == [0, 1, 1, 1]
         assert "update/stale_kl" not in lines[0], "the same weights acted"
@@ -112,7 +62,7 @@ class TestWhatActs:
 
     def test_rows_are_checked_against_the_weights_that_drew_them(self, run_dir: Path):
         # the noise of 3 denoise steps, 4 actions, 7 dimensions over at least 8 rows: 672 numbers
-        for line in metrics(run_dir):
+        for line in repeatable_metrics(run_dir):
             assert abs(line["update/z_mean"]) < 5 / 672**0.5
             assert line["update/off_mask_error"] < 1e-5
             assert line["update/log_ratio_max"] == 0
@@ -120,7 +70,7 @@ class TestWhatActs:
 
     def test_the_distance_from_what_acted_is_what_the_update_before_moved(self, run_dir: Path):
         # measured on other rows, so of the same size only
-        lines = metrics(run_dir)
+        lines = repeatable_metrics(run_dir)
         for before, line in pairwise(lines):
             assert 0.2 < line["update/stale_kl"] / before["update/kl"] < 5
 
@@ -142,22 +92,24 @@ class TestSameNumbers:
     def test_weights_that_do_not_move_give_the_run_without_overlap(self, tmp_path: Path):
         """A learning rate that float32 rounds to nothing leaves both runs with the same weights."""
         ahead, in_turn = tmp_path / "ahead", tmp_path / "in_turn"
-        first = run(changed(CONFIG, lr=1e-300), ahead)
-        second = run(changed(CONFIG, lr=1e-300, overlap=False), in_turn)
+        first = train(changed(CONFIG, algo={"lr": 1e-300}), ahead)
+        second = train(changed(CONFIG, algo={"lr": 1e-300}, overlap=False), in_turn)
 
         assert are_equal(weights_of(first), weights_of(second))
         own = {"rollout/staleness_updates", "update/stale_kl"}
-        for mine, theirs in zip(metrics(ahead), metrics(in_turn), strict=True):
+        for mine, theirs in zip(
+            repeatable_metrics(ahead), repeatable_metrics(in_turn), strict=True
+        ):
             assert {k: v for k, v in mine.items() if k not in own} == {
                 k: v for k, v in theirs.items() if k not in own
             }
-        assert metrics(ahead)[1]["update/grad_norm"] > 0
-        assert metrics(ahead)[1]["update/stale_kl"] == 0
+        assert repeatable_metrics(ahead)[1]["update/grad_norm"] > 0
+        assert repeatable_metrics(ahead)[1]["update/stale_kl"] == 0
 
     def test_the_first_step_is_that_of_the_run_without_overlap(self, run_dir: Path, tmp_path: Path):
-        run(changed(CONFIG, overlap=False), tmp_path)
+        train(changed(CONFIG, overlap=False), tmp_path)
 
-        assert metrics(run_dir)[0] == metrics(tmp_path)[0]
+        assert repeatable_metrics(run_dir)[0] == repeatable_metrics(tmp_path)[0]
         assert are_equal(weights(run_dir, 1), weights(tmp_path, 1))
         assert not are_equal(weights(run_dir, 3), weights(tmp_path, 3))
 
@@ -166,15 +118,15 @@ class TestSameNumbers:
         self, run_dir: Path, tmp_path: Path, last_step: int, monkeypatch: pytest.MonkeyPatch
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(trainer_module, "update", _Killer(after=last_step))
+            patch.setattr(trainer_module, "update", Killer(after=last_step))
             with pytest.raises(KeyboardInterrupt):
-                run(CONFIG, tmp_path)
+                train(CONFIG, tmp_path)
 
         with toy_trainer(CONFIG, small_policy(), tmp_path, resumes=True) as (trainer, _):
             assert trainer.progress.step == last_step
             trainer.train()
 
-        assert metrics(tmp_path) == metrics(run_dir)
+        assert repeatable_metrics(tmp_path) == repeatable_metrics(run_dir)
         for file in ("pretrained_model/model", "training_state/optimizer", "training_state/acting"):
             mine, theirs = (tensors(folder, NUM_STEPS, file) for folder in (tmp_path, run_dir))
             assert are_equal(mine, theirs), file
@@ -182,27 +134,12 @@ class TestSameNumbers:
     def test_a_run_that_is_prolonged_ends_like_one_that_was_long_from_the_start(
         self, run_dir: Path, tmp_path: Path
     ):
-        run(changed(CONFIG, num_train_steps=2), tmp_path)
+        train(changed(CONFIG, num_train_steps=2), tmp_path)
 
-        with toy_trainer(CONFIG, small_policy(), tmp_path, resumes=True) as (trainer, _):
-            trainer.train()
+        train(CONFIG, tmp_path)
 
-        assert metrics(tmp_path) == metrics(run_dir)
+        assert repeatable_metrics(tmp_path) == repeatable_metrics(run_dir)
         assert are_equal(weights(tmp_path, NUM_STEPS), weights(run_dir, NUM_STEPS))
-
-
-class _Killer:
-    """An update that interrupts the program instead, once some have been done."""
-
-    def __init__(self, after: int) -> None:
-        self._left = after
-        self._update = trainer_module.update
-
-    def __call__(self, *arguments, **named):
-        if self._left == 0:
-            raise KeyboardInterrupt
-        self._left -= 1
-        return self._update(*arguments, **named)
 
 
 class TestTwoThingsAtOnce:
@@ -225,7 +162,7 @@ class TestTwoThingsAtOnce:
     def test_nothing_is_under_way_after_an_interruption(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(trainer_module, "update", _Killer(after=1))
+        monkeypatch.setattr(trainer_module, "update", Killer(after=1))
         with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
             with pytest.raises(KeyboardInterrupt):
                 trainer.train()
@@ -270,7 +207,7 @@ def _breaking(pool: CountingPool):
 
 
 def test_a_trainer_without_overlap_reports_no_staleness(tmp_path: Path):
-    run(changed(CONFIG, overlap=False, num_train_steps=2), tmp_path)
+    train(changed(CONFIG, overlap=False, num_train_steps=2), tmp_path)
 
-    assert [line["rollout/staleness_updates"] for line in metrics(tmp_path)] == [0, 0]
+    assert [line["rollout/staleness_updates"] for line in repeatable_metrics(tmp_path)] == [0, 0]
     assert tensors(tmp_path, 2, "training_state/acting") == {}

@@ -2,63 +2,36 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pi0.ript.config.algo_sections import ValueConfig
-from pi0.ript.config.schema import (
-    AlgoConfig,
-    EvaluationConfig,
-    LoggingConfig,
-    PolicyConfig,
-    TaskConfig,
-    TrainConfig,
-    TrainingConfig,
-)
-from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.train.checkpoints.folder import load_training_state
 from pi0.ript.train.regression_guard import roll_back
 from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
+from tests.train import toy_training
+from tests.train.toy_training import changed, train, weights
 from tests.train.toy_world import toy_trainer
 
 NUM_STEPS = 3
-CONFIG = TrainConfig(
-    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
-    policy=PolicyConfig(device="cpu", denoise_steps=3),
-    algo=AlgoConfig(
-        rloo_batch_size=4, demo_batch_size=4, num_epochs=1, num_minibatches=2, warmup_steps=0,
-        lr=1e-4, kl_stop=None, critic="value", value=ValueConfig(warmup_batches=1),
-    ),
-    training=TrainingConfig(num_train_steps=NUM_STEPS, save_freq=1, keep_checkpoints=9),
-    evaluation=EvaluationConfig(rollouts_per_task=0),
-    logging=LoggingConfig(tensorboard=False),
+CONFIG = changed(
+    toy_training.CONFIG,
+    algo={
+        "demo_batch_size": 4, "lr": 1e-4, "critic": "value", "value": ValueConfig(warmup_batches=1),
+    },
+    num_train_steps=NUM_STEPS,
 )  # fmt: skip
-WITHOUT = replace(CONFIG, algo=replace(CONFIG.algo, critic="none", value=ValueConfig()))
-
-
-def train(ranks: Ranks, run_dir: Path, config: TrainConfig, num_steps: int = NUM_STEPS) -> None:
-    """Train until ``num_steps`` from wherever the run stands."""
-    config = replace(config, training=replace(config.training, num_train_steps=num_steps))
-    resumes = (run_dir / "checkpoints").is_dir()
-    with toy_trainer(config, small_policy(), run_dir, resumes=resumes, ranks=ranks) as (trainer, _):
-        trainer.checkpoints.save_beginning()
-        trainer.train()
+WITHOUT = changed(CONFIG, algo={"critic": "none", "value": ValueConfig()})
 
 
 def critic_of(run_dir: Path, step: int) -> Mapping[str, Tensor]:
     return load_training_state(run_dir / "checkpoints" / str(step)).critic
-
-
-def policy_of(run_dir: Path, step: int = NUM_STEPS) -> dict[str, Tensor]:
-    return load_file(run_dir / f"checkpoints/{step}/pretrained_model/model.safetensors")
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -68,21 +41,25 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("critic") / "run"
-    train(SINGLE_PROCESS, run_dir, CONFIG)
+    train(CONFIG, run_dir)
     return run_dir
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(whole: Path, tmp_path: Path):
-    train(SINGLE_PROCESS, tmp_path / "run", CONFIG, num_steps=2)
-    train(SINGLE_PROCESS, tmp_path / "run", CONFIG)
+    train(changed(CONFIG, num_train_steps=2), tmp_path / "run")
+    train(CONFIG, tmp_path / "run")
 
     assert same(critic_of(tmp_path / "run", 3), critic_of(whole, 3))
-    assert same(policy_of(tmp_path / "run"), policy_of(whole))
+    assert same(weights(tmp_path / "run", NUM_STEPS), weights(whole, NUM_STEPS))
     assert not same(critic_of(whole, 2), critic_of(whole, 3))
 
 
+def _train_on_a_rank(ranks: Ranks, run_dir: Path) -> None:
+    train(CONFIG, run_dir, ranks=ranks)
+
+
 def test_two_ranks_fit_the_head_of_one(whole: Path, tmp_path: Path):
-    run_ranks(2, train, tmp_path / "run", CONFIG)
+    run_ranks(2, _train_on_a_rank, tmp_path / "run")
 
     # Of one batch: features of minibatches of other sizes differ by rounding, which AdamW can make as large as its
     # learning rate of 3e-4 where a gradient is 0 but for rounding.
@@ -101,18 +78,18 @@ def test_what_it_made_of_a_batch_is_logged(whole: Path):
 
 
 def test_the_exported_policy_knows_nothing_of_it(whole: Path, tmp_path: Path):
-    train(SINGLE_PROCESS, tmp_path / "run", WITHOUT)
+    train(WITHOUT, tmp_path / "run")
 
     folders = [run / "checkpoints/3/pretrained_model" for run in (whole, tmp_path / "run")]
     names, expected = ([p.name for p in sorted(folder.iterdir())] for folder in folders)
     assert names == expected
-    assert policy_of(whole).keys() == policy_of(tmp_path / "run").keys()
+    assert weights(whole, NUM_STEPS).keys() == weights(tmp_path / "run", NUM_STEPS).keys()
     sizes, expected = ([p.stat().st_size for p in sorted(f.iterdir())] for f in folders)
     assert sizes == expected
 
 
 def test_a_run_without_one_has_no_file_of_it(whole: Path, tmp_path: Path):
-    train(SINGLE_PROCESS, tmp_path / "run", WITHOUT, num_steps=1)
+    train(changed(WITHOUT, num_train_steps=1), tmp_path / "run")
 
     state = "checkpoints/1/training_state"
     assert not (tmp_path / "run" / state / "critic.safetensors").exists()

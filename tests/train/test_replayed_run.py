@@ -1,24 +1,13 @@
 """Whole toy runs that replay: what they report, what a checkpoint holds, and how they go on after a kill."""
 
-import json
 import logging
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from pi0.ript.config.schema import (
-    AlgoConfig,
-    EvaluationConfig,
-    LoggingConfig,
-    PolicyConfig,
-    TaskConfig,
-    TrainConfig,
-    TrainingConfig,
-)
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.replay import MOST_GROUPS
@@ -26,48 +15,19 @@ from pi0.ript.train import trainer as trainer_module
 from pi0.ript.train.checkpoints.replay_files import FOLDER, load_replay
 from pi0.ript.train.checkpoints.store import find_last
 from tests.learner.samples import are_equal
-from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
-from tests.train.toy_world import toy_trainer
+from tests.train import toy_training
+from tests.train.toy_training import NUM_STEPS, Killer, changed, repeatable_metrics, train
 
-NUM_STEPS = 4
-MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
-CONFIG = TrainConfig(
-    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
-    policy=PolicyConfig(device="cpu", denoise_steps=3),
-    algo=AlgoConfig(
-        rloo_batch_size=4, demo_batch_size=2, num_epochs=1, num_minibatches=2, warmup_steps=0, lr=1e-4,
-        kl_stop=None, replay_steps=2,
-    ),
-    training=TrainingConfig(num_train_steps=NUM_STEPS, save_freq=1, keep_checkpoints=9),
-    evaluation=EvaluationConfig(rollouts_per_task=0),
-    logging=LoggingConfig(tensorboard=False),
-)  # fmt: skip
-WITHOUT = replace(CONFIG, algo=replace(CONFIG.algo, replay_steps=0))
-
-
-def run(
-    config: TrainConfig, run_dir: Path, *, resumes: bool = False, ranks: Ranks = SINGLE_PROCESS
-) -> None:
-    with toy_trainer(config, small_policy(), run_dir, resumes=resumes, ranks=ranks) as (trainer, _):
-        trainer.checkpoints.save_beginning()
-        trainer.train()
-
-
-def metrics(run_dir: Path) -> list[dict[str, float]]:
-    """Return the metrics that do not depend on the machine."""
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if not key.startswith(MACHINE_DEPENDENT)}
-        for line in lines
-    ]
+CONFIG = changed(toy_training.CONFIG, algo={"lr": 1e-4, "replay_steps": 2})
+WITHOUT = changed(CONFIG, algo={"replay_steps": 0})
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run that nobody disturbed."""
     run_dir = tmp_path_factory.mktemp("replay") / "run"
-    run(CONFIG, run_dir)
+    train(CONFIG, run_dir)
     return run_dir
 
 
@@ -81,7 +41,7 @@ def killed_after(step: int, run_dir: Path, to: Path) -> Path:
 
 class TestMetrics:
     def test_from_the_second_step_on_they_tell_of_replayed_samples(self, run_dir: Path):
-        first, *others = metrics(run_dir)
+        first, *others = repeatable_metrics(run_dir)
 
         assert not {"update/num_replayed", "update/effective_samples"} & first.keys()
         assert all(line["update/num_replayed"] > 0 for line in others)
@@ -89,17 +49,17 @@ class TestMetrics:
         assert all(line["update/replay_kl"] > 0 for line in others)
 
     def test_new_samples_alone_are_audited_and_decide_on_the_learning_rate(self, run_dir: Path):
-        for line in metrics(run_dir):
+        for line in repeatable_metrics(run_dir):
             assert line["update/log_ratio_max"] == 0
             assert line["update/rollout_log_ratio_std"] < 1e-4
             assert line["update/lr_share"] == line["rollout/groups_accepted"] / 2
             assert line["update/num_optimizer_steps"] == 2
 
     def test_the_first_step_is_that_of_a_run_without_replay(self, run_dir: Path, tmp_path: Path):
-        run(WITHOUT, tmp_path)
+        train(WITHOUT, tmp_path)
 
-        assert metrics(run_dir)[0] == metrics(tmp_path)[0]
-        assert metrics(run_dir)[1] != metrics(tmp_path)[1]
+        assert repeatable_metrics(run_dir)[0] == repeatable_metrics(tmp_path)[0]
+        assert repeatable_metrics(run_dir)[1] != repeatable_metrics(tmp_path)[1]
         assert not (tmp_path / "checkpoints/4" / FOLDER).exists()
 
 
@@ -116,30 +76,16 @@ class TestCheckpoint:
         self, run_dir: Path, tmp_path: Path, last_step: int, monkeypatch: pytest.MonkeyPatch
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(trainer_module, "update", _Killer(after=last_step))
+            patch.setattr(trainer_module, "update", Killer(after=last_step))
             with pytest.raises(KeyboardInterrupt):
-                run(CONFIG, tmp_path)
+                train(CONFIG, tmp_path)
 
-        run(CONFIG, tmp_path, resumes=True)
+        train(CONFIG, tmp_path)
 
-        assert metrics(tmp_path) == metrics(run_dir)
+        assert repeatable_metrics(tmp_path) == repeatable_metrics(run_dir)
         for name in ("pretrained_model/model", "training_state/optimizer", f"{FOLDER}/rank_0"):
             path = Path("checkpoints", str(NUM_STEPS), f"{name}.safetensors")
             assert are_equal(load_file(tmp_path / path), load_file(run_dir / path)), name
-
-
-class _Killer:
-    """An update that interrupts the program instead, once some have been done."""
-
-    def __init__(self, after: int) -> None:
-        self._left = after
-        self._update = trainer_module.update
-
-    def __call__(self, *arguments, **named):
-        if self._left == 0:
-            raise KeyboardInterrupt
-        self._left -= 1
-        return self._update(*arguments, **named)
 
 
 class TestDamage:
@@ -163,12 +109,12 @@ class TestDamage:
 
         with caplog.at_level(logging.WARNING):
             assert find_last(damaged).name == "2", "the checkpoint itself is whole"
-            run(CONFIG, damaged, resumes=True)
+            train(CONFIG, damaged)
 
         [record] = [r for r in caplog.records if "samples of earlier steps" in r.getMessage()]
         assert "\n" not in record.getMessage()
         assert "replay" in record.getMessage()
-        third, fourth = metrics(damaged)[2:]
+        third, fourth = repeatable_metrics(damaged)[2:]
         assert "update/num_replayed" not in third
         assert fourth["update/num_replayed"] > 0
         assert load_replay(damaged / "checkpoints/4", SINGLE_PROCESS)
@@ -176,21 +122,16 @@ class TestDamage:
     def test_a_checkpoint_of_a_run_without_replay_lacks_nothing(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ):
-        run(replace(WITHOUT, training=replace(CONFIG.training, num_train_steps=1)), tmp_path)
+        train(changed(WITHOUT, num_train_steps=1), tmp_path)
 
         with caplog.at_level(logging.WARNING):
-            run(
-                replace(WITHOUT, training=replace(CONFIG.training, num_train_steps=2)),
-                tmp_path,
-                resumes=True,
-            )
+            train(changed(WITHOUT, num_train_steps=2), tmp_path)
 
         assert not [r for r in caplog.records if "earlier steps" in r.getMessage()]
 
 
 def _train_on_a_rank(ranks: Ranks, run_dir: Path, num_steps: int) -> None:
-    config = replace(CONFIG, training=replace(CONFIG.training, num_train_steps=num_steps))
-    run(config, run_dir, resumes=(run_dir / "checkpoints").is_dir(), ranks=ranks)
+    train(changed(CONFIG, num_train_steps=num_steps), run_dir, ranks=ranks)
 
 
 @pytest.mark.slow
@@ -210,11 +151,14 @@ def test_two_ranks_keep_what_one_keeps_and_any_number_goes_on(
     assert sorted(names) == [f"rank_{n}.{end}" for n in (0, 1) for end in ("json", "safetensors")]
 
     if second == 1:
-        run(CONFIG, ranked, resumes=True)
+        train(CONFIG, ranked)
     else:
         run_ranks(second, _train_on_a_rank, ranked, NUM_STEPS)
 
     path = "checkpoints/4/pretrained_model/model.safetensors"
     found, expected = (load_file(folder / path) for folder in (ranked, run_dir))
     assert max(float((found[n] - expected[n]).abs().max()) for n in expected) < 1e-5
-    assert metrics(ranked)[3]["update/num_replayed"] == metrics(run_dir)[3]["update/num_replayed"]
+    assert (
+        repeatable_metrics(ranked)[3]["update/num_replayed"]
+        == repeatable_metrics(run_dir)[3]["update/num_replayed"]
+    )

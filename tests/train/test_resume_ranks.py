@@ -5,65 +5,39 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 from torch import Tensor
 
-from pi0.ript.config.schema import (
-    AlgoConfig,
-    DistributedConfig,
-    EvaluationConfig,
-    LoggingConfig,
-    PolicyConfig,
-    Strategy,
-    TaskConfig,
-    TrainConfig,
-    TrainingConfig,
-)
+from pi0.ript.config.schema import DistributedConfig, Strategy
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.train.checkpoints.folder import load_training_state
 from pi0.ript.train.checkpoints.store import find_last
-from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
-from tests.train.toy_world import toy_trainer
+from tests.train import toy_training
+from tests.train.toy_training import changed, train, weights
 
-CONFIG = TrainConfig(
-    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
-    policy=PolicyConfig(device="cpu", denoise_steps=3),
-    algo=AlgoConfig(
-        rloo_batch_size=4, demo_batch_size=6, num_epochs=1, num_minibatches=2, warmup_steps=0,
-        lr=1e-4, kl_stop=None,
-    ),
-    training=TrainingConfig(num_train_steps=3, save_freq=1),
-    evaluation=EvaluationConfig(rollouts_per_task=0),
-    logging=LoggingConfig(tensorboard=False),
-)  # fmt: skip
+CONFIG = changed(
+    toy_training.CONFIG,
+    algo={"demo_batch_size": 6, "lr": 1e-4},
+    num_train_steps=3,
+    keep_checkpoints=2,
+)
 ProcessGroup = tuple[int, Strategy]  # number of ranks, strategy
 
 
-def train(ranks: Ranks, run_dir: Path, num_steps: int, strategy: Strategy) -> None:
+def train_on_a_rank(ranks: Ranks, run_dir: Path, num_steps: int, strategy: Strategy) -> None:
     """Train until ``num_steps`` from wherever the run stands."""
-    config = replace(
-        CONFIG,
-        training=replace(CONFIG.training, num_train_steps=num_steps),
-        distributed=DistributedConfig(strategy=strategy),
-    )
-    resumes = (run_dir / "checkpoints").is_dir()
-    with toy_trainer(config, small_policy(), run_dir, resumes=resumes, ranks=ranks) as (trainer, _):
-        trainer.checkpoints.save_beginning()
-        trainer.train()
+    distributed = DistributedConfig(strategy=strategy)
+    config = replace(changed(CONFIG, num_train_steps=num_steps), distributed=distributed)
+    train(config, run_dir, ranks=ranks)
 
 
 def train_with(process_group: ProcessGroup, run_dir: Path, num_steps: int) -> None:
     world_size, strategy = process_group
     if world_size == 1:
-        train(SINGLE_PROCESS, run_dir, num_steps, strategy)
+        train_on_a_rank(SINGLE_PROCESS, run_dir, num_steps, strategy)
     else:
-        run_ranks(world_size, train, run_dir, num_steps, strategy)
-
-
-def weights(run_dir: Path, step: int) -> dict[str, Tensor]:
-    return load_file(run_dir / f"checkpoints/{step}/pretrained_model/model.safetensors")
+        run_ranks(world_size, train_on_a_rank, run_dir, num_steps, strategy)
 
 
 def farthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:

@@ -1,7 +1,6 @@
 """Whole runs on real LIBERO: killed and resumed, and the same episodes on every runner."""
 
 import gc
-import json
 import os
 import signal
 import subprocess
@@ -25,13 +24,13 @@ from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import Episode, EpisodeRequest
 from tests.programs import run_program
+from tests.train.toy_training import repeatable_metrics
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "pi0/ript/scripts/train_ript_pi0.py"
 CONFIG = ROOT / "pi0/ript/config/debug_train_ript_vla.yaml"
-MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
 OVERRIDES = [
     "--training.num_train_steps=3",
     "--evaluation.rollouts_per_task=2",
@@ -51,14 +50,6 @@ def _train(*arguments: str | Path) -> None:
 def _run_dir(output_dir: Path) -> Path:
     (run_dir,) = output_dir.iterdir()
     return run_dir
-
-
-def _reproducible_metrics(run_dir: Path) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if not key.startswith(MACHINE_DEPENDENT)}
-        for line in lines
-    ]
 
 
 def _wait_for_step(output_dir: Path, step: int) -> None:
@@ -84,10 +75,10 @@ def test_killed_in_the_middle_and_resumed_ends_with_the_same_bits(tmp_path: Path
     _train("--resume", _run_dir(killed))
 
     learned = [
-        line["update/num_optimizer_steps"] for line in _reproducible_metrics(_run_dir(undisturbed))
+        line["update/num_optimizer_steps"] for line in repeatable_metrics(_run_dir(undisturbed))
     ]
     assert learned[1] + learned[2] > 0, "nothing was learned after the kill, so nothing was shown"
-    assert _reproducible_metrics(_run_dir(killed)) == _reproducible_metrics(_run_dir(undisturbed))
+    assert repeatable_metrics(_run_dir(killed)) == repeatable_metrics(_run_dir(undisturbed))
     for name in (
         "checkpoints/3/pretrained_model/model.safetensors",
         "checkpoints/3/training_state/optimizer.safetensors",

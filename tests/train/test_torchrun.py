@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cores import own_core
-from tests.train.toy_process import figures, only
+from tests.train.toy_process import only
 from tests.train.toy_run import ROOT, toy_arguments, toy_policy
+from tests.train.toy_training import repeatable_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +63,8 @@ def test_one_rank_leaves_the_bits_of_a_run_without_torchrun(policy: Path, tmp_pa
         runs.append(only(tmp_path / name))
     plain, ranked = runs
 
-    assert len(figures(plain)) == 3
-    assert figures(ranked) == figures(plain)
+    assert len(repeatable_metrics(plain)) == 3
+    assert repeatable_metrics(ranked) == repeatable_metrics(plain)
     for name in ("pretrained_model/model", "training_state/optimizer"):
         stored = f"checkpoints/3/{name}.safetensors"
         assert (ranked / stored).read_bytes() == (plain / stored).read_bytes(), name

@@ -1,6 +1,5 @@
 """Runs of the toy as processes: start them, disturb them, compare what they leave behind."""
 
-import json
 import os
 import re
 import subprocess
@@ -13,8 +12,8 @@ from pi0.ript.train.checkpoints.store import find_last
 from tests.cores import own_core
 from tests.programs import Program
 from tests.train.toy_run import ROOT, toy_arguments
+from tests.train.toy_training import repeatable_metrics
 
-MACHINE_DEPENDENT = ("time/", "speed/", "memory/")
 WEIGHTS = "checkpoints/2/pretrained_model/model.safetensors"
 OPTIMIZER = "checkpoints/2/training_state/optimizer.safetensors"
 
@@ -86,14 +85,9 @@ def only(folder):
     return run_dir
 
 
-def figures(run_dir):
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith(MACHINE_DEPENDENT)} for row in lines]
-
-
 def assert_same_run(run_dir, undisturbed):
-    """Compare all that does not depend on the machine: figures, episodes, weights, optimizer."""
-    assert figures(run_dir) == figures(undisturbed)
+    """Compare all that does not depend on the machine: metrics, episodes, weights, optimizer."""
+    assert repeatable_metrics(run_dir) == repeatable_metrics(undisturbed)
     for name in ("episodes.jsonl", WEIGHTS, OPTIMIZER):
         assert (run_dir / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
