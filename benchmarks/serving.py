@@ -32,8 +32,7 @@ from openpi_server.websocket_policy_server import WebsocketPolicyServer
 
 from benchmarks.measure import add_output_arguments, median_ratio, table, write_json
 from pi0.ript.serve.requests import CAMERA_KEYS, ActionRequest
-from pi0.ript.serve.server import PolicyServer, listen_at
-from pi0.ript.serve.settings import ServerSettings
+from pi0.ript.serve.server import PolicyServer, ServerSettings, listen_at
 
 ADDRESS = "127.0.0.1"
 HORIZON = 10

@@ -1,5 +1,11 @@
 """TrainConfig -> what changes a policy: the engine with its optimizer, the objective, the critic."""
 
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.bc import Cloning
 from pi0.ript.algo.cfg import GuidedCloning
@@ -12,11 +18,15 @@ from pi0.ript.engine.engine import Engine
 from pi0.ript.engine.fsdp import FsdpEngine, shard
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.ranks import SINGLE_PROCESS
+from pi0.ript.engine.sharded_tensors import require_sharding_torch
 from pi0.ript.engine.single import SingleEngine
-from pi0.ript.engine.strategy import choose_strategy, require_shardable
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.critic import Critic
 from pi0.ript.seeding import derive_seed
+
+# A gradient and two moments beside every trained number, all float32.
+BYTES_PER_TRAINED = 12
+MEMORY_SHARE = 0.6  # the rest is for activations, prefixes and messages
 
 
 def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_PROCESS) -> Engine:
@@ -49,6 +59,50 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_P
     if is_sharded:
         return FsdpEngine(engine, policy.network, process_group)
     return DdpEngine(engine, process_group)
+
+
+def choose_strategy(
+    config: TrainConfig, parameters: Sequence[nn.Parameter]
+) -> Literal["ddp", "fsdp"]:
+    """Return ``distributed.strategy``; ``auto`` shards what does not fit beside the weights on a GPU.
+
+    Args:
+        config: Of the run.
+        parameters: What is trained, on the device it will be trained on.
+    """
+    if config.distributed.strategy != "auto":
+        return config.distributed.strategy
+    device = parameters[0].device
+    if device.type != "cuda":
+        return "ddp"
+    total = torch.cuda.get_device_properties(device).total_memory
+    free = MEMORY_SHARE * total - torch.cuda.memory_allocated(device)
+    needed = BYTES_PER_TRAINED * sum(parameter.numel() for parameter in parameters)
+    return "ddp" if needed <= free else "fsdp"
+
+
+def require_shardable(config: TrainConfig) -> None:
+    """Refuse what needs every trained weight on every rank at any time, and a torch that is too old.
+
+    Raises:
+        ValueError: Names the setting or the needed torch.
+    """
+    require_sharding_torch()
+    settings = {
+        "training.overlap": config.training.overlap,
+        "training.regression_guard.action roll_back": (
+            config.training.regression_guard.drop is not None
+            and config.training.regression_guard.action == "roll_back"
+        ),
+        "policy.compile": config.policy.compile,
+        "policy.cuda_graphs": config.policy.cuda_graphs,
+        "policy.lora": config.policy.lora.rank > 0,  # adapters are small enough for every rank
+    }
+    for name, is_set in settings.items():
+        if is_set:
+            raise ValueError(
+                f"{name} does not work with distributed.strategy fsdp; switch it off or use ddp"
+            )
 
 
 def build_objective(algo: AlgoConfig) -> Objective:

@@ -18,8 +18,7 @@ from pi0.formats.weight_files import StoredTensor
 from pi0.policy import Pi0Policy
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.checkpoint import choices_of
-from pi0.ript.engine.determinism import repeat_exactly
-from pi0.ript.engine.threads import leave_cores_to_simulators
+from pi0.ript.engine.torch_settings import leave_cores_to_simulators, repeat_exactly
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 
 logger = logging.getLogger(__name__)

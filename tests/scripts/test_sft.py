@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pi0.checkpoint import load_policy, save_policy
-from pi0.ript.engine import threads
+from pi0.ript.engine import torch_settings
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.scripts.report import main as report
 from pi0.ript.scripts.sft import main
@@ -32,7 +32,7 @@ FLAGS = [
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(threads, "MAX_THREADS", 1)
+    monkeypatch.setattr(torch_settings, "MAX_THREADS", 1)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.ript.serve.requests import ActionRequest
-from pi0.ript.serve.server import PolicyServer, listen_at
-from pi0.ript.serve.settings import ServerSettings
+from pi0.ript.serve.server import PolicyServer, ServerSettings, listen_at
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SIZE = 32

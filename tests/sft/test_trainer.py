@@ -11,7 +11,7 @@ from pi0.ript.build_learner import build_engine
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
 from pi0.ript.config.schema import DistributedConfig, TrainConfig
-from pi0.ript.engine import threads
+from pi0.ript.engine import torch_settings
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.sft.draws import Draws, held_out_draws, new_generator, shares
 from pi0.ript.sft.settings import SftSettings
@@ -36,7 +36,7 @@ CHANGING = SftSettings(**{**vars(SETTINGS), "augment": "openpi"})
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch):
     """Threads of tiny networks wait for each other: 20 times the work where tests share the cores."""
-    monkeypatch.setattr(threads, "MAX_THREADS", 1)
+    monkeypatch.setattr(torch_settings, "MAX_THREADS", 1)
 
 
 def fine_tune(
@@ -158,7 +158,7 @@ def test_a_step_that_is_not_finite_is_not_taken():
 
 
 def train_on_ranks(process_group: Any, strategy: str) -> tuple[torch.Tensor, list[float]]:
-    threads.MAX_THREADS = 1
+    torch_settings.MAX_THREADS = 1
     policy = small_policy()
     lines = fine_tune(policy, CHANGING, ranks=process_group, strategy=strategy)
     return weights(policy), [line.get("sft/held_out_loss", line["sft/loss"]) for line in lines]

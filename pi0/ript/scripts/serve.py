@@ -23,8 +23,7 @@ from pi0.ript.scripts.parts.flags import Parser, require_number
 from pi0.ript.scripts.parts.policy_flags import add_policy_flags, read_overrides
 from pi0.ript.serve.acting import ServedPolicy
 from pi0.ript.serve.requests import require_served
-from pi0.ript.serve.server import PolicyServer, listen_at
-from pi0.ript.serve.settings import ServerSettings
+from pi0.ript.serve.server import PolicyServer, ServerSettings, listen_at
 from pi0.ript.train.signals import STOP_SIGNALS, Interruption
 
 logger = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import count
 from typing import Any
@@ -27,13 +28,37 @@ from pi0.ript.serve.batcher import Act, Batcher
 from pi0.ript.serve.metrics import ServerMetrics
 from pi0.ript.serve.protocol import MAX_FRAME_BYTES, BadRequestError, decode, encode
 from pi0.ript.serve.requests import read_request
-from pi0.ript.serve.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
 GRACE_S = 0.1
 CLOSE_TIMEOUT_S = 2.0  # that a client which is gone may keep its connection from ending
 HEALTH, METRICS = "/healthz", "/metrics"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Limits and times of a server.
+
+    Attributes:
+        batch_size: Requests of one call of the policy at most.
+        window_s: How long a call waits for requests of other clients; one client never waits.
+        active_s: A client that has neither asked nor been answered for so long is waited for by nobody.
+        max_clients: Connections at once; more are refused with 503.
+        seed: Of all noise that clients name no seed for.
+        api_key: What clients must send as ``Authorization: Api-Key <key>``; None lets everyone in.
+        ping_interval_s: How often a connection is asked whether its client is still there.
+        ping_timeout_s: A client that does not answer that for so long is taken for gone.
+    """
+
+    batch_size: int
+    window_s: float
+    max_clients: int
+    seed: int
+    api_key: str | None
+    active_s: float = 10.0
+    ping_interval_s: float = 20.0
+    ping_timeout_s: float = 60.0
 
 
 class PolicyServer:

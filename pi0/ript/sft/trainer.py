@@ -17,7 +17,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Observation
 from pi0.ript.datasets.frames import Frames
 from pi0.ript.engine.engine import Engine
-from pi0.ript.engine.threads import all_cores
+from pi0.ript.engine.torch_settings import all_cores
 from pi0.ript.interfaces import Ranks
 from pi0.ript.sft.augmentation import augmented
 from pi0.ript.sft.draws import Draw, Draws, Numbers

@@ -21,7 +21,7 @@ from torch import Tensor
 from pi0.frozen_copy import copy_weights, make_frozen_copy, trained_weights
 from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
-from pi0.ript.engine.threads import leave_cores_to_simulators
+from pi0.ript.engine.torch_settings import leave_cores_to_simulators
 from pi0.ript.interfaces import Policy
 from pi0.ript.train.collector import Collector, Cursor
 from pi0.ript.train.rollouts import Rollouts

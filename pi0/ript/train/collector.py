@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pi0.ript.algo.selection import StateSelection
 from pi0.ript.config.schema import AlgoConfig, VideoConfig
-from pi0.ript.engine.threads import all_cores
+from pi0.ript.engine.torch_settings import all_cores
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.evaluation.video_cost import predicted_cost
 from pi0.ript.interfaces import Policy, Ranks

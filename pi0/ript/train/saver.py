@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.sharded_tensors import is_sharded
-from pi0.ript.engine.threads import leave_cores_to_simulators
+from pi0.ript.engine.torch_settings import leave_cores_to_simulators
 from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import save_checkpoint
 from pi0.ript.train.nan_guard import require_finite_tensors, trained_weights

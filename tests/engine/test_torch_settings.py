@@ -2,7 +2,7 @@
 
 import torch
 
-from pi0.ript.engine.determinism import repeat_exactly
+from pi0.ript.engine.torch_settings import repeat_exactly
 
 
 def test_a_cpu_is_left_as_it_is():

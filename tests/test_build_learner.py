@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from pi0.ript.build_learner import require_shardable
 from pi0.ript.config.policy import LoraConfig
 from pi0.ript.config.schema import PolicyConfig, TrainConfig
-from pi0.ript.engine.strategy import require_shardable
 
 
 def test_what_trains_without_adapters_may_be_sharded():
