@@ -20,6 +20,7 @@ from benchmarks.measure import interleaved, seconds
 from benchmarks.peer import LiberoPeer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.libero.renderer import Renderer
+from pi0.ript.env.libero.shared_drawing import SharedDrawing
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import EpisodeRequest
 
@@ -101,7 +102,9 @@ def _render_seconds(
     model: Any, spec: ObservationSpec, states: list[NDArray[np.float64]], rounds: int
 ) -> dict[str, float]:
     """Return the seconds of one observation with all cameras, by MuJoCo's own calls and by the engine."""
-    engine = Renderer(model, spec)  # adapts model.vis, which plain rendering then uses too
+    engine = Renderer(
+        model, spec, SharedDrawing()
+    )  # adapts model.vis, which plain rendering then uses too
     plain = PlainRenderer(model, spec)
     poses = [_posed(model, state) for state in states[RENDER_EVERY - 1 :: 2 * RENDER_EVERY]]
     for data in poses:

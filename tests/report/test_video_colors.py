@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.libero.libero_env import LiberoEnv
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.libero.slot import set_model_state
+from pi0.ript.env.suites import bddl_file, make_initial_state
 from pi0.ript.report.video import episode_frames, read_video, write_video
 from pi0.ript.types import Episode, EpisodeRequest, PolicyStep
 from tests.report.episodes import make_episode
@@ -35,7 +37,8 @@ def test_video_equals_what_mujoco_draws_and_none_of_its_reflections(tmp_path):
     scene = Scene("libero_goal", 7, spec, num_slots=1, num_steps_wait=10)
     observation = scene.restore(0, make_initial_state("libero_goal", 7, 0, 0))
     slot = scene._slots[0]
-    model, data = scene._model, slot.data
+    model, data = LiberoEnv(bddl_file("libero_goal", 7)).model, slot.data
+    set_model_state(model, slot.model_state)  # the scene's own model has given its textures back
     path = write_video(tmp_path / "video.mp4", episode_frames(recorded(observation)))
     video = read_video(path)[0].astype(float)
     option = mujoco.MjvOption()

@@ -35,6 +35,8 @@ class LiberoEnv:
         mujoco.set_mju_user_warning(logger.debug)
         with _preserved_numpy_generator():
             domain, self._pristine = _build(str(bddl_file))
+        # MuJoCo keeps the last file that it has compiled, with all meshes and textures (450 MB).
+        mujoco.MjModel.from_xml_string("<mujoco/>")
         self.domain: Any = domain  # robosuite declares most attributes as None first
         self.model: mujoco.MjModel = self.domain.sim.model._model
         self._initializers = list(self.domain.object_property_initializers)

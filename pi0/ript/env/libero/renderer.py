@@ -17,11 +17,11 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from robosuite.utils.binding_utils import GLContext
 from robosuite.utils.transform_utils import convert_quat
 
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.libero.culling import Culling, Mirror, find_mirror
+from pi0.ript.env.libero.shared_drawing import SharedDrawing
 from pi0.ript.env.libero.slot import Slot
 
 REFLECTION = int(mujoco.mjtRndFlag.mjRND_REFLECTION)
@@ -30,10 +30,12 @@ MAX_GEOMS = 1000  # robosuite's own limit; a higher one could draw what LIBERO l
 
 
 class Renderer:
-    """One GL context for one model, with one scene per camera."""
+    """Draws one model, with one scene per camera."""
 
-    def __init__(self, model: mujoco.MjModel, spec: ObservationSpec) -> None:
-        """Create the context; ``model.vis`` is adapted to the image size and quality."""
+    def __init__(
+        self, model: mujoco.MjModel, spec: ObservationSpec, drawing: SharedDrawing
+    ) -> None:
+        """Upload what ``drawing`` lacks; ``model.vis`` is adapted to the image size and quality."""
         self._model = model
         self._spec = spec
         self._cameras = [_camera(model, name) for name in spec.cameras]
@@ -42,10 +44,10 @@ class Renderer:
         model.vis.global_.offheight = spec.height
         if spec.quality == "fast":
             model.vis.quality.offsamples = 0  # only read when the context is created
-        self._gl = GLContext(max_width=spec.width, max_height=spec.height, device_id=-1)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        if not model.light_castshadow.any():
+            model.vis.quality.shadowsize = 0  # as above; 67 MB that nothing would be drawn into
+        self._drawing = drawing
+        self._context = drawing.open(model)
         self._scenes = [mujoco.MjvScene(model, maxgeom=MAX_GEOMS) for _ in spec.cameras]
         self._options = mujoco.MjvOption()
         self._options.geomgroup[0] = 0  # collision shapes
@@ -78,7 +80,8 @@ class Renderer:
         """Draw what was noted last, uint8 [N, height, width, 3], upside-down as LIBERO gives it."""
         spec = self._spec
         images = np.empty((len(self._scenes), spec.height, spec.width, 3), dtype=np.uint8)
-        self._gl.make_current()
+        self._drawing.make_current()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         for scene, image in zip(self._scenes, images, strict=True):
             mujoco.mjr_render(self._view, scene, self._context)
             mujoco.mjr_readPixels(image, None, self._view, self._context)
@@ -116,9 +119,7 @@ class Renderer:
         if self._is_open:
             self._is_open = False
             atexit.unregister(self.close)
-            self._gl.make_current()
-            self._context.free()
-            self._gl.free()
+            self._drawing.close(self._context)
 
 
 class Observer:

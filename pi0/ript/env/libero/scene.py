@@ -24,7 +24,9 @@ from pi0.ript.env.libero.controller import Panda, RobotController
 from pi0.ript.env.libero.libero_env import LiberoEnv
 from pi0.ript.env.libero.renderer import Observer, Renderer
 from pi0.ript.env.libero.settled_states import SettledStates
+from pi0.ript.env.libero.shared_drawing import SharedDrawing
 from pi0.ript.env.libero.slot import Clock, Slot, StepResult
+from pi0.ript.env.libero.unread_pages import release_unread
 from pi0.ript.env.libero.versions import require_verified_versions
 from pi0.ript.env.resources import SETTLED_STATES
 from pi0.ript.env.suites import bddl_file, task_language
@@ -51,6 +53,7 @@ class Scene:
         spec: ObservationSpec,
         num_slots: int,
         num_steps_wait: int,
+        drawing: SharedDrawing | None = None,
     ) -> None:
         """Build the scene (5 to 8 s in a fresh process, then 1 to 3 s).
 
@@ -60,6 +63,8 @@ class Scene:
             spec: Which images to draw.
             num_slots: How many simulations run side by side.
             num_steps_wait: Settling steps that follow every restore.
+            drawing: What this scene's textures and meshes are shared through with other scenes of the
+                thread; without it no other scene has them.
 
         Raises:
             ValueError: There is no such task, or the scene lacks a camera.
@@ -72,7 +77,8 @@ class Scene:
         self._env, self._model = self._libero.domain, self._libero.model
         # Nothing reads the gripper's force sensors, and the physics do not depend on them.
         self._model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
-        self._renderer = Renderer(self._model, spec)
+        self._renderer = Renderer(self._model, spec, drawing or SharedDrawing())
+        release_unread(self._model)
         self._panda = Panda(self._env)
         self._slots = [self._make_slot() for _ in range(num_slots)]
         self._scratch = mujoco.MjData(self._model)

@@ -6,6 +6,8 @@ import gc
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,11 +32,11 @@ logger = logging.getLogger(__name__)
 CHECK_STEPS = 3  # of the comparison with LIBERO; ript doctor takes 30
 
 
-def load_simulator() -> "tuple[type[Scene], dict[str, str]]":
+def load_simulator() -> "tuple[Callable[..., Scene], dict[str, str]]":
     """Load MuJoCo, robosuite and LIBERO on first use.
 
     Returns:
-        The ``Scene`` class, and what draws here, see ``read_driver``.
+        What makes scenes, which share what they draw with; and what draws here, see ``read_driver``.
 
     Raises:
         RenderingError: Headless rendering does not work here, or the simulator cannot be imported;
@@ -46,11 +48,12 @@ def load_simulator() -> "tuple[type[Scene], dict[str, str]]":
     try:
         # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
         from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
+        from pi0.ript.env.libero.shared_drawing import SharedDrawing  # noqa: PLC0415
     except ImportError as error:
         raise RenderingError(
             f"the simulator cannot be imported ({error}); run 'make setup' to repair the installation"
         ) from None
-    return Scene, driver
+    return partial(Scene, drawing=SharedDrawing()), driver
 
 
 def find_difference(scene: "Scene", num_steps: int) -> str:
@@ -92,7 +95,7 @@ class SceneHost:
     ) -> None:
         """Load the simulator libraries; scenes are built when a slot first needs them."""
         self._exactness: Exactness = exactness
-        self._scene_class, self.driver = load_simulator()
+        self._make_scene, self.driver = load_simulator()
         self._spec = spec
         self._num_slots = num_slots
         self._max_scenes = max_scenes
@@ -213,7 +216,7 @@ class SceneHost:
         return self._scenes[key]
 
     def _build(self, key: SceneKey) -> "Scene":
-        scene = self._scene_class(*key, self._spec, self._num_slots, self._num_steps_wait)
+        scene = self._make_scene(*key, self._spec, self._num_slots, self._num_steps_wait)
         trim()
         if self._exactness != "skip":
             self._check(scene)
