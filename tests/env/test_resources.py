@@ -11,6 +11,7 @@ from pi0.ript.env.resources import (
     SLOTS_PER_WORKER,
     Machine,
     choose_sizing,
+    fit_scenes,
     predict_memory,
     read_machine,
     require_memory,
@@ -144,10 +145,53 @@ def test_auto_gives_up_scenes_before_workers_while_every_task_has_a_place():
     chosen = sizing(machine=machine_for(4, 2), max_scenes=4, num_tasks=8)
     assert (chosen.num_workers, chosen.scenes_per_worker) == (4, 2)
 
-    # 2 workers must keep 4 scenes each to have room for 8 tasks.
+    # 3 workers would keep fewer than 3 each.
     chosen = sizing(machine=machine_for(2, 4), max_scenes=4, num_tasks=8)
     assert chosen.num_workers == 2
     assert chosen.scenes_per_worker == 4
+
+
+def test_where_not_every_task_has_a_place_they_take_turns_and_a_line_says_so():
+    chosen = sizing(machine=machine_for(1, 3), max_scenes=10, num_tasks=10)
+
+    assert (chosen.num_workers, chosen.scenes_per_worker) == (1, 3)
+    assert "10 scenes in each do not fit, so tasks take turns" in chosen.line
+
+    # Two workers that take turns among three scenes each do more than one that has all ten.
+    chosen = sizing(machine=machine_for(2, 3), max_scenes=10, num_tasks=10)
+    assert (chosen.num_workers, chosen.scenes_per_worker) == (2, 3)
+
+    assert "turns" not in sizing(max_scenes=10, num_tasks=10).line
+
+
+def test_workers_that_were_given_keep_as_many_scenes_as_fit():
+    needed = predict_memory(2, 8, 4, SPEC)
+    chosen = sizing(8, 2, Machine(num_cores=4, memory_bytes=needed), max_scenes=10, num_tasks=10)
+
+    assert (chosen.num_workers, chosen.scenes_per_worker) == (2, 4)
+    assert "5 scenes in each do not fit" in chosen.line
+
+
+def test_eight_gigabytes_run_a_suite_of_ten_tasks():
+    laptop = Machine(num_cores=2, memory_bytes=7 * 10**9)  # the system has the rest
+    exact = ObservationSpec(cameras=("agentview", "robot0_eye_in_hand"), height=256, width=256)
+    for num_workers in ("auto", 1, 2):
+        chosen = choose_sizing(
+            "auto", num_workers, max_scenes=10, num_tasks=10, group_size=8, spec=exact, machine=laptop
+        )  # fmt: skip
+        require_memory(
+            chosen.num_workers, chosen.num_slots, chosen.scenes_per_worker, exact, laptop
+        )
+
+
+def test_the_serial_runner_keeps_as_many_scenes_as_fit():
+    small = Machine(num_cores=2, memory_bytes=predict_memory(1, 1, 3, SPEC))
+
+    assert fit_scenes(10, 10, SPEC, ROOMY).scenes_per_worker == 10
+    assert fit_scenes(10, 2, SPEC, ROOMY).scenes_per_worker == 2
+    assert fit_scenes(10, 10, SPEC, small).scenes_per_worker == 3
+    assert "so tasks take turns" in fit_scenes(10, 10, SPEC, small).line
+    assert fit_scenes(4, 4, SPEC, Machine(num_cores=1, memory_bytes=0)).scenes_per_worker == 1
 
 
 def test_no_worker_plans_for_more_scenes_than_there_are_tasks():

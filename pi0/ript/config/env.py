@@ -55,8 +55,8 @@ class EnvConfig:
             in this process.
         num_workers: Worker processes or actors; ``auto`` takes one per core, at most one per slot and as many as
             memory allows; null means the same. A cluster at ``ray.address`` wants a number.
-        max_scenes: Most scenes (about 1 GB each) loaded per worker at any time; the least recently used one
-            that no episode is in makes room for another.
+        max_scenes: Most scenes (100 MB each within a suite, up to 300 MB) loaded per worker at any time, fewer where
+            memory is too small; the least recently used one that no episode is in makes room for another.
         schedule: ``ready`` keeps every simulator going; ``lockstep`` waits for the slowest one at every policy step
             and is there for comparison only. The episodes are the same.
         egl_device: Which GPU draws, as EGL counts them; ``auto`` takes the one the policy is on, unless the
@@ -75,7 +75,7 @@ class EnvConfig:
 
     backend: Backend = "process"
     num_workers: int | Auto | None = "auto"
-    max_scenes: int = 4
+    max_scenes: int = 10
     schedule: Schedule = "ready"
     egl_device: int | Auto = "auto"
     exactness: Exactness = "check"

@@ -2,7 +2,7 @@
 
 from pi0.ript.config.base import Auto
 from pi0.ript.env.pool.inline_pool import InlinePool
-from pi0.ript.env.resources import Sizing
+from pi0.ript.env.resources import Sizing, fit_scenes, read_machine
 from pi0.ript.env.runner import EnvRunner
 
 
@@ -11,12 +11,8 @@ class LIBEROEnvRunner(EnvRunner):
 
     def _size(self, num_parallel_envs: int | Auto) -> Sizing:
         del num_parallel_envs  # the serial runner has one
-        return Sizing(
-            num_slots=1,
-            num_workers=1,
-            scenes_per_worker=min(self.config.env.max_scenes, len(self.tasks)),
-            reason="the serial runner",
-        )
+        machine = read_machine().share(self.local_world_size)
+        return fit_scenes(self.config.env.max_scenes, len(self.tasks), self.policy.spec, machine)
 
     def _make_pool(self) -> InlinePool:
         return InlinePool(

@@ -6,7 +6,7 @@ from pi0.ript.config.base import Auto
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.ray.pool import RayPool
-from pi0.ript.env.resources import Sizing, choose_sizing, read_machine
+from pi0.ript.env.resources import UNLIMITED, Sizing, choose_sizing, read_machine
 from pi0.ript.env.runner import EnvRunner
 
 
@@ -15,6 +15,11 @@ class PI0LiberoRunner(EnvRunner):
 
     def _size(self, num_parallel_envs: int | Auto) -> Sizing:
         env = self.config.env
+        machine = read_machine().share(self.local_world_size)
+        if (
+            env.uses_cluster
+        ):  # its memory is not that of this host; every host refuses what it lacks
+            machine = replace(machine, memory_bytes=UNLIMITED)
         sizing = choose_sizing(
             num_parallel_envs,
             1 if env.backend == "inline" else env.num_workers,
@@ -22,9 +27,9 @@ class PI0LiberoRunner(EnvRunner):
             num_tasks=len(self.tasks),
             group_size=self.rollouts_per_env,
             spec=self.policy.spec,
-            machine=read_machine().share(self.local_world_size),
+            machine=machine,
         )
-        if env.uses_cluster:  # its cores and memory are not those of this host
+        if env.uses_cluster:
             return replace(sizing, reason=f"on the Ray cluster at {env.ray.address}")
         return sizing
 

@@ -13,17 +13,24 @@ ROOT = Path("/")
 UNLIMITED = 2**60  # cgroup v1 writes "no limit" as a huge number of bytes
 
 MB = 10**6
-# The largest measurements over ten tasks of all five suites, two 256 px cameras, exact.
-WORKER_BYTES = 600 * MB  # libraries, and what stays of a scene that was dropped
-SCENE_BYTES = 1000 * MB  # compiled model, meshes, textures; most scenes take 650 to 800
-BUILD_BYTES = 550 * MB  # passing need of the one scene that a worker is building
-ASSET_CACHE_BYTES = 525 * MB  # MuJoCo's decoded meshes and textures; 3.3.2 cannot give them back
+# The largest measurements with ten scenes of a suite and of several suites, two 256 px cameras, exact.
+WORKER_BYTES = 350 * MB  # libraries, and what stays of a scene that was dropped
+SCENE_BYTES = (
+    300 * MB
+)  # what no other scene has; 90 within a suite of like tasks, 110 without new textures and meshes
+BUILD_BYTES = 800 * MB  # passing need of the one scene that a worker is building
+ASSET_CACHE_BYTES = (
+    525 * MB
+)  # MuJoCo's decoded meshes and textures; 3.3.2 crashes when told to give them back
 SLOT_BYTES = 2 * MB  # simulation data of a slot in one scene
 SETTLED_STATES = 128  # kept per scene, each with its images
 SAMPLE_BYTES = 4 * 8  # per pixel of an exact image: four samples of color and depth
 
 SLOTS_PER_WORKER = 4  # with fewer, workers wait for the policy; with more, nothing is gained
 MEMORY_SHARE = 0.8  # the rest is for the learner
+TURNS_FROM = (
+    3  # scenes in each worker; with fewer, a worker less is better than tasks that take turns
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +197,9 @@ def choose_sizing(
 ) -> Sizing:
     """Choose what is ``auto``; numbers that were given are obeyed.
 
-    Where memory is too small for a worker per core, auto lets each keep fewer scenes first, as long
-    as all workers together have room for every task, and takes fewer workers then.
+    Where memory is too small for a worker per core, auto lets each keep fewer scenes first, down to three or what
+    gives every task a place, and takes fewer workers then. Where the workers were given, each keeps what fits. Tasks
+    without a place take turns: their scenes are built anew.
 
     Args:
         num_slots: ``task.num_parallel_envs``.
@@ -207,6 +215,7 @@ def choose_sizing(
     if num_slots != "auto":
         most_workers = min(most_workers, num_slots)
     most_scenes = min(max_scenes, num_tasks)
+    available = machine.memory_bytes * (MEMORY_SHARE if is_auto else 1)
 
     def slots_of(workers: int) -> int:
         if num_slots != "auto":
@@ -216,13 +225,18 @@ def choose_sizing(
     def memory_of(workers: int, scenes: int) -> int:
         return predict_memory(workers, slots_of(workers), scenes, spec)
 
-    choices = [
+    def least_scenes(workers: int) -> int:
+        return min(most_scenes, math.ceil(num_tasks / workers))
+
+    fitting = [
         (workers, scenes)
-        for workers in range(most_workers, 0, -1)
-        for scenes in range(most_scenes, _least_scenes(workers, most_scenes, num_tasks) - 1, -1)
-        if is_auto and memory_of(workers, scenes) <= MEMORY_SHARE * machine.memory_bytes
+        for workers in range(most_workers, 0 if is_auto else most_workers - 1, -1)
+        for scenes in range(most_scenes, 0, -1)
+        if memory_of(workers, scenes) <= available
     ]
-    workers, scenes = choices[0] if choices else (1 if is_auto else most_workers, most_scenes)
+    roomy = [choice for choice in fitting if choice[1] >= min(TURNS_FROM, least_scenes(choice[0]))]
+    nothing_fits = [(1 if is_auto else most_workers, 1)]
+    workers, scenes = (roomy or fitting or nothing_fits)[0]
     slots = slots_of(workers)
     return Sizing(
         num_slots=slots,
@@ -231,12 +245,30 @@ def choose_sizing(
         reason=(
             f"{machine.num_cores} cores, {machine.memory_bytes / 1e9:.1f} GB of memory of which "
             f"simulators take up to {memory_of(workers, scenes) / 1e9:.1f} GB, K = {group_size}"
+            f"{_shortage(scenes, least_scenes(workers))}"
         ),
     )
 
 
-def _least_scenes(num_workers: int, most_scenes: int, num_tasks: int) -> int:
-    return min(most_scenes, math.ceil(num_tasks / num_workers))
+def fit_scenes(max_scenes: int, num_tasks: int, spec: ObservationSpec, machine: Machine) -> Sizing:
+    """Return the sizing of the serial runner: one slot, and as many scenes as memory allows."""
+    most = min(max_scenes, num_tasks)
+    fitting = (
+        n for n in range(most, 1, -1) if predict_memory(1, 1, n, spec) <= machine.memory_bytes
+    )
+    scenes = next(fitting, 1)
+    return Sizing(
+        num_slots=1,
+        num_workers=1,
+        scenes_per_worker=scenes,
+        reason=f"the serial runner{_shortage(scenes, most)}",
+    )
+
+
+def _shortage(scenes: int, wanted: int) -> str:
+    if scenes >= wanted:
+        return ""
+    return f"; {wanted} scenes in each do not fit, so tasks take turns"
 
 
 def suit_groups(num_slots: int, group_size: int) -> int:

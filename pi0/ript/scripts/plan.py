@@ -35,7 +35,7 @@ from pi0.ript.diagnose.memory_plan import (
     longest_episode,
     make_plan,
 )
-from pi0.ript.env.resources import Machine, Sizing, choose_sizing, read_machine
+from pi0.ript.env.resources import Machine, Sizing, choose_sizing, fit_scenes, read_machine
 from pi0.ript.scripts.parts.flags import Parser
 
 
@@ -48,8 +48,7 @@ def size_simulators(config: TrainConfig, card: PolicyCard, machine: Machine) -> 
     """Return how many simulators the chosen runner would have, and where."""
     num_tasks, env = len(resolve_tasks(config)), config.env
     if choose_runner(config, os.environ).name == "serial":
-        scenes = min(env.max_scenes, num_tasks)
-        return Sizing(num_slots=1, num_workers=1, scenes_per_worker=scenes, reason="serial runner")
+        return fit_scenes(env.max_scenes, num_tasks, card.spec, machine)
     return choose_sizing(
         config.task.num_parallel_envs,
         1 if env.backend == "inline" else env.num_workers,

@@ -13,7 +13,7 @@ from pi0.ript.env.resources import read_machine
 logger = logging.getLogger(__name__)
 
 GB = 10**9
-# Building a scene takes 0.55 GB for a moment; two of them may begin between two samples.
+# Building a scene takes 0.8 GB for a moment; two of them may begin between two samples.
 DROP_BELOW = 1.0 * GB
 STOP_BELOW = 0.5 * GB
 SAMPLE_EVERY_S = 1.0
