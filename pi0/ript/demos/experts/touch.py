@@ -52,7 +52,8 @@ class Pull:
         yield from hand.hold(CLOSED, self.closing_steps)
 
     def _at_handle(self, poses: Poses, offset: Offset = (0.0, 0.0, 0.0)) -> Callable[[], Vector]:
-        return lambda: poses.position(self.body) + self.handle + offset
+        place = np.array(self.handle) + offset
+        return lambda: poses.position(self.body) + place
 
     def _pull(self, poses: Poses, hand: Hand, goal: Vector) -> Iterator[Action]:
         """Move the hand the way that is left to the body, until that is within 1 cm of where it should go."""
