@@ -26,6 +26,15 @@ def test_learning_rate_warms_up_and_falls_to_a_tenth():
     assert learning_rate(110, settings) == pytest.approx(0.1)
 
 
+def test_a_run_may_end_before_its_learning_rate_has_fallen_or_after():
+    settings = SftSettings(lr=1.0, warmup_steps=10, num_steps=60, decay_steps=110)
+
+    # halfway down when the run ends; further on it would stay at a tenth
+    assert learning_rate(60, settings) == pytest.approx(0.55)
+    assert learning_rate(110, settings) == pytest.approx(0.1)
+    assert learning_rate(500, settings) == pytest.approx(0.1)
+
+
 def test_times_follow_beta_1_5_1():
     """Mean 1.5 / 2.5 = 0.6, variance 1.5 / (2.5^2 * 3.5) = 0.0686, P(t > 0.9) = 1 - 0.9^1.5 = 0.146."""
     times = draw_times(np.random.default_rng(0), (200_000,))

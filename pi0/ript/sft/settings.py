@@ -21,6 +21,7 @@ class SftSettings:
         task_weights: Relative share of frames per task, in the order of the demonstrations; empty = equal.
         lr: Peak learning rate of AdamW.
         warmup_steps: Steps of linear warm-up; then a cosine falls to a tenth of the peak.
+        decay_steps: Step at which the cosine has fallen to a tenth, which stays; 0 takes ``num_steps``.
         weight_decay: AdamW's.
         grad_norm_clip: Gradient norm bound.
         held_out_every: Steps between measurements of the loss on held-out episodes, if there are any.
@@ -30,13 +31,14 @@ class SftSettings:
         seed: Seeds weights, frames and noise.
     """
 
-    num_steps: int = 270
+    num_steps: int = 1800
     frames_per_step: int = 64
     draws_per_frame: int = 4
     micro_batch: int = 0
     task_weights: tuple[float, ...] = ()
     lr: float = 1.0e-3
     warmup_steps: int = 50
+    decay_steps: int = 0
     weight_decay: float = 0.01
     grad_norm_clip: float = 1.0
     held_out_every: int = 100
@@ -54,7 +56,14 @@ class SftSettings:
             "keep_checkpoints",
         ):
             require(getattr(self, name) >= 1, f"--{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("micro_batch", "warmup_steps", "weight_decay", "save_every", "seed"):
+        for name in (
+            "micro_batch",
+            "warmup_steps",
+            "decay_steps",
+            "weight_decay",
+            "save_every",
+            "seed",
+        ):
             require(getattr(self, name) >= 0, f"--{name} must be >= 0, got {getattr(self, name)}")
         for name in ("lr", "grad_norm_clip"):
             require(getattr(self, name) > 0, f"--{name} must be > 0, got {getattr(self, name)}")
@@ -84,8 +93,12 @@ FINE_TUNING = SftSettings(
 
 
 def learning_rate(step: int, settings: SftSettings) -> float:
-    """Return the learning rate of a step, counted from 0: linear warm-up, then a cosine to a tenth."""
+    """Return the learning rate of a step, counted from 0: linear warm-up, then a cosine to a tenth.
+
+    As openpi's cosine schedule, whose end need not be that of the run.
+    """
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / settings.warmup_steps
-    progress = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
-    return settings.lr * (0.55 + 0.45 * float(np.cos(np.pi * progress)))
+    decay_steps = settings.decay_steps or settings.num_steps
+    progress = (step - settings.warmup_steps) / max(1, decay_steps - settings.warmup_steps)
+    return settings.lr * (0.55 + 0.45 * float(np.cos(np.pi * min(1.0, progress))))
