@@ -26,17 +26,23 @@ DOCUMENT = ROOT / "pi0" / "builtin" / "README.md"
 SECTION = "abilities"
 SUITES = tuple(dict.fromkeys(suite for suite, _ in EXPERTS))
 CONTROLS = ("none", "blind", "mute")
-HEADER = ["task", "limit", "policy", "no vision (`blind`)", "wrong instruction (`mute`)", "n"]
+HEADER = ["task", "limit", "policy", "no vision (`blind`)", "wrong instruction (`mute`)"]
 
 
-def measure(policy: str, episodes: int, output: Path) -> None:
-    """Run what is left of all evaluations."""
+def measure(policy: str, episodes: dict[str, int], output: Path) -> None:
+    """Run what is left of all evaluations.
+
+    Args:
+        policy: What is measured.
+        episodes: Per task by control.
+        output: A folder of evaluations.
+    """
     for suite in SUITES:
         tasks = [str(task_id) for _, task_id in with_experts(all_tasks(suite))]
         for control in CONTROLS:
             command = [
                 sys.executable, "-m", "pi0.ript.scripts.cli", "eval", "--policy", policy, "--suite", suite,
-                "--tasks", *tasks, "--episodes", str(episodes), "--control", control,
+                "--tasks", *tasks, "--episodes", str(episodes[control]), "--control", control,
                 "--output_dir", str(output / suite / control),
             ]  # fmt: skip
             subprocess.run(command, check=True)
@@ -64,14 +70,14 @@ def _cells(suite: str, found: dict[str, list[EpisodeRecord]], label: str) -> lis
         for control, records in found.items()
     }
     limit = step_limit(suite, "openpi", None)
-    return [str(limit), *map(_rate, some.values()), str(len(some["none"]))]
+    return [str(limit), *map(_rate, some.values())]
 
 
 def _rate(records: Sequence[EpisodeRecord]) -> str:
     complete = [record for record in records if record.is_complete]
     states = [record.state_key for record in complete]
     rate = success_rate([record.is_success for record in complete], states)
-    return f"{100 * rate.rate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+    return f"{100 * rate.rate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}], n = {rate.n}"
 
 
 def publish(output: Path, command: str) -> None:
@@ -92,9 +98,11 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--policy", default="builtin", help="default %(default)s")
     parser.add_argument("--episodes", type=int, default=20, help="per task; default %(default)s")
+    parser.add_argument("--control_episodes", type=int, default=5, help="default %(default)s")
     parser.add_argument("--publish", action="store_true", help="write the model card")
     given = parser.parse_args()
-    measure(given.policy, given.episodes, given.output_dir)
+    episodes = dict.fromkeys(CONTROLS, given.control_episodes) | {"none": given.episodes}
+    measure(given.policy, episodes, given.output_dir)
     for suite in SUITES:
         print("\n".join(markdown(HEADER, rows(suite, read(given.output_dir, suite)))))
     if given.publish:
