@@ -55,7 +55,7 @@ TOYS = f"""--config_path=pi0/ript/config/debug_train_pi0.yaml --policy_path={{po
 SIMULATORS = f"{COMMON} --task.num_parallel_envs=8 --env.num_workers=2 "
 QUICKSTART = f"""--config_path=pi0/ript/config/quickstart.yaml {SIMULATORS}
     --algo.demo_batch_size=3 --training.num_train_steps=3 --evaluation.rollouts_per_task=4"""
-FOUR_TASKS = f"""--config_path=pi0/ript/config/four_tasks.yaml {SIMULATORS}
+TEN_TASKS = f"""--config_path=pi0/ript/config/libero_spatial.yaml {SIMULATORS}
     --algo.demo_batch_size=4 --training.num_train_steps=1 --evaluation.rollouts_per_task=1"""
 EVALUATION = """--policy=builtin --suite=libero_goal --tasks=7 --episodes=4 --num_parallel_envs=4
     --max_episode_length=100 --device=cpu --output_dir={runs}/evaluation"""
@@ -92,7 +92,7 @@ CASES = {
     "resume": Case(flags=TOYS + "--training.num_train_steps=4", stop_after=2),
     "evaluation": Case(flags=EVALUATION, program=EVAL, num_cores=2),
     "quickstart": Case(flags=QUICKSTART, program=TRAIN, num_cores=2),
-    "four_tasks": Case(flags=FOUR_TASKS, program=TRAIN, num_cores=2),
+    "ten_tasks": Case(flags=TEN_TASKS, program=TRAIN, num_cores=2),
 }
 
 

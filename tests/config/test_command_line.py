@@ -29,7 +29,9 @@ def message_of(argv: list[str]) -> str:
 
 
 def test_every_shipped_configuration_is_known_by_its_name():
-    assert {"quickstart", "four_tasks", "debug_train_pi0", "debug_train_ript_vla"} <= set(SHIPPED)
+    assert {"quickstart", "libero_object", "debug_train_pi0", "debug_train_ript_vla"} <= set(
+        SHIPPED
+    )
     assert [name for name in SHIPPED if load_config([name]).exp_name != name] == []
 
 
@@ -59,13 +61,13 @@ def test_a_resumed_run_takes_the_named_configuration_instead_of_its_own(tmp_path
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        (["quikstart"], ["'quikstart'", "mean 'quickstart'", "four_tasks", "--config_path FILE"]),
+        (["quikstart"], ["'quikstart'", "mean 'quickstart'", "libero_object", "--config_path FILE"]),
         (["1e-6"], ["'1e-6'", "--config_path FILE", "--<key> VALUE"]),
         (["my.yaml"], ["'my.yaml'", "--config_path FILE"]),
         (["folder/quickstart"], ["'folder/quickstart'", "--config_path FILE"]),
         (["quickstart", "--config_path", "my.yaml"], ["quickstart", "my.yaml", "keep one"]),
         (["--config_path", "my.yaml", "quickstart"], ["quickstart", "my.yaml", "keep one"]),
-        (["quickstart", "four_tasks"], ["quickstart", "four_tasks", "keep one"]),
+        (["quickstart", "libero_object"], ["quickstart", "libero_object", "keep one"]),
         ([], ["--config_path is required", "quickstart"]),
     ],
 )  # fmt: skip

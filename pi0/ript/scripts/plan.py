@@ -4,7 +4,7 @@ The configuration and its settings are given as in ``ript train``.
 
 Examples:
     ript plan quickstart
-    ript plan four_tasks --gpu h200 --task.num_parallel_envs 16
+    ript plan libero_object --gpu h200 --task.num_parallel_envs 16
     ript plan --config_path my.yaml --gpu l4
 """
 
