@@ -27,7 +27,7 @@ from pi0.ript.run_folder import SFT_NAME, newest_run_in
 from pi0.ript.scripts.exits import run_main
 from pi0.tiny import tiny_card
 
-SUITE, TASK_ID = "libero_goal", 7  # turn on the stove, the quickstart's
+SUITE, TASK_ID = "libero_goal", 7  # turn on the stove
 COMMAND = (sys.executable, "-m", "pi0.ript.scripts.cli")
 
 
