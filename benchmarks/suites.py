@@ -32,6 +32,9 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--arm", default=PRACTICE, choices=(PRACTICE, *CONTROLS))
     parser.add_argument("--episodes", type=int, default=50, help="of every task in the last table")
     parser.add_argument("--variant_episodes", type=int, default=0, help="of every task's variants")
+    parser.add_argument(
+        "--summary", action="store_true", help="measure nothing, take what is there"
+    )
     parser.add_argument("--publish", action="store_true", help="write docs/results.md")
     return parser.parse_known_args()
 
@@ -46,7 +49,7 @@ def main() -> None:
         for suite in given.suites
         for seed in given.seeds
     ]
-    for run in runs:
+    for run in () if given.summary else runs:
         run.train()
         run.evaluate(given.episodes, given.variant_episodes)
     results = [result for run in runs if (result := run.result()) is not None]
@@ -54,6 +57,7 @@ def main() -> None:
     if given.publish:
         every = merged(load(MEASURED), results)
         write_atomically(MEASURED, dump(every))
+        MEASURED.parent.mkdir(exist_ok=True)
         command = " ".join(["python", *(word.removeprefix(f"{ROOT}/") for word in sys.argv)])
         publish(every, command)
 

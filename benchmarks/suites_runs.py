@@ -162,8 +162,8 @@ class SuiteRun:
         subprocess.run(command, check=True)
 
     def result(self) -> SuiteResult | None:
-        """Return what the run and its evaluations found, None before it came to its end."""
-        if self.run is None or not self.is_trained:
+        """Return what was found so far, None before the run's first evaluation after practice."""
+        if self.run is None or len(list((self.run / "evaluations").glob("step_*.json"))) < 2:
             return None
         more = {
             name: _outcomes(_logged(self.folder / name))

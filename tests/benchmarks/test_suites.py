@@ -15,6 +15,7 @@ from benchmarks.suites_runs import (
     merged,
 )
 from pi0.ript.episode_record import EpisodeRecord
+from pi0.ript.evaluation.episodes import evaluation_path, write_evaluation
 
 SOUP, CHEESE = "libero_object/0 soup", "libero_object/1 cheese"
 
@@ -70,7 +71,7 @@ def test_a_run_that_was_measured_again_replaces_what_was_known_of_it():
     assert together[1] is new
 
 
-def test_a_run_is_read_from_its_folder_once_it_has_ended(tmp_path):
+def test_a_run_is_read_from_its_folder_once_practice_was_evaluated(tmp_path):
     run = SuiteRun(suite="libero_object", seed=3, arm="practice", options=(), output=tmp_path)
     assert run.result() is None
     run_dir = run.folder / "run_1"
@@ -87,7 +88,8 @@ def test_a_run_is_read_from_its_folder_once_it_has_ended(tmp_path):
     (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run.result() is None
 
-    (run_dir / "summary.json").write_text("{}")
+    for step in (0, 2):
+        write_evaluation(evaluation_path(run_dir, step), {}, [_record(0, 30, "success")])
     records = [_record(1, 30, "success"), _record(0, 31, "failure"), _record(0, 30, "success")]
     _write_log(run.folder / "trained", [*records, _record(0, 32, "crashed")])
     result = run.result()
@@ -96,6 +98,11 @@ def test_a_run_is_read_from_its_folder_once_it_has_ended(tmp_path):
     # in the order of tasks and states, without the crashed episode
     assert result.trained == {SOUP: _outcomes("+-"), CHEESE: _outcomes("+")}
     assert result.base == {}
+    # two steps of a minute each
+    assert [(one.step, one.env_steps, one.minutes) for one in result.curve] == [
+        (0, 0, 0.0),
+        (2, 2000, 2.0),
+    ]
 
 
 def test_a_line_per_run_says_how_it_went():
