@@ -70,11 +70,13 @@ def build_trainer(
     adopt_denoise_steps(policy, config.policy.denoise_steps)
     engine = build_engine(config, policy, ranks)
     if objective is not None and (config.training.overlap or config.algo.replay_steps):
-        key, off = (
-            ("training.overlap", "false") if config.training.overlap else ("algo.replay_steps", "0")
+        key, needed, off = (
+            ("training.overlap", "the objective flow_sde", "false")
+            if config.training.overlap
+            else ("algo.replay_steps", "the objective flow_sde or bc", "0")
         )
         raise ValueError(
-            f"{key} needs the objective flow_sde, got a learning rule of one's own; set {key} to {off}"
+            f"{key} needs {needed}, got a learning rule of one's own; set {key} to {off}"
         )
     objective = objective or build_objective(config.algo)
     critic = build_critic(config, policy)

@@ -159,7 +159,8 @@ class Batch:
         groups: int64 [B], rising: number of the sample's group in its collection, over all ranks.
         seeds: int64 [B]: what the policy drew the sample's noise from.
         behavior_means: float32 [R, S, h, 7]: means of the transitions of the first R samples under the weights
-            that drew them, which are replayed, see ``learner/replay.py``; None where no sample is.
+            that drew them, which are replayed, see ``learner/replay.py``; [R, 0, 0, 0] where the learning rule compares
+            no likelihoods, None where no sample is replayed.
         elapsed: float32 [B], in [0, 1): share of its step limit that the episode had used before the sample;
             0 begins an episode, whose samples follow each other.
     """

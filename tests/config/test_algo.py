@@ -90,11 +90,17 @@ class TestReplay:
         assert AlgoConfig().replay_steps == 0
         assert AlgoConfig(replay_steps=3, replay_weighting="decoupled").replay_steps == 3
 
+    def test_imitation_weighs_nothing_and_so_needs_no_siblings_and_no_equal_noise(self):
+        noise = NoiseConfig(final_std=0.1, anneal_to=0.5, anneal_steps=9)
+        alone = {"rloo_batch_size": 1, "enable_dynamic_sampling": False}
+        assert AlgoConfig(objective="bc", replay_steps=2, noise=noise, **alone).replay_steps == 2
+        with pytest.raises(ValueError, match=r"algo\.replay_weighting is set, but objective bc"):
+            AlgoConfig(objective="bc", replay_steps=2, replay_weighting="decoupled")
+
     @pytest.mark.parametrize(("settings", "message"), [
         ({"replay_steps": -1}, r"algo\.replay_steps must be >= 0, got -1"),
         ({"objective": "nft"}, r"algo\.replay_steps is set, but objective nft does not read it"),
         ({"objective": "cfg"}, r"algo\.replay_steps is set, but objective cfg does not read it"),
-        ({"objective": "bc"}, r"algo\.replay_steps is set, but objective bc does not read it"),
         ({"rloo_batch_size": 1, "enable_dynamic_sampling": False}, r"algo\.rloo_batch_size to >= 2, got 1"),
         ({"noise": NoiseConfig(anneal_to=0.5, anneal_steps=9)}, r"set algo\.noise\.anneal_to to 1"),
         ({"critic": "value"}, r"set algo\.critic to none or algo\.replay_steps to 0"),

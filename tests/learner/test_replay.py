@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde, gaussian_kl, log_ratio, smooth_weight
+from pi0.ript.build_learner import build_objective
 from pi0.ript.config.algo import AlgoConfig, ReplayWeighting
 from pi0.ript.config.schema import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
@@ -34,7 +35,7 @@ class Learner:
     def __init__(self, algo: AlgoConfig = ALGO, lr: float = MOVING) -> None:
         self.algo = algo
         self.policy = small_policy()
-        self.objective = FlowSde(algo)
+        self.objective = build_objective(algo)
         self.replay = Replay(algo.replay_steps)
         parameters = self.policy.trainable_parameters(expert_only=True)
         self.engine = SingleEngine(parameters, OptimizerConfig(), lr, 0, algo.grad_norm_clip)
@@ -201,7 +202,7 @@ def gradient(learner: Learner, batch: Batch) -> Tensor:
     """Return the gradient of one minibatch of everything."""
     recorder = Recorder(learner.policy.trainable_parameters(expert_only=True))
     update(
-        learner.policy, recorder, batch, FlowSde(learner.algo), learner.algo, SAMPLING, 5,
+        learner.policy, recorder, batch, build_objective(learner.algo), learner.algo, SAMPLING, 5,
         has_frozen_prefix=True,
     )  # fmt: skip
     return recorder.gradients[0]
@@ -308,6 +309,48 @@ class TestWeightsThatMoved:
         weight = smooth_weight(x.double())
         effective = weight.sum() ** 2 / (NUM_SAMPLES * weight.square().sum())
         assert found.effective_samples == pytest.approx(float(effective), rel=1e-5)
+
+
+class TestImitation:
+    """Successes of earlier steps are imitated as they are, whoever drew them."""
+
+    ALGO = replace(ALGO, objective="bc", kl_stop=AlgoConfig().kl_stop)
+
+    def test_successes_alone_are_kept_and_no_means(self):
+        learner = Learner(self.ALGO)
+        first = learner.draw(1)
+        learner.learn(1, first)
+
+        [kept] = learner.replay.kept
+        assert np.array_equal(kept.samples.chains, first.chains[first.is_success])
+        assert 0 < len(kept.samples) < NUM_SAMPLES
+        assert kept.samples.behavior_means is not None
+        assert kept.samples.behavior_means.shape == (len(kept.samples), 0, 0, 0)
+
+    def test_an_update_is_that_of_all_samples_as_new_ones_bit_for_bit(self):
+        learner = Learner(
+            self.ALGO, lr=STILL
+        )  # the audit would refuse samples of other weights as new
+        learner.learn(1)
+        batch = learner.replay.join(2, learner.draw(2), NUM_SHARES)
+
+        found, expected = (
+            gradient(learner, each) for each in (batch, replace(batch, behavior_means=None))
+        )
+
+        assert batch.num_replayed > 0
+        assert torch.equal(found, expected)
+
+    def test_how_many_are_old_is_told_and_nothing_about_likelihoods(self):
+        learner = Learner(self.ALGO)
+        first = learner.draw(1)
+        _, alone = learner.learn(1, first)
+        _, stats = learner.learn(2)
+
+        assert alone.num_replayed is None
+        assert stats.num_replayed == first.is_success.sum()
+        assert stats.effective_samples is None
+        assert stats.replay_kl is None
 
 
 def test_smooth_weights_agree_with_their_maximum():

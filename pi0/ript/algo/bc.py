@@ -1,13 +1,17 @@
-"""Success-filtered cloning: flow matching on the action chunks of successful rollouts. The control.
+"""Success-filtered cloning: flow matching on the action chunks of successful rollouts.
 
-Failures have no signal, so it cannot be pushed away from a mistake, and every update narrows the policy.
+Failures have no signal, so it cannot be pushed away from a mistake, and every update narrows the policy. What succeeded
+once is imitated whoever drew it, so successes of earlier steps can be replayed as they are.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pi0.ript.algo.flow_matching import FlowMatching, squared_error
-from pi0.ript.algo.objective import Indices, Terms
+from pi0.ript.algo.objective import Indices, Model, ReplayTotals, Targets, Terms
 from pi0.ript.types import Batch
 
 
@@ -17,6 +21,20 @@ class Cloning(FlowMatching):
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
         """Return the samples of successful rollouts."""
         return batch.is_success & (batch.weights > 0)
+
+    def begin(
+        self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
+    ) -> ReplayTotals | None:
+        """Prepare the passes; return how many samples are of earlier steps."""
+        super().begin(model, targets, micro_batches, seed)
+        replayed = targets.behavior_means
+        return None if replayed is None else ReplayTotals.unweighted(len(replayed))
+
+    @property
+    def means_before(self) -> tuple[Indices, Tensor]:
+        """Return the samples of the last update, int64 [n], and no means, float32 [n, 0, 0, 0]: none are compared."""
+        index = self._targets.batch_index
+        return index, self._targets.weights.new_zeros((len(index), 0, 0, 0))
 
     def terms(self, own_index: Indices, epoch: int) -> Terms:
         """Return the loss of a micro-batch."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pi0.ript.algo.objective import Indices, Model, Targets, require_finite
+from pi0.ript.algo.objective import Indices, Model, ReplayTotals, Targets, require_finite
 from pi0.ript.algo.reference import Reference
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.seeding import derive_seed
@@ -93,7 +93,7 @@ class FlowMatching:
 
     def begin(
         self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
-    ) -> None:
+    ) -> ReplayTotals | None:
         """Compute the velocities of the reference policy at every point of every pass."""
         self._model, self._targets, self._seed = model, targets, seed
         self._by_reference = [
@@ -107,8 +107,8 @@ class FlowMatching:
         """Nothing has to be remembered."""
 
     @property
-    def means_before(self) -> None:
-        """Return None: there is no likelihood."""
+    def means_before(self) -> tuple[Indices, Tensor] | None:
+        """Return None: without likelihood older samples cannot be weighed."""
         return None
 
     def state(self) -> dict[str, Tensor]:

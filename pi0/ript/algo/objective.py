@@ -84,7 +84,7 @@ class Targets:
         global_index: Int64 [n], position of the sample among those of all ranks; what is drawn for a sample
             derives from it, so that it does not matter which rank holds the sample.
         behavior_means: Float32 [r, S, h, 7], transition means of the first r samples, which are replayed, under
-            the weights that drew them; None where no sample is replayed.
+            the weights that drew them, [r, 0, 0, 0] for a rule without likelihood; None where no sample is replayed.
     """
 
     batch_index: Indices
@@ -163,6 +163,11 @@ class ReplayTotals(NamedTuple):
     squared_weight: float
     kl: float
 
+    @classmethod
+    def unweighted(cls, num_samples: int) -> "ReplayTotals":
+        """Return the sums over samples of a rule that compares no likelihoods."""
+        return cls(float(num_samples), num_transitions=0.0, weight=0.0, squared_weight=0.0, kl=0.0)
+
     @property
     def effective_share(self) -> float | None:
         """Return (sum w)^2 / (n sum w^2) over n transitions, in (0, 1]; None where there are none."""
@@ -212,10 +217,11 @@ class Objective(Protocol):
 
     @property
     def means_before(self) -> tuple[Indices, Tensor] | None:
-        """Return what the transition means were before the last update; None without likelihood.
+        """Return what the transition means were before the last update; None for a rule that cannot replay.
 
         Returns:
-            Int64 [n], the samples by batch index, and float32 [n, S, h, 7], their means.
+            Int64 [n], the samples by batch index, and float32 [n, S, h, 7], their means, or [n, 0, 0, 0] where the rule
+            compares no likelihoods.
         """
         ...
 

@@ -25,7 +25,7 @@ READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
     "dual_clip": ("flow_sde",),
     "kl_stop": ("flow_sde",),
     "mask_unexecuted": ("flow_sde",),
-    "replay_steps": ("flow_sde",),
+    "replay_steps": ("flow_sde", "bc"),
     "replay_weighting": ("flow_sde",),
     "critic": ("flow_sde", "nft", "cfg"),
     "draws_per_row": ("nft", "cfg", "bc"),
@@ -163,6 +163,8 @@ class AlgoConfig:
                 f"algo.replay_weighting {self.replay_weighting} weighs samples of earlier steps, but algo.replay_steps "
                 "is 0: set it to 1 or more",
             )
+            return
+        if self.objective == "bc":
             return
         require(
             self.rloo_batch_size > 1,

@@ -1,10 +1,10 @@
 """Replay: the accepted groups of the last M training steps take part in every update beside the new ones.
 
-What is kept of a sample is what was drawn, its advantage, and the means of its transitions under the weights that
-drew them, as its own update computed them before its first optimizer step. So log ratios to those weights come from the
-same forward function on both sides: while weights do not change they are 0, up to the rounding of calls of different
-sizes. Noise drawn again from the seeds would give the means as well, but as they were computed when acting, and
-rounding would pass for a change of the policy (up to 5e-6 in float32, 0.3 in bfloat16; see docs/objectives.md).
+What is kept of a sample is what was drawn, its advantage, and, for rules that compare likelihoods, the means of its
+transitions under the weights that drew them, as its own update computed them before its first optimizer step. So log ratios
+to those weights come from the same forward function on both sides: while weights do not change they are 0, up to the
+rounding of calls of different sizes. Noise drawn again from the seeds would give the means as well, but as they were computed
+when acting, and rounding would pass for a change of the policy (up to 5e-6 in float32, 0.3 in bfloat16; see docs/objectives.md).
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ class Replay:
         if not self.num_steps:
             return
         found = objective.means_before
-        assert found is not None, "only objectives with a likelihood replay"
+        assert found is not None, "the configuration lets only rules replay that can"
         batch_index, means = found
         # a rank without signal has computed a sample of weight 0
         is_new = (batch_index >= batch.num_replayed) & (batch.weights[batch_index] > 0)
