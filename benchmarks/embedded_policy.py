@@ -13,7 +13,7 @@ from pathlib import Path
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import markdown, write_section
+from benchmarks.document import command_line, markdown, write_section
 from benchmarks.job import ROOT
 from benchmarks.measure import describe_machine
 from pi0.ript.demos.experts.tables import EXPERTS, with_experts
@@ -106,7 +106,7 @@ def main() -> None:
     for suite in SUITES:
         print("\n".join(markdown(HEADER, rows(suite, read(given.output_dir, suite)))))
     if given.publish:
-        command = " ".join(["python", *(word.removeprefix(f"{ROOT}/") for word in sys.argv)])
+        command = command_line(ROOT)
         publish(given.output_dir, command)
 
 

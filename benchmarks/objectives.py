@@ -18,6 +18,7 @@ from pathlib import Path
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks.document import command_line
 from benchmarks.job import ROOT
 from benchmarks.objectives_report import Curve, draw, merged, publish, table
 from benchmarks.objectives_runs import Arm, Task
@@ -153,7 +154,7 @@ def main() -> None:
         draw(found, output / f"objectives_{name}.png")
         print("\n".join([name, *table(found, tasks[name].env_steps)]))
     if given.publish:
-        command = " ".join(["python", *(word.removeprefix(f"{ROOT}/") for word in sys.argv)])
+        command = command_line(ROOT)
         every = {name: merged(load(MEASURED).get(name, []), curves.get(name, [])) for name in tasks}
         write_atomically(MEASURED, dump(every))
         publish(

@@ -13,6 +13,7 @@ from pathlib import Path
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks.document import command_line
 from benchmarks.job import ROOT
 from benchmarks.suites_report import PRACTICE, overview, publish
 from benchmarks.suites_runs import SuiteRun, dump, load, merged
@@ -58,7 +59,7 @@ def main() -> None:
         every = merged(load(MEASURED), results)
         write_atomically(MEASURED, dump(every))
         MEASURED.parent.mkdir(exist_ok=True)
-        command = " ".join(["python", *(word.removeprefix(f"{ROOT}/") for word in sys.argv)])
+        command = command_line(ROOT)
         publish(every, command)
 
 

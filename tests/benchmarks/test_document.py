@@ -1,8 +1,13 @@
 """Tables, and sections that are written again without touching what is around them."""
 
+import re
+import sys
+from pathlib import Path
+
 import pytest
 
-from benchmarks.document import markdown, write_section
+from benchmarks.document import command_line, markdown, write_section
+from benchmarks.job import ROOT
 
 
 def test_a_table_stands_between_empty_lines():
@@ -32,3 +37,25 @@ def test_a_document_without_its_marks_is_refused_and_left_alone(tmp_path, text):
         write_section(page, "x", ["new"])
 
     assert page.read_text() == text
+
+
+def test_a_command_names_no_folder_of_the_machine(monkeypatch):
+    root = Path("/home/me/clone")
+    words = [f"{root}/benchmarks/x.py", "--output_dir", "/data/runs", "--marks", "1"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert command_line(root) == "python benchmarks/x.py --output_dir DIR --marks 1"
+
+
+def test_no_page_names_a_folder_of_the_machine_that_measured():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pi0/builtin/README.md"]
+    commands = {
+        page: re.findall(r"`(python benchmarks/[^`]*)`", page.read_text()) for page in pages
+    }
+    assert any(commands.values())
+    offenders = [
+        f"{page.name}: {command}"
+        for page, found in commands.items()
+        for command in found
+        if any(Path(word).is_absolute() for word in command.split())
+    ]
+    assert not offenders, "\n".join(offenders)
