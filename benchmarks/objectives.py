@@ -2,8 +2,8 @@
 
 Every arm trains on the same task from the same policy with the same seeds, through the program that users run, until it has
 used the same number of simulator steps. The first checkpoints beyond fixed numbers of them are evaluated (``ript eval``) on
-the same held-out episodes; success at such a number lies on a straight line. Several calls with one folder add up, e.g. one for negative controls with ``--arms permuted flipped
---seeds 0``. The result is ``objectives.json`` and a plot per task; an interrupted comparison continues where it was.
+the same held-out episodes; success at such a number lies on a straight line. Several calls with one folder add up, e.g. one
+for negative controls with ``--arms permuted flipped --seeds 0``. The result is ``objectives.json`` and a plot per task; an interrupted comparison continues where it was.
 ``--publish`` adds the runs of the folder to those in ``benchmarks/measured/objectives.json`` and writes docs/results.md and its
 plots from all of them, so that a comparison may be spread over machines.
 """
@@ -24,7 +24,9 @@ from benchmarks.objectives_report import Curve, draw, merged, publish, table
 from benchmarks.objectives_runs import Arm, Task
 from pi0.ript.atomic import write_atomically
 
+TRAINING = "pi0.ript.scripts.train_ript_pi0"
 MEASURED = ROOT / "benchmarks" / "measured" / "objectives.json"
+FAST_BC = ("--algo.objective=bc", "--algo.lr=1e-4", "--algo.num_epochs=4")
 ARMS: dict[str, tuple[str, ...]] = {
     "flow_sde": (),
     # the preset's sampler with the optimizer settings of the other arms, so that only the rule differs
@@ -33,6 +35,10 @@ ARMS: dict[str, tuple[str, ...]] = {
     "cfg": ("--algo.objective=cfg",),
     "bc": ("--algo.objective=bc",),
     "parity": ("--algo.preset=parity",),
+    # more and longer updates from the same rollouts
+    "bc fast": FAST_BC,
+    "bc fast replay": (*FAST_BC, "--algo.replay_steps=2"),
+    "flow_sde fast": ("--algo.lr=1e-4", "--algo.num_epochs=4", "--algo.kl_stop=0.3"),
     # credit within episodes, and rollouts used more than once
     "critic": ("--algo.critic=value",),
     "replay": ("--algo.replay_steps=2",),
@@ -53,16 +59,21 @@ ARMS: dict[str, tuple[str, ...]] = {
     "cfg noisy": ("--algo.objective=cfg", "--algo.noise.scale=0.5"),
     "bc noisy": ("--algo.objective=bc", "--algo.noise.scale=0.5"),
 }
-# Negative controls: the default rule with rewards that carry no signal, and with rewards for failure.
-CONTROLS = ("permuted", "flipped")
+# Negative controls: rewards that carry no signal, or rewards for failure, and the rule that learns from them.
+CONTROLS = {
+    "permuted": ("permuted", "flow_sde"),
+    "flipped": ("flipped", "flow_sde"),
+    "bc fast permuted": ("permuted", "bc fast"),
+    "bc fast flipped": ("flipped", "bc fast"),
+}
 TASKS = {
-    # the quickstart's, with a base below 20 %
+    # the quickstart's, with a base of about a fifth
     "salad": Task(
         name="salad",
         suite="libero_object",
         task_id=2,
         overrides=(),
-        env_steps=(30_000, 60_000),
+        env_steps=(19_000, 38_000),
     ),
     # a base of about a half, and shorter episodes
     "cheese": Task(
@@ -74,7 +85,7 @@ TASKS = {
             "--task.task_name=6",
             "--task.max_episode_length=90",
         ),
-        env_steps=(19_000, 30_000, 38_000),
+        env_steps=(19_000, 38_000),
     ),
 }
 
@@ -83,7 +94,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     """Return flags, and those that are not known here, which are passed on to every run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--config", default="pi0/ript/config/quickstart.yaml")
+    parser.add_argument("--config", type=Path, default=ROOT / "benchmarks" / "objectives.yaml")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=[*ARMS, *CONTROLS])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
@@ -105,13 +116,14 @@ def tasks_of(given: argparse.Namespace) -> dict[str, Task]:
 
 def make_arm(given: argparse.Namespace, task: Task, name: str, seed: int, extra: list[str]) -> Arm:
     """Return one run of an arm."""
-    module = ("benchmarks.reward_controls", name)
+    control, rule = CONTROLS.get(name, (None, name))
+    program = ("benchmarks.reward_controls", control) if control else (TRAINING,)
     return Arm(
         task=task,
         name=name,
         seed=seed,
-        program=module if name in CONTROLS else ("pi0.ript.scripts.train_ript_pi0",),
-        options=("--config_path", given.config, *task.overrides, *ARMS.get(name, ()), *extra),
+        program=program,
+        options=("--config_path", str(given.config), *task.overrides, *ARMS[rule], *extra),
         output=given.output_dir,
     )
 

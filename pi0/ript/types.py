@@ -153,7 +153,7 @@ class Batch:
         chains: float32 [B, S + 1, H, A].
         advantages: float32 [B]: the advantage of the sample's episode.
         weights: float32 [B]: share of each sample in the loss; those of the new samples of all ranks sum to 1.
-        is_success: bool [B]: whether the sample's episode succeeded.
+        is_success: bool [B]: whether the sample's episode was rewarded.
         is_scored: bool [B, S]: which transitions were drawn with noise and so have a likelihood.
         num_executed: int64 [B], 1 to h: actions that were executed; fewer than h where the episode ended.
         groups: int64 [B], rising: number of the sample's group in its collection, over all ranks.

@@ -115,7 +115,7 @@ def make_batch(
         chains=np.stack([sample.chunk.chain for sample in samples]),
         advantages=np.repeat(advantages.flatten().numpy(), lengths).astype(np.float32),
         weights=_weights(lengths, aggregation, totals),
-        is_success=np.repeat([episode.outcome == "success" for episode in episodes], lengths),
+        is_success=np.repeat([episode.reward > 0 for episode in episodes], lengths),
         is_scored=np.stack([scored_steps(sample.chunk) for sample in samples]),
         num_executed=np.array([sample.num_executed for sample in samples]),
         groups=np.repeat([episode.request.group for episode in episodes], lengths),
