@@ -38,6 +38,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     # more and longer updates from the same rollouts
     "bc fast": FAST_BC,
     "bc fast replay": (*FAST_BC, "--algo.replay_steps=2"),
+    "bc fast advantage": (*FAST_BC, "--algo.success_weight=advantage"),
     "flow_sde fast": ("--algo.lr=1e-4", "--algo.num_epochs=4", "--algo.kl_stop=0.3"),
     # credit within episodes, and rollouts used more than once
     "critic": ("--algo.critic=value",),

@@ -17,6 +17,7 @@ from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update
 from pi0.ript.types import Batch
 from tests.learner.samples import SAMPLING, draw_batch, weights_of
+from tests.learner.updates import record
 from tests.policy_parts import TASKS, make_observations, small_policy
 
 ALGO = AlgoConfig(num_epochs=2, num_minibatches=2, micro_batch_size=3, lr=1e-4, warmup_steps=0)
@@ -66,6 +67,24 @@ class TestEveryObjective:
 
         with pytest.raises(FloatingPointError, match="disagree"):
             train(policy, batch, replace(ALGO, objective=objective))
+
+
+def test_by_advantage_a_success_counts_as_much_as_it_beat_its_siblings():
+    # (sum of w A grad) / (sum of w): as if its weight were w A, but for the sum that is divided by
+    policy = small_policy()
+    algo = replace(ALGO, objective="bc", num_epochs=1, num_minibatches=1)
+    batch = replace(
+        draw_batch(policy, 4),
+        advantages=np.array([1.0, 0.25, -0.5, 0.5], np.float32),
+        weights=np.full(4, 0.25, np.float32),
+        is_success=np.array([True, True, False, True]),
+    )
+    weighed = replace(batch, weights=batch.weights * batch.advantages.clip(min=0))
+
+    _, [found] = record(policy, batch, replace(algo, success_weight="advantage"))
+    _, [expected] = record(policy, weighed, algo)
+
+    assert float((found * 3 - expected * 1.75).norm() / (found * 3).norm()) < 1e-5
 
 
 def test_cloning_learns_from_successes_only():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.build_learner import build_objective
 from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.critic import Critic
@@ -63,7 +64,7 @@ def record(
         policy,
         recorder,
         batch,
-        FlowSde(algo),
+        build_objective(algo),
         algo,
         SAMPLING,
         seed=3,

@@ -18,9 +18,14 @@ from pi0.ript.types import Batch
 class Cloning(FlowMatching):
     """See the module."""
 
+    @property
+    def _by_advantage(self) -> bool:
+        return self._algo.success_weight == "advantage"
+
     def has_signal(self, batch: Batch) -> NDArray[np.bool_]:
-        """Return the samples of successful rollouts."""
-        return batch.is_success & (batch.weights > 0)
+        """Return the samples of successful rollouts, by advantage only of those with one."""
+        is_better = batch.advantages > 0 if self._by_advantage else True
+        return batch.is_success & (batch.weights > 0) & is_better
 
     def begin(
         self, model: Model, targets: Targets, micro_batches: Sequence[Indices], seed: int
@@ -40,7 +45,7 @@ class Cloning(FlowMatching):
         """Return the loss of a micro-batch."""
         velocity, target = self.velocity_at(own_index, epoch)
         is_executed = self.is_executed(velocity, own_index)
-        loss = squared_error(velocity, target, is_executed) + self.penalty(
-            velocity, own_index, epoch
-        )
-        return Terms(loss=loss.mean(dim=1))
+        error = squared_error(velocity, target, is_executed)
+        if self._by_advantage:
+            error = self._targets.advantages[own_index][:, None] * error
+        return Terms(loss=(error + self.penalty(velocity, own_index, epoch)).mean(dim=1))

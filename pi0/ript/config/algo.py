@@ -9,6 +9,7 @@ from pi0.ript.config.base import require
 
 StateSampling = Literal["cycle", "informative"]
 ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]
+SuccessWeight = Literal["equal", "advantage"]
 ReplayWeighting = Literal["smooth", "decoupled"]
 CriticName = Literal["none", "value"]
 PresetName = Literal["none", "parity", "ppo", "paper", "released"]
@@ -28,6 +29,7 @@ READ_BY: dict[str, tuple[ObjectiveName, ...]] = {
     "replay_steps": ("flow_sde", "bc"),
     "replay_weighting": ("flow_sde",),
     "critic": ("flow_sde", "nft", "cfg"),
+    "success_weight": ("bc",),
     "draws_per_row": ("nft", "cfg", "bc"),
     "nft": ("nft",),
     "cfg": ("cfg",),
@@ -68,6 +70,8 @@ class AlgoConfig:
         replay_weighting: How samples of earlier steps are weighed by their likelihood then and now: ``smooth``
             (Gaussian weights, no clip) or ``decoupled`` (importance weights beside the clip, as under ``training.overlap``).
         draws_per_row: Noise levels per policy step and pass.
+        success_weight: What a successful rollout counts for ``bc``: all are ``equal``, or by their ``advantage`` over
+            their siblings, so that a success which the others missed counts most.
         critic: ``value`` learns what to expect from a policy step on, and tells the steps of an episode apart by it;
             ``none`` gives all of them the advantage of the episode.
         value: Settings of ``critic`` value.
@@ -101,6 +105,7 @@ class AlgoConfig:
     replay_steps: int = 0
     replay_weighting: ReplayWeighting = "smooth"
     draws_per_row: int = 2
+    success_weight: SuccessWeight = "equal"
     critic: CriticName = "none"
     value: ValueConfig = field(default_factory=ValueConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)

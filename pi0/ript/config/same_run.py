@@ -36,6 +36,7 @@ ADDED_LATER: dict[str, object] = {
     "algo.state_sampling": "cycle",
     "algo.replay_steps": 0,
     "algo.replay_weighting": "smooth",
+    "algo.success_weight": "equal",
     "algo.critic": "none",
     "algo.value": asdict(ValueConfig()),
     "env.exactness": "check",  # decides no episode
