@@ -41,7 +41,8 @@ def overview(results: Sequence[SuiteResult]) -> list[str]:
 
 def _overview_row(result: SuiteResult, most: int) -> list[str]:
     first, last = result.curve[0], result.curve[-1]
-    rates = [_rate(one.tasks) for one in result.curve]
+    later = [f"{_rate(one.tasks)} after {one.step} steps" for one in result.curve[1:]]
+    rates = [_rate(first.tasks), *later]
     empty = [""] * (most - len(rates))
     return [
         f"`{result.suite}`", result.arm, str(result.seed), *rates, *empty, _change(first.tasks, last.tasks),
@@ -137,9 +138,13 @@ def publish(results: Sequence[SuiteResult], command: str) -> None:
         "![held-out success of every task and their mean](images/suites.png)",
     ]
     for result in results:
-        if result.base:
-            lines += [f"**{result.suite}, {result.arm}, seed {result.seed}**"]
-            lines += task_table(result.base, result.trained)
+        # without more episodes those of the run itself have to do
+        base = result.base or result.curve[0].tasks
+        trained = result.trained or result.curve[-1].tasks
+        lines += [
+            f"**{result.suite}, {result.arm}, seed {result.seed}**",
+            *task_table(base, trained),
+        ]
         if result.variant_base:
             lines += [f"The same policies on LIBERO-PRO's variants of {result.suite}:"]
             lines += variant_table(result)
