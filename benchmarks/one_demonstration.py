@@ -1,7 +1,7 @@
 """From 1, 5 and 50 demonstrations of one task: ``python benchmarks/one_demonstration.py``.
 
 The embedded architecture, from random weights, is fine-tuned on the demonstrations of a scripted expert and then practices the
-task with the settings of the quickstart. Success on held-out episodes before and after is written as a table. Every stage that is
+task with the quickstart's rule. Success on held-out episodes before and after is written as a table. Every stage that is
 on disk is taken from there, so that the program goes on where it was interrupted. The 9 runs take some hours on two cores;
 ``--quick`` shows in minutes that all stages run.
 """
@@ -28,6 +28,7 @@ from pi0.ript.scripts.exits import run_main
 from pi0.tiny import tiny_card
 
 SUITE, TASK_ID = "libero_goal", 7  # turn on the stove
+PRACTICE_LIMIT = 120  # control steps of a rollout that is learned from
 COMMAND = (sys.executable, "-m", "pi0.ript.scripts.cli")
 
 
@@ -47,7 +48,7 @@ class Study:
     counts: tuple[int, ...] = (1, 5, 50)
     seeds: tuple[int, ...] = (0, 1, 2)
     num_sft_steps: int = 270
-    num_train_steps: int = 30
+    num_train_steps: int = 12
     groups: int = 6
     episodes: int = 100
 
@@ -91,6 +92,7 @@ def practice(study: Study, policy: Path, seed: int, folder: Path) -> dict[str, A
     if run is None:
         run_command(
             "train", "quickstart", "--policy_path", policy, "--output_dir", folder, "--training.seed", seed,
+            "--task.benchmark_name", SUITE, "--task.task_name", TASK_ID, "--task.max_episode_length", PRACTICE_LIMIT,
             "--training.num_train_steps", study.num_train_steps, "--algo.demo_batch_size", study.groups,
             "--evaluation.rollouts_per_task", study.episodes,
         )  # fmt: skip
