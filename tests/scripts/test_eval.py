@@ -18,6 +18,7 @@ from pi0.records import Sampling
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.evaluation.episodes import evaluate, evaluation_requests
 from pi0.ript.report.action_log import read_rollouts
+from pi0.ript.report.launches import read_launches
 from pi0.ript.report.video import read_video
 from pi0.ript.scripts.eval import parse
 from pi0.ript.types import Episode
@@ -138,9 +139,12 @@ def test_an_evaluation_leaves_tables_records_a_page_and_videos(evaluated: Path):
     assert results["settings"]["max_steps"] == {"libero_goal": 40, "libero_goal_lan": 40}
     assert {path.name for path in evaluated.iterdir()} == {
         "episodes.jsonl", "results.json", "results.csv", "results.md", "results.html", "videos",
-        "rollouts.jsonl", "eval_info.json", "libero_goal_aggregate.json",
+        "launches.jsonl", "rollouts.jsonl", "eval_info.json", "libero_goal_aggregate.json",
         "libero_goal_lan_aggregate.json",
     }  # fmt: skip
+    [launch], damage = read_launches(evaluated)
+    assert (launch.step, damage) == (0, [])
+    assert {"mujoco", "GL renderer"} <= launch.versions.keys()
     videos = list((evaluated / "videos").iterdir())
     assert [video.suffix for video in videos] == [".mp4", ".mp4"]
     recorded = [episode for episode in results["episodes"] if episode["state_index"] == 30]
@@ -182,6 +186,8 @@ def test_killed_at_half_and_repeated_with_other_slots_gives_the_same_episodes(
     assert done.returncode == 0, done.stderr
     assert "of 8 episodes are done" in done.stderr
     assert _episodes(tmp_path / "out") == _episodes(evaluated)
+    launches, _ = read_launches(tmp_path / "out")
+    assert launches[0].step == 0 < launches[1].step
     # The same policy on the same episodes: no pair disagrees, so no change.
     assert "+0.0 points" in done.stdout
     assert "gained 0, lost 0, p = 1" in done.stdout

@@ -1,4 +1,4 @@
-"""launches.jsonl: when a run was started and resumed, on which machine, with which versions."""
+"""launches.jsonl: when a run or an evaluation was started and resumed, on which machine, with which versions."""
 
 import os
 import platform
@@ -30,10 +30,10 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A start of a run.
+    """A start of a run or an evaluation.
 
     Attributes:
-        step: RIPT steps that were finished before.
+        step: RIPT steps that were finished before, episodes of an evaluation.
         time: When, with its time zone, ISO 8601.
         device: Where the policy is.
         machine: Processor, its architecture, system and cores.

@@ -3,6 +3,7 @@
 import argparse
 import logging
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from pi0.ript.evaluation.video_cost import video_cost
 from pi0.ript.interfaces import Policy
 from pi0.ript.report.action_log import ACTIONS_NAME, ActionLog
 from pi0.ript.report.console import make_progress
-from pi0.ript.report.launches import installed_versions
+from pi0.ript.report.launches import installed_versions, record_launch
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.scripts.parts.policy_flags import read_overrides
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
@@ -61,7 +62,7 @@ def evaluate_policy(
     Args:
         arguments: The command line of ``ript eval``.
         path: ``builtin`` or a checkpoint folder.
-        folder: Receives ``episodes.jsonl`` and videos.
+        folder: Receives ``episodes.jsonl``, ``launches.jsonl`` and videos.
         is_other: Whether this is the policy to compare with; flags that decide against the files of
             a policy are about the first one only.
         earlier: Results that these will be compared with.
@@ -81,8 +82,9 @@ def evaluate_policy(
     progress, videos = make_progress(Console(stderr=True)), folder / "videos"
     with EvaluationLog(folder, settings) as log:
         missing = log.missing(requests)
-        if len(missing) < len(requests):
-            logger.info("%d of %d episodes are done", len(requests) - len(missing), len(requests))
+        num_done = len(requests) - len(missing)
+        if num_done:
+            logger.info("%d of %d episodes are done", num_done, len(requests))
         if missing:
             with (
                 create_env_runner(config, policy) as runner,
@@ -93,7 +95,12 @@ def evaluate_policy(
             ):
                 video = EpisodeVideos(writer, videos, show)
 
+                @cache  # what simulators draw with is known once the first episode is over
+                def note_launch() -> None:
+                    record_launch(folder, num_done, str(loaded.device), runner.driver)
+
                 def on_episode(episode: Episode) -> None:
+                    note_launch()
                     actions.append(
                         [actions.entry(0, episode)]
                     )  # first: an episode in the log is not run again
