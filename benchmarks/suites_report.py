@@ -142,6 +142,7 @@ def publish(results: Sequence[SuiteResult], command: str) -> None:
         base = result.base or result.curve[0].tasks
         trained = result.trained or result.curve[-1].tasks
         lines += [
+            "",
             f"**{result.suite}, {result.arm}, seed {result.seed}**",
             *task_table(base, trained),
         ]
