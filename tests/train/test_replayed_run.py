@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.interfaces import Ranks
 from pi0.ript.learner.replay import MOST_GROUPS
@@ -86,6 +87,31 @@ class TestCheckpoint:
         for name in ("pretrained_model/model", "training_state/optimizer", f"{FOLDER}/rank_0"):
             path = Path("checkpoints", str(NUM_STEPS), f"{name}.safetensors")
             assert are_equal(load_file(tmp_path / path), load_file(run_dir / path)), name
+
+
+class TestImitation:
+    def test_killed_and_resumed_it_ends_with_the_same_bits(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        config = changed(CONFIG, algo={"objective": "bc", "kl_stop": AlgoConfig().kl_stop})
+        train(config, tmp_path / "whole")
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer_module, "update", Killer(after=2))
+            with pytest.raises(KeyboardInterrupt):
+                train(config, tmp_path / "killed")
+
+        train(config, tmp_path / "killed")
+
+        whole = repeatable_metrics(tmp_path / "whole")
+        assert repeatable_metrics(tmp_path / "killed") == whole
+        assert [line.get("update/num_replayed", 0) > 0 for line in whole] == [
+            False,
+            True,
+            True,
+            True,
+        ]
+        kept = load_replay(tmp_path / "whole/checkpoints/4", SINGLE_PROCESS)
+        assert all(each.samples.is_success.all() for each in kept)
 
 
 class TestDamage:
