@@ -51,6 +51,7 @@ def settings(num_steps: int, num_epochs: int, *, overlap: bool) -> TrainConfig:
         env=replace(config.env, num_workers=1),
         algo=replace(
             config.algo,
+            objective="flow_sde",
             demo_batch_size=2,
             num_epochs=num_epochs,
             num_minibatches=1,

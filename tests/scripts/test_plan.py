@@ -13,6 +13,7 @@ from tests.formats.checkpoints import reference_model, write_openpi
 from tests.policy_parts import small_card
 
 QUICKSTART = ["--config_path", "pi0/ript/config/quickstart.yaml"]
+FLOW_SDE = ("--algo.objective", "flow_sde")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,9 @@ def quickstart_plan(*flags: str) -> dict[str, int]:
 
 @pytest.mark.libero
 def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
-    without, ahead = quickstart_plan(), quickstart_plan("--training.overlap", "true")
+    without, ahead = (
+        quickstart_plan(*FLOW_SDE, "--training.overlap", overlap) for overlap in ("false", "true")
+    )
 
     older, call = ahead.pop("older weights"), ahead.pop("policy call")
     # The next step is collected while this one is learned from.
@@ -81,9 +84,13 @@ def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
 
 @pytest.mark.libero
 def test_replay_takes_samples_of_earlier_steps_and_room_to_learn_from_them():
-    without, three = quickstart_plan(), quickstart_plan("--algo.replay_steps", "3")
+    without, three = (
+        quickstart_plan(*FLOW_SDE, "--algo.replay_steps", steps) for steps in ("0", "3")
+    )
+    imitated = quickstart_plan("--algo.objective", "bc", "--algo.replay_steps", "3")
 
     assert "replayed samples" not in without
+    assert imitated["replayed samples"] < three["replayed samples"]  # no means of transitions
     # what is kept of a sample is about what an episode has of a policy step, without spare groups
     assert (
         2 * without["rollout store"]
