@@ -3,7 +3,8 @@
 Every arm trains on the same task from the same policy with the same seeds, through the program that users run, until it has
 used the same number of simulator steps. The first checkpoints beyond fixed numbers of them are evaluated (``ript eval``) on
 the same held-out episodes; success at such a number lies on a straight line. Several calls with one folder add up, e.g. one
-for negative controls with ``--arms permuted flipped --seeds 0``. The result is ``objectives.json`` and a plot per task; an interrupted comparison continues where it was.
+for negative controls with ``--arms permuted flipped --seeds 0``. The result is ``objectives.json`` and a plot per task; an
+interrupted comparison continues where it was.
 ``--publish`` adds the runs of the folder to those in ``benchmarks/measured/objectives.json`` and writes docs/results.md and its
 plots from all of them, so that a comparison may be spread over machines.
 """
@@ -68,7 +69,7 @@ CONTROLS = {
     "bc fast flipped": ("flipped", "bc fast"),
 }
 TASKS = {
-    # the quickstart's, with a base of about a fifth
+    # the quickstart's, with a base of about a third
     "salad": Task(
         name="salad",
         suite="libero_object",

@@ -31,6 +31,9 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--suites", nargs="*", default=list(SUITES), choices=SUITES)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--arm", default=PRACTICE, choices=(PRACTICE, *CONTROLS))
+    parser.add_argument(
+        "--label", default="", help="name of runs with other options than the recipe's"
+    )
     parser.add_argument("--episodes", type=int, default=50, help="of every task in the last table")
     parser.add_argument("--variant_episodes", type=int, default=0, help="of every task's variants")
     parser.add_argument(
@@ -45,7 +48,12 @@ def main() -> None:
     given, extra = parse()
     runs = [
         SuiteRun(
-            suite=suite, seed=seed, arm=given.arm, options=tuple(extra), output=given.output_dir
+            suite=suite,
+            seed=seed,
+            arm=given.arm,
+            label=given.label,
+            options=tuple(extra),
+            output=given.output_dir,
         )
         for suite in given.suites
         for seed in given.seeds

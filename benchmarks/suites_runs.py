@@ -91,6 +91,7 @@ class SuiteRun:
         suite: LIBERO suite, which is the name of its recipe as well.
         seed: Of the run and of its held-out episodes.
         arm: ``practice``, or a negative control.
+        label: What folder and tables call it instead, where its options are not the recipe's.
         options: Overrides of a new run.
         output: Folder of all runs.
     """
@@ -100,11 +101,12 @@ class SuiteRun:
     arm: str
     options: tuple[str, ...]
     output: Path
+    label: str = ""
 
     @property
     def folder(self) -> Path:
         """Return where the run and its evaluations are kept."""
-        return self.output / self.suite / self.arm / f"seed_{self.seed}"
+        return self.output / self.suite / (self.label or self.arm) / f"seed_{self.seed}"
 
     @property
     def run(self) -> Path | None:
@@ -170,7 +172,11 @@ class SuiteRun:
             for name in ("base", "trained", "variant_base", "variant_trained")
         }
         return SuiteResult(
-            suite=self.suite, seed=self.seed, arm=self.arm, curve=_curve(self.run), **more
+            suite=self.suite,
+            seed=self.seed,
+            arm=self.label or self.arm,
+            curve=_curve(self.run),
+            **more,
         )
 
 

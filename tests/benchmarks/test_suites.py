@@ -1,6 +1,7 @@
 """Runs of whole suites: what is kept of them, and the tables made of it."""
 
 import json
+from dataclasses import replace
 
 from benchmarks import suites_report
 from benchmarks.document import marks
@@ -69,6 +70,12 @@ def test_a_run_that_was_measured_again_replaces_what_was_known_of_it():
 
     assert [result.arm for result in together] == ["permuted", "practice"]
     assert together[1] is new
+
+
+def test_a_run_with_other_options_has_a_folder_and_a_name_of_its_own(tmp_path):
+    run = SuiteRun(suite="x", seed=3, arm="practice", options=(), output=tmp_path)
+    assert run.folder == tmp_path / "x" / "practice" / "seed_3"
+    assert replace(run, label="bc").folder == tmp_path / "x" / "bc" / "seed_3"
 
 
 def test_a_run_is_read_from_its_folder_once_practice_was_evaluated(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.reward_controls import flipped
 from pi0.records import Chunk, Observation
 from pi0.ript.algo.advantages import group_advantages
 from pi0.ript.config.algo_sections import CfgConfig
@@ -96,6 +97,13 @@ LENGTHS_2_3_1 = group(
 )
 # Two successes and a failure, one policy step each: advantages 1/2, 1/2, -1.
 OTHER = group(episode("success", [7]), episode("success", [8]), episode("failure", [9]))
+
+
+def test_a_sample_of_an_episode_that_was_paid_for_failure_counts_as_a_success():
+    # what imitation learns from is the reward, so that negative controls are controls of it, too
+    paid = group(*flipped([episode("success", [1.0]), episode("failure", [2.0, 3.0])]))
+    batch = make_batch([paid], group_advantages(torch.tensor([[0.0, 1.0]]), 0.5), "trajectory")
+    assert batch.is_success.tolist() == [False, True, True]
 
 
 def test_samples_are_the_policy_steps_in_group_rollout_policy_step_order():

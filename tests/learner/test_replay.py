@@ -312,7 +312,7 @@ class TestWeightsThatMoved:
 
 
 class TestImitation:
-    """Successes of earlier steps are imitated as they are, whoever drew them."""
+    """Successes of earlier steps are imitated as they are, whichever weights drew them."""
 
     ALGO = replace(ALGO, objective="bc", kl_stop=AlgoConfig().kl_stop)
 
@@ -328,9 +328,8 @@ class TestImitation:
         assert kept.samples.behavior_means.shape == (len(kept.samples), 0, 0, 0)
 
     def test_an_update_is_that_of_all_samples_as_new_ones_bit_for_bit(self):
-        learner = Learner(
-            self.ALGO, lr=STILL
-        )  # the audit would refuse samples of other weights as new
+        # still: as new ones the audit would refuse samples of other weights
+        learner = Learner(self.ALGO, lr=STILL)
         learner.learn(1)
         batch = learner.replay.join(2, learner.draw(2), NUM_SHARES)
 

@@ -1,7 +1,7 @@
 """Success-filtered cloning: flow matching on the action chunks of successful rollouts.
 
 Failures have no signal, so it cannot be pushed away from a mistake, and every update narrows the policy. What succeeded
-once is imitated whoever drew it, so successes of earlier steps can be replayed as they are.
+once is imitated whichever weights drew it, so successes of earlier steps can be replayed as they are.
 """
 
 from collections.abc import Sequence

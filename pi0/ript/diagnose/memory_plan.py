@@ -80,8 +80,8 @@ def policy_step_bytes(card: PolicyCard, num_steps: int) -> int:
 def replay_bytes(config: TrainConfig, card: PolicyCard, max_steps: int) -> int:
     """Return what the samples of M earlier steps take at their worst, in memory and in a checkpoint.
 
-    Of each: what was drawn, the means of its transitions unless the rule compares none, which of them are scored (a byte each), advantage, weight,
-    elapsed share, success, executed actions, group and seed.
+    Of each: what was drawn, the means of its transitions unless the rule compares none, which of them are scored (a byte
+    each), advantage, weight, elapsed share, success, executed actions, group and seed.
     """
     num_steps = config.policy.denoise_steps
     means = 0 if config.algo.objective == "bc" else card.execute_steps * 7 * 4
