@@ -5,9 +5,10 @@
 Every stage is a process of its own, so that its peak is its own: what ``write`` leaves in openpi's layout is loaded,
 answers two rows and trains its action expert on them with made-up advantages (``learn``); the process is killed with
 SIGKILL while it writes its second checkpoint; another one resumes from the first and must reach the same bits
-(``resume``); the result is exported to LeRobot's layout and read back (``export``); one row's action chunk is compared
-with transformers' ``sample_actions`` (``bfloat16``, ``float32``). Seconds, bytes on disk and peaks of anonymous
-memory stand beside what ``ript plan`` forecasts. ``full`` takes 17 GB of memory and 25 GB of disk.
+(``resume``); the result is exported to LeRobot's layout and read back (``export``); what was written first takes one step of
+``ript sft`` on a demonstration (``sft``); one row's action chunk is compared with transformers' ``sample_actions``
+(``bfloat16``, ``float32``). Seconds, bytes on disk and peaks of anonymous memory stand beside what ``ript plan`` and
+``ript sft --plan`` forecast. ``full`` takes 17 GB of memory and 25 GB of disk.
 """
 
 import argparse
@@ -27,7 +28,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 from benchmarks.measure import add_output_arguments, table, write_json
 
-STAGES = ("write", "learn", "resume", "export", "bfloat16", "float32")
+STAGES = ("write", "learn", "resume", "export", "sft", "bfloat16", "float32")
 BEGUN = "checkpoints/.writing-2"
 GB = 1e9
 
@@ -82,9 +83,8 @@ def measure(folder: Path, size: str, num_steps: int, skipped: Sequence[str]) -> 
         killed_at = folder / "run" / BEGUN if stage == "learn" else None
         found[stage] = run_stage(stage, folder, size, num_steps, killed_at=killed_at)
         print(f"{stage}: {json.dumps(found[stage])}", flush=True)
-        if stage == "export":
-            for done in ("run", "lerobot"):
-                shutil.rmtree(folder / done)
+        for done in {"export": ("run", "lerobot"), "sft": ("sft",)}.get(stage, ()):
+            shutil.rmtree(folder / done)
     if {"learn", "resume"} <= found.keys():
         found["is_same_bits"] = found["learn"]["digest"] == found["resume"]["digest"]
     return found
@@ -94,7 +94,7 @@ def forecasts(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what was forecast beside what was measured, in bytes."""
     rows = [
         (name, stage["forecast"][name], stage["measured"][name])
-        for stage in (found.get("learn"), found.get("resume"))
+        for stage in (found.get("learn"), found.get("resume"), found.get("sft"))
         if stage is not None
         for name in stage["forecast"]
     ]

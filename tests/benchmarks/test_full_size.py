@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.full_size import forecasts, measure
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.libero]
 
 
 def test_from_random_weights_to_lerobots_folder_with_a_kill_in_between(tmp_path: Path):
@@ -15,6 +15,9 @@ def test_from_random_weights_to_lerobots_folder_with_a_kill_in_between(tmp_path:
     assert found["is_same_bits"]
     assert found["resume"]["step"] == 1  # the second checkpoint was being written
     assert (found["export"]["num_tensors"], found["export"]["num_different"]) == (141, 0)
+    # 22 matrices and biases of the expert's layers, norms, projections: whatever a step changes is among them
+    assert found["sft"]["only_expert_changed"]
+    assert found["sft"]["num_changed"] > 20
     assert found["float32"]["max_difference"] < 1e-5
     ratios = {entry["what"]: entry["ratio"] for entry in forecasts(found)}
     for what in ("optimizer", "checkpoint", "whole checkpoint"):

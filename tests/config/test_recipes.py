@@ -18,7 +18,8 @@ from pi0.ript.config.load import load_config
 from pi0.ript.diagnose.memory_plan import GIB, GPU_GIB, Place, make_plan
 from pi0.ript.env.resources import Sizing
 from pi0.ript.learner.update import update
-from pi0.ript.scripts.plan import longest_episode, read_checkpoint, resolve_tasks
+from pi0.ript.scripts.parts.plan_page import read_checkpoint
+from pi0.ript.scripts.plan import longest_episode, resolve_tasks
 from tests.formats.checkpoints import reference_model, write_openpi
 from tests.learner.samples import SAMPLING, draw_batch
 

@@ -126,6 +126,19 @@ def refused(argv: list[str], *parts: str) -> None:
     assert raises_one_line(found.value, *parts), found.value
 
 
+def test_a_plan_needs_no_data_and_says_what_a_card_holds(given: list[str], capsys):
+    main([*given[:2], "--plan", "l4"])
+
+    said = capsys.readouterr().out
+    assert "of 24.00 GiB: fits" in said
+    assert "each checkpoint" in said
+
+
+def test_a_plan_is_of_a_policy_that_is_given(given: list[str]):
+    with pytest.raises(ValueError, match="required: --policy"):
+        main([*given[2:], "--plan"])
+
+
 def test_nothing_is_written_where_something_is_wrong(given: list[str], tmp_path: Path):
     out = tmp_path / "out"
     flags = [*given, "--output_dir", str(out), *FLAGS]

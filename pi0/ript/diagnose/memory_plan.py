@@ -163,7 +163,8 @@ def make_plan(
     """
     new_samples = expected_samples(config.algo, card, max_steps)
     samples = (1 + config.algo.replay_steps) * new_samples
-    memory = _network_memory(config, card, network, samples)
+    micro_batch = min(config.algo.micro_batch_size, samples)
+    memory = network_memory(config, card, network, micro_batch, config.policy.denoise_steps)
     num_stored = new_samples + spare_samples(config.algo, card, max_steps, simulators.num_slots)
     replayed = replay_bytes(config, card, max_steps)
     has_critic = config.algo.critic == "value"
@@ -200,9 +201,10 @@ def make_plan(
     ]
 
 
-def _network_memory(
-    config: TrainConfig, card: PolicyCard, network: PI0Config, samples: int
+def network_memory(
+    config: TrainConfig, card: PolicyCard, network: PI0Config, samples: int, num_steps: int
 ) -> NetworkMemory:
+    """Return what the network takes that learns from ``samples`` at once, ``num_steps`` noise levels of each."""
     policy = config.policy
     patches = vlm_sizes(network).vision_config
     tokens = len(card.cameras) * (patches.image_size // patches.patch_size) ** 2
@@ -215,8 +217,8 @@ def _network_memory(
             lora_targets=policy.lora.targets,
             checkpoints_layers=policy.gradient_checkpointing,
         ),
-        samples=min(config.algo.micro_batch_size, samples),
-        num_steps=policy.denoise_steps,
+        samples=samples,
+        num_steps=num_steps,
         prefix_tokens=tokens + card.max_prompt_tokens,
     )
 

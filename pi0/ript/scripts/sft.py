@@ -7,6 +7,7 @@ with --policy they are openpi's (30,000 steps of 32 frames, lr 2.5e-5 after 1,00
 Examples:
     ript sft --policy pi0_base --data lerobot/libero --output_dir outputs/libero
     ript sft --policy pi0_base --data lerobot/libero --output_dir outputs/one --episodes 0:1 --train lora
+    ript sft --policy pi0_base --train lora --micro_batch 8 --plan rtx4090
     ript sft --resume outputs/libero
     ript sft --demos demonstrations --output_dir outputs/tiny --num_steps 2000 --save_every 500
 """
@@ -15,7 +16,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -24,13 +25,24 @@ from rich.console import Console
 
 from pi0.ript.build_policy import find_base
 from pi0.ript.datasets.opening import require_data_set
+from pi0.ript.diagnose.disk_plan import predict_checkpoints
+from pi0.ript.diagnose.memory_plan import GPU_GIB, Place
 from pi0.ript.engine.process_group import ProcessGroup, join
 from pi0.ript.engine.ranks import RankInfo, SingleProcess
+from pi0.ript.env.resources import read_machine
 from pi0.ript.report.console import setup_logging
 from pi0.ript.scripts.exits import run_main
 from pi0.ript.scripts.parts.fine_tuning import build_sft_trainer, open_policy, sft_config
 from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
+from pi0.ript.scripts.parts.plan_page import (
+    card_on_gpu,
+    device_bytes,
+    print_disk,
+    print_memory,
+    read_checkpoint,
+)
 from pi0.ript.scripts.parts.policy_flags import add_policy_flags
+from pi0.ript.sft.plan import fine_tuning_advice, plan_fine_tuning
 from pi0.ript.sft.run import SftRun, new_directory, read_request, restore
 from pi0.ript.sft.settings import FINE_TUNING, SftSettings
 from pi0.ript.train.checkpoints.store import find_last
@@ -38,6 +50,7 @@ from pi0.tiny import Architecture
 
 logger = logging.getLogger(__name__)
 
+HERE = "here"  # planning for this machine
 TIMEOUT_S = 3600.0  # after which ranks that wait for another one give it up
 
 
@@ -93,6 +106,14 @@ def make_parser() -> Parser:
         default="pi0",
         help="of a new tiny policy; default %(default)s",
     )
+    parser.add_argument(
+        "--plan",
+        nargs="?",
+        const=HERE,
+        choices=(HERE, *sorted(GPU_GIB)),
+        metavar="CARD",
+        help="only say what memory and disk it takes, on this machine or on a card, e.g. h100",
+    )
     add_policy_flags(parser)
     add_flags(parser, SftSettings)
     return parser
@@ -116,11 +137,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if arguments.policy:
         parser.set_defaults(**asdict(FINE_TUNING))
         arguments = parser.parse_args(argv)
-    missing = [name for name in ("data", "output_dir") if getattr(arguments, name) is None]
+    required = ("policy",) if arguments.plan else ("data", "output_dir")
+    missing = [name for name in required if getattr(arguments, name) is None]
     if missing:
         parser.error(f"the following arguments are required: --{', --'.join(missing)}")
     require_number(arguments, "lora_rank", least=1)
-    require_data_set(Path(arguments.data))
+    if not arguments.plan:
+        require_data_set(Path(arguments.data))
     return arguments
 
 
@@ -128,8 +151,26 @@ def _request(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in vars(arguments).items()
-        if name not in ("resume", "output_dir")
+        if name not in ("resume", "output_dir", "plan")
     }
+
+
+def print_plan(arguments: argparse.Namespace) -> None:
+    """Print what the fine-tuning needs, of every process where several take the same step."""
+    settings: SftSettings = from_flags(arguments, SftSettings)
+    config = sft_config(arguments, settings)
+    contents, machine = read_checkpoint(config), read_machine()
+    gpu = None if arguments.plan == HERE else arguments.plan
+    on_device = device_bytes(gpu, config.policy.device)
+    if on_device is not None:
+        contents = replace(contents, card=card_on_gpu(config, contents, gpu))
+    place = Place(device_bytes=on_device, host_bytes=machine.memory_bytes)
+    items = plan_fine_tuning(config, settings, contents.card, contents.config, place)
+    print_memory(
+        items, on_device, machine.memory_bytes, lambda some: fine_tuning_advice(some, settings)
+    )
+    checkpoints = predict_checkpoints(config, contents, 0)
+    print_disk({"each checkpoint": checkpoints.each, "last checkpoint": checkpoints.last})
 
 
 def run(arguments: argparse.Namespace, ranks: SingleProcess | ProcessGroup) -> None:
@@ -164,6 +205,9 @@ def main(argv: Sequence[str]) -> None:
     setup_logging("INFO", Console(stderr=True), rank=rank_info.rank)
     with join(rank_info) as ranks:
         arguments = parse(argv)
+        if arguments.plan:
+            print_plan(arguments)
+            return
         ranks.connect(TIMEOUT_S)
         ranks.require_same("flags", str(sorted(vars(arguments).items())), "start every rank alike")
         run(arguments, ranks)
