@@ -178,6 +178,7 @@ def build_evaluator(
         requests=requests,
         protocol=protocol_text(config, requests),
         sampling=Sampling(num_steps=config.policy.denoise_steps, guidance=guidance),
+        settling_steps=config.task.num_steps_wait,
         **vars(shared),
     )
 

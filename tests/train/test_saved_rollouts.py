@@ -1,4 +1,4 @@
-"""``rollouts.save`` through whole runs: the actions of every rollout, once, also where a run was killed."""
+"""Stored actions through whole runs: of every rollout as ``rollouts.save`` says, once, and of held-out episodes."""
 
 import hashlib
 import json
@@ -58,6 +58,23 @@ def test_by_default_nothing_is_stored_and_a_resumed_run_may_begin_to(tmp_path, t
     }
     assert {(r.step, r.seed) for r in read_rollouts(run_dir)} >= wanted
     assert all(r.is_success and r.step == 3 for r in read_rollouts(run_dir))
+
+
+def test_actions_of_the_first_and_of_the_newest_evaluation_are_kept(tmp_path, toy_folder):
+    run(tmp_path, toy_arguments(toy_folder, tmp_path / "out", evaluation__every=1))
+    (run_dir,) = (tmp_path / "out").iterdir()
+
+    stored = read_rollouts(run_dir / "evaluations")
+
+    assert sorted({each.step for each in stored}) == [0, 3]  # not those after steps 1 and 2
+    for step in (0, 3):
+        text = (run_dir / "evaluations" / f"step_{step}.json").read_text()
+        ended = {
+            each["seed"]: (each["outcome"] == "success", each["num_steps"])
+            for each in json.loads(text)["episodes"]
+        }
+        found = {r.seed: (r.is_success, len(r.actions)) for r in stored if r.step == step}
+        assert found == ended
 
 
 def hash_of(actions):

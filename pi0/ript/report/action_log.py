@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.ript.config.schema import SavedRollouts
+from pi0.ript.episode_record import EpisodeKey
 from pi0.ript.report.jsonl import JsonLines, complete_lines, parse_line
 from pi0.ript.types import Episode
 
@@ -29,7 +30,7 @@ class StoredRollout:
     """What it takes to re-play an episode.
 
     Attributes:
-        step: Training step; 0 in an evaluation.
+        step: Training step, that before which an evaluation of a run was; 0 in one by ``ript eval``.
         suite: LIBERO suite.
         task_id: Task number within the suite.
         task: The instruction.
@@ -52,6 +53,11 @@ class StoredRollout:
     is_success: bool
     actions: NDArray[np.float32]
 
+    @property
+    def key(self) -> EpisodeKey:
+        """Return what identifies the episode among those of any policy, as in its record."""
+        return self.suite, self.task_id, self.state_index, self.fixture_seed, self.seed
+
 
 Entry = Mapping[str, Any]
 """A line of the file."""
@@ -66,6 +72,11 @@ WANTED: Mapping[SavedRollouts, tuple[str, ...]] = {
 def actions_name(rank: int) -> str:
     """Return the name of a rank's file."""
     return ACTIONS_NAME if rank == 0 else f"rollouts_{rank}.jsonl"
+
+
+def evaluation_actions_name(step: int | str, rank: int) -> str:
+    """Return the name of a rank's file of the evaluation after a training step, or after ``*`` any."""
+    return f"rollouts_step_{step}_rank_{rank}.jsonl"
 
 
 class ActionLog:

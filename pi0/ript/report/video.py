@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from pi0.images import as_rendered
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import VideoConfig
+from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.packed_frames import VideoRate
 from pi0.ript.types import Episode
 
 logger = logging.getLogger(__name__)
 
 MIN_HEIGHT = 256
+REDRAWN = "redrawn"  # folder of videos that were drawn after the run, larger than what the policy observed
 POLICY_STEPS_PER_S = 10  # policy steps are not evenly spaced in time
 STEPS_PER_S = 20  # LIBERO's control rate: the video runs as fast as the robot
 NICENESS = 10
@@ -117,12 +119,13 @@ def episode_frames(episode: Episode) -> Iterator[NDArray[np.uint8]]:
     """
     size = episode.frames[0].shape[2:4] if episode.frames else None
     for policy_step in episode.policy_steps[:1] if episode.frames else episode.policy_steps:
-        yield _side_by_side(as_rendered(policy_step.observation, size))
+        yield side_by_side(as_rendered(policy_step.observation, size))
     for frames in episode.frames:
-        yield from map(_side_by_side, frames.unpack())
+        yield from map(side_by_side, frames.unpack())
 
 
-def _side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return one upright image of N that LIBERO rendered: uint8 [N, height, width, 3] -> [height, N * width, 3]."""
     return np.concatenate([image[::-1] for image in images], axis=1)
 
 
@@ -136,6 +139,18 @@ def episode_video_name(episode: Episode) -> str:
         state_index=state.index,
         seed=request.seed,
         outcome=episode.outcome,
+    )
+
+
+def record_video_name(record: EpisodeRecord) -> str:
+    """Return the file name of the video of an episode that is known by its record."""
+    return video_name(
+        suite=record.suite,
+        task_id=record.task_id,
+        task=record.task,
+        state_index=record.state_index,
+        seed=record.seed,
+        outcome=record.outcome,
     )
 
 

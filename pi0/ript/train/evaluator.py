@@ -1,6 +1,7 @@
 """The held-out episodes of a run: run with the current policy, or read where the run has measured it before."""
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pi0.ript.evaluation.episodes import (
 )
 from pi0.ript.evaluation.video_cost import video_cost
 from pi0.ript.interfaces import Ranks
+from pi0.ript.report.action_log import ActionLog, evaluation_actions_name
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.train.memory_watch import MemoryWatch
 from pi0.ript.train.nan_guard import inspectable_episodes
@@ -40,6 +42,7 @@ class Evaluator:
         memory: Watches it.
         stages: Shows the progress.
         video: Limits of the videos.
+        settling_steps: Control steps before the first action of an episode.
         run_dir: Run directory.
     """
 
@@ -52,6 +55,7 @@ class Evaluator:
     memory: MemoryWatch
     stages: Stages
     video: VideoConfig
+    settling_steps: int
     run_dir: Path
 
     @property
@@ -60,25 +64,48 @@ class Evaluator:
         return describe_policy(self.policy)
 
     def run(self, step: int) -> list[EpisodeRecord]:
-        """Run the episodes with the policy as it is after ``step`` and return their records, of all ranks."""
+        """Run the episodes with the policy as it is after ``step`` and return their records, of all ranks.
+
+        Executed actions are kept of the first evaluation and of this one, so that both can be drawn again.
+        """
         with (
             self.stages.of_evaluation(step, len(self.requests)) as show,
             VideoWriter.within(self.video) as writer,
             video_cost(self.requests, self.runner),
             inspectable_episodes(self.run_dir, step),
+            closing(self._new_action_log(step)) as actions,
         ):
 
             def on_episode(episode: Episode) -> None:
                 self.memory.sample()
+                actions.append([actions.entry(step, episode)])
                 show(episode)
 
             folder = self.video.folder(self.run_dir) / f"step_{step}"
-            return evaluate(
+            records = evaluate(
                 lambda source: self.runner.run(source, self.sampling),
                 self.requests,
                 EpisodeVideos(writer, folder, on_episode),
                 self.ranks,
             )
+        self._drop_actions_between(step)
+        return records
+
+    def _new_action_log(self, step: int) -> ActionLog:
+        path = evaluation_path(self.run_dir, step).with_name(self._actions_name(step))
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # of the same evaluation, interrupted
+        return ActionLog(path, "all", self.settling_steps)
+
+    def _drop_actions_between(self, step: int) -> None:
+        kept = {self._actions_name(0), self._actions_name(step)}
+        folder = evaluation_path(self.run_dir, step).parent
+        for path in folder.glob(self._actions_name("*")):
+            if path.name not in kept:
+                path.unlink()
+
+    def _actions_name(self, step: int | str) -> str:
+        return evaluation_actions_name(step, self.ranks.rank)
 
     def records(self, step: int, *, is_current: bool) -> list[EpisodeRecord]:
         """Return the records after ``step``, from rank 0's disk or by running the episodes; a collective.

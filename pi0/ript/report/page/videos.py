@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from PIL import Image
 
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.page.run_files import Evaluation, RunFiles
-from pi0.ript.report.video import read_video, video_name
+from pi0.ript.report.video import REDRAWN, read_video, record_video_name
 
 SHEET_FRAMES = 6
 SHEET_HEIGHT = 120
+MAX_REDRAWN_BYTES = 40_000_000  # asked for, so the page may be large
 _ORDER = ("gained", "lost", "same")
 
 
@@ -49,19 +51,41 @@ class VideoPair:
 
 
 def video_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[VideoPair]:
-    """Return held-out episodes with videos, changed outcomes first, as many as both limits allow."""
+    """Return held-out episodes with videos, as many as the limits allow.
+
+    Those that were drawn again after the run come in the order of their tasks, all that ``MAX_REDRAWN_BYTES`` allow;
+    where there are none, those that were recorded come with changed outcomes first.
+    """
     if not run.evaluations:
         return []
+    redrawn = _pairs_in(run, run.video_folder / REDRAWN)
+    if redrawn:
+        return _shots(run, run.video_folder / REDRAWN, redrawn, MAX_REDRAWN_BYTES)
+    pairs = sorted(_pairs_in(run, run.video_folder), key=lambda pair: _ORDER.index(_change(*pair)))
+    return _shots(run, run.video_folder, pairs[:max_pairs], max_bytes)
+
+
+def _pairs_in(run: RunFiles, folder: Path) -> list[tuple[EpisodeRecord, EpisodeRecord]]:
+    """Return the episodes of first and last evaluation of which a folder has both videos."""
     first, last = run.evaluations[0], run.evaluations[-1]
-    is_paired = first is not last
-    pairs = [
+    return [
         (before, after)
         for before, after in zip(first.episodes, last.episodes, strict=True)
-        if _path(run, first, before).is_file() and _path(run, last, after).is_file()
+        if _path(folder, first, before).is_file() and _path(folder, last, after).is_file()
     ]
+
+
+def _shots(
+    run: RunFiles,
+    folder: Path,
+    pairs: Sequence[tuple[EpisodeRecord, EpisodeRecord]],
+    max_bytes: int,
+) -> list[VideoPair]:
+    first, last = run.evaluations[0], run.evaluations[-1]
+    is_paired = first is not last
     chosen: list[VideoPair] = []
-    for before, after in sorted(pairs, key=lambda pair: _ORDER.index(_change(*pair)))[:max_pairs]:
-        max_bytes -= _size(run, first, before) + is_paired * _size(run, last, after)
+    for before, after in pairs:
+        max_bytes -= _size(folder, first, before) + is_paired * _size(folder, last, after)
         if max_bytes < 0:
             break
         chosen.append(
@@ -69,8 +93,8 @@ def video_pairs(run: RunFiles, max_pairs: int, max_bytes: int) -> list[VideoPair
                 task=before.task_label,
                 state_index=before.state_index,
                 seed=before.seed,
-                before=_shot(run, first, before),
-                after=_shot(run, last, after) if is_paired else None,
+                before=_shot(folder, first, before),
+                after=_shot(folder, last, after) if is_paired else None,
             )
         )
     return chosen
@@ -98,24 +122,16 @@ def _change(before: EpisodeRecord, after: EpisodeRecord) -> str:
     return "same" if was == now else "gained" if now else "lost"
 
 
-def _path(run: RunFiles, evaluation: Evaluation, episode: EpisodeRecord) -> Path:
-    name = video_name(
-        suite=episode.suite,
-        task_id=episode.task_id,
-        task=episode.task,
-        state_index=episode.state_index,
-        seed=episode.seed,
-        outcome=episode.outcome,
-    )
-    return run.video_folder / f"step_{evaluation.step}" / name
+def _path(folder: Path, evaluation: Evaluation, episode: EpisodeRecord) -> Path:
+    return folder / f"step_{evaluation.step}" / record_video_name(episode)
 
 
-def _size(run: RunFiles, evaluation: Evaluation, episode: EpisodeRecord) -> int:
-    return _path(run, evaluation, episode).stat().st_size
+def _size(folder: Path, evaluation: Evaluation, episode: EpisodeRecord) -> int:
+    return _path(folder, evaluation, episode).stat().st_size
 
 
-def _shot(run: RunFiles, evaluation: Evaluation, episode: EpisodeRecord) -> Shot:
-    path = _path(run, evaluation, episode)
+def _shot(folder: Path, evaluation: Evaluation, episode: EpisodeRecord) -> Shot:
+    path = _path(folder, evaluation, episode)
     cameras = evaluation.policy["cameras"]
     assert isinstance(cameras, list), f"cameras of the policy card: {cameras!r}"
     frames = read_video(path)
