@@ -1,26 +1,25 @@
 """Write measured numbers into docs/engine.md: ``python benchmarks/publish.py [FOLDER]``.
 
-Replaces the last section of the document by tables of what ``make bench`` left in the folder, each
-with the command that measured it, and copies the plots.
+Every program of ``make bench`` has a section there, which is replaced if the folder holds what the program found; each names
+the machine and the versions that it was measured with. Plots are copied.
 """
 
 import argparse
 import json
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import markdown
+from benchmarks.document import markdown, write_section
 from benchmarks.job import ROOT
-from pi0.ript.atomic import write_atomically
 
 DOCUMENT = ROOT / "docs" / "engine.md"
 IMAGES = ROOT / "docs" / "images"
-HEADING = "## Measurements"
 PLOTS = ("engine_rollout.png", "engine_slots.png")
 SETTINGS = {
     "exact": "this engine, two 256 px cameras, exact",
@@ -29,21 +28,12 @@ SETTINGS = {
 }
 
 
-def read(folder: Path, name: str) -> dict[str, Any]:
-    """Return the measurements of one program; the error names what to run where there are none."""
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; run make bench first")
-    return json.loads(path.read_text())
-
-
-def machine(found: dict[str, Any]) -> list[str]:
-    """Return where the measurements come from."""
+def machine(found: dict[str, Any], name: str) -> list[str]:
+    """Return which program measured, and where."""
     m = found["machine"]
     return [
-        f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']:.0f} GiB, no GPU; MuJoCo {m['mujoco']}, "
-        f"robosuite {m['robosuite']}. Measured by `make bench{'' if found['is_quick'] else ' BENCH='}`; "
-        "where more was measured, the text names it.",
+        f"`benchmarks/{name}.py{' --quick' if found['is_quick'] else ''}` on {m['cpu']}, {m['cores']} cores, "
+        f"{m['memory_gib']:.0f} GiB, no GPU; MuJoCo {m['mujoco']}, robosuite {m['robosuite']}:",
         "",
     ]
 
@@ -55,9 +45,8 @@ def exactness(found: dict[str, Any]) -> list[str]:
         sum(task[key] for task in tasks) for key in ("num_steps", "num_observations")
     )
     return [
-        f"`benchmarks/exactness.py`{'' if found['is_quick'] else ' in full'}: {len(tasks)} tasks, {steps} control steps, {observations} observations of two "
-        f"cameras, differences: {found['num_differences']}.",
-        "",
+        f"{len(tasks)} tasks, {steps} control steps, {observations} observations of two cameras, "
+        f"differences: {found['num_differences']}."
     ]
 
 
@@ -83,7 +72,6 @@ def rollout(found: dict[str, Any]) -> list[str]:
     ]
     threads = ", ".join(f"{side} `{t['chosen']}`" for side, t in found["threads"].items())
     return [
-        "`benchmarks/rollout.py`:",
         *markdown(header, rows),
         "![whole episodes per minute](images/engine_rollout.png)",
         *markdown(["share of core time, percent", *SETTINGS], parts),
@@ -135,7 +123,6 @@ def engine(found: dict[str, Any]) -> list[str]:
         [f"{m['num_evictions']} evictions of a scene", f"{m['evictions_growth_percent']:+.1f} %"],
     ]
     return [
-        "`benchmarks/engine.py`:",
         *markdown(["milliseconds, median", "LIBERO", "engine", "speed-up"], steps + restores),
         *markdown(["one image by MuJoCo, ms", "update", "draw", "read"], images),
         *markdown(
@@ -157,39 +144,51 @@ def scheduler(found: dict[str, Any]) -> list[str]:
         for mode, title in titles.items()
     ]
     header = [f"{found['slots']} slots, episodes of 20 to 80 steps", "episodes per minute", ""]
-    return ["`benchmarks/scheduler.py`:", *markdown(header, rows)]
+    return markdown(header, rows)
+
+
+def slots(found: dict[str, Any]) -> list[str]:
+    """Return the plot."""
+    del found
+    return ["![control steps per second over slots](images/engine_slots.png)"]
+
+
+PROGRAMS: Mapping[str, Callable[[dict[str, Any]], list[str]]] = {
+    "rollout": rollout,
+    "exactness": exactness,
+    "engine": engine,
+    "scheduler": scheduler,
+    "slots": slots,
+}
+
+
+def publish(folder: Path, document: Path, images: Path) -> list[str]:
+    """Replace the sections of programs that left something in ``folder``, copy their plots, return their names."""
+    found = {
+        name: json.loads(path.read_text())
+        for name in PROGRAMS
+        if (path := folder / f"{name}.json").is_file()
+    }
+    longer = folder / "memory.json"  # of engine.py --memory, with all restores and evictions
+    if "engine" in found and longer.is_file():
+        found["engine"] |= json.loads(longer.read_text())
+    for name, measured in found.items():
+        write_section(document, name, [*machine(measured, name), *PROGRAMS[name](measured)])
+    for plot in PLOTS:
+        if (folder / plot).is_file():
+            shutil.copyfile(folder / plot, images / plot)
+    return list(found)
 
 
 def main() -> int:
-    """Write the section and copy the plots."""
+    """Write what the folder has."""
     parser = argparse.ArgumentParser(description="Write measured numbers into docs/engine.md")
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "outputs" / "benchmarks")
     folder = parser.parse_args().folder
-    try:
-        proof, parts, whole, order = (
-            read(folder, name) for name in ("exactness", "engine", "rollout", "scheduler")
-        )
-    except FileNotFoundError as error:
-        parser.error(str(error))
-    longer = folder / "memory.json"  # of engine.py --memory, with all restores and evictions
-    if longer.is_file():
-        parts |= read(folder, "memory")
-    lines = [
-        *machine(whole),
-        *exactness(proof),
-        *rollout(whole),
-        *engine(parts),
-        *scheduler(order),
-        "`benchmarks/slots.py`:",
-        "",
-        "![control steps per second over slots](images/engine_slots.png)",
-    ]
-    text = DOCUMENT.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
-    section = "\n".join(lines).replace("\n\n\n", "\n\n")
-    write_atomically(DOCUMENT, f"{text}\n\n{HEADING}\n\n{section}\n")
-    for plot in PLOTS:
-        shutil.copyfile(folder / plot, IMAGES / plot)
-    print(f"wrote {DOCUMENT.relative_to(ROOT)}")
+    names = publish(folder, DOCUMENT, IMAGES)
+    if not names:
+        parser.error(f"{folder} holds nothing that was measured; run make bench first")
+    print(f"wrote {', '.join(names)} into {DOCUMENT.relative_to(ROOT)}")
     return 0
 
 
