@@ -29,8 +29,21 @@ BYTES_PER_TRAINED = 12
 MEMORY_SHARE = 0.6  # the rest is for activations, prefixes and messages
 
 
-def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_PROCESS) -> Engine:
-    """Return the optimizer around the parameters that training may change."""
+def build_engine(
+    config: TrainConfig,
+    policy: Pi0Policy,
+    ranks: Ranks = SINGLE_PROCESS,
+    *,
+    keeps_weights: bool = False,
+) -> Engine:
+    """Return the optimizer around the parameters that training may change.
+
+    Args:
+        config: Of the training.
+        policy: What is trained.
+        ranks: The processes that learn together.
+        keeps_weights: Whether the state of the engine holds the weights, because saved policies hold other ones.
+    """
     algo, lora = config.algo, config.policy.lora
     if lora.rank:
         seed = derive_seed(config.training.seed, "lora")
@@ -38,7 +51,7 @@ def build_engine(config: TrainConfig, policy: Pi0Policy, ranks: Ranks = SINGLE_P
     else:
         parameters = policy.trainable_parameters(expert_only=config.policy.train_expert_only)
     # the saved policy does not hold adapters, nor the unconditional branch
-    num_saved = 0 if lora.rank else len(parameters)
+    num_saved = 0 if lora.rank or keeps_weights else len(parameters)
     if algo.objective == "cfg":
         parameters = [*parameters, policy.network.add_unconditional()]
     process_group = ranks if isinstance(ranks, ProcessGroup) else None

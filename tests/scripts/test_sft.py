@@ -139,6 +139,25 @@ def test_a_plan_is_of_a_policy_that_is_given(given: list[str]):
         main([*given[2:], "--plan"])
 
 
+def test_the_policy_is_the_running_mean_unless_it_is_switched_off(given: list[str], tmp_path: Path):
+    for name, flags in (("mean", []), ("last", ["--ema_decay", "0"])):
+        main([*given, "--output_dir", str(tmp_path / name), *FLAGS, *flags])
+
+    # the same learning, other weights to take away
+    losses = [
+        [line["sft/loss"] for line in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("mean", "last")
+    ]
+    assert losses[0] == losses[1]
+    assert weights(tmp_path / "mean") != weights(tmp_path / "last")
+
+
+def test_a_mean_of_adapters_is_refused(given: list[str], tmp_path: Path):
+    flags = ["--train", "lora", "--ema_decay", "0.9"]
+    refused([*given, "--output_dir", str(tmp_path / "out"), *flags], "--ema_decay", "leave one out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_where_something_is_wrong(given: list[str], tmp_path: Path):
     out = tmp_path / "out"
     flags = [*given, "--output_dir", str(out), *FLAGS]

@@ -78,6 +78,12 @@ def test_a_gpu_takes_the_root_of_all_second_moments_at_once():
     assert found["optimizer step"] == found["gradients"] - found["activations"]
 
 
+def test_a_running_mean_is_as_large_as_a_gradient():
+    averaged = planned(replace(FOUR_FRAMES, ema_decay=0.99))
+    assert averaged.pop("running mean") == averaged["gradients"]
+    assert averaged == planned(FOUR_FRAMES)
+
+
 def test_adapters_have_small_moments():
     lora = PolicyConfig(lora=LoraConfig(rank=16, targets="both"))
     assert planned(FOUR_FRAMES, lora)["optimizer"] < 0.5 * GB

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pi0.policy import Pi0Policy
+from pi0.ript.algo.reference import Snapshot
 from pi0.ript.build_learner import build_engine
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
@@ -15,7 +16,7 @@ from pi0.ript.engine import torch_settings
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.sft.draws import Draws, held_out_draws, new_generator, shares
 from pi0.ript.sft.settings import SftSettings
-from pi0.ript.sft.trainer import SftTrainer
+from pi0.ript.sft.trainer import SftTrainer, trained_parameters
 from tests.policy_parts import small_policy
 from tests.ranks import run_ranks
 from tests.sft.frames import made_frames
@@ -30,7 +31,8 @@ SETTINGS = SftSettings(
     held_out_every=2,
 )
 
-CHANGING = SftSettings(**{**vars(SETTINGS), "augment": "openpi"})
+AVERAGED = SftSettings(**{**vars(SETTINGS), "ema_decay": 0.75})
+CHANGING = SftSettings(**{**vars(AVERAGED), "augment": "openpi"})
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch_settings, "MAX_THREADS", 1)
 
 
-def fine_tune(
+def make_trainer(
     policy: Pi0Policy,
     settings: SftSettings = SETTINGS,
     ranks: Any = SINGLE_PROCESS,
@@ -47,8 +49,8 @@ def fine_tune(
     expert_only: bool = False,
     lora_rank: int = 0,
     strategy: Any = "ddp",
-) -> list[dict[str, float]]:
-    """Train in place on episode 0 and return the metrics of every step; episode 1 is held out."""
+) -> SftTrainer:
+    """A trainer of episode 0; episode 1 is held out."""
     frames = made_frames(lengths=(12, 5))
     config = TrainConfig(
         policy=PolicyConfig(
@@ -59,9 +61,10 @@ def fine_tune(
     )
     trained, shape = np.arange(12), (policy.card.horizon, policy.card.action_dim)
     probabilities = shares(frames, trained, settings.task_weights)
-    trainer = SftTrainer(
+    engine = build_engine(config, policy, ranks)
+    return SftTrainer(
         policy=policy,
-        engine=build_engine(config, policy, ranks),
+        engine=engine,
         frames=frames,
         draws=Draws(
             trained, probabilities, settings, shape, new_generator(settings.seed), num_cameras=2
@@ -71,7 +74,18 @@ def fine_tune(
         ranks=ranks,
         step=0,
         state={},
+        mean=Snapshot(trained_parameters(policy)) if settings.ema_decay else None,
     )
+
+
+def fine_tune(
+    policy: Pi0Policy,
+    settings: SftSettings = SETTINGS,
+    ranks: Any = SINGLE_PROCESS,
+    **chosen: Any,
+) -> list[dict[str, float]]:
+    """Train in place and return the metrics of every step."""
+    trainer = make_trainer(policy, settings, ranks, **chosen)
     lines: list[dict[str, float]] = []
     trainer.train(lambda step, metrics: lines.append({"step": step, **metrics}))
     return lines
@@ -148,6 +162,36 @@ def test_changed_images_are_other_images_and_repeat():
     assert torch.equal(weights(one), weights(two))
 
 
+def test_the_mean_follows_every_step_and_leaves_learning_alone():
+    plain, policy = small_policy(), small_policy()
+    fine_tune(plain)
+    trainer, expected, last = make_trainer(policy, AVERAGED), weights(policy), None
+
+    def follow(step: int, metrics: Any) -> None:
+        nonlocal expected, last
+        last = weights(policy)
+        expected = 0.75 * expected + 0.25 * last  # openpi's rule
+
+    trainer.train(follow)
+
+    with trainer.averaged():
+        torch.testing.assert_close(weights(policy), expected, rtol=0, atol=5e-7)
+    assert torch.equal(weights(policy), last)
+    assert torch.equal(last, weights(plain))
+    assert not torch.equal(expected, last)
+
+
+def test_the_held_out_loss_is_that_of_the_mean():
+    policy = small_policy()
+    trainer, lines = make_trainer(policy, AVERAGED), []
+    trainer.train(lambda step, metrics: lines.append(metrics))
+
+    plain = fine_tune(small_policy())
+
+    assert lines[-1]["sft/loss"] == plain[-1]["sft/loss"]
+    assert lines[-1]["sft/held_out_loss"] != plain[-1]["sft/held_out_loss"]
+
+
 def test_a_step_that_is_not_finite_is_not_taken():
     policy = small_policy()
     with torch.no_grad():
@@ -160,14 +204,23 @@ def test_a_step_that_is_not_finite_is_not_taken():
 def train_on_ranks(process_group: Any, strategy: str) -> tuple[torch.Tensor, list[float]]:
     torch_settings.MAX_THREADS = 1
     policy = small_policy()
-    lines = fine_tune(policy, CHANGING, ranks=process_group, strategy=strategy)
-    return weights(policy), [line.get("sft/held_out_loss", line["sft/loss"]) for line in lines]
+    lines: list[dict[str, float]] = []
+    trainer = make_trainer(policy, CHANGING, process_group, strategy=strategy)
+    trainer.train(lambda step, metrics: lines.append(dict(metrics)))
+    with trainer.averaged():
+        mean = weights(policy)
+    return torch.stack([weights(policy), mean]), [
+        line.get("sft/held_out_loss", line["sft/loss"]) for line in lines
+    ]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_ranks_take_the_steps_that_one_takes(strategy: str):
-    single = small_policy()
-    lines = fine_tune(single, CHANGING)
+    single, lines = small_policy(), []
+    trainer = make_trainer(single, CHANGING)
+    trainer.train(lambda step, metrics: lines.append(metrics))
+    with trainer.averaged():
+        mean = weights(single)
 
     (one, losses), (two, same) = run_ranks(2, train_on_ranks, strategy)
 
@@ -176,4 +229,4 @@ def test_two_ranks_take_the_steps_that_one_takes(strategy: str):
     assert losses == pytest.approx(
         [line.get("sft/held_out_loss", line["sft/loss"]) for line in lines], abs=1e-5
     )
-    torch.testing.assert_close(one, weights(single), rtol=0, atol=1e-5)
+    torch.testing.assert_close(one, torch.stack([weights(single), mean]), rtol=0, atol=1e-5)

@@ -1,13 +1,28 @@
 """The optional penalty on the distance from the policy that a run began with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pi0.ript.algo.objective import Indices, Model, by_sample
 
 _NAME = "reference"
+
+
+@contextmanager
+def holding(parameters: Sequence[nn.Parameter], weights: Sequence[Tensor]) -> Generator[None]:
+    """Give parameters other weights inside the block; copied only if on another device."""
+    assert len(parameters) == len(weights), "the weights belong to other parameters"
+    own = [parameter.data for parameter in parameters]
+    try:
+        for parameter, other in zip(parameters, weights, strict=True):
+            parameter.data = other.to(parameter.device)
+        yield
+    finally:
+        for parameter, data in zip(parameters, own, strict=True):
+            parameter.data = data
 
 
 class Snapshot:

@@ -41,13 +41,16 @@ class CheckpointBytes:
         return self.last + keep * self.each
 
 
-def predict_checkpoints(config: TrainConfig, contents: Contents, max_steps: int) -> CheckpointBytes:
+def predict_checkpoints(
+    config: TrainConfig, contents: Contents, max_steps: int, *, keeps_weights: bool = False
+) -> CheckpointBytes:
     """Return what the checkpoints of a run take.
 
     Args:
         config: Of the run.
         contents: Of its policy.
         max_steps: Control steps of the longest episodes, for what is replayed.
+        keeps_weights: Whether trained weights lie beside the policy, which holds other ones (their running mean).
     """
     network, rank = _network(config, contents), config.policy.lora.rank
     changed = dict(_changed(network, config))
@@ -66,7 +69,7 @@ def predict_checkpoints(config: TrainConfig, contents: Contents, max_steps: int)
         changed[name].numel() * FLOAT if name in changed else stored[name] for name in stored
     )
     is_whole = is_builtin or config.training.save_full_policy == "all"
-    in_engine = trained if rank else 0
+    in_engine = trained if rank or keeps_weights else 0
     if config.algo.objective == "cfg":  # the unconditional branch
         in_engine += dit_sizes(contents.config).hidden_size * FLOAT
     num_earlier = num_remembered(config) + config.training.overlap

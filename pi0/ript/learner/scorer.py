@@ -1,7 +1,7 @@
 """The policy as objectives use it: chosen samples of a batch, prefixes kept where they cannot change."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from pi0.model.cache import PrefixCache
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.algo.objective import Indices
+from pi0.ript.algo.reference import holding
 from pi0.ript.learner.prefixes import KeptPrefixes, Room
 from pi0.ript.types import Batch
 from pi0.sampler import make_schedule
@@ -143,19 +144,9 @@ class Scorer:
             nullcontext() if self.behavior_weights is None else self.holding(self.behavior_weights)
         )
 
-    @contextmanager
-    def holding(self, weights: Sequence[Tensor]) -> Iterator[None]:
+    def holding(self, weights: Sequence[Tensor]) -> AbstractContextManager[None]:
         """Give the policy other weights inside the block; copied only if on another device."""
-        trained = self.parameters()
-        assert len(trained) == len(weights), "the weights belong to other parameters"
-        own = [parameter.data for parameter in trained]
-        try:
-            for parameter, other in zip(trained, weights, strict=True):
-                parameter.data = other.to(parameter.device)
-            yield
-        finally:
-            for parameter, data in zip(trained, own, strict=True):
-                parameter.data = data
+        return holding(self.parameters(), weights)
 
     def _prefix(self, own_index: Indices) -> PrefixCache:
         if self._kept is None:

@@ -135,13 +135,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         stored = read_request(Path(arguments.resume))
         return argparse.Namespace(**{**vars(arguments), **stored, "output_dir": arguments.resume})
     if arguments.policy:
-        parser.set_defaults(**asdict(FINE_TUNING))
+        # openpi takes no mean of adapters
+        recipe = replace(FINE_TUNING, ema_decay=0.0) if arguments.train == "lora" else FINE_TUNING
+        parser.set_defaults(**asdict(recipe))
         arguments = parser.parse_args(argv)
     required = ("policy",) if arguments.plan else ("data", "output_dir")
     missing = [name for name in required if getattr(arguments, name) is None]
     if missing:
         parser.error(f"the following arguments are required: --{', --'.join(missing)}")
     require_number(arguments, "lora_rank", least=1)
+    if arguments.train == "lora" and arguments.ema_decay:
+        parser.error(
+            "--ema_decay takes a mean of weights and --train lora has adapters; leave one out"
+        )
     if not arguments.plan:
         require_data_set(Path(arguments.data))
     return arguments
@@ -169,7 +175,8 @@ def print_plan(arguments: argparse.Namespace) -> None:
     print_memory(
         items, on_device, machine.memory_bytes, lambda some: fine_tuning_advice(some, settings)
     )
-    checkpoints = predict_checkpoints(config, contents, 0)
+    has_mean = settings.ema_decay > 0
+    checkpoints = predict_checkpoints(config, contents, 0, keeps_weights=has_mean)
     print_disk({"each checkpoint": checkpoints.each, "last checkpoint": checkpoints.last})
 
 

@@ -43,6 +43,8 @@ def plan_fine_tuning(
         "weights": memory.weights,
         "optimizer": memory.optimizer,
         "gradients": memory.gradients,
+        # a gradient is as large as what is trained
+        "running mean": memory.gradients if settings.ema_decay else 0,
         "prefixes": together * memory.prefix_per_sample,
         "activations": memory.activations,
         "reading prefixes": max(0, reading - memory.activations),
@@ -69,7 +71,7 @@ def fine_tuning_advice(items: list[Item], settings: SftSettings) -> str:
     train_less = "train less: --train expert or --train lora"
     remedies = {
         "weights": "use a checkpoint in bfloat16: --override dtype=bfloat16",
-        **dict.fromkeys(("optimizer", "gradients", "optimizer step"), train_less),
+        **dict.fromkeys(("optimizer", "gradients", "running mean", "optimizer step"), train_less),
         "prefixes": half,
         "reading prefixes": half,
         "activations": f"{half} or --gradient_checkpointing",

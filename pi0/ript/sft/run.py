@@ -191,7 +191,8 @@ class SftRun:
         self._save()
         if self._ranks.rank != 0:
             return
-        self._save_policy()
+        with self._trainer.averaged():
+            self._save_policy()
         logger.info("saved %s", self._folder)
         logger.info("report: %s", write_report([self._folder]))
 
@@ -222,9 +223,10 @@ class SftRun:
                 config_hash=self._hash,
             )
             is_whole = step == self._settings.num_steps
-            snapshot = PolicySnapshot.of(
-                self._policy, self._base, is_whole=is_whole, has_changed=True
-            )
+            with self._trainer.averaged():
+                snapshot = PolicySnapshot.of(
+                    self._policy, self._base, is_whole=is_whole, has_changed=True
+                )
             save_checkpoint(
                 self._folder,
                 snapshot,

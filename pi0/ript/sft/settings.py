@@ -27,6 +27,8 @@ class SftSettings:
         held_out_every: Steps between measurements of the loss on held-out episodes, if there are any.
         save_every: Steps between checkpoints; 0 leaves one at the end, and when the program is stopped.
         keep_checkpoints: Newest checkpoints that are kept.
+        ema_decay: What the running mean of trained weights keeps of itself in a step, in [0, 1); saved policies and the held-out
+            loss are those of the mean. 0 takes no mean.
         augment: How training images are changed at random: none, or as openpi does (crop, turn, colors).
         seed: Seeds weights, frames and noise.
     """
@@ -44,6 +46,7 @@ class SftSettings:
     held_out_every: int = 100
     save_every: int = 0
     keep_checkpoints: int = 2
+    ema_decay: float = 0.0
     augment: str = "none"
     seed: int = 0
 
@@ -67,6 +70,7 @@ class SftSettings:
             require(getattr(self, name) >= 0, f"--{name} must be >= 0, got {getattr(self, name)}")
         for name in ("lr", "grad_norm_clip"):
             require(getattr(self, name) > 0, f"--{name} must be > 0, got {getattr(self, name)}")
+        require(0 <= self.ema_decay < 1, f"--ema_decay must be in [0, 1), got {self.ema_decay}")
         require(
             self.augment in AUGMENTATIONS,
             f"--augment must be {' or '.join(AUGMENTATIONS)}, got {self.augment!r}",
@@ -87,6 +91,7 @@ FINE_TUNING = SftSettings(
     weight_decay=1e-10,
     held_out_every=1_000,
     save_every=1_000,
+    ema_decay=0.99,
     augment="openpi",
 )
 """openpi's recipe, for weights that know something already."""

@@ -6,15 +6,17 @@ Every rank draws the same frames and computes its own part of them, so that seve
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pi0.inputs import Inputs
 from pi0.policy import Pi0Policy
 from pi0.records import Observation
+from pi0.ript.algo.reference import Snapshot, holding
 from pi0.ript.datasets.frames import Frames
 from pi0.ript.engine.engine import Engine
 from pi0.ript.engine.torch_settings import all_cores
@@ -39,6 +41,11 @@ class SftBatch:
     draw: Draw
     inputs: Inputs
     actions: Tensor
+
+
+def trained_parameters(policy: Pi0Policy) -> list[nn.Parameter]:
+    """Return what training changes."""
+    return [each for each in policy.network.core.parameters() if each.requires_grad]
 
 
 def encode_draw(policy: Pi0Policy, frames: Frames, draw: Draw) -> SftBatch:
@@ -93,6 +100,7 @@ class SftTrainer:
         ranks: The processes that learn together.
         step: Steps that are finished.
         state: Of the generator after those steps.
+        mean: Running mean of the trained weights after those steps; None takes none.
     """
 
     def __init__(
@@ -107,8 +115,9 @@ class SftTrainer:
         ranks: Ranks,
         step: int,
         state: Numbers,
+        mean: Snapshot | None = None,
     ) -> None:
-        self._policy, self.engine = policy, engine
+        self._policy, self.engine, self._mean = policy, engine, mean
         self._frames, self._draws, self._held_out = frames, draws, held_out
         self._settings, self._ranks = settings, ranks
         self.step = step
@@ -134,6 +143,15 @@ class SftTrainer:
                 seconds = time.monotonic() - start
                 metrics |= {"time/update_s": seconds, "time/data_s": waited}
                 on_step(self.step, metrics)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the policy the running mean of its weights inside the block, if one is taken."""
+        if self._mean is None:
+            yield
+            return
+        with holding(trained_parameters(self._policy), self._mean.weights):
+            yield
 
     def _request(self, reader: ThreadPoolExecutor) -> Future[SftBatch]:
         draw = self._draws.next()
@@ -161,6 +179,8 @@ class SftTrainer:
                 (total,) = self.engine.exchange([total])
                 self.is_updating = True
                 grad_norm = self.engine.step(lr)
+            if self._mean is not None:
+                self._mean.follow(trained_parameters(self._policy), self._settings.ema_decay)
         except FloatingPointError as error:
             self.is_updating = False
             raise ValueError(
@@ -172,13 +192,13 @@ class SftTrainer:
         return {"sft/loss": mean, "sft/grad_norm": grad_norm, "sft/lr": lr}
 
     def _held_out_loss(self, reader: ThreadPoolExecutor) -> dict[str, float]:
-        """Return the loss on held-out episodes where it is due, the same draw every time."""
+        """Return the loss of what would be saved on held-out episodes where it is due, the same draw every time."""
         is_due = self.step % self._settings.held_out_every == 0
         if self._held_out is None or not (is_due or self.step == self._settings.num_steps):
             return {}
         own = self._held_out.part(self._own(self._held_out))
         total = 0.0
-        with torch.no_grad():
+        with torch.no_grad(), self.averaged():
             for some in micro_batches(len(own.frames), self._settings.micro_batch or 16):
                 batch = self._encode(reader, own.part(some)).result()
                 total += frame_losses(self._policy, batch, slice(None)).sum().item()

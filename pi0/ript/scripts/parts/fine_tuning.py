@@ -10,6 +10,7 @@ import torch
 from pi0.checkpoint import new_policy
 from pi0.codec import Codec
 from pi0.policy import Pi0Policy
+from pi0.ript.algo.reference import Snapshot
 from pi0.ript.build_learner import build_engine
 from pi0.ript.build_policy import build_policy, choose_device
 from pi0.ript.config.algo import AlgoConfig
@@ -36,7 +37,7 @@ from pi0.ript.sft.draws import (
 from pi0.ript.sft.run import numbers_of
 from pi0.ript.sft.settings import SftSettings
 from pi0.ript.sft.statistics import compute_stats, groups_by_task
-from pi0.ript.sft.trainer import SftTrainer
+from pi0.ript.sft.trainer import SftTrainer, trained_parameters
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.checkpoints.state import TrainingState
 from pi0.tiny import PROMPT_TOKENS, tiny_card, tiny_pi0_config
@@ -181,7 +182,9 @@ def build_sft_trainer(
             f"{world_size} ranks cannot share --frames_per_step {count} evenly; "
             f"set it to {-(-count // world_size) * world_size}"
         )
-    engine = build_engine(config, policy, ranks)
+    engine = build_engine(config, policy, ranks, keeps_weights=settings.ema_decay > 0)
+    # a checkpoint's policy is the mean; the engine's state holds the weights that it is of
+    mean = Snapshot(trained_parameters(policy)) if settings.ema_decay else None
     if state:
         engine.load_state(state.engine)
     rng = restored_generator(numbers_of(state)) if state else new_generator(settings.seed)
@@ -197,6 +200,7 @@ def build_sft_trainer(
         ranks=ranks,
         step=state.step if state else 0,
         state=numbers_of(state) if state else {},
+        mean=mean,
     )
 
 
