@@ -1,8 +1,7 @@
 """Animate a held-out episode before and after training: ``python tools/before_and_after.py RUN --output FILE.webp``.
 
-Both policies act again on the images they were made for, in an episode of the run's evaluations that
-failed before and succeeded after. Their actions are then replayed by the simulator, which draws every
-control step at 256 pixels. Neither outcome may differ from what the run recorded.
+The actions of an episode that failed in the first evaluation of the run and succeeded in the newest are executed once more
+by the simulator, which draws every control step at 256 pixels. Neither outcome may differ from what the run recorded.
 """
 
 import argparse
@@ -14,23 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pi0.policy import Pi0Policy
-from pi0.records import ObservationSpec, Sampling
-from pi0.ript.build_policy import build_policy
-from pi0.ript.build_runner import resolve_tasks
-from pi0.ript.config.load import RUN_CONFIG_NAME, read_config
-from pi0.ript.config.schema import TrainConfig
+from pi0.records import ObservationSpec
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import protocol_of
-from pi0.ript.evaluation.episodes import (
-    evaluation_path,
-    read_evaluation,
-    request_key,
-    requests_of_run,
-)
-from pi0.ript.interfaces import StepProtocol
-from pi0.ript.scripts.train_ript_pi0 import create_env_runner
-from pi0.ript.types import Episode, EpisodeRequest
+from pi0.ript.env.suites import make_initial_state
+from pi0.ript.evaluation.episodes import evaluation_path
+from pi0.ript.report.action_log import StoredRollout, read_rollouts
 
 SPEC = ObservationSpec(cameras=("agentview",), height=256, width=256)
 STEPS_PER_FRAME = 2
@@ -67,47 +54,32 @@ class Side:
         return frame
 
 
-def gained(
-    run: Path, config: TrainConfig, protocol: StepProtocol, last_step: int
-) -> list[EpisodeRequest]:
-    """Return the evaluated episodes that failed before training and succeeded after it."""
-    before, after = (
-        {record.key: record for record in read_evaluation(evaluation_path(run, step))}
-        for step in (0, last_step)
-    )
+def gained(rollouts: Sequence[StoredRollout]) -> list[tuple[StoredRollout, StoredRollout]]:
+    """Return the held-out episodes that failed before training and succeeded in the newest evaluation, both times."""
+    last = max(rollout.step for rollout in rollouts)
+    after = {rollout.key: rollout for rollout in rollouts if rollout.step == last}
     return [
-        request
-        for request in requests_of_run(config, resolve_tasks(config), protocol)
-        if before[request_key(request)].outcome == "failure"
-        and after[request_key(request)].is_success
+        (rollout, after[rollout.key])
+        for rollout in rollouts
+        if rollout.step == 0 and not rollout.is_success and after[rollout.key].is_success
     ]
 
 
-def act(config: TrainConfig, policy: Pi0Policy, request: EpisodeRequest) -> Episode:
-    """Run one episode as the evaluations of the run do."""
-    requests = iter([request])
-    with create_env_runner(config, policy) as runner:
-        sampling = Sampling(num_steps=config.policy.denoise_steps)
-        (episode,) = runner.run(lambda: next(requests, None), sampling)
-    return episode
-
-
-def film(scene: Scene, episode: Episode) -> NDArray[np.uint8]:
-    """Replay the actions of an episode and return its images, uint8 [control steps + 1, 256, 256, 3].
+def film(scene: Scene, rollout: StoredRollout) -> NDArray[np.uint8]:
+    """Execute the actions of an episode and return its images, uint8 [control steps + 1, 256, 256, 3].
 
     Raises:
-        RuntimeError: The replay ends otherwise than the episode.
+        RuntimeError: It ends otherwise than it did.
     """
-    images = [scene.restore(0, episode.request.initial_state).images]
-    is_success = False
-    for policy_step in episode.policy_steps:
-        result = scene.execute(0, policy_step.chunk.actions[: policy_step.num_executed], video=True)
-        assert result.frames is not None
-        images += list(result.frames)
-        is_success = result.is_success
-    if (is_success, len(images) - 1) != (episode.outcome == "success", episode.num_steps):
-        raise RuntimeError("the replay ended otherwise than the episode")
-    return np.stack([cameras[0][::-1] for cameras in images])
+    state = make_initial_state(
+        rollout.suite, rollout.task_id, rollout.state_index, rollout.fixture_seed
+    )
+    first = scene.restore(0, state).images
+    result = scene.execute(0, rollout.actions, video=True)
+    assert result.frames is not None
+    if (result.is_success, len(result.frames)) != (rollout.is_success, len(rollout.actions)):
+        raise RuntimeError("the episode ends otherwise than it did: other hardware or versions?")
+    return np.stack([cameras[0][::-1] for cameras in (first, *result.frames)])
 
 
 def animate(sides: Sequence[Side], output: Path) -> None:
@@ -136,30 +108,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="a .webp or .gif file")
     parser.add_argument("--episode", type=int, default=0, help="which of the episodes gained")
     arguments = parser.parse_args()
-    run: Path = arguments.run
-    config = read_config(run / RUN_CONFIG_NAME)
-    checkpoint = (run / "checkpoints" / "last").resolve()
-    base = build_policy(config)
-    requests = gained(run, config, protocol_of(base), int(checkpoint.name))
-    if not 0 <= arguments.episode < len(requests):
-        raise SystemExit(f"--episode must be below {len(requests)}, the number of episodes gained")
-    request = requests[arguments.episode]
-    state = request.initial_state
-    before = act(config, base, request)
-    after = act(config, build_policy(config, checkpoint / "pretrained_model"), request)
-    if (before.outcome, after.outcome) != ("failure", "success"):
-        raise SystemExit("the episodes differ from those of the run: other hardware or versions?")
-    scene = Scene(state.suite, state.task_id, SPEC, 1, config.task.num_steps_wait)
-    titles = ("before", f"after {checkpoint.name} steps")
+    episodes = gained(read_rollouts(evaluation_path(arguments.run, 0).parent))
+    if not 0 <= arguments.episode < len(episodes):
+        raise SystemExit(f"--episode must be below {len(episodes)}, the number of episodes gained")
+    before, after = episodes[arguments.episode]
+    scene = Scene(after.suite, after.task_id, SPEC, 1, after.settling_steps)
+    titles = ("before", f"after {after.step} steps")
     sides = [
-        Side(title=title, images=film(scene, episode), is_success=episode.outcome == "success")
-        for title, episode in zip(titles, (before, after), strict=True)
+        Side(title=title, images=film(scene, rollout), is_success=rollout.is_success)
+        for title, rollout in zip(titles, (before, after), strict=True)
     ]
     scene.close()
     animate(sides, arguments.output)
     print(
-        f"{arguments.output}: {state.suite}/{state.task_id} {before.task}, state {state.index}, "
-        f"seed {request.seed}; one of {len(requests)} episodes gained"
+        f"{arguments.output}: {after.suite}/{after.task_id} {after.task}, state {after.state_index}, "
+        f"seed {after.seed}; one of {len(episodes)} episodes gained"
     )
 
 
