@@ -85,7 +85,7 @@ def write_run(folder, card_cameras=("agentview",)):
 
 def test_a_run_that_kept_no_actions_is_named(tmp_path):
     run = write_run(tmp_path / "run")
-    with pytest.raises(FileNotFoundError, match="evaluations holds no rollouts"):
+    with pytest.raises(FileNotFoundError, match="holds the actions of 0 of 2 episodes to draw"):
         redraw(run, 32, num_workers=1)
     assert not (run / "videos").exists()
 

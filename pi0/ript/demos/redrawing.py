@@ -10,7 +10,7 @@ from pi0.ript.datasets.recorded import take_recorded
 from pi0.ript.demos.rollout_replayer import replay_all
 from pi0.ript.episode_record import EpisodeKey, EpisodeRecord
 from pi0.ript.evaluation.episodes import evaluation_path
-from pi0.ript.report.action_log import StoredRollout, read_rollouts
+from pi0.ript.report.action_log import PATTERN, StoredRollout, read_rollouts
 from pi0.ript.report.page.run_files import RunFiles, read_run
 from pi0.ript.report.video import (
     REDRAWN,
@@ -57,18 +57,19 @@ def redraw(run_dir: Path, size: int, num_workers: int) -> int:
     run = read_run(run_dir)
     if not run.evaluations:
         raise ValueError(
-            f"{run_dir} has no evaluation to draw again; evaluate in the run, or with ript eval"
+            f"{run_dir} has no evaluation to draw again; train with evaluation.rollouts_per_task above 0"
         )
     chosen, source = choose_episodes(run), evaluation_path(run_dir, 0).parent
+    rollouts = read_rollouts(source) if any(source.glob(PATTERN)) else []
     stored = [
         (position, rollout)
-        for position, rollout in enumerate(read_rollouts(source))
+        for position, rollout in enumerate(rollouts)
         if (rollout.step, rollout.key) in chosen
     ]
     if len(stored) < len(chosen):
         raise FileNotFoundError(
-            f"{source} holds the actions of {len(stored)} of {len(chosen)} episodes, a run of an earlier version none; "
-            "evaluate with a run of this version"
+            f"{source} holds the actions of {len(stored)} of {len(chosen)} episodes to draw; runs of earlier versions kept "
+            "none, those of this one keep the first and the newest evaluation's"
         )
     cameras = run.evaluations[-1].policy["cameras"]
     assert isinstance(cameras, list), f"cameras of the policy card: {cameras!r}"
@@ -76,13 +77,11 @@ def redraw(run_dir: Path, size: int, num_workers: int) -> int:
     for (suite, task_id), some in groupby(
         sorted(stored, key=_by_task), key=lambda each: _by_task(each)[:2]
     ):
-        rollouts = dict(sorted(some))
-        logger.info("%s/%d: drawing %d episodes", suite, task_id, len(rollouts))
+        of_task = dict(sorted(some))
+        logger.info("%s/%d: drawing %d episodes", suite, task_id, len(of_task))
         with tempfile.TemporaryDirectory() as folder:
-            replay_all(source, list(rollouts), spec, Path(folder), num_workers)
-            for rollout, episode in zip(
-                rollouts.values(), take_recorded(Path(folder)), strict=True
-            ):
+            replay_all(source, list(of_task), spec, Path(folder), num_workers)
+            for rollout, episode in zip(of_task.values(), take_recorded(Path(folder)), strict=True):
                 record = chosen[rollout.step, rollout.key]
                 path = (
                     run.video_folder / REDRAWN / f"step_{rollout.step}" / record_video_name(record)
