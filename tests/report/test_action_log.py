@@ -1,6 +1,7 @@
 """Stored actions come back bit for bit, once each, of the episodes that were to be kept."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,7 +57,9 @@ def test_executed_actions_come_back_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize(("saved", "seeds"), [("successes", [1]), ("all", [1, 2])])
 def test_what_is_not_wanted_and_what_crashed_is_left_out(tmp_path, saved, seeds):
-    write(tmp_path, saved, episode(seed=1), episode("failure", seed=2), episode("crashed", seed=3))
+    no_action = replace(episode("failure", seed=4), policy_steps=())
+    several = episode(seed=1), episode("failure", seed=2), episode("crashed", seed=3), no_action
+    write(tmp_path, saved, *several)
     assert [rollout.seed for rollout in read_rollouts(tmp_path)] == seeds
 
 

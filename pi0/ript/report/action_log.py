@@ -90,8 +90,11 @@ class ActionLog:
         self._lines = JsonLines(path, last_step=last_step) if self._wanted else None
 
     def entry(self, step: int, episode: Episode) -> Entry | None:
-        """Return the line of an episode, None if it is none of those that are saved; a crashed one never is."""
-        if episode.outcome not in self._wanted:
+        """Return the line of an episode, None if it is none of those that are saved.
+
+        A crashed one never is, nor one that ended before its first action.
+        """
+        if episode.outcome not in self._wanted or not episode.policy_steps:
             return None
         state = episode.request.initial_state
         actions = [
