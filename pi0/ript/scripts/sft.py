@@ -7,7 +7,6 @@ with --policy they are openpi's (30,000 steps of 32 frames, lr 2.5e-5 after 1,00
 Examples:
     ript sft --policy pi0_base --data lerobot/libero --output_dir outputs/libero
     ript sft --policy pi0_base --data lerobot/libero --output_dir outputs/one --episodes 0:1 --train lora
-    ript sft --policy pi0_base --train lora --micro_batch 8 --plan rtx4090
     ript sft --resume outputs/libero
     ript sft --demos demonstrations --output_dir outputs/tiny --num_steps 2000 --save_every 500
 """
