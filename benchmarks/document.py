@@ -1,5 +1,6 @@
 """What benchmarks write into documents: tables, and sections between two marks."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def command_line(root: Path) -> str:
     """Return the command that is running, with paths below ``root`` relative to it and folders elsewhere as ``DIR``."""
     words = [word.removeprefix(f"{root}/") for word in sys.argv]
-    return " ".join(["python", *("DIR" if Path(word).is_absolute() else word for word in words)])
+    return shlex.join(["python", *("DIR" if Path(word).is_absolute() else word for word in words)])
 
 
 def marks(name: str) -> tuple[str, str]:

@@ -154,7 +154,7 @@ def publish(compared: Mapping[str, tuple[Sequence[Curve], Sequence[int]]], comma
     ]
     for task, (curves, points) in compared.items():
         image = IMAGES / f"objectives_{task}.png"
-        lines += [f"**{task}**", *table(curves, points)]
+        lines += ["", f"**{task}**", *table(curves, points)]
         lines += [f"![{task}: held-out success of every arm and seed](images/{image.name})"]
         draw(curves, image)
     write_section(DOCUMENT, SECTION, lines)

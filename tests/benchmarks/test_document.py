@@ -41,9 +41,9 @@ def test_a_document_without_its_marks_is_refused_and_left_alone(tmp_path, text):
 
 def test_a_command_names_no_folder_of_the_machine(monkeypatch):
     root = Path("/srv/clone")
-    words = [f"{root}/benchmarks/x.py", "--output_dir", "/data/runs", "--marks", "1"]
+    words = [f"{root}/benchmarks/x.py", "--output_dir", "/data/runs", "--arms", "bc fast"]
     monkeypatch.setattr(sys, "argv", words)
-    assert command_line(root) == "python benchmarks/x.py --output_dir DIR --marks 1"
+    assert command_line(root) == "python benchmarks/x.py --output_dir DIR --arms 'bc fast'"
 
 
 def test_no_page_names_a_folder_of_the_machine_that_measured():
