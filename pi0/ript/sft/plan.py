@@ -56,8 +56,12 @@ def plan_fine_tuning(
         for name, num_bytes in on_device.items()
         if num_bytes
     ]
+    # the policy to be saved, the weights that its mean is of, and the moments
+    kept_weights = memory.gradients if settings.ema_decay or config.policy.lora.rank else 0
+    copy = memory.gradients + kept_weights + memory.optimizer
     return [
         *items,
+        Item(name="checkpoint copy", num_bytes=copy, memory="host"),
         Item(name="images", num_bytes=frames_bytes(card, settings), memory="host"),
         Item(name="Python and torch", num_bytes=PROCESS_BYTES, memory="host"),
     ]
@@ -71,7 +75,10 @@ def fine_tuning_advice(items: list[Item], settings: SftSettings) -> str:
     train_less = "train less: --train expert or --train lora"
     remedies = {
         "weights": "use a checkpoint in bfloat16: --override dtype=bfloat16",
-        **dict.fromkeys(("optimizer", "gradients", "running mean", "optimizer step"), train_less),
+        **dict.fromkeys(
+            ("optimizer", "gradients", "running mean", "optimizer step", "checkpoint copy"),
+            train_less,
+        ),
         "prefixes": half,
         "reading prefixes": half,
         "activations": f"{half} or --gradient_checkpointing",
