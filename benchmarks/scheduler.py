@@ -8,7 +8,6 @@ the round has ended, as in vector environments whose members are reset together.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -33,6 +32,7 @@ from benchmarks.job import (
     Job,
     policy_step_digest,
 )
+from benchmarks.measure import add_output_arguments, write_json
 from pi0.ript.config.env import Schedule
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
@@ -154,8 +154,7 @@ def describe(result: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     """Measure, print a table, write the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer episodes, one repeat")
-    parser.add_argument("--json", type=Path, default=None, help="receives all measurements")
+    add_output_arguments(parser)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args(argv)
@@ -173,8 +172,7 @@ def main(argv: Sequence[str]) -> None:
         results = compare(pool, runners, requests(num_episodes, LENGTHS), num_repeats)
     results |= {"slots": arguments.slots, "workers": arguments.workers}
     sys.stdout.write(describe(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+    write_json(arguments.json, results, is_quick=arguments.quick)
 
 
 if __name__ == "__main__":
