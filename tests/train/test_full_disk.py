@@ -41,7 +41,7 @@ def test_a_disk_that_fills_up_during_a_checkpoint_leaves_the_one_before(tmp_path
 @pytest.mark.parametrize(
     ("recorded", "written"),
     [
-        pytest.param(0, r"No space left on device: .*/evaluations/step_0\.json$", id="evaluation"),
+        pytest.param(0, r"No space left on device: .*/evaluations/rollouts_step_0", id="actions"),
         pytest.param(2, r"cannot write video .*/videos/step_0/", id="videos"),
     ],
 )
