@@ -65,7 +65,7 @@ def gained(rollouts: Sequence[StoredRollout]) -> list[tuple[StoredRollout, Store
     ]
 
 
-def film(scene: Scene, rollout: StoredRollout) -> NDArray[np.uint8]:
+def draw_episode(scene: Scene, rollout: StoredRollout) -> NDArray[np.uint8]:
     """Execute the actions of an episode and return its images, uint8 [control steps + 1, 256, 256, 3].
 
     Raises:
@@ -115,7 +115,7 @@ def main() -> None:
     scene = Scene(after.suite, after.task_id, SPEC, 1, after.settling_steps)
     titles = ("before", f"after {after.step} steps")
     sides = [
-        Side(title=title, images=film(scene, rollout), is_success=rollout.is_success)
+        Side(title=title, images=draw_episode(scene, rollout), is_success=rollout.is_success)
         for title, rollout in zip(titles, (before, after), strict=True)
     ]
     scene.close()

@@ -92,7 +92,7 @@ def test_a_run_that_kept_no_actions_is_named(tmp_path):
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """A run whose held-out episode is ten chance actions, before and after; and its last picture."""
+    """A run whose held-out episode is ten chance actions, before and after; and the last image before its last action."""
     folder = write_run(tmp_path_factory.mktemp("redrawn") / "run")
     state = make_initial_state(SUITE, TASK_ID, 30, 0)
     done = episode("failure", 1)

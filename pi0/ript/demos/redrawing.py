@@ -15,8 +15,8 @@ from pi0.ript.report.page.run_files import RunFiles, read_run
 from pi0.ript.report.video import (
     REDRAWN,
     STEPS_PER_S,
-    record_video_name,
     side_by_side,
+    video_name,
     write_video,
 )
 
@@ -83,9 +83,7 @@ def redraw(run_dir: Path, size: int, num_workers: int) -> int:
             replay_all(source, list(of_task), spec, Path(folder), num_workers)
             for rollout, episode in zip(of_task.values(), take_recorded(Path(folder)), strict=True):
                 record = chosen[rollout.step, rollout.key]
-                path = (
-                    run.video_folder / REDRAWN / f"step_{rollout.step}" / record_video_name(record)
-                )
+                path = run.video_folder / REDRAWN / f"step_{rollout.step}" / video_name(record)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_video(path, map(side_by_side, episode.images), STEPS_PER_S)
     return len(stored)

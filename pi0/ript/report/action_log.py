@@ -30,7 +30,7 @@ class StoredRollout:
     """What it takes to re-play an episode.
 
     Attributes:
-        step: Training step, that before which an evaluation of a run was; 0 in one by ``ript eval``.
+        step: Training step; of a held-out episode of a run, that after which it was evaluated; 0 in ``ript eval``.
         suite: LIBERO suite.
         task_id: Task number within the suite.
         task: The instruction.

@@ -130,37 +130,16 @@ def side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def episode_video_name(episode: Episode) -> str:
-    """Return a file name with task, state, seed and outcome, safe on every file system."""
-    request, state = episode.request, episode.request.initial_state
-    return video_name(
-        suite=state.suite,
-        task_id=state.task_id,
-        task=episode.task,
-        state_index=state.index,
-        seed=request.seed,
-        outcome=episode.outcome,
-    )
-
-
-def record_video_name(record: EpisodeRecord) -> str:
-    """Return the file name of the video of an episode that is known by its record."""
-    return video_name(
-        suite=record.suite,
-        task_id=record.task_id,
-        task=record.task,
-        state_index=record.state_index,
-        seed=record.seed,
-        outcome=record.outcome,
-    )
-
-
-def video_name(
-    *, suite: str, task_id: int, task: str, state_index: int, seed: int, outcome: str
-) -> str:
     """Return the file name of the video of an episode."""
-    words = re.sub(r"[^A-Za-z0-9]+", "_", task).strip("_").lower()[:80]
-    safe_suite = re.sub(r"[^A-Za-z0-9_]+", "_", suite)
-    return f"{safe_suite}_{task_id}_{words}_state{state_index}_seed{seed}_{outcome}.mp4"
+    return video_name(EpisodeRecord.of(episode))
+
+
+def video_name(record: EpisodeRecord) -> str:
+    """Return a file name with task, state, seed and outcome, safe on every file system."""
+    words = re.sub(r"[^A-Za-z0-9]+", "_", record.task).strip("_").lower()[:80]
+    suite = re.sub(r"[^A-Za-z0-9_]+", "_", record.suite)
+    where = f"{suite}_{record.task_id}_{words}_state{record.state_index}"
+    return f"{where}_seed{record.seed}_{record.outcome}.mp4"
 
 
 def _viewable(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

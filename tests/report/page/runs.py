@@ -156,5 +156,4 @@ def video(folder: Path, episode: dict) -> None:
     frames = [np.full((96, 96, 3), 60, np.uint8) for _ in range(9)]
     for n, frame in enumerate(frames):
         frame[40:56, 8 * n : 8 * n + 16] = (230, 120, 20)
-    names = ("suite", "task_id", "task", "state_index", "seed", "outcome")
-    write_video(folder / video_name(**{name: episode[name] for name in names}), frames)
+    write_video(folder / video_name(EpisodeRecord(**episode)), frames)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.report.page.run_files import Evaluation, RunFiles
-from pi0.ript.report.video import REDRAWN, read_video, record_video_name
+from pi0.ript.report.video import REDRAWN, read_video, video_name
 
 SHEET_FRAMES = 6
 SHEET_HEIGHT = 120
@@ -123,7 +123,7 @@ def _change(before: EpisodeRecord, after: EpisodeRecord) -> str:
 
 
 def _path(folder: Path, evaluation: Evaluation, episode: EpisodeRecord) -> Path:
-    return folder / f"step_{evaluation.step}" / record_video_name(episode)
+    return folder / f"step_{evaluation.step}" / video_name(episode)
 
 
 def _size(folder: Path, evaluation: Evaluation, episode: EpisodeRecord) -> int:
