@@ -43,8 +43,8 @@ from benchmarks.peer import (
     make_env_without_images,
 )
 from pi0.records import ObservationSpec, RenderQuality
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state
 
 TASKS = (("libero_goal", 7), ("libero_10", 2), ("libero_object", 0))
 NUM_QUICK = 2

@@ -36,9 +36,10 @@ from libero.libero.envs.bddl_utils import robosuite_parse_problem
 from benchmarks.measure import output_file, table
 from benchmarks.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
 from pi0.records import Observation, ObservationSpec
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.libero.versions import VERIFIED, installed_version
-from pi0.ript.env.suites import all_tasks, bddl_file, make_initial_state, suite_names
+from pi0.ript.env.suites import all_tasks, bddl_file, suite_names
 
 SIZE = 256
 NUM_STEPS = 30

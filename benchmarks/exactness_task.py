@@ -14,9 +14,10 @@ from pi0.ript.demos.experts.pick_and_place import PickAndPlace
 from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.experts.touch import TurnKnob
 from pi0.ript.demos.record import ScenePoses
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.libero.slot import StepResult
-from pi0.ript.env.suites import bddl_file, make_initial_state
+from pi0.ript.env.suites import bddl_file
 from pi0.ript.types import InitialState
 
 NUM_SLOTS = 3

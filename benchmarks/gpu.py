@@ -44,7 +44,7 @@ RENDER = """
 import sys, numpy as np
 from pi0.records import ObservationSpec
 from pi0.ript.env.pool.inline_pool import InlinePool
-from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.initial_states import make_initial_state
 size, steps = int(sys.argv[1]), int(sys.argv[2])
 spec = ObservationSpec(cameras=("agentview", "robot0_eye_in_hand"), height=size, width=size)
 with InlinePool(spec, 1, max_scenes=1, num_steps_wait=0) as pool:

@@ -20,7 +20,7 @@ from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, ObservationSpec, RenderQuality, Sampling
 from pi0.ript.config.env import EnvConfig
 from pi0.ript.config.task import TaskConfig
-from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import EpisodeRequest
 

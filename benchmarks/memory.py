@@ -23,9 +23,10 @@ from benchmarks.peer import CAMERAS
 from pi0.records import ObservationSpec
 from pi0.ript.config.env import EnvConfig
 from pi0.ript.config.task import TaskConfig
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.resources import SLOTS_PER_WORKER
-from pi0.ript.env.suites import SUITES, make_initial_state
+from pi0.ript.env.suites import SUITES
 from pi0.ript.types import InitialState
 
 ENV = EnvConfig()

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from benchmarks.job import BATCH_SIZE, INSTRUCTION, NUM_STEPS_WAIT, SAMPLING, TIMEOUT_S, Job
 from benchmarks.rollout_model.costs import Costs
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pool.process_pool import ProcessPool
 from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.interfaces import EnvPool, Policy, Reply
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest

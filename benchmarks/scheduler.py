@@ -35,9 +35,9 @@ from benchmarks.job import (
 from benchmarks.measure import add_output_arguments, write_json
 from pi0.ript.config.env import Schedule
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.pool.process_pool import ProcessPool
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 

@@ -23,8 +23,9 @@ from benchmarks.job import (
 from pi0.records import Chunk, Observation
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.suites import make_initial_state, task_language
+from pi0.ript.env.suites import task_language
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest
 

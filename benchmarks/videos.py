@@ -24,8 +24,8 @@ from benchmarks.measure import add_output_arguments, median_ratio, table, write_
 from pi0.checkpoint import load_policy
 from pi0.records import Sampling
 from pi0.ript.config.schema import TrainConfig
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.report.video import EpisodeVideos, VideoWriter
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest

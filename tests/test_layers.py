@@ -49,6 +49,7 @@ ENV_RANKS = {
     "suite_names": 0,
     "libero_files": 0,
     "suites": 0,
+    "initial_states": 0,
     "resources": 0,
     "libero": 1,
     "pool": 2,

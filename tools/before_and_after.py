@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.evaluation.episodes import evaluation_path
 from pi0.ript.report.action_log import StoredRollout, read_rollouts
 

@@ -8,6 +8,7 @@ from contextlib import closing
 
 from safetensors.numpy import save_file
 
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.references import (
     FILE,
     NUM_STEPS_WAIT,
@@ -17,7 +18,6 @@ from pi0.ript.env.libero.references import (
     summarize,
 )
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state
 
 
 def main() -> None:

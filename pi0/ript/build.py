@@ -17,8 +17,9 @@ from pi0.ript.config.load import to_plain
 from pi0.ript.config.same_run import config_hash
 from pi0.ript.config.schema import TrainConfig, VideoConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
+from pi0.ript.env.initial_states import make_initial_state, split
 from pi0.ript.env.runner import EnvRunner
-from pi0.ript.env.suites import make_initial_state, split, step_limit
+from pi0.ript.env.suites import step_limit
 from pi0.ript.evaluation.episodes import protocol_text, requests_of_run
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.report.action_log import ActionLog, actions_name

@@ -8,8 +8,8 @@ from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.record import ExpertEpisode, chunk_labels, run_expert
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.settings import DemoSettings
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.scripts.demos import main
 from pi0.ript.seeding import practice_fixtures
 from pi0.tiny import tiny_card

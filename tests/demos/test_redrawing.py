@@ -10,8 +10,8 @@ import pytest
 from pi0.ript.config.load import save_config
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.demos.redrawing import choose_episodes, redraw
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import evaluation_path, write_evaluation
 from pi0.ript.report.action_log import ActionLog, evaluation_actions_name

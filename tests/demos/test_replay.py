@@ -10,8 +10,8 @@ from pi0.ript.datasets.hdf5 import read_actions, without_noops
 from pi0.ript.datasets.opening import open_frames
 from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.record import ScenePoses
+from pi0.ript.env.initial_states import initial_states, make_initial_state
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import initial_states, make_initial_state
 from pi0.ript.scripts.demos import card_of, main
 from pi0.tiny import tiny_card
 from tests.policy_parts import raises_one_line

@@ -7,8 +7,8 @@ import pytest
 
 from pi0.ript.datasets.opening import open_frames
 from pi0.ript.demos.rollout_replayer import replay
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.report.action_log import ACTIONS_NAME, ActionLog, read_rollouts
 from pi0.ript.scripts import demos as demos_program
 from pi0.ript.scripts import replay as replay_program

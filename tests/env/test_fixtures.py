@@ -8,7 +8,7 @@ import pytest
 from pi0.ript.config.base import ConfigError
 from pi0.ript.config.load import read_config
 from pi0.ript.config.schema import TaskConfig
-from pi0.ript.env.suites import initial_states, states_of_caller, training_states
+from pi0.ript.env.initial_states import initial_states, states_of_caller, training_states
 from pi0.ript.evaluation.episodes import evaluation_requests
 from pi0.ript.seeding import held_out_fixtures, practice_fixtures
 from pi0.ript.types import InitialState

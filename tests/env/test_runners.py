@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
+from pi0.ript.env.initial_states import initial_states
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.suites import initial_states
 from tests.env.toys import ToyPolicy
 
 NUM_EPISODES = 5

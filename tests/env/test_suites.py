@@ -1,10 +1,10 @@
-"""Suites, tasks and initial states, as LIBERO ships them."""
+"""Suites and tasks, as LIBERO ships them."""
 
-import numpy as np
 import pytest
 from libero.libero.benchmark import get_benchmark_dict
 
 from pi0.ript.env import suites
+from pi0.ript.env.initial_states import make_initial_state
 from tests.env.toys import ToyPolicy
 
 
@@ -68,23 +68,6 @@ def test_perturbed_suites_ask_for_what_their_files_say():
     assert suites.task_language("libero_goal_lan", 7) == "switch on the stove"
 
 
-def test_initial_states_are_liberos_own():
-    states = suites.initial_states("libero_goal", 7)
-
-    assert (states.shape[0], states.dtype) == (50, np.float64)
-    state = suites.make_initial_state("libero_goal", 7, 3, fixture_seed=5)
-    np.testing.assert_array_equal(state.state, states[3])
-    assert state.key == suites.make_initial_state("libero_goal", 7, 3, fixture_seed=5).key
-    assert state.key != suites.make_initial_state("libero_goal", 7, 3, fixture_seed=6).key
-
-
-def test_the_last_states_are_held_out():
-    train, held_out = suites.split(20)
-
-    assert train == tuple(range(30))
-    assert held_out == tuple(range(30, 50))
-
-
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
@@ -103,7 +86,7 @@ def test_a_suite_is_found_by_the_names_that_people_have_for_it(written, meant, c
     assert suites.find_suite(written) == suites.find_suite(written) == meant
     assert caplog.messages == [f"suite {written} is taken for {meant}"]
     assert suites.all_tasks(written)[3] == suites.locate_task(written, 3) == (meant, 3)
-    assert suites.make_initial_state(written, 3, 0, fixture_seed=0).suite == meant
+    assert make_initial_state(written, 3, 0, fixture_seed=0).suite == meant
 
 
 def test_both_parts_of_libero_100_are_named():

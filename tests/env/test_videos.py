@@ -8,8 +8,8 @@ import pytest
 
 from pi0.records import Sampling
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import EpisodeRequest
 from tests.env.toys import HORIZON, SPEC, ToyPolicy
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pi0.ript.env.suites import split, task_language
+from pi0.ript.env.initial_states import split
+from pi0.ript.env.suites import task_language
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import (
     complete_by_task,

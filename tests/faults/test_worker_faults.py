@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from pi0.records import Sampling
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.rollout.retries import RestartLimitError
 from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.faults.inject import PlannedFault, inject
 from pi0.ript.faults.processes import (
     MARK_VARIABLE,
@@ -108,7 +108,7 @@ def test_more_restarts_than_allowed_end_the_rollout_with_reason_task_and_seed(ma
 
 OWNER = """
 import os, signal, time
-from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.initial_states import make_initial_state
 from tests.env.pools import process_pool
 
 pool = process_pool(num_slots=2, num_workers=2)

@@ -14,8 +14,8 @@ import msgpack
 import numpy as np
 from hypothesis import strategies as st
 
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pool.messages import HEADER, MAX_MESSAGE_BYTES, frame, unpack
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.faults.inject import send_as
 from pi0.ript.faults.processes import MarkedProcess
 from pi0.ript.interfaces import Reply

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.libero_env import LiberoEnv
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.libero.slot import set_model_state
-from pi0.ript.env.suites import bddl_file, make_initial_state
+from pi0.ript.env.suites import bddl_file
 from pi0.ript.report.video import episode_frames, read_video, write_video
 from pi0.ript.types import Episode, EpisodeRequest, PolicyStep
 from tests.report.episodes import make_episode

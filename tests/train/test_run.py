@@ -19,9 +19,9 @@ from pi0.checkpoint import load_policy
 from pi0.model.network import Pi0Network
 from pi0.records import Sampling
 from pi0.ript.config.load import read_config
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pi0_libero_runner import LIBEROEnvRunner
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import Episode, EpisodeRequest
 from tests.programs import run_program
 from tests.train.toy_training import repeatable_metrics

@@ -13,8 +13,9 @@ from pi0.ript.datasets.demonstrations import Demonstrations
 from pi0.ript.datasets.recorded import RecordedEpisode
 from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.settings import DemoSettings
+from pi0.ript.env.initial_states import training_states
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.env.suites import step_limit, training_states
+from pi0.ript.env.suites import step_limit
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import InitialState
 

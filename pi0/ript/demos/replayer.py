@@ -12,9 +12,10 @@ from pi0.records import ObservationSpec
 from pi0.ript.datasets.hdf5 import read_actions, recordings, task_of
 from pi0.ript.datasets.writer import SetLayout, require_free, write_lerobot
 from pi0.ript.demos.settings import ReplaySettings
+from pi0.ript.env.initial_states import initial_states
 from pi0.ript.env.libero.headless import RenderingError, require_rendering
 from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
-from pi0.ript.env.suites import find_suite, initial_states, resolve_task
+from pi0.ript.env.suites import find_suite, resolve_task
 
 
 def replay_all(

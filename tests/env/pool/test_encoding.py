@@ -7,8 +7,8 @@ import pytest
 
 from pi0.images import encode_observation
 from pi0.records import ImageEncoding
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pool.wire import pack_spec, unpack_spec
-from pi0.ript.env.suites import make_initial_state
 from tests.env.pools import inline_pool, process_pool
 from tests.env.toys import SPEC
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.pool.wire import execute_request
 from pi0.ript.env.pool.worker_process import WorkerStartError
-from pi0.ript.env.suites import make_initial_state
 from tests.env.pools import inline_pool, process_pool
 from tests.env.toys import SPEC
 
@@ -287,7 +287,7 @@ def test_a_rollout_without_rendering_ends_in_one_line_and_status_two():
     from pi0.records import Sampling
     from pi0.ript.env.rollout.scheduler import Scheduler
     from pi0.ript.env.rollout.stats import RolloutStats
-    from pi0.ript.env.suites import make_initial_state
+    from pi0.ript.env.initial_states import make_initial_state
     from pi0.ript.scripts.exits import run_main
     from pi0.ript.types import EpisodeRequest
     from tests.env.pools import process_pool

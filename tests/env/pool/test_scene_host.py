@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pi0.records import ObservationSpec
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.resources import SLOT_BYTES, predict_memory
-from pi0.ript.env.suites import make_initial_state
 from tests.env.pools import process_pool
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pool.deadlines import RequestQueue, TimeLimits
 from pi0.ript.env.pool.wire import blame_oldest
 from pi0.ript.env.pool.worker_pool import WorkerPool
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.interfaces import Reply
 
 STATE = make_initial_state("libero_goal", 7, 0, fixture_seed=0)

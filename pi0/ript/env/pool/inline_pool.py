@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pi0.records import ObservationSpec
 from pi0.ript.config.env import Exactness
 from pi0.ript.env.checks import check_actions, check_spec
+from pi0.ript.env.initial_states import check_initial_state
 from pi0.ript.env.libero.headless import EGL_VARIABLE
 from pi0.ript.env.pool.ledger import SlotLedger
 from pi0.ript.env.pool.scene_host import SceneHost
 from pi0.ript.env.pool.wire import require_exact
 from pi0.ript.env.resources import read_machine, require_memory
-from pi0.ript.env.suites import check_initial_state
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 

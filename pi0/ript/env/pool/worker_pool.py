@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.ript.env.checks import check_actions
+from pi0.ript.env.initial_states import check_initial_state
 from pi0.ript.env.pool.deadlines import RequestQueue
 from pi0.ript.env.pool.ledger import SceneKey, SceneLedger, SlotLedger
 from pi0.ript.env.pool.wire import Request, execute_request, lost, require_exact, restore_request
-from pi0.ript.env.suites import check_initial_state
 from pi0.ript.interfaces import Reply
 from pi0.ript.types import InitialState
 
