@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pi0.policy import Pi0Policy
-from pi0.ript.algo.flow_sde import FlowSde, gaussian_kl, log_ratio, smooth_weight
+from pi0.ript.algo.flow_sde import FlowSde
+from pi0.ript.algo.transitions import gaussian_kl, log_ratio, smooth_weight
 from pi0.ript.build_learner import build_objective
 from pi0.ript.config.algo import AlgoConfig, ReplayWeighting
 from pi0.ript.config.schema import OptimizerConfig

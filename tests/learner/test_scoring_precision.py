@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pi0.ript.algo.flow_sde import log_ratio
+from pi0.ript.algo.transitions import log_ratio
 from tests.learner.samples import SAMPLING, draw_batch
 from tests.learner.updates import ALGO, record
 from tests.policy_parts import TASKS, make_observations, small_policy

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pi0.ript.algo.flow_sde import log_ratio
 from pi0.ript.algo.objective import Targets
+from pi0.ript.algo.transitions import log_ratio
 from pi0.ript.build_learner import build_objective
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.learner.scorer import Scorer

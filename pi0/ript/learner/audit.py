@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pi0.card import ENV_ACTION_DIM
-from pi0.ript.algo.flow_sde import log_ratio
+from pi0.ript.algo.transitions import log_ratio
 from pi0.sampler import Schedule, transition_means
 
 # Beyond sampling error: what rounding may add.
