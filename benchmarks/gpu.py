@@ -37,7 +37,7 @@ from benchmarks.models import Observations, Size, make_observations, our_network
 from benchmarks.policy import measure_sampling, sample_ours, timed
 from pi0.model.memory import TrainedPart, predict_network
 from pi0.model.network import Pi0Network
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 
 RENDER = """

@@ -14,7 +14,7 @@ import torch
 from benchmarks.models import Observations, Size, make_observations, model_config
 from pi0.model.memory import TrainedPart, predict_network
 from pi0.model.network import Pi0Network
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 
 INTERVAL_S = 0.002

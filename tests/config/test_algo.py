@@ -3,10 +3,10 @@
 import pytest
 
 from pi0.ript.config.algo import AlgoConfig, ObjectiveName
-from pi0.ript.config.algo_sections import CfgConfig, NftConfig, NoiseConfig, ValueConfig
 from pi0.ript.config.base import ConfigError
 from pi0.ript.config.load import load_config, read_config, save_config
 from pi0.ript.config.schema import TrainConfig, TrainingConfig
+from pi0.ript.config.sections import CfgConfig, NftConfig, NoiseConfig, ValueConfig
 
 
 @pytest.fixture

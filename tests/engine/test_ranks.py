@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pi0.policy import Pi0Policy
 from pi0.ript.build_learner import build_objective
-from pi0.ript.config.algo_sections import ValueConfig
-from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.config.sections import OptimizerConfig, ValueConfig
 from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.engine import Engine
 from pi0.ript.engine.fsdp import FsdpEngine, shard

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.config.algo import ReplayWeighting
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.ranks import SINGLE_PROCESS

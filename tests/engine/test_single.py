@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.single import SingleEngine
 

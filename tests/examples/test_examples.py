@@ -14,7 +14,8 @@ from examples.custom_reward import TimedRunner, timed
 from examples.custom_simulator import GymPool
 from examples.toy_simulator import GOAL, REACHED, STEP, ToyPool, _observe, instruct, toy_request
 from pi0.records import Sampling
-from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.env.rollout.scheduler import Scheduler
 from pi0.ript.env.rollout.stats import RolloutStats

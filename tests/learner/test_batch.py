@@ -7,7 +7,7 @@ import torch
 from benchmarks.reward_controls import flipped
 from pi0.records import Chunk, Observation
 from pi0.ript.algo.advantages import group_advantages
-from pi0.ript.config.algo_sections import CfgConfig
+from pi0.ript.config.sections import CfgConfig
 from pi0.ript.learner.batch import make_batch, window_indices
 from pi0.ript.types import (
     Batch,

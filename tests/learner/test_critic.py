@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pi0.ript.config.algo_sections import ValueConfig
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig, ValueConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.learner.critic import Critic, ValueHead, explained_variance, num_weights
 from pi0.ript.learner.scorer import Scorer

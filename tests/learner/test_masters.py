@@ -14,13 +14,8 @@ from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.build_learner import build_engine
 from pi0.ript.build_policy import build_policy
 from pi0.ript.config.policy import PolicyOverrides
-from pi0.ript.config.schema import (
-    AlgoConfig,
-    OptimizerConfig,
-    PolicyConfig,
-    TrainConfig,
-    TrainingConfig,
-)
+from pi0.ript.config.schema import AlgoConfig, PolicyConfig, TrainConfig, TrainingConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.learner.update import update
 from tests.learner.samples import SAMPLING, draw_batch, weights_of
 from tests.policy_parts import TASKS, make_observations, small_policy

@@ -10,8 +10,8 @@ from torch import Tensor
 from pi0.policy import Pi0Policy
 from pi0.records import Sampling
 from pi0.ript.build_learner import build_engine, build_objective
-from pi0.ript.config.algo_sections import NoiseConfig
 from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.config.sections import NoiseConfig
 from pi0.ript.diagnose.exploration import NoiseGain, StepGain, measure_noise_gain
 from pi0.ript.learner.stats import UpdateStats
 from pi0.ript.learner.update import update

@@ -12,7 +12,7 @@ from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.transitions import gaussian_kl, log_ratio, smooth_weight
 from pi0.ript.build_learner import build_objective
 from pi0.ript.config.algo import AlgoConfig, ReplayWeighting
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.batch import Totals, idle_batch
 from pi0.ript.learner.replay import MOST_GROUPS, Replay

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.build_learner import build_objective
-from pi0.ript.config.schema import AlgoConfig, OptimizerConfig
+from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.prefixes import Room

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from pi0.model.gemma import AdaptiveNorm
 from pi0.model.network import Pi0Network
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.single import SingleEngine
 from tests.policy_parts import IMAGE_TOKEN, SIZE, small_card, small_config
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pi0.ript.config.algo_sections import ValueConfig
+from pi0.ript.config.sections import ValueConfig
 from pi0.ript.interfaces import Ranks
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.train.checkpoints.folder import load_training_state

@@ -12,11 +12,11 @@ from pi0.ript.config.schema import (
     AlgoConfig,
     EvaluationConfig,
     LoggingConfig,
-    RegressionGuardConfig,
     TaskConfig,
     TrainConfig,
     TrainingConfig,
 )
+from pi0.ript.config.sections import RegressionGuardConfig
 from pi0.ript.evaluation.episodes import evaluation_path, read_evaluation, write_evaluation
 from pi0.ript.report.jsonl import read_metrics
 from pi0.ript.run_folder import RUN_CONFIG_NAME

@@ -17,11 +17,11 @@ from pi0.ript.config.schema import (
     AlgoConfig,
     EvaluationConfig,
     LoggingConfig,
-    OptimizerConfig,
     TaskConfig,
     TrainConfig,
     TrainingConfig,
 )
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.process_group import ProcessGroup
 from pi0.ript.engine.single import SingleEngine

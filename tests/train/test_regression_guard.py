@@ -2,12 +2,8 @@
 
 import pytest
 
-from pi0.ript.config.schema import (
-    EvaluationConfig,
-    RegressionGuardConfig,
-    TrainConfig,
-    TrainingConfig,
-)
+from pi0.ript.config.schema import EvaluationConfig, TrainConfig, TrainingConfig
+from pi0.ript.config.sections import RegressionGuardConfig
 from pi0.ript.train.regression_guard import RegressionGuard
 
 CONFIG = RegressionGuardConfig(drop=0.25, patience=2)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from pi0.records import Sampling
-from pi0.ript.config.algo_sections import CfgConfig, NftConfig, NoiseConfig, ValueConfig
 from pi0.ript.config.base import require
+from pi0.ript.config.sections import CfgConfig, NftConfig, NoiseConfig, ValueConfig
 
 StateSampling = Literal["cycle", "informative"]
 ObjectiveName = Literal["flow_sde", "nft", "cfg", "bc"]

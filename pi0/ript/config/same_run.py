@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import cast
 
-from pi0.ript.config.algo_sections import ValueConfig
 from pi0.ript.config.load import to_plain
 from pi0.ript.config.schema import DistributedConfig, TrainConfig
+from pi0.ript.config.sections import ValueConfig
 from pi0.ript.config.yaml_text import dump_yaml
 
 # What a machine can bear, and what the errors of a machine that cannot bear it advise to change: no episode and

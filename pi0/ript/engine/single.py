@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.sharded_tensors import StoredShards, is_finite, shard_like
 

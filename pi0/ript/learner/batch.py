@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pi0.card import PolicyCard
 from pi0.records import Chunk, Observation
-from pi0.ript.config.algo_sections import CfgConfig
+from pi0.ript.config.sections import CfgConfig
 from pi0.ript.seeding import derive_seed, noise_seed
 from pi0.ript.types import Batch, Episode, EpisodeGroup
 

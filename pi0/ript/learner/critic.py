@@ -27,8 +27,7 @@ from torch import Tensor, nn
 
 from pi0.ript.algo.advantages import above_episode_mean, discounted_sums, gae, standardized
 from pi0.ript.algo.objective import Indices, require_finite
-from pi0.ript.config.algo_sections import ValueConfig
-from pi0.ript.config.schema import OptimizerConfig
+from pi0.ript.config.sections import OptimizerConfig, ValueConfig
 from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.interfaces import Ranks

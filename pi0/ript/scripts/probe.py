@@ -13,8 +13,8 @@ from pi0.policy import Pi0Policy
 from pi0.records import Observation, Sampling
 from pi0.ript.build_policy import build_policy
 from pi0.ript.build_runner import resolve_tasks
-from pi0.ript.config.algo_sections import DEFAULT_NOISE_SCALE
 from pi0.ript.config.schema import PolicyConfig, TaskConfig, TrainConfig, TrainingConfig
+from pi0.ript.config.sections import DEFAULT_NOISE_SCALE
 from pi0.ript.diagnose.exploration import ERASED, LEAST_STD, MOST_STD, NoiseGain, measure_noise_gain
 from pi0.ript.env.runner import EnvRunner
 from pi0.ript.evaluation.episodes import evaluation_requests

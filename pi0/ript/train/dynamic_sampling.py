@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pi0.ript.algo.selection import SolvedStates, StateSelection, is_mixed
-from pi0.ript.config.algo_sections import CfgConfig
 from pi0.ript.config.schema import AlgoConfig
+from pi0.ript.config.sections import CfgConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.interfaces import Ranks

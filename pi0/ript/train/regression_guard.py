@@ -10,7 +10,7 @@ import torch
 from pi0.formats.folder import Choices, read_folder
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
-from pi0.ript.config.schema import Measure, RegressionGuardConfig
+from pi0.ript.config.sections import Measure, RegressionGuardConfig
 from pi0.ript.engine.engine import Engine
 from pi0.ript.learner.critic import Critic
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER, load_training_state

@@ -7,7 +7,8 @@ from contextlib import closing
 from torch import Tensor
 
 from pi0.ript.algo.advantages import group_advantages
-from pi0.ript.config.schema import Measure, TrainConfig
+from pi0.ript.config.schema import TrainConfig
+from pi0.ript.config.sections import Measure
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.learner.batch import idle_batch, make_batch
 from pi0.ript.learner.stats import UpdateStats

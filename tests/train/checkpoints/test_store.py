@@ -14,7 +14,8 @@ from pi0.checkpoint import load_policy
 from pi0.policy import Pi0Policy
 from pi0.ript.algo.objective import Objective
 from pi0.ript.build_learner import build_engine, build_objective
-from pi0.ript.config.schema import AlgoConfig, OptimizerConfig, TrainConfig
+from pi0.ript.config.schema import AlgoConfig, TrainConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.engine import EngineState
 from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.update import update

@@ -15,7 +15,8 @@ from pi0.ript.build_learner import build_engine
 from pi0.ript.build_policy import build_policy, choose_device
 from pi0.ript.config.algo import AlgoConfig
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
-from pi0.ript.config.schema import DistributedConfig, OptimizerConfig, TrainConfig, TrainingConfig
+from pi0.ript.config.schema import DistributedConfig, TrainConfig, TrainingConfig
+from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.datasets.frames import (
     Frames,
     Indices,

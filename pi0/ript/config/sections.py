@@ -1,4 +1,4 @@
-"""The sections inside ``algo``: noise of rollouts, NFT, guidance, value baseline."""
+"""Sections inside sections: noise, NFT, guidance and value baseline of ``algo``; optimizer and guard of ``training``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,6 +6,8 @@ from typing import Literal
 from pi0.ript.config.base import require
 
 DEFAULT_NOISE_SCALE = 0.5
+
+Measure = Literal["held_out", "practice"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,3 +167,62 @@ class ValueConfig:
 
     def _check(self, name: str, condition: bool, allowed: str) -> None:  # noqa: FBT001
         require(condition, f"algo.value.{name} must be {allowed}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW beyond its learning rate (``algo.lr``).
+
+    Attributes:
+        weight_decay: Decoupled weight decay.
+        beta1: Decay of the running mean of gradients.
+        beta2: Decay of the running mean of squared gradients.
+    """
+
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(
+            self.weight_decay >= 0,
+            f"training.optimizer.weight_decay must be >= 0, got {self.weight_decay}",
+        )
+        for name in ("beta1", "beta2"):
+            require(
+                0 <= getattr(self, name) < 1,
+                f"training.optimizer.{name} must be in [0, 1), got {getattr(self, name)}",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionGuardConfig:
+    """Notice that training makes the policy worse; off unless ``drop`` is given.
+
+    Attributes:
+        drop: How far a success rate must lie below the best one before it to count, in (0, 1]; null switches
+            the guard off.
+        patience: How many rates in a row.
+        measure: ``held_out`` compares the evaluations of ``evaluation.every``, ``practice`` the success of the
+            rollouts of every step.
+        action: ``stop`` ends the run; ``roll_back`` goes on with the weights and the optimizer of the best
+            evaluation and other rollouts.
+    """
+
+    drop: float | None = None
+    patience: int = 3
+    measure: Measure = "held_out"
+    action: Literal["stop", "roll_back"] = "stop"
+
+    def __post_init__(self) -> None:
+        key = "training.regression_guard"
+        require(
+            self.drop is None or 0 < self.drop <= 1,
+            f"{key}.drop must be in (0, 1] or null, got {self.drop}",
+        )
+        require(self.patience >= 1, f"{key}.patience must be >= 1, got {self.patience}")
+        require(
+            self.measure == "held_out" or self.action == "stop",
+            f"{key}.action roll_back needs {key}.measure held_out, got {self.measure}: success in "
+            "rollouts is known only after the weights have changed",
+        )

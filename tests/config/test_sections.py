@@ -1,8 +1,8 @@
-"""The sections inside ``algo``: what their numbers mean, and which are refused."""
+"""Sections inside sections: what their numbers mean, and which are refused."""
 
 import pytest
 
-from pi0.ript.config.algo_sections import NoiseConfig, ValueConfig
+from pi0.ript.config.sections import NoiseConfig, ValueConfig
 
 
 class TestNoise:
