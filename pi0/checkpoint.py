@@ -12,9 +12,8 @@ base.json          what it was trained from; that has the weights which model.sa
 
 import importlib.resources
 import math
-import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.card import PolicyCard, Protocol
+from pi0.files import write_atomically
 from pi0.formats.base import BASE, Base, verified
 from pi0.formats.folder import Choices, read_folder
 from pi0.formats.weight_files import WEIGHTS, StoredTensor, TensorSource, write_safetensors
@@ -255,18 +255,6 @@ def load_weights(
             raise ValueError(
                 f"{stored.path}: tensor {name} holds NaN or infinity; use another checkpoint"
             )
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file, then put it in place in one move."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def find_folder(path: str | Path) -> Path:

@@ -59,6 +59,18 @@ class Inputs:
         )
 
 
+def padded_size(num_samples: int, batch_size: int, device: torch.device) -> int:
+    """Return how many samples a network call has that answers ``num_samples``.
+
+    A CPU always gets ``batch_size``: calls of 1, 2 or 3 samples round differently from one of 4, by 1e-6. A GPU
+    gets the next power of two, so that a lone sample does not pay for a whole batch; its answers depend on
+    the size of the call by rounding, so where torch is asked to be deterministic it gets ``batch_size``, too.
+    """
+    if device.type == "cpu" or torch.are_deterministic_algorithms_enabled():
+        return batch_size
+    return min(batch_size, 1 << (num_samples - 1).bit_length())
+
+
 def repeated_first(num_samples: int, missing: int) -> Tensor:
     """Return the index of all samples and then of the first again, int64 [num_samples + missing]."""
     return torch.cat([torch.arange(num_samples), torch.zeros(missing, dtype=torch.int64)])

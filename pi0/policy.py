@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pi0.card import ENV_ACTION_DIM, PolicyCard, Protocol
 from pi0.codec import Codec
-from pi0.inputs import Inputs, encode_inputs, proprio_of, repeated_first
+from pi0.inputs import Inputs, encode_inputs, padded_size, proprio_of, repeated_first
 from pi0.model.architecture import vlm_sizes
 from pi0.model.cache import PrefixCache
 from pi0.model.fast_path import Denoising, require_alike
@@ -24,7 +24,6 @@ from pi0.model.network import Pi0Network
 from pi0.norm_stats import NormStats
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.sampler import (
-    Schedule,
     branches,
     draw_chain,
     draw_noise,
@@ -58,9 +57,9 @@ class Pi0Policy:
             stats: Normalization statistics.
             tokenizer: Of the instructions.
             device: Where the network runs.
-            batch_size: Most samples of a network call of ``act``; more are split, fewer are padded, see
-                ``padded_size``. On a CPU an action chunk never depends on the other samples of a call: bit
-                for bit where torch uses one thread, as in rollouts, else to rounding.
+            batch_size: Most samples of a network call of ``act``; more are split, fewer padded (``padded_size``). On a
+                CPU a chunk never depends on the other samples of a call: where torch uses one thread, as in
+                rollouts, bit for bit, else to rounding.
             not_followed: What the files of the checkpoint say and has no effect here, for the card.
             assumed: What they had to say and do not, for the card.
         """
@@ -105,15 +104,13 @@ class Pi0Policy:
         sampling: Sampling,
     ) -> list[Chunk]:
         """Return B action chunks; chunk i depends on observation, instruction and seed i only."""
-        if not len(observations) == len(tasks) == len(seeds):
-            raise ValueError(
-                f"got {len(observations)} observations, {len(tasks)} tasks, {len(seeds)} seeds"
-            )
-        chunks: list[Chunk] = []
-        for start in range(0, len(observations), self.batch_size):
-            some = slice(start, start + self.batch_size)
-            chunks += self._act_once(observations[some], tasks[some], seeds[some], sampling)
-        return chunks
+        numbers = len(observations), len(tasks), len(seeds)
+        if len(set(numbers)) > 1:
+            raise ValueError("got {} observations, {} tasks, {} seeds".format(*numbers))
+        size = self.batch_size
+        parts = [slice(start, start + size) for start in range(0, len(observations), size)]
+        found = [self._act_once(observations[p], tasks[p], seeds[p], sampling) for p in parts]
+        return [chunk for chunks in found for chunk in chunks]
 
     def encode(self, observations: Sequence[Observation], tasks: Sequence[str]) -> Inputs:
         """Return the tensors of B observations, on the CPU."""
@@ -149,7 +146,7 @@ class Pi0Policy:
     ) -> Tensor:
         """Return the velocity at every point of the chains but the last, float32 [B, S, H, A]."""
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
-        times = _times(schedule, self.device)
+        times = schedule.times_on(self.device)
         x = chains[:, :-1].to(self.device)
         return self.velocity(prefix, inputs, x, times, guidance=sampling.guidance)
 
@@ -211,9 +208,8 @@ class Pi0Policy:
 
     def trainable_parameters(self, *, expert_only: bool) -> list[nn.Parameter]:
         """Return what training may change; gradients are switched off for everything else."""
-        network = self.network
+        network = self.network.requires_grad_(requires_grad=False)
         chosen = network.expert_parameters() if expert_only else network.all_trainable_parameters()
-        network.requires_grad_(requires_grad=False)
         for parameter in chosen:
             parameter.requires_grad = True
         return chosen
@@ -302,19 +298,3 @@ class Pi0Policy:
         is_noisy[: self.card.execute_steps, :ENV_ACTION_DIM] = True
         steps = None if noisy_steps is None else noisy_steps.to(self.device)
         return draw_chain(velocity, noise, is_noisy, schedule, steps)
-
-
-def padded_size(num_samples: int, batch_size: int, device: torch.device) -> int:
-    """Return how many samples a network call has that answers ``num_samples``.
-
-    A CPU always gets ``batch_size``: calls of 1, 2 or 3 samples round differently from one of 4, by 1e-6. A GPU
-    gets the next power of two, so that a lone sample does not pay for a whole batch; its answers depend on
-    the size of the call by rounding, so where torch is asked to be deterministic it gets ``batch_size``, too.
-    """
-    if device.type == "cpu" or torch.are_deterministic_algorithms_enabled():
-        return batch_size
-    return min(batch_size, 1 << (num_samples - 1).bit_length())
-
-
-def _times(schedule: Schedule, device: torch.device) -> Tensor:
-    return torch.tensor(schedule.times, dtype=torch.float32, device=device)

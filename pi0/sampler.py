@@ -72,6 +72,10 @@ class Schedule:
         """Return whether any step injects noise."""
         return self.stds[0] > 0
 
+    def times_on(self, device: torch.device) -> Tensor:
+        """Return the times on a device, float32 [S]."""
+        return torch.tensor(self.times, dtype=torch.float32, device=device)
+
 
 def make_schedule(num_steps: int, noise_scale: float) -> Schedule:
     """Return the grid of S >= 1 steps (S >= 2 with noise) and noise scale a >= 0."""

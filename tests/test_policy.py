@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pi0.policy import padded_size
+from pi0.inputs import padded_size
 from pi0.records import GPU_BATCH_SIZE, Sampling, choose_batch_size
 from tests.policy_parts import TASKS, make_observation, make_observations, small_policy
 

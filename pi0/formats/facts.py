@@ -3,6 +3,7 @@
 Everything they do not say comes from the protocol's preset; what they say without effect is named.
 """
 
+import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PI0Config
 
-from pi0.card import Layout
+from pi0.card import Layout, PolicyCard
 from pi0.formats.evidence import CONFIG, Evidence
 from pi0.formats.lerobot import config as lerobot
 from pi0.formats.lerobot.pipelines import PREPROCESSOR
@@ -34,6 +35,7 @@ _TRANSFORMERS_KEYS = {
     "max_state_dim": "state_dim",
     "num_inference_steps": "denoise_steps",
 }
+_OF_CONFIGURATION = ("horizon", "extra_delta", "norm_mode", "prompt_state", "max_prompt_tokens")
 _IN_PROMPT = "discrete_state_input"
 _RELATIVE_KEYS = ("relative_exclude_joints", "action_feature_names")
 # transformers' processor: its statistics are read, its widths are compared with config.json
@@ -166,6 +168,24 @@ def _ignored(
                 f"{CONFIG}: {said(theirs, raw[theirs])} ({PREPROCESSOR} counts: {ours} {piped[ours]})"
             )
     return lines
+
+
+def assumed_keys(
+    evidence: Evidence, card: PolicyCard, chosen: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return what a folder had to say of its policy and does not: a JAX tree holds nothing but weights.
+
+    Args:
+        evidence: Of the folder.
+        card: What the policy is given instead.
+        chosen: Keys of the card that the user decided.
+    """
+    if evidence.tree is None:
+        return ()
+    keys = [key for key in _OF_CONFIGURATION if key not in chosen]
+    values = ", ".join(f"{key} {json.dumps(getattr(card, key))}" for key in keys)
+    model = "pi05_libero" if evidence.is_pi05 else "pi0_libero"
+    return (f"{values}: as in openpi's {model}, a JAX folder does not say",) if keys else ()
 
 
 def _followed(layout: Layout, raw: Mapping[str, Any]) -> frozenset[str]:

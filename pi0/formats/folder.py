@@ -1,6 +1,5 @@
 """A checkpoint folder of any layout -> everything that makes a policy, checked, not yet in memory."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,21 +22,20 @@ from pi0.files import is_there, read_json
 from pi0.formats.base import BASE, Base, read_base, split_adapters, with_base
 from pi0.formats.conventions import check_conventions
 from pi0.formats.evidence import CONFIG, Evidence, decide_layout, gather, refuse_other_models
-from pi0.formats.facts import card_facts, rounded_weights, stored_dtype
+from pi0.formats.facts import assumed_keys, card_facts, rounded_weights, stored_dtype
 from pi0.formats.lerobot.config import image_resolution
 from pi0.formats.matching import match_tensors
 from pi0.formats.origins import origins_of_foreign, origins_of_native
 from pi0.formats.sizes import image_size, read_sizes, tensor_shapes, with_card
 from pi0.formats.spellings import DEAD_EMBEDDING, FINAL_NORM, WRITTEN, unwrapped
 from pi0.formats.stats_files import find_norm_stats
-from pi0.formats.tokenizer_files import find_tokenizer
+from pi0.formats.tokenizer_files import check_vocabulary, find_tokenizer
 from pi0.formats.weight_files import StoredTensor, open_weights
-from pi0.model.architecture import is_pi05, unused_tensor_names, vlm_sizes
+from pi0.model.architecture import is_pi05, unused_tensor_names
 from pi0.norm_stats import NormStats, read_norm_stats
 
 CARD_KEYS = tuple(each.name for each in fields(PolicyCard))
 POLICY_CARD = "policy.json"
-_OF_CONFIGURATION = ("horizon", "extra_delta", "norm_mode", "prompt_state", "max_prompt_tokens")
 NORM_STATS = "norm_stats.json"
 
 
@@ -136,7 +134,7 @@ def _read_foreign(evidence: Evidence, layout: Layout, choices: Choices) -> Conte
     found = find_norm_stats(folder, card, evidence.weights, choices.norm_stats_path)
     check_conventions(folder, card, found.stats)
     tokenizer = find_tokenizer(folder, choices.tokenizer_path)
-    _check_vocabulary(tokenizer, config, folder, is_whole=True)
+    check_vocabulary(tokenizer, config, folder, is_whole=True)
     return Contents(
         folder=folder,
         layout=layout,
@@ -153,7 +151,7 @@ def _read_foreign(evidence: Evidence, layout: Layout, choices: Choices) -> Conte
             *found.not_followed,
             *rounded_weights(tensors, card.dtype),
         ),
-        assumed=_assumed(evidence, card, choices.overrides),
+        assumed=assumed_keys(evidence, card, choices.overrides),
     )
 
 
@@ -179,7 +177,7 @@ def _read_native(folder: Path, choices: Choices) -> Contents:
     else:
         stats, stats_source = read_norm_stats(folder / NORM_STATS, card), str(folder / NORM_STATS)
     check_conventions(folder, card, stats)
-    _check_vocabulary(tokenizer, config, folder, is_whole=False)
+    check_vocabulary(tokenizer, config, folder, is_whole=False)
     tensors, sources = _own_tensors(folder, base, shapes, wanted)
     return Contents(
         folder=folder,
@@ -244,16 +242,6 @@ def _tensors_of(
     return match_tensors(evidence.weights, evidence.spelling, shapes, wanted), ()
 
 
-def _assumed(evidence: Evidence, card: PolicyCard, chosen: Mapping[str, Any]) -> tuple[str, ...]:
-    """A JAX tree holds weights and nothing of the training configuration."""
-    if evidence.tree is None:
-        return ()
-    keys = [key for key in _OF_CONFIGURATION if key not in chosen]
-    values = ", ".join(f"{key} {json.dumps(getattr(card, key))}" for key in keys)
-    model = "pi05_libero" if evidence.is_pi05 else "pi0_libero"
-    return (f"{values}: as in openpi's {model}, a JAX folder does not say",) if keys else ()
-
-
 def _refuse_foreign_config(folder: Path, raw: Mapping[str, Any]) -> None:
     if raw.get("model_type") != "pi0" or "type" in raw:
         raise ValueError(
@@ -304,18 +292,3 @@ def _check_agreement(folder: Path, card: PolicyCard, config: PI0Config) -> None:
                 f"{folder / CONFIG}: {name} is {value} but {POLICY_CARD} says {key} "
                 f"{getattr(card, key)}; they must agree"
             )
-
-
-def _check_vocabulary(
-    tokenizer: Tokenizer, config: PI0Config, folder: Path, *, is_whole: bool
-) -> None:
-    """The published pi0 has one embedding per token; the project's small policies may have more."""
-    allowed = vlm_sizes(config).text_config.vocab_size
-    base = tokenizer.get_vocab_size(with_added_tokens=False)
-    every = tokenizer.get_vocab_size(with_added_tokens=True)
-    # tokenizers made for transformers add <image> behind the vocabulary
-    if base > allowed or (is_whole and every not in (allowed, allowed + 1)):
-        raise ValueError(
-            f"the tokenizer of {folder} has {every} tokens but {CONFIG} allows {allowed}; "
-            "bring the tokenizer the weights were trained with (tokenizer.json)"
-        )

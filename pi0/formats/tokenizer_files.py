@@ -6,8 +6,11 @@ from typing import Any
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PI0Config
 
 from pi0.files import is_there, refuse_stand_in
+from pi0.formats.evidence import CONFIG
+from pi0.model.architecture import vlm_sizes
 from pi0.tokenizer import read_tokenizer
 
 _PLACES = (
@@ -43,6 +46,31 @@ def find_tokenizer(folder: Path, chosen: Path | None) -> Tokenizer:
         f"{source / _PLACES[0]} does not exist; put PaliGemma's tokenizer.json or "
         "paligemma_tokenizer.model there, or set policy.tokenizer_path"
     )
+
+
+def check_vocabulary(
+    tokenizer: Tokenizer, config: PI0Config, folder: Path, *, is_whole: bool
+) -> None:
+    """Refuse a tokenizer of other weights.
+
+    Args:
+        tokenizer: Of the instructions.
+        config: Sizes of the network.
+        folder: The checkpoint, for messages.
+        is_whole: One embedding per token, as in the published pi0; the project's small policies may have more.
+
+    Raises:
+        ValueError: It has more tokens than there are embeddings, or others.
+    """
+    allowed = vlm_sizes(config).text_config.vocab_size
+    base = tokenizer.get_vocab_size(with_added_tokens=False)
+    every = tokenizer.get_vocab_size(with_added_tokens=True)
+    # tokenizers made for transformers add <image> behind the vocabulary
+    if base > allowed or (is_whole and every not in (allowed, allowed + 1)):
+        raise ValueError(
+            f"the tokenizer of {folder} has {every} tokens but {CONFIG} allows {allowed}; "
+            "bring the tokenizer the weights were trained with (tokenizer.json)"
+        )
 
 
 def _read(path: Path) -> Tokenizer:

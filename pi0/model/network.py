@@ -129,9 +129,8 @@ class Pi0Network(nn.Module):
         make = partial(make_grid, self.core, self._parts, times, unconditional, self._device)
         if self._is_sharded:  # gathering writes into weights without torch's counting it
             return make()
-        return self._grids.get(
-            self.core, (times, is_conditional, self._device, self.unconditional), make
-        )
+        key = (times, is_conditional, self._device, self.unconditional)
+        return self._grids.get(self.core, key, make)
 
     def add_unconditional(self) -> nn.Parameter:
         """Give the network an unconditional branch that begins equal to the network itself."""
@@ -167,8 +166,7 @@ class Pi0Network(nn.Module):
     def features(self, cache: PrefixCache, state: Tensor) -> Tensor:
         """Return what the expert makes of observations before any noise is drawn.
 
-        Its last hidden states at time 1, where actions are pure noise, of an action chunk of zeros, the mean
-        of that noise; averaged over the action tokens.
+        Its last hidden states at time 1, of an action chunk of zeros (the mean of noise); averaged over the action tokens.
 
         Args:
             cache: Result of ``prefix``.
@@ -178,8 +176,8 @@ class Pi0Network(nn.Module):
             Float32 [B, W].
         """
         shape = (len(state), 1, self.config.chunk_size, self.config.max_action_dim)
-        x, time = torch.zeros(shape, device=self._device), torch.ones(1, device=self._device)
-        condition = self._parts.condition(self.core, time, None)
+        x = torch.zeros(shape, device=self._device)
+        condition = self._parts.condition(self.core, x.new_ones(1), None)
         return self._hidden(cache, state, x, condition, self.layout(cache, 1)).mean(dim=1)
 
     def denoise(

@@ -187,6 +187,28 @@ class EnvPool(Protocol):
         ...
 
 
+class RunnerPool(EnvPool, Protocol):
+    """A pool as a runner makes one for itself."""
+
+    @property
+    def local_pids(self) -> tuple[int, ...]:
+        """Return the simulator processes on this machine; none where slots are in this one."""
+        ...
+
+    @property
+    def driver(self) -> Mapping[str, str]:
+        """Return what draws, see ``read_driver``; empty before ``wait_until_ready``."""
+        ...
+
+    def wait_until_ready(self) -> None:
+        """Block until the simulators can work."""
+        ...
+
+    def drop_scenes(self) -> None:
+        """Free the scenes that no slot holds."""
+        ...
+
+
 class Reporter(Protocol):
     """Writes the metrics of training steps somewhere."""
 

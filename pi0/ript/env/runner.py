@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping
-from typing import Protocol, Self
+from typing import Self
 
 from pi0.records import Sampling, choose_batch_size
 from pi0.ript.config.base import Auto
@@ -23,33 +23,11 @@ from pi0.ript.env.suites import (
     step_limit,
     task_name,
 )
-from pi0.ript.interfaces import EnvPool, Policy
+from pi0.ript.interfaces import EnvPool, Policy, RunnerPool
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import Episode, EpisodeRequest, InitialState
 
 logger = logging.getLogger(__name__)
-
-
-class RunnerPool(EnvPool, Protocol):
-    """A pool as a runner makes one for itself."""
-
-    @property
-    def local_pids(self) -> tuple[int, ...]:
-        """Return the simulator processes on this machine; none where slots are in this one."""
-        ...
-
-    @property
-    def driver(self) -> Mapping[str, str]:
-        """Return what draws, see ``read_driver``; empty before ``wait_until_ready``."""
-        ...
-
-    def wait_until_ready(self) -> None:
-        """Block until the simulators can work."""
-        ...
-
-    def drop_scenes(self) -> None:
-        """Free the scenes that no slot holds."""
-        ...
 
 
 class EnvRunner(ABC):

@@ -71,7 +71,7 @@ class Scorer:
     @property
     def times(self) -> Tensor:
         """Return the denoise times, float32 [S]."""
-        return torch.tensor(self._schedule.times, dtype=torch.float32, device=self._policy.device)
+        return self._schedule.times_on(self._policy.device)
 
     def keep_prefixes(self, micro_batch_size: int, room: Room, *, all_or_none: bool) -> None:
         """Compute prefixes now and keep as many as there is room for, if they cannot change.

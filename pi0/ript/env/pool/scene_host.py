@@ -1,13 +1,8 @@
 """The scenes of a process's slots: keeps a bounded number loaded and runs requests one by one."""
 
-import ctypes
-import ctypes.util
-import gc
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +11,8 @@ from numpy.typing import NDArray
 from pi0.images import encode_observation
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.config.env import Exactness
-from pi0.ript.env.libero.headless import RenderingError, require_rendering
-from pi0.ript.env.libero.versions import require_verified_versions
 from pi0.ript.env.pool.ledger import SceneKey
+from pi0.ript.env.pool.simulator import find_difference, load_simulator, trim
 from pi0.ript.env.pool.wire import lost
 from pi0.ript.interfaces import DivergedError, ExactnessError, Reply
 from pi0.ript.packed_frames import PackedFrames
@@ -30,49 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECK_STEPS = 3  # of the comparison with LIBERO; ript doctor takes 30
-
-
-def load_simulator() -> "tuple[Callable[..., Scene], dict[str, str]]":
-    """Load MuJoCo, robosuite and LIBERO on first use.
-
-    Returns:
-        What makes scenes, which share what they draw with; and what draws here, see ``read_driver``.
-
-    Raises:
-        RenderingError: Headless rendering does not work here, or the simulator cannot be imported;
-            names what to install.
-        UnverifiedVersionError: The engine is not proven for an installed version.
-    """
-    require_verified_versions()
-    driver = require_rendering()
-    try:
-        # A process that only plans rollouts must not pay for the simulator (2 s and 200 MB).
-        from pi0.ript.env.libero.scene import Scene  # noqa: PLC0415
-        from pi0.ript.env.libero.shared_drawing import SharedDrawing  # noqa: PLC0415
-    except ImportError as error:
-        raise RenderingError(
-            f"the simulator cannot be imported ({error}); run 'make setup' to repair the installation"
-        ) from None
-    return partial(Scene, drawing=SharedDrawing()), driver
-
-
-def find_difference(scene: "Scene", num_steps: int) -> str:
-    """Return how a scene differs from LIBERO's own environment; nothing if all is equal."""
-    from pi0.ript.env.libero.self_check import find_difference  # noqa: PLC0415 - loads the simulator
-
-    return find_difference(scene, num_steps)
-
-
-def trim() -> None:
-    """Return freed memory to the system (about 0.1 s).
-
-    A scene leaves reference cycles behind, through which robosuite's objects keep the compiled
-    model alive, and malloc keeps freed pages for itself, in blocks that never fit the next scene.
-    """
-    gc.collect()
-    library = ctypes.CDLL(ctypes.util.find_library("c"))
-    if hasattr(library, "malloc_trim"):  # glibc only
-        library.malloc_trim(0)
 
 
 class SceneHost:
