@@ -46,7 +46,6 @@ RANKS = {
 # The same inside env/: libero < pool < {ray, rollout} < runner.
 ENV_RANKS = {
     "checks": 0,
-    "suite_names": 0,
     "libero_files": 0,
     "suites": 0,
     "initial_states": 0,

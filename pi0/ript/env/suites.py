@@ -11,7 +11,6 @@ from libero.libero import get_libero_path
 from libero.libero.benchmark import Task, task_maps
 
 from pi0.ript.env.libero_files import require_libero_files
-from pi0.ript.env.suite_names import meant_suite, unknown_suite
 from pi0.ript.interfaces import HasProtocol, Policy, StepProtocol
 
 STEP_LIMITS = {
@@ -29,6 +28,10 @@ PERTURBED = tuple(
 )
 SUITES = (*STEP_LIMITS, *PERTURBED)
 
+# What data sets append to the suite that they were recorded in.
+_SUFFIX = re.compile(r"_(no_?noops|modified|lerobot|rlds|image|v?\d+(\.\d+)+)$")
+# The ten long tasks and the ninety short ones; "libero_10" is nearest in spelling and a tenth of them.
+_BOTH = "libero_100"
 MOST_DIGITS = 6  # of a task's index; more are a name
 
 logger = logging.getLogger(__name__)
@@ -46,9 +49,9 @@ def find_suite(name: str) -> str:
     Raises:
         ValueError: There is no such suite; names the nearest one.
     """
-    suite = name if name in SUITES else meant_suite(name)
+    suite = name if name in SUITES else _meant_suite(name)
     if suite not in SUITES:
-        raise unknown_suite(name, SUITES)
+        raise _unknown_suite(name)
     if suite != name:
         logger.warning("suite %s is taken for %s", name, suite)
     return suite
@@ -178,3 +181,26 @@ def _task(suite: str, task_id: int) -> Task:
     if not 0 <= task_id < len(tasks):
         raise ValueError(f"suite {suite} has tasks 0..{len(tasks) - 1}, got {task_id}")
     return tasks[task_id]
+
+
+def _meant_suite(name: str) -> str:
+    """Return how LIBERO spells the suite that is meant, which need not exist.
+
+    Capitals, hyphens, blanks and a missing ``libero_`` do not matter, ``long`` is another word for ``10``,
+    and what data sets append is cut off.
+    """
+    text = re.sub(r"[\s_-]+", "_", name.strip().lower()).strip("_")
+    while _SUFFIX.search(text):
+        text = _SUFFIX.sub("", text)
+    text = "libero_" + re.sub(r"^libero_?", "", text)
+    return re.sub(r"^libero_long(?=_|$)", "libero_10", text)
+
+
+def _unknown_suite(name: str) -> ValueError:
+    """Return the error of a suite that does not exist, with the nearest one."""
+    meant = _meant_suite(name)
+    nearest = difflib.get_close_matches(meant, SUITES, n=1, cutoff=0.0)[0]
+    hint = f"did you mean {nearest!r}?"
+    if meant == _BOTH:
+        hint = "LIBERO-100 is libero_90 and libero_10 together;"
+    return ValueError(f"unknown suite {name!r}; {hint} Allowed: {', '.join(SUITES)}")
