@@ -38,7 +38,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "parity": ("--algo.preset=parity",),
     # more and longer updates from the same rollouts
     "bc fast": FAST_BC,
-    "bc fast replay": (*FAST_BC, "--algo.replay_steps=2"),
+    # all successes of the last eight steps, with six times the optimizer steps
+    "bc replay": (*FAST_BC, "--algo.replay_steps=8", "--algo.num_minibatches=12"),
     "bc fast advantage": (*FAST_BC, "--algo.success_weight=advantage"),
     "flow_sde fast": ("--algo.lr=1e-4", "--algo.num_epochs=4", "--algo.kl_stop=0.3"),
     # credit within episodes, and rollouts used more than once
