@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pi0.ript.config.base import ConfigError
+from pi0.ript.config.decode import ELSEWHERE, known_keys
 from pi0.ript.config.load import load_config, load_launch, read_config, save_config, to_yaml
 from pi0.ript.config.schema import TrainConfig
 
@@ -35,6 +36,25 @@ def message_of(argv):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_config_loads(path):
     assert load_config(["--config_path", str(path)]).exp_name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("algo.learning_rate", "algo.lr"),
+        ("num_envs", "task.num_parallel_envs"),
+        ("algo.epochs", "algo.num_epochs"),
+        ("algo.value.epoch", "algo.value.epochs"),  # misspelt
+        ("training.K", "algo.rloo_batch_size"),
+    ],
+)
+def test_a_setting_is_known_by_the_names_that_other_trainers_give_it(written, meant):
+    message = message_of(["--config_path", str(SHIPPED[0]), f"--{written}=1"])
+    assert message == f"unknown key {written!r}; did you mean {meant!r}?"
+
+
+def test_every_setting_with_other_names_exists():
+    assert set(ELSEWHERE) <= set(known_keys(TrainConfig))
 
 
 def test_the_two_debug_configs_differ_only_in_runner_slots_and_name():

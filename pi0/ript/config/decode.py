@@ -16,6 +16,30 @@ from pi0.ript.config.yaml_text import parse_yaml
 
 T = TypeVar("T")
 
+# What other trainers call a setting whose name here is not spelled alike.
+ELSEWHERE = {
+    "algo.demo_batch_size": "num_groups groups_per_step num_contexts prompts_per_step",
+    "algo.lr": "learning_rate actor_lr policy_lr",
+    "algo.micro_batch_size": "gradient_accumulation_steps per_device_train_batch_size",
+    "algo.num_epochs": "epochs ppo_epochs update_epochs num_ppo_epochs",
+    "algo.reference_weight": "kl_coef kl_beta kl_weight kl_loss_coef",
+    "algo.rloo_batch_size": "k group_size num_generations rollouts_per_group n_samples",
+    "env.backend": "use_ray vec_env",
+    "evaluation.every": "eval_freq eval_interval eval_steps",
+    "evaluation.rollouts_per_task": "num_eval_episodes eval_episodes",
+    "policy.denoise_steps": "num_inference_steps num_denoising_steps denoising_steps",
+    "policy.overrides.dtype": "precision bf16 torch_dtype",
+    "policy_path": "checkpoint checkpoint_path pretrained_path model_path",
+    "task.benchmark_name": "suite task_suite task_suite_name benchmark",
+    "task.max_episode_length": "max_steps max_episode_steps episode_length",
+    "task.num_parallel_envs": "num_envs n_envs num_environments",
+    "training.num_train_steps": "num_steps total_steps max_train_steps num_iterations total_iterations",
+    "training.save_freq": "save_interval save_steps save_every checkpoint_every",
+    "video.save": "save_video record_video",
+}
+
+_MISSPELT = 0.9  # likeness from which on a key is taken for a misspelt one
+
 _NAMES: dict[object, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -59,8 +83,12 @@ def known_keys(kind: type) -> tuple[str, ...]:
 
 
 def unknown_key(dotted: str, keys: tuple[str, ...]) -> ConfigError:
-    """Return the error for a key that is none of ``keys``; names the nearest one."""
-    return ConfigError(f"unknown key {dotted!r}; did you mean {nearest(dotted, keys)!r}?")
+    """Return the error for a key that is none of ``keys``; names the one that is probably meant."""
+    meant, leaf = nearest(dotted, keys), dotted.split(".")[-1].lower()
+    if difflib.SequenceMatcher(None, dotted, meant).ratio() < _MISSPELT:
+        elsewhere = (key for key, names in ELSEWHERE.items() if leaf in names.split())
+        meant = next((key for key in elsewhere if key in keys), meant)
+    return ConfigError(f"unknown key {dotted!r}; did you mean {meant!r}?")
 
 
 def nearest(name: str, candidates: tuple[str, ...]) -> str:
