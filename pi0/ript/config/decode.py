@@ -33,7 +33,7 @@ ELSEWHERE = {
     "task.benchmark_name": "suite task_suite task_suite_name benchmark",
     "task.max_episode_length": "max_steps max_episode_steps episode_length",
     "task.num_parallel_envs": "num_envs n_envs num_environments",
-    "training.num_train_steps": "num_steps total_steps max_train_steps num_iterations total_iterations",
+    "training.num_train_steps": "steps num_steps total_steps max_train_steps num_iterations total_iterations",
     "training.save_freq": "save_interval save_steps save_every checkpoint_every",
     "video.save": "save_video record_video",
 }
@@ -84,22 +84,32 @@ def known_keys(kind: type) -> tuple[str, ...]:
 
 def unknown_key(dotted: str, keys: tuple[str, ...]) -> ConfigError:
     """Return the error for a key that is none of ``keys``; names the one that is probably meant."""
-    meant, leaf = nearest(dotted, keys), dotted.split(".")[-1].lower()
-    if difflib.SequenceMatcher(None, dotted, meant).ratio() < _MISSPELT:
-        elsewhere = (key for key, names in ELSEWHERE.items() if leaf in names.split())
-        meant = next((key for key in elsewhere if key in keys), meant)
-    return ConfigError(f"unknown key {dotted!r}; did you mean {meant!r}?")
+    return ConfigError(f"unknown key {dotted!r}; did you mean {meant(dotted, keys)!r}?")
+
+
+def meant(name: str, candidates: tuple[str, ...]) -> str:
+    """Return the setting that is probably meant by a name that is none of them, dotted or not: misspelt, or of elsewhere."""
+    near, leaf = nearest(name, candidates), name.split(".")[-1].lower()
+    if likeness(name, near) >= _MISSPELT:
+        return near
+    ours = [key for key, names in ELSEWHERE.items() if leaf in names.split()]
+    ours += [key.split(".")[-1].removesuffix("_path") for key in ours]  # of a flag
+    return next((key for key in ours if key in candidates), near)
 
 
 def nearest(name: str, candidates: tuple[str, ...]) -> str:
-    """Return the candidate that ``name`` most likely means; a right name in a wrong section counts."""
+    """Return the candidate that ``name`` is spelled most like; a right name in a wrong section counts."""
 
-    def likeness(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, name, candidate).ratio()
-        leaf = difflib.SequenceMatcher(None, name.split(".")[-1], candidate.split(".")[-1]).ratio()
-        return max(whole, 0.95 * leaf)
+    def rank(candidate: str) -> float:
+        leaves = likeness(name.split(".")[-1], candidate.split(".")[-1])
+        return max(likeness(name, candidate), 0.95 * leaves)
 
-    return max(candidates, key=likeness)
+    return max(candidates, key=rank)
+
+
+def likeness(one: str, other: str) -> float:
+    """Return how alike two words are spelled, in [0, 1]."""
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def describe(kind: object) -> str:

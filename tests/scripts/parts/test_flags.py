@@ -1,8 +1,30 @@
-"""Overrides on the command line are read like settings of a configuration file."""
+"""Flags and overrides of the small programs are read, and refused, like settings of a configuration file."""
+
+import re
 
 import pytest
 
+from pi0.ript.scripts.parts.flags import Parser
 from pi0.ript.scripts.parts.policy_flags import read_overrides
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"),
+    [
+        ("--nmu_steps=3", "unknown flag --nmu_steps (did you mean --num_steps?)"),
+        ("--learning_rate=1", "unknown flag --learning_rate (did you mean --lr?)"),
+        ("--model_path=x", "unknown flag --model_path (did you mean --policy?)"),
+        ("--xyz", "unknown flag --xyz"),  # like nothing that there is
+        ("-x", "unexpected argument '-x'"),
+        ("folder", "unexpected argument 'folder'"),
+    ],
+)
+def test_an_unknown_flag_is_named_with_the_one_that_is_meant(typed, complaint):
+    parser = Parser("ript sft", "")
+    for flag in ("--lr", "--num_steps", "--policy"):
+        parser.add_argument(flag)
+    with pytest.raises(ValueError, match=re.escape(f"{complaint}; see ript sft --help")):
+        parser.parse_args([typed])
 
 
 def test_values_are_read_by_the_type_of_their_key():

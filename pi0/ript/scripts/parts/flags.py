@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_type_hints
 
 from pi0.ript.config.base import require_filled_in
+from pi0.ript.config.decode import likeness, meant, nearest
 from pi0.ript.config.reference import field_descriptions
 from pi0.ript.config.schema import TrainingConfig
+
+LEAST_LIKENESS = 0.5  # of a flag that is worth naming, as difflib counts
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,10 +37,22 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: A flag is wrong, or holds a placeholder.
         """
-        arguments = super().parse_args(args)
+        arguments, unknown = self.parse_known_args(args)
+        if unknown:
+            self.error(self._unknown(unknown[0]))
         given = {f"--{name}": _plain(value) for name, value in vars(arguments).items()}
         require_filled_in(given)
         return arguments
+
+    def _unknown(self, argument: str) -> str:
+        """Return what is wrong with an argument that nothing takes, with the flag that is probably meant."""
+        if not argument.startswith("--"):
+            return f"unexpected argument {argument!r}"
+        written = argument.removeprefix("--").split("=")[0]
+        flags = tuple(name.removeprefix("--") for name in self._option_string_actions)
+        near = meant(written, flags)
+        is_far = near == nearest(written, flags) and likeness(written, near) < LEAST_LIKENESS
+        return f"unknown flag --{written}" + ("" if is_far else f" (did you mean --{near}?)")
 
     def error(self, message: str) -> NoReturn:
         """Raise ``ValueError`` with what is wrong and where the flags are listed."""
