@@ -7,7 +7,7 @@ interrupted program goes on where it was. ``--publish`` writes the table of its 
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 if not __package__:  # started as a script, which finds modules of its own folder only
@@ -29,7 +29,7 @@ CONTROLS = ("none", "blind", "mute")
 HEADER = ["task", "limit", "policy", "no vision (`blind`)", "wrong instruction (`mute`)"]
 
 
-def measure(policy: str, episodes: dict[str, int], output: Path) -> None:
+def measure(policy: str, episodes: Mapping[str, int], output: Path) -> None:
     """Run what is left of all evaluations.
 
     Args:
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--control_episodes", type=int, default=5, help="default %(default)s")
     parser.add_argument("--publish", action="store_true", help="write the model card")
     given = parser.parse_args()
-    episodes = dict.fromkeys(CONTROLS, given.control_episodes) | {"none": given.episodes}
+    episodes = {**dict.fromkeys(CONTROLS, given.control_episodes), "none": given.episodes}
     measure(given.policy, episodes, given.output_dir)
     for suite in SUITES:
         print("\n".join(markdown(HEADER, rows(suite, read(given.output_dir, suite)))))

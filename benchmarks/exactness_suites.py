@@ -100,7 +100,8 @@ def check_task(suite: str, task_id: int) -> TaskVerdict:
 def _compare(suite: str, task_id: int) -> dict[str, int]:
     spec = ObservationSpec(cameras=CAMERAS, height=SIZE, width=SIZE)
     start = make_initial_state(suite, task_id, task_id % NUM_INDICES, fixture_seed=task_id)
-    counts = dict.fromkeys(("num_steps", "touching", "states", "proprio", "images", "flags"), 0)
+    names = ("num_steps", "touching", "states", "proprio", "images", "flags")
+    counts: dict[str, int] = dict.fromkeys(names, 0)
     with (
         closing(LiberoPeer(suite, task_id, SIZE)) as peer,
         closing(Scene(suite, task_id, spec, num_slots=1, num_steps_wait=SETTLE_STEPS)) as scene,

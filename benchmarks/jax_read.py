@@ -77,7 +77,9 @@ def _gemma(suffix: str, width: int, hidden: int, depth: int, *, is_adaptive: boo
         f"{layers}/mlp{suffix}/gating_einsum": (depth, 2, width, hidden),
         f"{layers}/mlp{suffix}/linear": (depth, hidden, width),
     }
-    norms = {f"{layers}/{name}_norm{suffix}": (depth,) for name in ("pre_attention", "pre_ffw")}
+    norms: Shapes = {
+        f"{layers}/{name}_norm{suffix}": (depth,) for name in ("pre_attention", "pre_ffw")
+    }
     norms[f"PaliGemma/llm/final_norm{suffix}"] = ()
     for name, stacked in norms.items():
         if is_adaptive:

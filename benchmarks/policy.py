@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
@@ -66,11 +66,11 @@ def sample_theirs(
     """Return chunks of transformers' ``sample_actions``."""
     return model.sample_actions(
         state=observations.state.to(dtype),
-        input_ids=observations.token_ids,
+        input_ids=cast("torch.LongTensor", observations.token_ids),
         pixel_values=observations.pixels.to(dtype),
         noise=observations.noise.to(dtype),
         attention_mask=observations.is_valid.long(),
-        pixel_attention_mask=is_real,
+        pixel_attention_mask=cast("torch.BoolTensor", is_real),
         num_steps=STEPS,
     )
 
@@ -156,7 +156,7 @@ def measure_size(size: Size, device: torch.device, rounds: int) -> list[dict[str
     network = our_network(reference, size)
     if device.type == "cuda":
         network.cast_backbone(torch.bfloat16)
-        reference = reference.to(device, torch.bfloat16)
+        reference.to(device=device, dtype=torch.bfloat16)  # pyright: ignore[reportCallIssue, reportArgumentType]
     network = network.to(device)
     batches = GPU_BATCHES if device.type == "cuda" else (BATCH[size],)
     found = []

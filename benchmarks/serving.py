@@ -27,6 +27,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 import numpy as np
 from numpy.typing import NDArray
+from openpi_client.base_policy import BasePolicy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from openpi_server.websocket_policy_server import WebsocketPolicyServer
 
@@ -61,9 +62,9 @@ def serve_here(port: int, policy_s: float) -> None:
 def serve_as_openpi(port: int, policy_s: float) -> None:
     """Serve the stand-in by openpi's server."""
 
-    class Policy:
-        def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
-            del observation
+    class Policy(BasePolicy):
+        def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+            del obs
             time.sleep(policy_s)
             return {"actions": np.zeros((HORIZON, 7), np.float32)}
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
@@ -15,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 from pi0.ript.report.page.render import write_report
 
 # Name, width, height, scale, color scheme, how far down the page (a selector).
-SHOTS = (
+SHOTS: tuple[tuple[str, int, int, int, Literal["light", "dark"], str], ...] = (
     ("desktop", 1280, 1500, 1, "light", "#headline"),
     ("dark", 1280, 1100, 1, "dark", "#initial-states"),
     ("videos", 1280, 900, 1, "light", "#videos"),
