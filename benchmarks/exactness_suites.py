@@ -5,7 +5,7 @@
 
 Every task: one initial state with fixture poses of its own, settled, then 30 control steps in which the hand
 drives into the first object of the task. Time, positions and velocities are compared after every step, both
-256 px pictures and the proprioception at the beginning and at the end. One line of JSON per task; what is in
+256 px images and the proprioception at the beginning and at the end. One line of JSON per task; what is in
 the file is not measured again, so the program goes on where it was stopped. Status 1 on any difference.
 """
 
@@ -184,7 +184,7 @@ def summarize(verdicts: Sequence[TaskVerdict]) -> str:
         "control steps",
         "touching",
         "states differ",
-        "pictures differ",
+        "images differ",
     )
     rows = [
         (suite, len(found), sum(v.is_equal for v in found), sum(v.num_steps for v in found),

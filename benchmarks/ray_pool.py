@@ -106,7 +106,7 @@ def compare(job: Job, num_rounds: int) -> dict[str, Any]:
         "num_episodes": len(todo),
         "slots": job.num_slots,
         "workers": job.num_workers,
-        "picture_size": job.size,
+        "image_size": job.size,
         "cameras": len(job.cameras),
     }
 

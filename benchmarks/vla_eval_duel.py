@@ -4,7 +4,7 @@
 
 vla-eval is asked as its documentation says: two shards with LIBERO's own environments, one model server for both
 (``examples/vla_eval_server.py``, which asks ``ript serve``). Both sides begin with nothing running and have the same
-cores. They are not the same measurement: vla-eval draws exact pictures of 256 pixels of both cameras after every control step,
+cores. They are not the same measurement: vla-eval draws exact images of 256 pixels of both cameras after every control step,
 opens or closes the gripper fully, and draws fixtures from the seed of its environments. Needs what ``make setup``
 installs, and LIBERO's configuration where vla-eval looks for it (``LIBERO_CONFIG_PATH``), which is set here.
 """

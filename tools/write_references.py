@@ -1,6 +1,6 @@
-"""Write the package's reference pictures and states, after an intended change of the simulator's versions.
+"""Write the package's reference images and states, after an intended change of the simulator's versions.
 
-Run ``tests/env/libero/test_reference_pictures.py`` and ``benchmarks/exactness.py`` first: what is written here
+Run ``tests/env/libero/test_reference_images.py`` and ``benchmarks/exactness.py`` first: what is written here
 is what ``ript doctor`` compares every machine with.
 """
 
@@ -27,7 +27,7 @@ def main() -> None:
         suite, task_id, *start = situation
         with closing(Scene(suite, task_id, SPEC, 1, NUM_STEPS_WAIT)) as scene:
             drawn = scene.restore(0, make_initial_state(suite, task_id, *start))
-            arrays[f"{key(situation)}/pictures"] = summarize(drawn.images)
+            arrays[f"{key(situation)}/images"] = summarize(drawn.images)
             arrays[f"{key(situation)}/state"] = scene.physics_state(0)
     save_file(arrays, FILE)
     print(f"wrote {FILE}, {FILE.stat().st_size} bytes")

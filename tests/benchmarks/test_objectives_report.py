@@ -73,7 +73,7 @@ def test_episodes_that_all_agree_leave_no_doubt():
     assert "100 % [100, 100]" in table([certain], points=[10])[3]
 
 
-def test_the_page_names_the_command_and_shows_the_picture(tmp_path, monkeypatch):
+def test_the_page_names_the_command_and_shows_the_image(tmp_path, monkeypatch):
     begin, end = marks(objectives_report.SECTION)
     page = tmp_path / "results.md"
     page.write_text(f"before\n{begin}{end}\nafter\n")

@@ -17,7 +17,7 @@ def test_middle_is_pi0_at_a_quarter_of_its_width():
     assert middle.chunk_size == full.chunk_size == 50
 
 
-def test_both_sides_answer_alike_with_two_pictures_and_with_a_masked_third():
+def test_both_sides_answer_alike_with_two_images_and_with_a_masked_third():
     reference = reference_model("tiny")
     network = our_network(reference, "tiny")
     observations = make_observations(network.config, samples=2)

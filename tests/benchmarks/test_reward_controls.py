@@ -31,7 +31,7 @@ def test_permuted_keeps_the_rewards_of_a_group_but_not_whose_they_are():
     assert rewards == [episode.reward for episode in permuted(group_of(*outcomes)[::-1])]
 
 
-def test_practice_hands_out_whole_groups_and_whoever_is_asked_acts():
+def test_whole_groups_are_handed_out_and_the_policy_that_is_asked_acts():
     other = ToyPolicy()
     todo = iter([toy_request(seed, succeeds_after=seed % 2, rollout=seed) for seed in range(4)])
 

@@ -59,7 +59,7 @@ def test_the_spread_is_that_of_the_rounds():
     assert spread(side) == {"median": 3.5, "slowest": 3.0, "fastest": 4.0, "rounds": 3}
 
 
-def test_the_estimate_is_physics_pictures_and_forwards_on_both_cores(monkeypatch):
+def test_the_estimate_is_physics_images_and_forwards_on_both_cores(monkeypatch):
     from benchmarks import rollout  # noqa: PLC0415
     from benchmarks.job import Job  # noqa: PLC0415
 

@@ -81,15 +81,15 @@ def test_drawing_in_software_beside_a_gpu_is_a_warning():
     assert "0 = CUDA 0, 1 = software" in finding.text
 
 
-def drawn(*, picture=0.0, state=0.0, difference=""):
-    is_reference = picture <= 1 and state <= 1e-9
-    far = {"libero_object/0/0/0": {"picture": picture, "state": state}}
+def drawn(*, image=0.0, state=0.0, difference=""):
+    is_reference = image <= 1 and state <= 1e-9
+    far = {"libero_object/0/0/0": {"image": image, "state": state}}
     return {"renderer": "softpipe, 3.3", "deviations": far, "is_reference": is_reference,
             "difference": difference}  # fmt: skip
 
 
-def test_pictures_far_from_the_references_name_the_driver():
-    finding = exactness(drawn(picture=36.3))
+def test_images_far_from_the_references_name_the_driver():
+    finding = exactness(drawn(image=36.3))
 
     assert finding.status == "error"
     assert "softpipe, 3.3 is too far from the reference situations" in finding.text
@@ -97,6 +97,6 @@ def test_pictures_far_from_the_references_name_the_driver():
 
 
 def test_an_engine_that_differs_from_libero_is_named_first():
-    finding = exactness(drawn(picture=36.3, difference="the engine differs"))
+    finding = exactness(drawn(image=36.3, difference="the engine differs"))
 
     assert (finding.status, finding.text) == ("error", "the engine differs")

@@ -31,7 +31,7 @@ def test_before_anything_was_drawn_the_cost_is_a_number_of_images():
 
 
 def test_measured_images_give_seconds():
-    # 600 pictures of 50 ms each.
+    # 600 images of 50 ms each.
     text = predicted_cost([300, 300], 0.05)
     assert text.endswith("(2 episodes), up to about 30 s of simulator time (50 ms each)")
 

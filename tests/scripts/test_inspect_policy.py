@@ -28,10 +28,10 @@ def observation(tmp_path) -> Path:
 def write_observation(
     folder: Path, metadata: dict[str, str] | None = METADATA, **changes: object
 ) -> Path:
-    picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     arrays = {
-        "agentview": picture,
-        "robot0_eye_in_hand": picture[::-1],
+        "agentview": image,
+        "robot0_eye_in_hand": image[::-1],
         "proprio": np.array([-0.05, 0.03, 0.76, 1.0, 0.0, 0.0, 0.0, 0.03, -0.03]),
     }
     arrays |= changes

@@ -1,4 +1,4 @@
-"""Changes of training images: small pictures with known answers, and openpi's formulas written out."""
+"""Changes of training images: small images with known answers, and openpi's formulas written out."""
 
 import numpy as np
 import pytest

@@ -147,7 +147,7 @@ def test_no_group_is_tried_in_vain():
         assert result.groups[-1].initial_state.index == result.num_tried - 1
 
 
-def test_rollouts_of_the_first_groups_are_filmed_where_asked():
+def test_rollouts_of_the_first_groups_are_recorded_where_asked():
     collector = DynamicSampling(
         DealtStates(),
         lambda _: 60,
@@ -199,7 +199,7 @@ def test_the_rollouts_of_a_group_share_the_draw_of_fixtures_and_groups_do_not():
     assert len(set(requested)) == len({fixtures for _, fixtures in requested}) == 3
 
 
-class TestMasteredStates:
+class TestSolvedStates:
     """The toy source deals the states 0, 1, 2, ... over and over."""
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Sets that this project wrote, read by LeRobot's own loader: ``lerobot_python tools/peers/lerobot_reads.py SET ...``.
 
 Runs in an environment of LeRobot's (Python 3.12, ``pip install 'lerobot[dataset]==0.6.1'``, 5.8 GB), which knows nothing of
-this project. Every frame must hold the row of the table, the instruction and pictures of the stated size; windows
+this project. Every frame must hold the row of the table, the instruction and images of the stated size; windows
 of actions must end where their episode does.
 """
 

@@ -18,7 +18,7 @@ from pi0.ript.env.libero.headless import (
     count_egl_devices,
     resolve_egl_device,
 )
-from pi0.ript.env.libero.references import PICTURE_BOUND, STATE_BOUND
+from pi0.ript.env.libero.references import IMAGE_BOUND, STATE_BOUND
 from pi0.ript.env.libero.versions import (
     VERIFIED,
     UnverifiedVersionError,
@@ -130,7 +130,7 @@ def exactness(drawn: Mapping[str, Any]) -> Finding:
         drawn: What ``pi0.ript.env.libero.draw_frame`` reports.
     """
     far = ", ".join(
-        f"{name}: pictures {each['picture']:.2g} of 255, states {each['state']:.1g}"
+        f"{name}: images {each['image']:.2g} of 255, states {each['state']:.1g}"
         for name, each in drawn["deviations"].items()
     )
     if drawn["difference"]:
@@ -140,7 +140,7 @@ def exactness(drawn: Mapping[str, Any]) -> Finding:
             name="exactness",
             status="error",
             text=f"{drawn['renderer']} is too far from the reference situations ({far}); allowed: "
-            f"{PICTURE_BOUND:g} of 255 and {STATE_BOUND:g}",
+            f"{IMAGE_BOUND:g} of 255 and {STATE_BOUND:g}",
             fix="make setup, for the versions of constraints.txt; or another driver, MUJOCO_GL=osmesa",
         )
     text = f"equal to LIBERO's own environment in every bit; from the references {far}"

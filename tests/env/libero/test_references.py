@@ -1,4 +1,4 @@
-"""The reference pictures and states inside of the package are those of LIBERO under MuJoCo 3.3.2."""
+"""The reference images and states inside of the package are those of LIBERO under MuJoCo 3.3.2."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.golden import golden
 
 @pytest.fixture(params=SITUATIONS, ids=key)
 def original(request):
-    """A situation with LIBERO's own pictures and state."""
+    """A situation with LIBERO's own images and state."""
     with np.load(golden("libero_mujoco332.npz")) as reference:
         name = key(request.param)
         images = np.stack([reference[f"{name}/{camera}"] for camera in SPEC.cameras])
@@ -19,7 +19,7 @@ def original(request):
 def test_they_are_liberos_own(original):
     found = deviation(*original)
 
-    assert found.picture == 0
+    assert found.image == 0
     assert found.state < 1e-12  # recorded on another processor
     assert found.is_within_bounds
 

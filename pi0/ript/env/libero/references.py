@@ -1,4 +1,4 @@
-"""What settled situations look like where the engine is proven: small pictures and states inside of the package.
+"""What settled situations look like where the engine is proven: small images and states inside of the package.
 
 Other processors round linear algebra differently and other drivers draw edges differently, so both are compared
 within bounds: a wrong texture, color space, light, size or orientation is far outside of them.
@@ -18,7 +18,7 @@ SITUATIONS = (("libero_goal", 7, 0, 0), ("libero_object", 0, 0, 0))
 
 SPEC = ObservationSpec(cameras=("agentview", "robot0_eye_in_hand"), height=256, width=256)
 NUM_STEPS_WAIT = 10  # as rollouts begin
-PICTURE_BOUND = (
+IMAGE_BOUND = (
     1.0  # of 255, mean over blocks of pixels; MuJoCo 3.17 is 36 away in the second situation
 )
 STATE_BOUND = 1e-9  # m, m/s, rad, rad/s; another processor is 1e-14 away, MuJoCo 3.17 1e-6
@@ -32,17 +32,17 @@ class Deviation:
     """How far a situation is from its reference.
 
     Attributes:
-        picture: Mean absolute difference of block means, of 255; the worse camera's.
+        image: Mean absolute difference of block means, of 255; the worse camera's.
         state: Largest difference of time, positions and velocities.
     """
 
-    picture: float
+    image: float
     state: float
 
     @property
     def is_within_bounds(self) -> bool:
         """Return whether a driver or a processor may explain it."""
-        return self.picture <= PICTURE_BOUND and self.state <= STATE_BOUND
+        return self.image <= IMAGE_BOUND and self.state <= STATE_BOUND
 
 
 def summarize(images: NDArray[np.uint8]) -> NDArray[np.uint16]:
@@ -58,10 +58,10 @@ def deviation(
     """Compare what was drawn, uint8 [2, 256, 256, 3], and the state, float64 [n], with the reference."""
     name = key(situation)
     kept = load_file(FILE)
-    pictures, reference = kept[f"{name}/pictures"], kept[f"{name}/state"]
-    difference = np.abs(summarize(images).astype(np.float64) - pictures) / SCALE
+    means, reference = kept[f"{name}/images"], kept[f"{name}/state"]
+    difference = np.abs(summarize(images).astype(np.float64) - means) / SCALE
     return Deviation(
-        picture=float(difference.mean(axis=(1, 2, 3)).max()),
+        image=float(difference.mean(axis=(1, 2, 3)).max()),
         state=float(np.abs(state - reference).max()),
     )
 

@@ -46,7 +46,7 @@ def find_difference(scene: Scene, num_steps: int) -> str:
     seen, everything = (_draw(scene, slot, cull=cull) for cull in (True, False))
     if not np.array_equal(seen, everything):
         distance = np.abs(seen.astype(int) - everything).mean()
-        return _describe(scene, f"pictures by {distance:.2g} of 255 on average")
+        return _describe(scene, f"images by {distance:.2g} of 255 on average")
     return ""
 
 

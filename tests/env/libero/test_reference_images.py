@@ -1,4 +1,4 @@
-"""The engine shows the world that published policies know: states and pictures of LIBERO under MuJoCo 3.3.2."""
+"""The engine shows the world that published policies know: states and images of LIBERO under MuJoCo 3.3.2."""
 
 from contextlib import closing
 
@@ -34,12 +34,12 @@ def test_a_settled_situation_is_that_of_mujoco_332(suite, task, index, fixture_s
     with np.load(golden("libero_mujoco332.npz")) as reference:
         key = f"{suite}/{task}/{index}/{fixture_seed}"
         state = reference[f"{key}/state"]
-        pictures = np.stack([reference[f"{key}/{camera}"] for camera in CAMERAS])
+        images = np.stack([reference[f"{key}/{camera}"] for camera in CAMERAS])
 
     with closing(Scene(suite, task, SPEC, num_slots=1, num_steps_wait=10)) as scene:
         drawn = scene.restore(0, make_initial_state(suite, task, index, fixture_seed)).images
         np.testing.assert_allclose(scene.physics_state(0), state, rtol=0, atol=STATE_TOLERANCE)
 
-    differences = np.abs(drawn.astype(int) - pictures)
+    differences = np.abs(drawn.astype(int) - images)
     assert differences.mean(axis=(1, 2, 3)).max() <= 0.1
     assert (differences.max(axis=3) > VISIBLE).mean(axis=(1, 2)).max() <= 0.01
