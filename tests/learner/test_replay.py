@@ -5,54 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from pi0.policy import Pi0Policy
 from pi0.ript.algo.flow_sde import FlowSde
-from pi0.ript.algo.transitions import gaussian_kl, log_ratio, smooth_weight
-from pi0.ript.build_learner import build_objective
+from pi0.ript.algo.transitions import log_ratio
 from pi0.ript.config.algo import AlgoConfig, ReplayWeighting
-from pi0.ript.config.sections import OptimizerConfig
-from pi0.ript.engine.single import SingleEngine
 from pi0.ript.learner.batch import Totals, idle_batch
 from pi0.ript.learner.replay import MOST_GROUPS, Replay
-from pi0.ript.learner.stats import UpdateStats
-from pi0.ript.learner.update import update
 from pi0.ript.types import Batch
+from tests.learner.replaying import ALGO, NUM_SHARES, STILL, Learner, gradient
 from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
-from tests.learner.updates import NUM_SAMPLES, Recorder
+from tests.learner.updates import NUM_SAMPLES
 from tests.policy_parts import small_policy
-
-ALGO = AlgoConfig(
-    num_epochs=1, num_minibatches=1, micro_batch_size=4, warmup_steps=0, kl_stop=None, replay_steps=2
-)  # fmt: skip
-MOVING, STILL = 3e-4, 1e-300  # learning rates: float32 rounds the second one's steps to nothing
-NUM_SHARES = 4
-
-
-class Learner:
-    """A small pi0 that learns with replay, one update after the other."""
-
-    def __init__(self, algo: AlgoConfig = ALGO, lr: float = MOVING) -> None:
-        self.algo = algo
-        self.policy = small_policy()
-        self.objective = build_objective(algo)
-        self.replay = Replay(algo.replay_steps)
-        parameters = self.policy.trainable_parameters(expert_only=True)
-        self.engine = SingleEngine(parameters, OptimizerConfig(), lr, 0, algo.grad_norm_clip)
-
-    def draw(self, step: int) -> Batch:
-        return draw_batch(self.policy, NUM_SAMPLES, seed=step)
-
-    def learn(self, step: int, batch: Batch | None = None) -> tuple[Batch, UpdateStats]:
-        batch = self.replay.join(step, batch or self.draw(step), NUM_SHARES)
-        stats = update(
-            self.policy, self.engine, batch, self.objective, self.algo, SAMPLING, step,
-            has_frozen_prefix=True,
-        )  # fmt: skip
-        assert stats is not None
-        self.replay.keep(step, batch, NUM_SHARES, self.objective)
-        return batch, stats
 
 
 def steps(batch: Batch) -> list[int]:
@@ -199,119 +162,6 @@ class TestWeightsThatDoNotMove:
         assert are_equal(weights_of(learner.policy), weights_of(without.policy))
 
 
-def gradient(learner: Learner, batch: Batch) -> Tensor:
-    """Return the gradient of one minibatch of everything."""
-    recorder = Recorder(learner.policy.trainable_parameters(expert_only=True))
-    update(
-        learner.policy, recorder, batch, build_objective(learner.algo), learner.algo, SAMPLING, 5,
-        has_frozen_prefix=True,
-    )  # fmt: skip
-    return recorder.gradients[0]
-
-
-class TestWeightsThatMoved:
-    @torch.no_grad()
-    def density(self, policy: Pi0Policy, batch: Batch) -> Tensor:
-        """Return the log density of every transition, [B, S]."""
-        inputs, chains = (
-            policy.encode(batch.observations, batch.tasks),
-            torch.from_numpy(batch.chains),
-        )
-        means = policy.transition_means(policy.prefix(inputs), inputs, chains, SAMPLING)
-        std = policy.scored_stds(SAMPLING)[:, None, None].expand(means.shape[1:])
-        normal = torch.distributions.Normal(means.double(), std.double())
-        return normal.log_prob(chains[:, 1:, :4, :7]).sum(dim=(2, 3))
-
-    @pytest.mark.parametrize("weighting", ["smooth", "decoupled"])
-    def test_loss_and_metrics_are_those_of_the_densities(self, weighting: ReplayWeighting):
-        # before the first optimizer step the loss of a transition is -A for a new sample, and for an old one with
-        # log ratio x -min(e^x, 5) A, or smooth: -exp(x - 2 x^2) A
-        learner = Learner(replace(ALGO, replay_weighting=weighting))
-        first = learner.draw(1)
-        learner.learn(1, first)
-        log_ratios = self.density(learner.policy, first) - self.density(small_policy(), first)
-        smooth = (log_ratios - 2 * log_ratios.square()).exp()
-        weight = smooth if weighting == "smooth" else log_ratios.exp().clamp(max=5.0)
-        batch = learner.replay.join(2, learner.draw(2), NUM_SHARES)
-        everywhere = torch.ones(NUM_SAMPLES, dtype=torch.float64)
-        share = torch.from_numpy(batch.weights / batch.weights.sum()).double()
-        factor = torch.cat([weight.mean(dim=1), everywhere])
-        expected = -(share * factor * torch.from_numpy(batch.advantages)).sum()
-
-        _, stats = learner.learn(2, learner.draw(2))
-
-        assert stats.loss == pytest.approx(float(expected), rel=1e-3)
-        effective = weight.sum() ** 2 / (weight.numel() * weight.square().sum())
-        assert stats.effective_samples == pytest.approx(float(effective), rel=1e-4)
-        assert stats.effective_samples < 0.9999
-        assert stats.log_ratio_max == 0.0
-
-    def test_distance_is_the_kl_from_the_weights_that_drew(self):
-        learner = Learner()
-        learner.learn(1)
-        [kept] = learner.replay.kept
-        _, stats = learner.learn(2)
-
-        drawn_with = kept.samples.behavior_means
-        _, means = learner.objective.means_before
-        assert drawn_with is not None
-        std = learner.policy.scored_stds(SAMPLING)
-        expected = gaussian_kl(means[:NUM_SAMPLES], torch.from_numpy(drawn_with), std).mean()
-        assert stats.replay_kl == pytest.approx(float(expected), rel=1e-5)
-        assert stats.replay_kl > 1e-6
-
-    def test_new_samples_alone_are_audited(self):
-        learner = Learner()
-        learner.learn(1)
-        with torch.no_grad():
-            for parameter in learner.policy.trainable_parameters(expert_only=True):
-                parameter.mul_(1.2)  # so far that an audit of old samples fails
-
-        _, stats = learner.learn(2)
-
-        assert stats.rollout_log_ratio_std < 1e-4
-        old = replace(learner.replay.join(3, learner.draw(3), NUM_SHARES), behavior_means=None)
-        with pytest.raises(FloatingPointError, match="rollouts and trainer disagree"):
-            gradient(learner, old)
-
-    def test_a_batch_of_old_samples_alone_is_not_audited(self):
-        learner = Learner()
-        learner.learn(1)
-        idle = idle_batch(learner.policy.card, SAMPLING.num_steps)
-
-        _, stats = learner.learn(2, idle)
-
-        assert stats.z_variance == 0.0
-        assert stats.num_replayed == NUM_SAMPLES
-
-    def test_where_one_step_is_scored_the_others_weigh_nothing(self):
-        sampling = replace(SAMPLING, scored_steps="one")
-        algo = replace(ALGO, scored_steps="one")
-        learner = Learner(algo)
-        found: UpdateStats | None = None
-        for step in (1, 2):
-            new = draw_batch(learner.policy, NUM_SAMPLES, step, sampling)
-            batch = learner.replay.join(step, new, NUM_SHARES)
-            found = update(
-                learner.policy, learner.engine, batch, learner.objective, algo, sampling, step,
-                has_frozen_prefix=True,
-            )  # fmt: skip
-            learner.replay.keep(step, batch, NUM_SHARES, learner.objective)
-
-        first = batch.behavior_means
-        _, means = learner.objective.means_before
-        assert found is not None
-        assert first is not None
-        old = slice(NUM_SAMPLES)
-        x_next = torch.from_numpy(batch.chains[old, 1:, :4, :7])
-        std = learner.policy.scored_stds(sampling)
-        x = log_ratio(means[old], torch.from_numpy(first), x_next, std)[batch.is_scored[old]]
-        assert len(x) == NUM_SAMPLES, "one transition each"
-        weight = smooth_weight(x.double())
-        effective = weight.sum() ** 2 / (NUM_SAMPLES * weight.square().sum())
-        assert found.effective_samples == pytest.approx(float(effective), rel=1e-5)
-
-
 class TestImitation:
     """Successes of earlier steps are imitated as they are, whichever weights drew them."""
 
@@ -351,10 +201,3 @@ class TestImitation:
         assert stats.num_replayed == first.is_success.sum()
         assert stats.effective_samples is None
         assert stats.replay_kl is None
-
-
-def test_smooth_weights_agree_with_their_maximum():
-    # exp(x - 2 x^2) has its largest value exp(1/8) at x = 1/4
-    x = torch.linspace(-2, 2, 4001, dtype=torch.float64)
-    assert float(smooth_weight(x).max()) == pytest.approx(np.exp(1 / 8), rel=1e-9)
-    assert float(x[smooth_weight(x).argmax()]) == pytest.approx(0.25, abs=1e-3)
