@@ -1,7 +1,6 @@
 """Conventions that statistics reveal are checked against the card, and followed by the codec."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -13,31 +12,12 @@ from tests.formats.checkpoints import (
     STATS,
     edit_json,
     edit_step,
-    reference_model,
     write_json,
-    write_lerobot,
-    write_openpi,
 )
 from tests.policy_parts import small_card, small_stats
 
 LIBERO_STATS = "assets/physical-intelligence/libero/norm_stats.json"
 NAMES = ["x", "y", "z", "rx", "ry", "rz", "gripper"]
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    root, model = tmp_path_factory.mktemp("originals"), reference_model()
-    return {w.__name__: w(root / w.__name__, model) for w in (write_openpi, write_lerobot)}
-
-
-@pytest.fixture
-def openpi(originals, tmp_path):
-    return shutil.copytree(originals["write_openpi"], tmp_path / "openpi")
-
-
-@pytest.fixture
-def lerobot(originals, tmp_path):
-    return shutil.copytree(originals["write_lerobot"], tmp_path / "lerobot")
 
 
 def read(folder, **choices):

@@ -11,32 +11,10 @@ from safetensors.torch import load_file, save_file
 from pi0.formats.folder import Choices, read_folder
 from tests.formats.checkpoints import (
     STATS,
-    reference_model,
     write_json,
-    write_lerobot,
-    write_openpi,
 )
 
 LIBERO_STATS = "assets/physical-intelligence/libero/norm_stats.json"
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    root, model = tmp_path_factory.mktemp("originals"), reference_model()
-    return {
-        write.__name__: write(root / write.__name__, model)
-        for write in (write_openpi, write_lerobot)
-    }
-
-
-@pytest.fixture
-def openpi(originals, tmp_path):
-    return shutil.copytree(originals["write_openpi"], tmp_path / "openpi")
-
-
-@pytest.fixture
-def lerobot(originals, tmp_path):
-    return shutil.copytree(originals["write_lerobot"], tmp_path / "lerobot")
 
 
 def read(folder, **choices):
