@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from benchmarks.document import markdown, write_section
 from benchmarks.job import ROOT
 from benchmarks.measure import describe_machine
-from benchmarks.suites_runs import ByTask, Evaluated, SuiteResult, states_of, successes_of
+from benchmarks.suites_runs import ByTask, Evaluated, Outcomes, SuiteResult, states_of, successes_of
 from pi0.ript.report.intervals import holm, paired_change, success_rate
 
 DOCUMENT = ROOT / "docs" / "results.md"
@@ -61,6 +61,32 @@ def task_table(base: ByTask, trained: ByTask) -> list[str]:
         for task, p in zip(base, p_values, strict=True)
     ]  # fmt: skip
     return markdown(header, [*rows, ["all", *_pair(base, trained), "", str(len(states_of(base)))]])
+
+
+def together(results: Sequence[SuiteResult]) -> list[str]:
+    """Return the tables of runs that differ in nothing but the seed: their episodes pooled, after every evaluation."""
+    lines: list[str] = []
+    for suite, arm in dict.fromkeys((result.suite, result.arm) for result in results):
+        group = [one for one in results if (one.suite, one.arm) == (suite, arm)]
+        steps = {tuple(evaluated.step for evaluated in one.curve) for one in group}
+        if len(group) < 2 or len(steps) > 1:
+            continue
+        base, *later = [_pooled([one.curve[n].tasks for one in group]) for n in range(len(*steps))]
+        seeds = ", ".join(str(one.seed) for one in group)
+        for step, tasks in zip(steps.pop()[1:], later, strict=True):
+            title = f"**{suite}, {arm}, seeds {seeds} together, after {step} steps**"
+            lines += ["", title, *task_table(base, tasks)]
+    return lines
+
+
+def _pooled(parts: Sequence[ByTask]) -> ByTask:
+    return {
+        task: Outcomes(
+            states=[state for part in parts for state in part[task].states],
+            successes=[success for part in parts for success in part[task].successes],
+        )
+        for task in parts[0]
+    }
 
 
 def variant_table(result: SuiteResult) -> list[str]:
@@ -136,6 +162,7 @@ def publish(results: Sequence[SuiteResult], command: str) -> None:
         "those of rollouts and updates.",
         *overview(results),
         "![held-out success of every task and their mean](images/suites.png)",
+        *together(results),
     ]
     for result in results:
         # without more episodes those of the run itself have to do

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks import suites_report
 from benchmarks.document import marks
-from benchmarks.suites_report import overview, publish, task_table, variant_table
+from benchmarks.suites_report import overview, publish, task_table, together, variant_table
 from benchmarks.suites_runs import (
     Evaluated,
     Outcomes,
@@ -134,6 +134,20 @@ def test_a_line_per_task_and_one_of_all():
     # gained 4 of 4, p = 2 / 2^4, times two tasks
     assert cheese.endswith("| 4 / 0 | 0.25 | 4 |")
     assert everything.endswith("| 5 / 0 |  | 8 |")
+
+
+def test_runs_that_differ_in_their_seed_are_pooled_as_well():
+    shorter = _result(seed=2)
+    shorter = replace(shorter, curve=shorter.curve[:1])
+    runs = [_result(seed=0), _result(seed=1), _result(arm="permuted")]
+
+    _, title, _, _, _, soup, _, everything, _ = together(runs)
+
+    assert title == "**libero_object, practice, seeds 0, 1 together, after 4 steps**"
+    assert soup.endswith("| 2 / 0 | 0.5 | 8 |")  # one of four gained in either run, p = 2 / 2^2
+    assert everything.endswith("| 10 / 0 |  | 16 |")
+    assert together(runs[1:]) == []
+    assert together([_result(seed=0), shorter]) == []  # evaluated after other steps
 
 
 def test_a_line_per_variant_whatever_its_tasks():
