@@ -23,7 +23,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 import numpy as np
 
-from benchmarks.measure import add_output_arguments, table, write_json
+from benchmarks.parts.measure import add_output_arguments, table, write_json
 from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.seeding import derive_seed
 from pi0.ript.train.dynamic_sampling import DynamicSampling

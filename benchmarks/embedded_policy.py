@@ -13,9 +13,8 @@ from pathlib import Path
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import command_line, markdown, write_section
-from benchmarks.job import ROOT
-from benchmarks.measure import describe_machine
+from benchmarks.parts.document import ROOT, command_line, markdown, write_section
+from benchmarks.parts.measure import describe_machine
 from pi0.ript.demos.experts.tables import EXPERTS, with_experts
 from pi0.ript.env.suites import all_tasks, step_limit
 from pi0.ript.episode_record import EpisodeRecord

@@ -21,7 +21,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 import numpy as np
 
-from benchmarks.measure import add_output_arguments, interleaved, table, write_json
+from benchmarks.parts.measure import add_output_arguments, interleaved, table, write_json
 from pi0.checkpoint import load_policy
 from pi0.codec import Codec
 from pi0.images import encode_observation

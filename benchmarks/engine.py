@@ -24,8 +24,8 @@ if not __package__:  # started as a script, which finds modules of its own folde
 import mujoco
 import numpy as np
 
-from benchmarks.images import measure_parts
-from benchmarks.measure import (
+from benchmarks.memory import FEW_SLOTS, MANY_SLOTS, measure_growth, measure_slots
+from benchmarks.parts.measure import (
     add_output_arguments,
     interleaved,
     median_ratio,
@@ -33,8 +33,8 @@ from benchmarks.measure import (
     table,
     write_json,
 )
-from benchmarks.memory import FEW_SLOTS, MANY_SLOTS, measure_growth, measure_slots
-from benchmarks.peer import (
+from benchmarks.simulator.images import measure_parts
+from benchmarks.simulator.peer import (
     CAMERAS,
     SETTLE_STEPS,
     LiberoPeer,

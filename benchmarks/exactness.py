@@ -20,8 +20,8 @@ from pathlib import Path
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.exactness_task import Verdict, check_task
-from benchmarks.measure import add_output_arguments, table, write_json
+from benchmarks.parts.measure import add_output_arguments, table, write_json
+from benchmarks.simulator.exactness_task import Verdict, check_task
 
 TASKS = (
     ("libero_10", 2),

@@ -33,8 +33,8 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 from libero.libero.envs.bddl_utils import robosuite_parse_problem
 
-from benchmarks.measure import output_file, table
-from benchmarks.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
+from benchmarks.parts.measure import output_file, table
+from benchmarks.simulator.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene

@@ -20,8 +20,8 @@ from statistics import median
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import markdown
-from benchmarks.measure import output_file
+from benchmarks.parts.document import markdown
+from benchmarks.parts.measure import output_file
 from pi0.records import ObservationSpec
 from pi0.ript.config.task import TaskConfig
 from pi0.ript.demos.experts.tables import EXPERTS

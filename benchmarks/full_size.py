@@ -26,7 +26,7 @@ from typing import Any
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.measure import add_output_arguments, table, write_json
+from benchmarks.parts.measure import add_output_arguments, table, write_json
 
 STAGES = ("write", "learn", "resume", "export", "sft", "bfloat16", "float32")
 BEGUN = "checkpoints/.writing-2"
@@ -39,7 +39,7 @@ def run_stage(
     """Run a stage in a process of its own; return its seconds and what it says in its last line.
 
     Args:
-        stage: Of ``benchmarks.full_size_stages``.
+        stage: Of ``benchmarks.network.full_size_stages``.
         folder: That all stages share.
         size: Of the model.
         num_steps: Denoise steps of what is learned from.
@@ -53,7 +53,7 @@ def run_stage(
         [
             sys.executable,
             "-m",
-            "benchmarks.full_size_stages",
+            "benchmarks.network.full_size_stages",
             stage,
             str(folder),
             size,

@@ -32,8 +32,14 @@ if not __package__:  # started as a script, which finds modules of its own folde
 import torch
 from torch import Tensor
 
-from benchmarks.measure import output_file, write_json
-from benchmarks.models import Observations, Size, make_observations, our_network, reference_model
+from benchmarks.network.models import (
+    Observations,
+    Size,
+    make_observations,
+    our_network,
+    reference_model,
+)
+from benchmarks.parts.measure import output_file, write_json
 from benchmarks.policy import measure_sampling, sample_ours, timed
 from pi0.model.memory import TrainedPart, predict_network
 from pi0.model.network import Pi0Network

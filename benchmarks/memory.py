@@ -18,8 +18,8 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 import numpy as np
 
-from benchmarks.measure import add_output_arguments, table, write_json
-from benchmarks.peer import CAMERAS
+from benchmarks.parts.measure import add_output_arguments, table, write_json
+from benchmarks.simulator.peer import CAMERAS
 from pi0.records import ObservationSpec
 from pi0.ript.config.env import EnvConfig
 from pi0.ript.config.task import TaskConfig

@@ -19,10 +19,9 @@ from pathlib import Path
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import command_line
-from benchmarks.job import ROOT
-from benchmarks.objectives_report import Curve, draw, merged, publish, table
-from benchmarks.objectives_runs import Arm, Task
+from benchmarks.parts.document import ROOT, command_line
+from benchmarks.training.objectives_report import Curve, draw, merged, publish, table
+from benchmarks.training.objectives_runs import Arm, Task
 from pi0.ript.atomic import write_atomically
 
 TRAINING = "pi0.ript.scripts.train_ript_pi0"

@@ -19,8 +19,7 @@ from typing import Any
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import command_line, markdown, write_section
-from benchmarks.job import ROOT
+from benchmarks.parts.document import ROOT, command_line, markdown, write_section
 from pi0.ript.atomic import write_atomically
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.settings import DemoSettings

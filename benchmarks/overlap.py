@@ -25,7 +25,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 from rich.console import Console
 
-from benchmarks.measure import add_output_arguments, table, write_json
+from benchmarks.parts.measure import add_output_arguments, table, write_json
 from pi0.policy import Pi0Policy
 from pi0.ript.build import build_trainer
 from pi0.ript.build_policy import build_policy

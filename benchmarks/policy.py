@@ -25,7 +25,16 @@ import torch
 from torch import Tensor
 from transformers import PI0ForConditionalGeneration
 
-from benchmarks.measure import (
+from benchmarks.network.models import (
+    Observations,
+    Size,
+    make_observations,
+    our_network,
+    reference_model,
+)
+from benchmarks.network.policy_memory import measure_apart
+from benchmarks.network.policy_precision import measure_precision
+from benchmarks.parts.measure import (
     add_output_arguments,
     interleaved,
     median_ratio,
@@ -33,9 +42,6 @@ from benchmarks.measure import (
     table,
     write_json,
 )
-from benchmarks.models import Observations, Size, make_observations, our_network, reference_model
-from benchmarks.policy_memory import measure_apart
-from benchmarks.policy_precision import measure_precision
 from pi0.model.network import Pi0Network
 
 STEPS = 10  # of transformers' and openpi's default sampling

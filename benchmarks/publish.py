@@ -15,8 +15,7 @@ from typing import Any
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import markdown, write_section
-from benchmarks.job import ROOT
+from benchmarks.parts.document import ROOT, markdown, write_section
 
 DOCUMENT = ROOT / "docs" / "engine.md"
 IMAGES = ROOT / "docs" / "images"

@@ -22,7 +22,8 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 import torch
 
-from benchmarks.job import (
+from benchmarks.parts.measure import add_output_arguments, table, write_json
+from benchmarks.simulator.job import (
     BATCH_SIZE,
     NUM_STEPS_WAIT,
     SAMPLING,
@@ -32,7 +33,6 @@ from benchmarks.job import (
     Job,
     policy_step_digest,
 )
-from benchmarks.measure import add_output_arguments, table, write_json
 from pi0.ript.config.env import RayConfig
 from pi0.ript.config.schema import PolicyConfig, TrainConfig
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner

@@ -23,9 +23,9 @@ from typing import Any
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.job import SETTINGS, Job, Side, Threads, run_job, run_together
-from benchmarks.measure import add_output_arguments, output_file, table, write_json
-from benchmarks.rollout_report import draw, shares
+from benchmarks.parts.measure import add_output_arguments, output_file, table, write_json
+from benchmarks.simulator.job import SETTINGS, Job, Side, Threads, run_job, run_together
+from benchmarks.simulator.rollout_report import draw, shares
 
 SUITE, TASK_ID = "libero_goal", 7
 ONE, ALL = 1, None

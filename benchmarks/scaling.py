@@ -23,13 +23,20 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 import torch
 
-from benchmarks.job import BATCH_SIZE, NUM_STEPS_WAIT, SETTINGS, TIMEOUT_S, FirstCameraPolicy, Job
-from benchmarks.measure import add_output_arguments, output_file, table, write_json
+from benchmarks.parts.measure import add_output_arguments, output_file, table, write_json
 from benchmarks.rollout_model.costs import Costs
 from benchmarks.rollout_model.layout import Layout, Work
 from benchmarks.rollout_model.prediction import predict
-from benchmarks.scaling_costs import CHUNK, measure_costs, requests, run_episodes, warm_up
-from benchmarks.scaling_report import draw, publish
+from benchmarks.simulator.job import (
+    BATCH_SIZE,
+    NUM_STEPS_WAIT,
+    SETTINGS,
+    TIMEOUT_S,
+    FirstCameraPolicy,
+    Job,
+)
+from benchmarks.simulator.scaling_costs import CHUNK, measure_costs, requests, run_episodes, warm_up
+from benchmarks.simulator.scaling_report import draw, publish
 from pi0.ript.env.pool.inline_pool import InlinePool
 from pi0.ript.env.pool.process_pool import ProcessPool
 

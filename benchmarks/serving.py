@@ -31,7 +31,7 @@ from openpi_client.base_policy import BasePolicy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from openpi_server.websocket_policy_server import WebsocketPolicyServer
 
-from benchmarks.measure import add_output_arguments, median_ratio, table, write_json
+from benchmarks.parts.measure import add_output_arguments, median_ratio, table, write_json
 from pi0.ript.serve.requests import CAMERA_KEYS, ActionRequest
 from pi0.ript.serve.server import PolicyServer, ServerSettings, listen_at
 

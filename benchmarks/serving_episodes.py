@@ -21,7 +21,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 import numpy as np
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
-from benchmarks.measure import add_output_arguments, write_json
+from benchmarks.parts.measure import add_output_arguments, write_json
 from pi0.codec import raw_state
 from pi0.images import resize_with_pad
 from pi0.policy import Pi0Policy

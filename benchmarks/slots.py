@@ -21,8 +21,8 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks.job import SETTINGS, Job, Threads, run_job
-from benchmarks.measure import add_output_arguments, output_file, table, write_json
+from benchmarks.parts.measure import add_output_arguments, output_file, table, write_json
+from benchmarks.simulator.job import SETTINGS, Job, Threads, run_job
 
 SLOTS = (1, 2, 4, 8, 16, 32)
 NUM_WORKERS = 2

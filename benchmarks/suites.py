@@ -13,10 +13,9 @@ from pathlib import Path
 if not __package__:  # started as a script, which finds modules of its own folder only
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.document import command_line
-from benchmarks.job import ROOT
-from benchmarks.suites_report import PRACTICE, overview, publish
-from benchmarks.suites_runs import SuiteRun, dump, load, merged
+from benchmarks.parts.document import ROOT, command_line
+from benchmarks.training.suites_report import PRACTICE, overview, publish
+from benchmarks.training.suites_runs import SuiteRun, dump, load, merged
 from pi0.ript.atomic import write_atomically
 
 SUITES = ("libero_object", "libero_spatial", "libero_goal")

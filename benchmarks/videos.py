@@ -20,7 +20,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 
 import torch
 
-from benchmarks.measure import add_output_arguments, median_ratio, table, write_json
+from benchmarks.parts.measure import add_output_arguments, median_ratio, table, write_json
 from pi0.checkpoint import load_policy
 from pi0.records import Sampling
 from pi0.ript.config.schema import TrainConfig

@@ -29,8 +29,8 @@ if not __package__:  # started as a script, which finds modules of its own folde
 import yaml
 from libero.libero import get_default_path_dict
 
-from benchmarks.job import ROOT
-from benchmarks.measure import add_output_arguments, write_json
+from benchmarks.parts.document import ROOT
+from benchmarks.parts.measure import add_output_arguments, write_json
 from pi0.ript.env.suites import task_language
 from pi0.ript.report.intervals import paired_change, success_rate
 

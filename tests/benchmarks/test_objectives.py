@@ -4,7 +4,7 @@ import argparse
 import json
 
 from benchmarks.objectives import dump, finished, load
-from benchmarks.objectives_runs import Task, first_steps, num_steps_for
+from benchmarks.training.objectives_runs import Task, first_steps, num_steps_for
 from pi0.ript.episode_record import EpisodeRecord
 
 TASK = Task(name="stove", suite="libero_goal", task_id=7, overrides=(), env_steps=(300, 500))

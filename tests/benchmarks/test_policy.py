@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.models import make_observations, model_config, our_network, reference_model
+from benchmarks.network.models import make_observations, model_config, our_network, reference_model
 from benchmarks.policy import sample_ours, sample_theirs
 
 

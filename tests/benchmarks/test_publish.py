@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.job import ROOT
+from benchmarks.parts.document import ROOT
 from benchmarks.publish import DOCUMENT, PROGRAMS, publish
 
 MACHINE = {"cpu": "a chip", "cores": 2, "memory_gib": 23.5, "mujoco": "3.3.2", "robosuite": "1.4.0"}

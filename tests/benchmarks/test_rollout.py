@@ -6,8 +6,8 @@ pytestmark = pytest.mark.libero
 
 
 def measured(side, episodes, **result):
-    from benchmarks.job import Job, Threads  # noqa: PLC0415 - loads the simulator's suites
     from benchmarks.rollout import Measured  # noqa: PLC0415
+    from benchmarks.simulator.job import Job, Threads  # noqa: PLC0415 - loads the simulator's suites
 
     job = Job(side=side, suite="libero_goal", task_id=7, num_episodes=len(episodes))
     return Measured(
@@ -38,8 +38,8 @@ def test_equal_episodes_are_counted_and_different_ones_named():
 
 
 def test_a_short_trial_stands_for_whole_episodes_round_by_round():
-    from benchmarks.job import Job  # noqa: PLC0415
     from benchmarks.rollout import round_rates  # noqa: PLC0415
+    from benchmarks.simulator.job import Job  # noqa: PLC0415
 
     job = Job(side="subproc", suite="libero_goal", task_id=7, num_episodes=6, max_steps=20)
     rounds = [{"restore_s": 10.0, "step_s": s, "policy_s": 0.5} for s in (3.5, 9.5)]
@@ -61,7 +61,7 @@ def test_the_spread_is_that_of_the_rounds():
 
 def test_the_estimate_is_physics_images_and_forwards_on_both_cores(monkeypatch):
     from benchmarks import rollout  # noqa: PLC0415
-    from benchmarks.job import Job  # noqa: PLC0415
+    from benchmarks.simulator.job import Job  # noqa: PLC0415
 
     monkeypatch.setattr(rollout.os, "sched_getaffinity", lambda _: {0, 1})
     job = Job(side="engine", suite="libero_goal", task_id=7, max_steps=100)

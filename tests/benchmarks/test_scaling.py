@@ -4,9 +4,10 @@ from dataclasses import asdict
 
 import pytest
 
-from benchmarks import scaling, scaling_report
-from benchmarks.document import marks
+from benchmarks import scaling
+from benchmarks.parts.document import marks
 from benchmarks.rollout_model.costs import Costs
+from benchmarks.simulator import scaling_report
 
 COSTS = Costs(
     step_s=0.002,

@@ -3,10 +3,10 @@
 import json
 from dataclasses import replace
 
-from benchmarks import suites_report
-from benchmarks.document import marks
-from benchmarks.suites_report import overview, publish, task_table, together, variant_table
-from benchmarks.suites_runs import (
+from benchmarks.parts.document import marks
+from benchmarks.training import suites_report
+from benchmarks.training.suites_report import overview, publish, task_table, together, variant_table
+from benchmarks.training.suites_runs import (
     Evaluated,
     Outcomes,
     SuiteResult,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.full_size_checkpoint import write_beside
-from benchmarks.models import model_config
+from benchmarks.network.full_size_checkpoint import write_beside
+from benchmarks.network.models import model_config
 from pi0.formats.sizes import tensor_shapes
 from pi0.formats.spellings import WRITTEN
 from pi0.ript.build_learner import build_engine, build_objective

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.models import model_config
+from benchmarks.network.models import model_config
 from pi0.model.memory import TrainedPart, predict_network
 from pi0.records import Observation, Sampling
 from pi0.ript.config.schema import AlgoConfig, PolicyConfig, TrainConfig, TrainingConfig

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.models import model_config
+from benchmarks.network.models import model_config
 from pi0.card import PolicyCard
 from pi0.ript.config.policy import LoraConfig, PolicyConfig
 from pi0.ript.config.schema import TrainConfig

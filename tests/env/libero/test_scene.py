@@ -24,7 +24,7 @@ def open_scene(suite, task, num_steps_wait=10):
 
 
 def open_peer(suite, task):
-    from benchmarks.peer import LiberoPeer  # noqa: PLC0415 - as above
+    from benchmarks.simulator.peer import LiberoPeer  # noqa: PLC0415 - as above
 
     return LiberoPeer(suite, task, size=64)
 

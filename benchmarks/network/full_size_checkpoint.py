@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.models import HORIZON, Size, model_config
+from benchmarks.network.models import HORIZON, Size, model_config
 from pi0.formats.export import OPENPI_STATS
 from pi0.formats.sizes import tensor_shapes
 from pi0.formats.spellings import EMBEDDING, WRITTEN

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.scaling_costs import RecordedPolicy, Recorder, run_episodes
+from benchmarks.simulator.scaling_costs import RecordedPolicy, Recorder, run_episodes
 from tests.env.toys import ToyPolicy, ToyPool, toy_request
 
 

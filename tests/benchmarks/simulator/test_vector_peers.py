@@ -6,7 +6,7 @@ pytestmark = [pytest.mark.libero, pytest.mark.slow]
 
 
 def test_all_sides_see_and_answer_the_same_bits():
-    from benchmarks.job import Job, Threads, run_together  # noqa: PLC0415 - loads the simulator
+    from benchmarks.simulator.job import Job, Threads, run_together  # noqa: PLC0415 - loads the simulator
 
     # 12 steps are one whole chunk of 10 and a part of a second one.
     jobs = [

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.parts.document import ROOT
 from pi0.checkpoint import load_policy
 from pi0.policy import Pi0Policy
 from pi0.records import Chunk, Observation, ObservationSpec, RenderQuality, Sampling
@@ -24,7 +25,6 @@ from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import EpisodeRequest
 
-ROOT = Path(__file__).parents[1]
 SAMPLING = Sampling(num_steps=4, noise_scale=0.5)
 BATCH_SIZE = 4
 NUM_STEPS_WAIT = TaskConfig().num_steps_wait
@@ -191,7 +191,7 @@ def run_together(jobs: Sequence[Job], threads: Threads) -> list[dict[str, Any]]:
 def _start(job: Job, threads: Threads, result: Path) -> subprocess.Popen[bytes]:
     # LIBERO and robosuite print on the standard output, which belongs to our tables.
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.side", json.dumps(asdict(job)), str(result)],
+        [sys.executable, "-m", "benchmarks.simulator.side", json.dumps(asdict(job)), str(result)],
         cwd=ROOT,
         env=threads.environment(),
         stdout=subprocess.DEVNULL,

@@ -14,10 +14,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.images import PlainRenderer
-from benchmarks.job import BATCH_SIZE, SAMPLING, FirstCameraPolicy, Job
-from benchmarks.measure import interleaved, seconds
-from benchmarks.peer import LiberoPeer
+from benchmarks.parts.measure import interleaved, seconds
+from benchmarks.simulator.images import PlainRenderer
+from benchmarks.simulator.job import BATCH_SIZE, SAMPLING, FirstCameraPolicy, Job
+from benchmarks.simulator.peer import LiberoPeer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.libero.renderer import Renderer
 from pi0.ript.env.libero.shared_drawing import SharedDrawing

@@ -1,4 +1,4 @@
-"""One side of a comparison: ``python -m benchmarks.side JOB RESULT``, started by ``run_job``."""
+"""One side of a comparison: ``python -m benchmarks.simulator.side JOB RESULT``, started by ``run_job``."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.job import (
+from benchmarks.simulator.job import (
     BATCH_SIZE,
     SAMPLING,
     SETTINGS,
@@ -109,7 +109,7 @@ class Stopwatch:
 def run_peer(job: Job) -> dict[str, Any]:
     """Do the episodes on LIBERO's or gymnasium's vector environment."""
     # Imported here: the engine's side must not pay for a second simulator in this process.
-    from benchmarks.vector_peers import AsyncPeer, SubprocPeer  # noqa: PLC0415
+    from benchmarks.simulator.vector_peers import AsyncPeer, SubprocPeer  # noqa: PLC0415
 
     make = SubprocPeer if job.side == "subproc" else AsyncPeer
     # The environments are forked off before the policy and its threads exist.
@@ -184,7 +184,7 @@ class LockstepRound:
 
 def run_limit(job: Job) -> dict[str, Any]:
     """Measure what an episode takes at least, for the three ways of drawing."""
-    from benchmarks.limits import measure_limits  # noqa: PLC0415 - as in run_peer
+    from benchmarks.simulator.limits import measure_limits  # noqa: PLC0415 - as in run_peer
 
     specs = {name: setting(job).spec for name, setting in SETTINGS.items()}
     return dict(measure_limits(job, specs, rounds=2))

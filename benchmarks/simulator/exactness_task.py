@@ -7,7 +7,7 @@ import numpy as np
 from libero.libero.envs.bddl_utils import robosuite_parse_problem
 from numpy.typing import NDArray
 
-from benchmarks.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
+from benchmarks.simulator.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.demos.experts.motion import Expert
 from pi0.ript.demos.experts.pick_and_place import PickAndPlace

@@ -8,9 +8,8 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks.document import markdown, write_section
-from benchmarks.job import ROOT
-from benchmarks.measure import describe_machine
+from benchmarks.parts.document import ROOT, markdown, write_section
+from benchmarks.parts.measure import describe_machine
 
 DOCUMENT = ROOT / "docs" / "results.md"
 IMAGE = ROOT / "docs" / "images" / "scaling.png"

@@ -10,8 +10,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.job import BATCH_SIZE, INSTRUCTION, NUM_STEPS_WAIT, SAMPLING, TIMEOUT_S, Job
 from benchmarks.rollout_model.costs import Costs
+from benchmarks.simulator.job import (
+    BATCH_SIZE,
+    INSTRUCTION,
+    NUM_STEPS_WAIT,
+    SAMPLING,
+    TIMEOUT_S,
+    Job,
+)
 from pi0.records import Chunk, Observation, ObservationSpec, Sampling
 from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pool.process_pool import ProcessPool

@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.models import Observations, Size, make_observations, our_network, reference_model
+from benchmarks.network.models import (
+    Observations,
+    Size,
+    make_observations,
+    our_network,
+    reference_model,
+)
 from pi0.model.cache import PrefixCache
 from pi0.model.network import Pi0Network
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from robosuite.utils.binding_utils import GLContext
 
-from benchmarks.measure import seconds
+from benchmarks.parts.measure import seconds
 from pi0.records import ObservationSpec
 from pi0.ript.env.libero.renderer import MAX_GEOMS
 

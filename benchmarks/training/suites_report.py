@@ -9,10 +9,16 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks.document import markdown, write_section
-from benchmarks.job import ROOT
-from benchmarks.measure import describe_machine
-from benchmarks.suites_runs import ByTask, Evaluated, Outcomes, SuiteResult, states_of, successes_of
+from benchmarks.parts.document import ROOT, markdown, write_section
+from benchmarks.parts.measure import describe_machine
+from benchmarks.training.suites_runs import (
+    ByTask,
+    Evaluated,
+    Outcomes,
+    SuiteResult,
+    states_of,
+    successes_of,
+)
 from pi0.ript.report.intervals import holm, paired_change, success_rate
 
 DOCUMENT = ROOT / "docs" / "results.md"

@@ -16,7 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from libero.libero.envs.venv import SubprocVectorEnv
 from numpy.typing import NDArray
 
-from benchmarks.peer import (
+from benchmarks.simulator.peer import (
     CAMERAS,
     SETTLE_ACTION,
     SETTLE_STEPS,

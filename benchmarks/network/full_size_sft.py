@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import AnonymousMemory
+from benchmarks.parts.measure import AnonymousMemory
 from pi0.formats.folder import Choices, read_folder
 from pi0.ript.diagnose.checkpoint import choices_of
 from pi0.ript.diagnose.memory_plan import Place

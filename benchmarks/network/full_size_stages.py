@@ -17,10 +17,10 @@ import torch
 from transformers import PI0ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
-from benchmarks.full_size_checkpoint import write_checkpoint
-from benchmarks.full_size_sft import fine_tune
-from benchmarks.measure import AnonymousMemory
-from benchmarks.models import Size, make_observations, model_config
+from benchmarks.network.full_size_checkpoint import write_checkpoint
+from benchmarks.network.full_size_sft import fine_tune
+from benchmarks.network.models import Size, make_observations, model_config
+from benchmarks.parts.measure import AnonymousMemory
 from benchmarks.policy import sample_ours, sample_theirs
 from pi0.checkpoint import load_policy
 from pi0.formats.export import export_folder

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks import objectives_report
-from benchmarks.document import marks
-from benchmarks.objectives_report import Curve, merged, publish, table
+from benchmarks.parts.document import marks
+from benchmarks.training import objectives_report
+from benchmarks.training.objectives_report import Curve, merged, publish, table
 
 
 def _curve(arm="flow_sde", seed=0, after=(True, True, False, True)):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmarks.measure import interleaved, median_ratio, output_file, table, write_json
+from benchmarks.parts.measure import interleaved, median_ratio, output_file, table, write_json
 
 
 def test_sides_are_measured_in_turns():

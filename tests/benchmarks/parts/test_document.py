@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.document import command_line, markdown, write_section
-from benchmarks.job import ROOT
+from benchmarks.parts.document import ROOT, command_line, markdown, write_section
 
 
 def test_a_table_stands_between_empty_lines():

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pi0.ript.atomic import write_atomically
 
+ROOT = Path(__file__).parents[2]
+
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, with an empty line before and after it."""

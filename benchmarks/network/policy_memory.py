@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.models import Observations, Size, make_observations, model_config
+from benchmarks.network.models import Observations, Size, make_observations, model_config
 from pi0.model.memory import TrainedPart, predict_network
 from pi0.model.network import Pi0Network
 from pi0.ript.config.sections import OptimizerConfig
@@ -122,7 +122,7 @@ def measure_apart(size: Size, samples: int, num_steps: int, *, checkpoints: bool
     """Run ``measure_step`` in a fresh interpreter."""
     arguments = [size, str(samples), str(num_steps), str(int(checkpoints))]
     result = subprocess.run(  # a fixed command of our own
-        [sys.executable, "-m", "benchmarks.policy_memory", *arguments],
+        [sys.executable, "-m", "benchmarks.network.policy_memory", *arguments],
         capture_output=True,
         text=True,
         check=True,

@@ -13,9 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.document import markdown, write_section
-from benchmarks.job import ROOT
-from benchmarks.measure import describe_machine
+from benchmarks.parts.document import ROOT, markdown, write_section
+from benchmarks.parts.measure import describe_machine
 from pi0.ript.report.intervals import success_rate
 
 DOCUMENT = ROOT / "docs" / "results.md"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.objectives_report import Curve
+from benchmarks.training.objectives_report import Curve
 from pi0.ript.evaluation.log import LOG_NAME, read_log
 from pi0.ript.report.evaluation_report import RESULTS_NAME
 from pi0.ript.report.jsonl import read_metrics

@@ -1,0 +1,1 @@
+"""What every benchmark uses: numbers, tables and the documents they are written into."""
