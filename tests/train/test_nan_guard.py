@@ -13,14 +13,7 @@ from pi0.policy import Pi0Policy
 from pi0.ript import build
 from pi0.ript.algo.flow_sde import FlowSde
 from pi0.ript.algo.objective import Indices, Terms
-from pi0.ript.config.schema import (
-    AlgoConfig,
-    EvaluationConfig,
-    LoggingConfig,
-    TaskConfig,
-    TrainConfig,
-    TrainingConfig,
-)
+from pi0.ript.config.schema import AlgoConfig
 from pi0.ript.config.sections import OptimizerConfig
 from pi0.ript.engine.ddp import DdpEngine
 from pi0.ript.engine.process_group import ProcessGroup
@@ -34,15 +27,8 @@ from tests.learner.samples import SAMPLING, are_equal, draw_batch, weights_of
 from tests.learner.updates import ALGO
 from tests.policy_parts import raises_one_line, small_policy
 from tests.ranks import run_ranks
+from tests.train.toy_training import ONE_GROUP
 from tests.train.toy_world import toy_trainer
-
-CONFIG = TrainConfig(
-    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
-    algo=AlgoConfig(rloo_batch_size=2, demo_batch_size=1, num_epochs=1, num_minibatches=1),
-    training=TrainingConfig(num_train_steps=2, save_freq=1),
-    evaluation=EvaluationConfig(rollouts_per_task=1, save_videos=0),
-    logging=LoggingConfig(tensorboard=False),
-)
 
 
 def poison(policy: Pi0Policy) -> None:
@@ -58,7 +44,7 @@ def evidence(run_dir: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str,
 
 def test_actions_end_practice_and_leave_what_the_policy_saw_and_answered(tmp_path: Path):
     policy = small_policy()
-    with toy_trainer(CONFIG, policy, tmp_path) as (trainer, pool):
+    with toy_trainer(ONE_GROUP, policy, tmp_path) as (trainer, pool):
         trainer.checkpoints.save_beginning()
         poison(policy)
         with pytest.raises(ValueError, match="actions not finite") as caught:
@@ -99,7 +85,7 @@ def test_an_update_ends_the_run_and_leaves_its_batch(
     monkeypatch.setattr(build, "build_objective", lambda algo: Broken(algo, what))
     policy = small_policy()
     before = weights_of(policy)
-    with toy_trainer(CONFIG, policy, tmp_path) as (trainer, pool):
+    with toy_trainer(ONE_GROUP, policy, tmp_path) as (trainer, pool):
         trainer.checkpoints.save_beginning()
         pool.succeeds = lambda slot: slot % 2 == 0
         with pytest.raises(ValueError, match=f"{what}.* (not finite|is nan)") as caught:
@@ -115,7 +101,7 @@ def test_an_update_ends_the_run_and_leaves_its_batch(
 
 @pytest.mark.parametrize("step", [0, 1])
 def test_looks_end_evaluation_and_practice(tmp_path: Path, step: int):
-    with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
+    with toy_trainer(ONE_GROUP, small_policy(), tmp_path) as (trainer, pool):
         trainer.checkpoints.save_beginning()
         pool.sees_nothing = True
         with pytest.raises(ValueError, match="proprioception not finite") as caught:
@@ -131,7 +117,7 @@ def test_weights_are_not_saved(tmp_path: Path):
     policy = small_policy()
     poison(policy)
     with (
-        toy_trainer(CONFIG, policy, tmp_path) as (trainer, _),
+        toy_trainer(ONE_GROUP, policy, tmp_path) as (trainer, _),
         pytest.raises(ValueError, match="is not saved: weight") as caught,
     ):
         train_run(trainer, tmp_path)
@@ -141,7 +127,7 @@ def test_weights_are_not_saved(tmp_path: Path):
 
 
 def test_a_figure_ends_the_run_after_it_was_written_as_null(tmp_path: Path):
-    with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
+    with toy_trainer(ONE_GROUP, small_policy(), tmp_path) as (trainer, pool):
         trainer.checkpoints.save_beginning()
         pool.timings = {"physics_s": float("inf")}
         with pytest.raises(ValueError, match="step 1: speed/worker_0_busy_share is inf") as caught:

@@ -39,6 +39,14 @@ CONFIG = TrainConfig(
     evaluation=EvaluationConfig(rollouts_per_task=0),
     logging=LoggingConfig(tensorboard=False),
 )  # fmt: skip
+# One group of two rollouts in each of two steps.
+ONE_GROUP = TrainConfig(
+    task=TaskConfig(task_name="turn_on_the_stove", max_episode_length=12),
+    algo=AlgoConfig(rloo_batch_size=2, demo_batch_size=1, num_epochs=1, num_minibatches=1),
+    training=TrainingConfig(num_train_steps=2, save_freq=1),
+    evaluation=EvaluationConfig(rollouts_per_task=1, save_videos=0),
+    logging=LoggingConfig(tensorboard=False),
+)
 
 
 def changed(

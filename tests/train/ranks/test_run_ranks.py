@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 TRAIN = [ROOT / "pi0/ript/scripts/train_ript_pi0.py", "--config_path"]
 CONFIG = ROOT / "pi0/ript/config/debug_train_ript_vla.yaml"

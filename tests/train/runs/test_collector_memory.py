@@ -5,14 +5,14 @@ from pathlib import Path
 
 from pi0.ript.types import Batch, EpisodeGroup
 from tests.policy_parts import small_policy
-from tests.train.test_nan_guard import CONFIG
+from tests.train.toy_training import ONE_GROUP
 from tests.train.toy_world import toy_trainer
 
 
 def test_a_collection_begins_without_the_images_of_the_one_before(tmp_path: Path):
     held: list[int] = []
     before = num_held()  # what other tests of this process have left
-    with toy_trainer(CONFIG, small_policy(), tmp_path) as (trainer, pool):
+    with toy_trainer(ONE_GROUP, small_policy(), tmp_path) as (trainer, pool):
         collect = trainer.parts.collector.collect
 
         def counting(step: int):

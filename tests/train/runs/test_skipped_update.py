@@ -9,7 +9,7 @@ import pytest
 
 from tests.learner.samples import are_equal, weights_of
 from tests.policy_parts import small_policy
-from tests.train.test_nan_guard import CONFIG
+from tests.train.toy_training import ONE_GROUP
 from tests.train.toy_world import toy_trainer
 
 
@@ -26,11 +26,11 @@ def test_the_update_is_skipped_with_a_reason(
     rejects_uniform: bool,
     reason: str,
 ):
-    algo = replace(CONFIG.algo, enable_dynamic_sampling=rejects_uniform, max_sampling_attempts=3)
+    algo = replace(ONE_GROUP.algo, enable_dynamic_sampling=rejects_uniform, max_sampling_attempts=3)
     policy = small_policy()
     before = weights_of(policy)
     with (
-        toy_trainer(replace(CONFIG, algo=algo), policy, tmp_path) as (trainer, pool),
+        toy_trainer(replace(ONE_GROUP, algo=algo), policy, tmp_path) as (trainer, pool),
         caplog.at_level(logging.WARNING),
     ):
         pool.succeeds = lambda slot: succeeds

@@ -13,7 +13,7 @@ from pi0.ript.scripts.parts.evaluate_policy import settings_of
 from pi0.ript.train.checkpoints.folder import POLICY_FOLDER
 from pi0.ript.train.checkpoints.store import find_last
 from tests.policy_parts import small_policy
-from tests.train.test_nan_guard import CONFIG
+from tests.train.toy_training import ONE_GROUP
 from tests.train.toy_world import toy_trainer
 
 
@@ -25,7 +25,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_checkpoint_holds_what_it_was_trained_with(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    config = replace(CONFIG, policy=PolicyConfig(device="cpu", denoise_steps=3))
+    config = replace(ONE_GROUP, policy=PolicyConfig(device="cpu", denoise_steps=3))
     policy = small_policy()
     assert policy.card.denoise_steps == 4
 
