@@ -22,7 +22,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 from benchmarks.parts.document import ROOT, command_line
 from benchmarks.training.objectives_report import Curve, draw, merged, publish, table
 from benchmarks.training.objectives_runs import Arm, Task
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 
 TRAINING = "pi0.ript.scripts.train_ript_pi0"
 MEASURED = ROOT / "benchmarks" / "measured" / "objectives.json"

@@ -20,7 +20,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.parts.document import ROOT, command_line, markdown, write_section
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.report.jsonl import METRICS_NAME, read_metrics

@@ -16,7 +16,7 @@ if not __package__:  # started as a script, which finds modules of its own folde
 from benchmarks.parts.document import ROOT, command_line
 from benchmarks.training.suites_report import PRACTICE, overview, publish
 from benchmarks.training.suites_runs import SuiteRun, dump, load, merged
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 
 SUITES = ("libero_object", "libero_spatial", "libero_goal")
 CONTROLS = ("permuted", "flipped")

@@ -26,7 +26,7 @@ from transformers import PI0Config
 from transformers.initialization import no_init_weights
 
 from pi0.card import PolicyCard, Protocol
-from pi0.files import write_atomically
+from pi0.files import fill_atomically, write_atomically
 from pi0.formats.base import BASE, Base, verified
 from pi0.formats.folder import Choices, read_folder
 from pi0.formats.weight_files import WEIGHTS, StoredTensor, TensorSource, write_safetensors
@@ -130,7 +130,7 @@ def save_trained(
     """
     _save_texts(policy, folder)
     if base is not None:
-        write_atomically(folder / BASE, lambda file: file.write_text(base.to_json(), "utf-8"))
+        write_atomically(folder / BASE, base.to_json())
     if base is None or is_whole:
         sources = _whole(policy.network, trained, base.dtypes if base else {})
     else:
@@ -147,7 +147,7 @@ def _save_texts(policy: Pi0Policy, folder: Path) -> Path:
         "tokenizer.json": policy.tokenizer.to_str(pretty=True),
     }
     for name, text in texts.items():
-        write_atomically(folder / name, lambda file, text=text: file.write_text(text, "utf-8"))
+        write_atomically(folder / name, text)
     return folder
 
 
@@ -179,7 +179,7 @@ def new_policy(
 
 def save_weights(path: Path, sources: Mapping[str, TensorSource]) -> None:
     """Write the weights, readable for whom the process lets read its files."""
-    write_atomically(path, lambda file: write_safetensors(file, sources))
+    fill_atomically(path, lambda file: write_safetensors(file, sources))
 
 
 def _whole(

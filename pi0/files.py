@@ -74,13 +74,32 @@ def read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file, then put it in place in one move."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace ``path`` by ``content`` (text as UTF-8); on an error the earlier file is untouched.
+
+    Raises:
+        OSError: The disk is full, or the folder is absent or not writable; names ``path``.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    fill_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def fill_atomically(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let ``fill`` write a file beside ``path``, then put it in its place in one move, or leave nothing behind.
+
+    Raises:
+        OSError: The disk is full, or the folder is absent or not writable; names ``path``.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
+        fill(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        # Python names a file that cannot be opened, but not one that cannot be written.
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[1]
 # A file may import files of a lower rank and files of its own area. Areas of one rank are siblings.
 RANKS = {
     "pi0": 0,  # the policy side; which of its files may be imported is POLICY_FREE's business
-    "atomic": 0,
     "run_folder": 0,
     "os_errors": 0,
     "packed_frames": 0,
@@ -63,7 +62,6 @@ SIBLINGS = {"libero", "pool", "ray", "rollout"}  # rooms; the files beside them 
 MOST_MODULES = 17  # in a folder: what fits on a screen and into a head
 # These areas run in simulator processes or describe data: from the policy side they know numpy records only.
 POLICY_FREE = {
-    "atomic",
     "packed_frames",
     "types",
     "seeding",
@@ -73,7 +71,7 @@ POLICY_FREE = {
     "env",
     "report",
 }
-TORCH_FREE_POLICY_FILES = {"pi0.records", "pi0.codec", "pi0.images"}
+TORCH_FREE_POLICY_FILES = {"pi0.records", "pi0.codec", "pi0.images", "pi0.files"}
 TORCH_FREE_FILES = {
     "pi0.ript.types",
     "pi0.ript.packed_frames",
@@ -81,6 +79,7 @@ TORCH_FREE_FILES = {
     "pi0.ript.episode_record",
     "pi0.ript.seeding",
     "pi0.records",
+    "pi0.files",
 }
 
 HOMES = {

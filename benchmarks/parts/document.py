@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 
 PAGE = 4096
 INTERVAL_S = 0.01

@@ -20,8 +20,8 @@ from benchmarks.simulator.job import (
     policy_step_digest,
     read_job,
 )
+from pi0.files import write_atomically
 from pi0.records import Chunk, Observation
-from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import EnvConfig, PolicyConfig, TrainConfig
 from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner

@@ -10,7 +10,7 @@ from typing import NoReturn, cast
 
 import draccus
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 from pi0.ript.config.base import ConfigError, require_filled_in
 from pi0.ript.config.command_line import (
     Arguments,

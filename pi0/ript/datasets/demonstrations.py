@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 
 _ARRAYS = ("images", "proprio", "actions")
 _VALUES = ("suite", "task_id", "task", "state_index", "fixture_seed", "seed", "is_success")

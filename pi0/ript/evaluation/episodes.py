@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.ranks import SINGLE_PROCESS
 from pi0.ript.env.initial_states import make_initial_state, split

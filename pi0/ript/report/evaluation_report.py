@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 from pi0.ript.report.intervals import PairedChange, SuccessRate
 
 RESULTS_NAME = "results"

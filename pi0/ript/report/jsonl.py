@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 
 METRICS_NAME = "metrics.jsonl"
 

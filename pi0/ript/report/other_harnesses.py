@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 from pi0.ript.report.evaluation_report import EvaluationReport
 
 Harness = Literal["lerobot", "vla-eval"]

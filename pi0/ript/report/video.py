@@ -17,8 +17,8 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from pi0.files import write_atomically
 from pi0.images import as_rendered
-from pi0.ript.atomic import write_atomically
 from pi0.ript.config.schema import VideoConfig
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.packed_frames import VideoRate

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 from pi0.ript.config.command_line import parse_arguments
 from pi0.ript.faults.inject import FaultKind, plan_faults
 from pi0.ript.faults.soak import SoakResult, soak

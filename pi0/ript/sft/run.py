@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from pi0.checkpoint import save_policy, save_trained
+from pi0.files import write_atomically
 from pi0.formats.base import Base
 from pi0.model.lora import trained_tensors
 from pi0.policy import Pi0Policy
-from pi0.ript.atomic import write_atomically
 from pi0.ript.engine.sharded_tensors import is_sharded
 from pi0.ript.interfaces import Ranks
 from pi0.ript.report.console import duration

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from pi0.ript.atomic import write_atomically
+from pi0.files import write_atomically
 from pi0.ript.report.page.charts import SECTIONS
 from pi0.ript.report.page.figures import RunMetrics
 from pi0.ript.report.page.headline import (
