@@ -52,99 +52,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         ValueError: A number is out of range, or a suite or task does not exist.
     """
-    defaults = TaskConfig()
     parser = Parser("ript eval", __doc__)
-    parser.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
-    parser.add_argument("--suite", required=True, help="one or more suites, separated by commas")
-    parser.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
-    parser.add_argument("--episodes", type=int, default=50, help="per task; default %(default)s")
-    parser.add_argument(
-        "--compare",
-        metavar="RESULTS_OR_POLICY",
-        help="an --output_dir of an earlier evaluation, or a policy to evaluate as well",
-    )
-    parser.add_argument(
-        "--initial_states",
-        choices=("held_out", "all"),
-        default="held_out",
-        help="held_out: the last ones of LIBERO's 50, never trained on; "
-        "all: from the first on, as published results do",
-    )
-    parser.add_argument(
-        "--held_out_states",
-        type=int,
-        default=defaults.num_held_out_states,
-        help="how many of the last ones are held out; default %(default)s",
-    )
-    parser.add_argument(
-        "--fixtures",
-        choices=get_args(Fixtures),
-        default=defaults.fixtures,
-        help="per_episode: drawn for every episode, as published results do; fixed: the same in all; "
-        "default %(default)s",
-    )
-    parser.add_argument(
-        "--fixture_seed",
-        type=int,
-        default=defaults.fixture_seed,
-        help="where fixtures stand with --fixtures fixed; default 0",
-    )
-    parser.add_argument(
-        "--exactness",
-        choices=get_args(Exactness),
-        default=EnvConfig().exactness,
-        help="compare the first scene of every simulator process with LIBERO's own environment: check ends with "
-        "an error where they differ, warn goes on, skip does not look; default %(default)s",
-    )
-    parser.add_argument(
-        "--num_parallel_envs",
-        type=number_or_auto,
-        default=defaults.num_parallel_envs,
-        help="simulator slots, or auto",
-    )
-    parser.add_argument(
-        "--max_episode_length",
-        type=int,
-        default=None,
-        help="default: the suite's limit in the policy's protocol",
-    )
-    parser.add_argument(
-        "--denoise_steps", type=int, default=None, help="default: what the policy is meant for"
-    )
+    _add_episodes(parser)
+    _add_policies(parser)
     add_policy_flags(parser)
     add_seed_and_device(parser)
-    parser.add_argument(
-        "--control",
-        choices=("none", "blind", "mute"),
-        default="none",
-        help="blind: gray images; mute: every task gets the instruction of the next one",
-    )
-    parser.add_argument(
-        "--save_videos", type=int, default=0, help="episodes recorded as videos per task"
-    )
-    parser.add_argument(
-        "--video_rate",
-        choices=get_args(VideoRate),
-        default=VideoConfig().rate,
-        help="decisions: images that are drawn anyway; steps: one more per control step",
-    )
-    parser.add_argument(
-        "--save_rollouts",
-        choices=get_args(SavedRollouts),
-        default="none",
-        help="keep executed actions in rollouts.jsonl, for ript replay; default %(default)s",
-    )
-    parser.add_argument(
-        "--also",
-        type=harnesses,
-        default=[],
-        metavar="HARNESS,...",
-        help="write the results as other harnesses do as well: lerobot (eval_info.json), vla-eval "
-        "(SUITE_aggregate.json)",
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, default=None, help="default: outputs/eval_<time>"
-    )
+    _add_simulators(parser)
+    _add_output(parser)
     arguments = parser.parse_args(argv)
     for name in ("episodes", "num_parallel_envs", "max_episode_length", "denoise_steps"):
         require_number(arguments, name, least=1)
@@ -158,6 +72,115 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         )
     arguments.tasks = chosen_tasks(arguments.suite, arguments.tasks)
     return arguments
+
+
+def _add_episodes(parser: argparse.ArgumentParser) -> None:
+    """Add which episodes are run."""
+    defaults = TaskConfig()
+    group = parser.add_argument_group("episodes")
+    group.add_argument("--suite", required=True, help="one or more suites, separated by commas")
+    group.add_argument("--tasks", nargs="*", default=[], help="names or indices; default all")
+    group.add_argument("--episodes", type=int, default=50, help="per task; default %(default)s")
+    group.add_argument(
+        "--initial_states",
+        choices=("held_out", "all"),
+        default="held_out",
+        help="held_out: the last ones of LIBERO's 50, never trained on; "
+        "all: from the first on, as published results do",
+    )
+    group.add_argument(
+        "--held_out_states",
+        type=int,
+        default=defaults.num_held_out_states,
+        help="how many of the last ones are held out; default %(default)s",
+    )
+    group.add_argument(
+        "--fixtures",
+        choices=get_args(Fixtures),
+        default=defaults.fixtures,
+        help="per_episode: drawn for every episode, as published results do; fixed: the same in all; "
+        "default %(default)s",
+    )
+    group.add_argument(
+        "--fixture_seed",
+        type=int,
+        default=defaults.fixture_seed,
+        help="where fixtures stand with --fixtures fixed; default 0",
+    )
+    group.add_argument(
+        "--max_episode_length",
+        type=int,
+        default=None,
+        help="default: the suite's limit in the policy's protocol",
+    )
+    group.add_argument(
+        "--control",
+        choices=("none", "blind", "mute"),
+        default="none",
+        help="blind: gray images; mute: every task gets the instruction of the next one",
+    )
+
+
+def _add_policies(parser: argparse.ArgumentParser) -> None:
+    """Add which policies run them, and where."""
+    group = parser.add_argument_group("policies")
+    group.add_argument("--policy", default="builtin", help="builtin or a checkpoint folder")
+    group.add_argument(
+        "--compare",
+        metavar="RESULTS_OR_POLICY",
+        help="an --output_dir of an earlier evaluation, or a policy to evaluate as well",
+    )
+    group.add_argument(
+        "--denoise_steps", type=int, default=None, help="default: what the policy is meant for"
+    )
+
+
+def _add_simulators(parser: argparse.ArgumentParser) -> None:
+    """Add how they are simulated."""
+    defaults = TaskConfig()
+    group = parser.add_argument_group("simulators")
+    group.add_argument(
+        "--num_parallel_envs",
+        type=number_or_auto,
+        default=defaults.num_parallel_envs,
+        help="simulator slots, or auto",
+    )
+    group.add_argument(
+        "--exactness",
+        choices=get_args(Exactness),
+        default=EnvConfig().exactness,
+        help="compare the first scene of every simulator process with LIBERO's own environment: check ends with "
+        "an error where they differ, warn goes on, skip does not look; default %(default)s",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    """Add what is written, and where."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--save_videos", type=int, default=0, help="episodes recorded as videos per task"
+    )
+    group.add_argument(
+        "--video_rate",
+        choices=get_args(VideoRate),
+        default=VideoConfig().rate,
+        help="decisions: images that are drawn anyway; steps: one more per control step",
+    )
+    group.add_argument(
+        "--save_rollouts",
+        choices=get_args(SavedRollouts),
+        default="none",
+        help="keep executed actions in rollouts.jsonl, for ript replay; default %(default)s",
+    )
+    group.add_argument(
+        "--also",
+        type=harnesses,
+        default=[],
+        metavar="HARNESS,...",
+        help="write the results as other harnesses do as well: lerobot (eval_info.json), vla-eval "
+        "(SUITE_aggregate.json)",
+    )
+    group.add_argument("--output_dir", type=Path, default=None, help="default: outputs/eval_<time>")
 
 
 def number_or_auto(text: str) -> int | Auto:

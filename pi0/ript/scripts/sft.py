@@ -56,56 +56,32 @@ TIMEOUT_S = 3600.0  # after which ranks that wait for another one give it up
 def make_parser() -> Parser:
     """Return the parser; the defaults of numbers are those of a new tiny policy."""
     parser = Parser("ript sft", __doc__)
-    parser.add_argument(
+    _add_run(parser)
+    _add_data(parser)
+    _add_training(parser)
+    add_flags(parser, SftSettings, "steps and optimizer")
+    add_policy_flags(parser)
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """Add what is fine-tuned on what, and where it is written."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
         "--policy", default=None, help="checkpoint folder; default: a new tiny policy"
     )
-    parser.add_argument(
-        "--data", "--demos", default=None, help="a LeRobotDataset, or what ript demos wrote"
-    )
-    parser.add_argument("--output_dir", default=None, help="receives checkpoints and the policy")
-    parser.add_argument("--resume", default=None, help="output_dir of a run to go on with, alone")
-    parser.add_argument("--episodes", default=":", help="FIRST:END, e.g. 0:1; default: all")
-    parser.add_argument(
-        "--held_out", default=None, help="FIRST:END, episodes to measure the loss on"
-    )
-    parser.add_argument(
-        "--train",
-        choices=("expert", "lora", "all"),
-        default=None,
-        help="what is trained; default: expert with --policy, else all",
-    )
-    parser.add_argument("--lora_rank", type=int, default=16, help="default %(default)s")
-    parser.add_argument(
-        "--lora_targets",
-        choices=("vlm", "expert", "both"),
-        default="both",
-        help="default %(default)s",
-    )
-    parser.add_argument(
-        "--statistics",
-        choices=("policy", "data"),
-        default="policy",
-        help="whether the policy's normalization is kept or computed from the data; default %(default)s",
-    )
-    parser.add_argument(
-        "--gradient_checkpointing", action="store_true", help="less memory, more time"
-    )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default %(default)s"
-    )
-    parser.add_argument(
-        "--strategy",
-        choices=("auto", "ddp", "fsdp"),
-        default="auto",
-        help="how several ranks share the optimizer; default %(default)s",
-    )
-    parser.add_argument(
+    group.add_argument(
         "--architecture",
         choices=get_args(Architecture),
         default="pi0",
         help="of a new tiny policy; default %(default)s",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--data", "--demos", default=None, help="a LeRobotDataset, or what ript demos wrote"
+    )
+    group.add_argument("--output_dir", default=None, help="receives checkpoints and the policy")
+    group.add_argument("--resume", default=None, help="output_dir of a run to go on with, alone")
+    group.add_argument(
         "--plan",
         nargs="?",
         const=HERE,
@@ -113,9 +89,51 @@ def make_parser() -> Parser:
         metavar="CARD",
         help="only say what memory and disk it takes, on this machine or on a card, e.g. h100",
     )
-    add_policy_flags(parser)
-    add_flags(parser, SftSettings)
-    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add which demonstrations are used, and how their numbers are scaled."""
+    group = parser.add_argument_group("demonstrations")
+    group.add_argument("--episodes", default=":", help="FIRST:END, e.g. 0:1; default: all")
+    group.add_argument(
+        "--held_out", default=None, help="FIRST:END, episodes to measure the loss on"
+    )
+    group.add_argument(
+        "--statistics",
+        choices=("policy", "data"),
+        default="policy",
+        help="whether the policy's normalization is kept or computed from the data; default %(default)s",
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """Add which weights are trained, and on which devices."""
+    group = parser.add_argument_group("what is trained, and where")
+    group.add_argument(
+        "--train",
+        choices=("expert", "lora", "all"),
+        default=None,
+        help="what is trained; default: expert with --policy, else all",
+    )
+    group.add_argument("--lora_rank", type=int, default=16, help="default %(default)s")
+    group.add_argument(
+        "--lora_targets",
+        choices=("vlm", "expert", "both"),
+        default="both",
+        help="default %(default)s",
+    )
+    group.add_argument(
+        "--gradient_checkpointing", action="store_true", help="less memory, more time"
+    )
+    group.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default %(default)s"
+    )
+    group.add_argument(
+        "--strategy",
+        choices=("auto", "ddp", "fsdp"),
+        default="auto",
+        help="how several ranks share the optimizer; default %(default)s",
+    )
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

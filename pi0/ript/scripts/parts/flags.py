@@ -83,14 +83,15 @@ def require_number(
     raise ValueError(f"--{name} must be {allowed}, got {value}")
 
 
-def add_flags(parser: argparse.ArgumentParser, record: type[Any]) -> None:
-    """Add ``--<field>`` for every field of a dataclass, with its default and its text."""
+def add_flags(parser: argparse.ArgumentParser, record: type[Any], title: str | None = None) -> None:
+    """Add ``--<field>`` for every field of a dataclass, with its default and its text, below a title of the help."""
+    group = parser if title is None else parser.add_argument_group(title)
     hints, meanings = get_type_hints(record), field_descriptions(record)
     for field in dataclasses.fields(record):
         is_many = isinstance(field.default, tuple)
         # A list of something, something or nothing: the text is of the something.
         kind = (get_args(hints[field.name]) or (hints[field.name],))[0]
-        parser.add_argument(
+        group.add_argument(
             f"--{field.name}",
             type=kind,
             default=field.default,

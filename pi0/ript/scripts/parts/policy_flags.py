@@ -11,21 +11,22 @@ from pi0.ript.config.policy import PolicyOverrides
 
 def add_policy_flags(parser: argparse.ArgumentParser) -> None:
     """Add what decides against the files of a policy."""
-    parser.add_argument(
+    group = parser.add_argument_group("instead of what the files of the policy say")
+    group.add_argument(
         "--protocol",
         choices=("openpi", "lerobot"),
         default=None,
         help="preset of pre- and post-processing; default: the one of the policy's layout",
     )
-    parser.add_argument(
+    group.add_argument(
         "--override",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="one key of the policy card, e.g. extra_delta=false; may be repeated",
     )
-    parser.add_argument("--norm_stats_path", default=None, help="replaces the policy's statistics")
-    parser.add_argument("--tokenizer_path", default=None, help="replaces the policy's tokenizer")
+    group.add_argument("--norm_stats_path", default=None, help="replaces the policy's statistics")
+    group.add_argument("--tokenizer_path", default=None, help="replaces the policy's tokenizer")
 
 
 def policy_choices(arguments: argparse.Namespace) -> Choices:
