@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pi0.card import ENV_ACTION_DIM, PolicyCard, Protocol
 from pi0.codec import Codec
-from pi0.inputs import Inputs, encode_inputs, padded_size, proprio_of, repeated_first
+from pi0.inputs import Inputs, encode_inputs, on_device, padded_size, proprio_of, repeated_first
 from pi0.model.architecture import vlm_sizes
 from pi0.model.cache import PrefixCache
 from pi0.model.fast_path import Denoising, require_alike
@@ -278,7 +278,7 @@ class Pi0Policy:
         self, inputs: Inputs, noise: Tensor, sampling: Sampling, noisy_steps: Tensor | None
     ) -> Tensor:
         schedule = make_schedule(sampling.num_steps, sampling.noise_scale)
-        inputs, noise = inputs.to(self.device), noise.to(self.device)
+        inputs, noise = inputs.to(self.device), on_device(noise, self.device)
         cache = self.prefix(inputs)
         layout = self.network.layout(cache, 1, is_static=True)
         grids = {

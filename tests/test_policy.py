@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pi0.inputs import padded_size
-from pi0.records import GPU_BATCH_SIZE, Sampling, choose_batch_size
+from pi0.records import Sampling, choose_batch_size
 from tests.policy_parts import TASKS, make_observation, make_observations, small_policy
 
 ROLLOUT = Sampling(num_steps=4, noise_scale=0.5)
@@ -79,37 +78,12 @@ def test_a_sample_never_depends_on_the_others(batch_size, num_threads):
         np.testing.assert_allclose(one.chain, other.chain, rtol=0, atol=2e-6)
 
 
-@pytest.fixture
-def deterministic():
-    torch.use_deterministic_algorithms(mode=True)
-    yield
-    torch.use_deterministic_algorithms(mode=False)
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "on_gpu", "on_cpu"),
-    [(1, 1, 48), (2, 2, 48), (3, 4, 48), (5, 8, 48), (17, 32, 48), (33, 48, 48), (48, 48, 48)],
-)
-def test_a_gpu_gets_a_power_of_two_and_a_cpu_always_a_whole_batch(num_samples, on_gpu, on_cpu):
-    assert padded_size(num_samples, 48, torch.device("cuda")) == on_gpu
-    assert padded_size(num_samples, 48, torch.device("cpu")) == on_cpu
-
-
 @pytest.mark.parametrize(
     ("requested", "device", "expected"),
     [("auto", "cpu", 4), ("auto", "cuda", 64), (7, "cpu", 7), (7, "cuda", 7)],
 )
 def test_auto_is_a_number_of_the_device(requested, device, expected):
     assert choose_batch_size(requested, device) == expected
-
-
-def test_a_gpu_computes_one_of_seven_sizes():
-    sizes = {padded_size(n, GPU_BATCH_SIZE, torch.device("cuda")) for n in range(1, 65)}
-    assert sizes == {1, 2, 4, 8, 16, 32, 64}
-
-
-def test_a_gpu_that_must_repeat_gets_a_whole_batch(deterministic):
-    assert padded_size(1, 48, torch.device("cuda")) == 48
 
 
 def test_padding_is_never_encoded(policy, monkeypatch):

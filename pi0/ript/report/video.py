@@ -214,7 +214,9 @@ class VideoWriter:
 
 def _yield_to_simulators() -> None:
     # On Linux priorities belong to threads, and the encoder works in the one that calls it.
-    niceness = max(os.getpriority(os.PRIO_PROCESS, 0), NICENESS)  # root could also take back what nice was told
+    niceness = max(
+        os.getpriority(os.PRIO_PROCESS, 0), NICENESS
+    )  # root could also take back what nice was told
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
