@@ -5,7 +5,8 @@
 
 Every task: one initial state with fixture poses of its own, settled, then 30 control steps in which the hand
 drives into the first object of the task. Time, positions and velocities are compared after every step, both
-256 px images and the proprioception at the beginning and at the end. One line of JSON per task; what is in
+256 px images and the proprioception at the beginning and at the end. Four scenes of a process are open at a time and
+share textures and meshes, as those of a worker do. One line of JSON per task; what is in
 the file is not measured again, so the program goes on where it was stopped. Status 1 on any difference.
 """
 
@@ -15,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -38,6 +39,7 @@ from benchmarks.simulator.peer import CAMERAS, SETTLE_STEPS, LiberoPeer
 from pi0.records import Observation, ObservationSpec
 from pi0.ript.env.initial_states import make_initial_state
 from pi0.ript.env.libero.scene import Scene
+from pi0.ript.env.libero.shared_drawing import SharedDrawing
 from pi0.ript.env.libero.versions import VERIFIED, installed_version
 from pi0.ript.env.suites import all_tasks, bddl_file, suite_names
 
@@ -46,6 +48,9 @@ NUM_STEPS = 30
 NUM_INDICES = 50
 TASKS_PER_PROCESS = 10  # LIBERO's environments leave memory behind
 METERS_PER_ACTION = 0.05
+NUM_SCENES = 4  # that a process keeps open
+
+_drawing, _scenes = SharedDrawing(), deque[Scene]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +107,8 @@ def _compare(suite: str, task_id: int) -> dict[str, int]:
     start = make_initial_state(suite, task_id, task_id % NUM_INDICES, fixture_seed=task_id)
     names = ("num_steps", "touching", "states", "proprio", "images", "flags")
     counts: dict[str, int] = dict.fromkeys(names, 0)
-    with (
-        closing(LiberoPeer(suite, task_id, SIZE)) as peer,
-        closing(Scene(suite, task_id, spec, num_slots=1, num_steps_wait=SETTLE_STEPS)) as scene,
-    ):
+    with closing(LiberoPeer(suite, task_id, SIZE)) as peer:
+        scene = _open_scene(suite, task_id, spec)
         mine, theirs = scene.restore(0, start), peer.start(start)
         _compare_observations(counts, mine, theirs)
         target = _target(scene)
@@ -126,6 +129,15 @@ def _compare(suite: str, task_id: int) -> dict[str, int]:
             if is_last and result.observation is not None:
                 _compare_observations(counts, result.observation, theirs)
     return counts
+
+
+def _open_scene(suite: str, task_id: int, spec: ObservationSpec) -> Scene:
+    """Return a scene beside those of the tasks before, which draw with the same textures and meshes."""
+    if len(_scenes) == NUM_SCENES:
+        _scenes.popleft().close()
+    scene = Scene(suite, task_id, spec, num_slots=1, num_steps_wait=SETTLE_STEPS, drawing=_drawing)
+    _scenes.append(scene)
+    return scene
 
 
 def _target(scene: Scene) -> NDArray[np.float64]:
