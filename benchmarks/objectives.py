@@ -39,6 +39,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "bc fast": FAST_BC,
     # all successes of the last eight steps, with six times the optimizer steps
     "bc replay": (*FAST_BC, "--algo.replay_steps=8", "--algo.num_minibatches=12"),
+    # half as many rollouts per update, each used in two
+    "bc fast half": (*FAST_BC, "--algo.demo_batch_size=3", "--algo.replay_steps=1"),
     "bc fast advantage": (*FAST_BC, "--algo.success_weight=advantage"),
     "flow_sde fast": ("--algo.lr=1e-4", "--algo.num_epochs=4", "--algo.kl_stop=0.3"),
     # credit within episodes, and rollouts used more than once
