@@ -52,6 +52,7 @@ def settings(num_steps: int, num_epochs: int, *, overlap: bool) -> TrainConfig:
         algo=replace(
             config.algo,
             objective="flow_sde",
+            replay_steps=0,
             demo_batch_size=2,
             num_epochs=num_epochs,
             num_minibatches=1,

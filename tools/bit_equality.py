@@ -54,7 +54,8 @@ TOYS = f"""--config_path=pi0/ript/config/debug_train_pi0.yaml --policy_path={{po
     --training.num_train_steps=3 --training.save_freq=2 --evaluation.rollouts_per_task=2 """
 SIMULATORS = f"{COMMON} --task.num_parallel_envs=8 --env.num_workers=2 "
 QUICKSTART = f"""--config_path=pi0/ript/config/quickstart.yaml {SIMULATORS}
-    --algo.objective=flow_sde --algo.demo_batch_size=3 --training.num_train_steps=3 --evaluation.rollouts_per_task=4"""
+    --algo.objective=flow_sde --algo.replay_steps=0 --algo.demo_batch_size=3 --training.num_train_steps=3
+    --evaluation.rollouts_per_task=4"""
 TEN_TASKS = f"""--config_path=pi0/ript/config/libero_spatial.yaml {SIMULATORS}
     --algo.demo_batch_size=4 --training.num_train_steps=1 --evaluation.rollouts_per_task=1"""
 EVALUATION = """--policy=builtin --suite=libero_goal --tasks=7 --episodes=4 --num_parallel_envs=4

@@ -71,7 +71,8 @@ def quickstart_plan(*flags: str) -> dict[str, int]:
 @pytest.mark.libero
 def test_overlap_takes_what_is_trained_twice_more_and_the_prefixes_of_a_call():
     without, ahead = (
-        quickstart_plan(*FLOW_SDE, "--training.overlap", overlap) for overlap in ("false", "true")
+        quickstart_plan(*FLOW_SDE, "--algo.replay_steps", "0", "--training.overlap", overlap)
+        for overlap in ("false", "true")
     )
 
     older, call = ahead.pop("older weights"), ahead.pop("policy call")
