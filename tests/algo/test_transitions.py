@@ -244,3 +244,6 @@ def test_effective_share_is_one_for_equal_weights_and_falls_with_their_spread():
     assert share(3.0, 3.0) == 1.0
     assert share(1.0, 3.0) == pytest.approx(16 / 20)  # (1 + 3)^2 / (2 (1 + 9))
     assert share() is None
+    assert (
+        share(0.0, 0.0) == 0.0
+    )  # every weight has underflowed: nothing counts, and nothing is divided by

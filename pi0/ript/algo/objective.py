@@ -170,9 +170,11 @@ class ReplayTotals(NamedTuple):
 
     @property
     def effective_share(self) -> float | None:
-        """Return (sum w)^2 / (n sum w^2) over n transitions, in (0, 1]; None where there are none."""
+        """Return (sum w)^2 / (n sum w^2) over n transitions, in [0, 1]; None where there are none."""
         if not self.num_transitions:
             return None
+        if not self.squared_weight:  # every weight has underflowed
+            return 0.0
         return self.weight**2 / (self.num_transitions * self.squared_weight)
 
     @property

@@ -259,8 +259,9 @@ class DynamicSampling:
             for record in group.records
         ]
         facts, records = gather_facts(self._ranks, own, own_records)
-        for fact in facts:
-            state = self._state_of(fact.group)
+        # All are dealt before anything is learned of them: what a rank has not dealt yet has to be what others dealt.
+        states = [self._state_of(fact.group) for fact in facts]
+        for fact, state in zip(facts, states, strict=True):
             if fact.num_crashed == 0:
                 rewards = [1.0] * fact.num_successes + [0.0] * fact.num_failures
                 self._selection.add(state.state_key, rewards)
