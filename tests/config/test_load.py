@@ -105,6 +105,20 @@ def test_override_beats_the_file(write, flags):
     assert config.task.num_parallel_envs == 4
 
 
+def test_override_beats_a_file_with_dotted_keys(write):
+    config = load_config([*write("training.seed: 1\nalgo:\n  lr: 1e-6\n"), "--training.seed", "2"])
+    assert (config.training.seed, config.algo.lr) == (2, 1e-6)
+
+
+@pytest.mark.parametrize("written", ["32", '"32"'])
+def test_a_choice_that_looks_like_a_number_needs_no_quotes(write, written):
+    file = write(f"policy:\n  overrides:\n    prompt_state: {written}\n")
+    assert load_config(file).policy.overrides.prompt_state == "32"
+
+    flag = f"--policy.overrides.prompt_state={written}"
+    assert load_config([*write("{}"), flag]).policy.overrides.prompt_state == "32"
+
+
 def test_override_keeps_the_other_keys_of_its_section(write):
     config = load_config([*write("algo:\n  num_epochs: 7\n"), "--algo.lr", "1e-6"])
     assert (config.algo.num_epochs, config.algo.lr) == (7, 1e-6)
@@ -160,6 +174,7 @@ def test_list_override_is_written_as_yaml(write):
         ("alog:\n  lr: 1", ["'alog'", "'algo'"]),
         ("algo:\n  lr: 1\n  lr: 2", ["'lr'", "twice", "line 3"]),
         ("algo: {lr: 1", ["not valid YAML", "(line 2)"]),
+        ("algo.lr: 1\nalgo: {lr: 2}", ["'algo.lr'", "twice"]),
         ("a: !!python/object/apply:os.getcwd []", ["not valid YAML", "python/object"]),
         ("seed: 1", ["'seed'", "'training.seed'"]),
         (

@@ -201,10 +201,8 @@ def _try(kind: object, value: object, key: str) -> tuple[bool, object]:
         number = _number(value)
         return number is not None, number
     if get_origin(kind) is Literal:
-        # "1 == True" in Python; a choice must match in type too.
-        return any(
-            type(choice) is type(value) and choice == value for choice in get_args(kind)
-        ), value
+        choice = _choice(get_args(kind), value)
+        return choice is not None, choice
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             return False, None
@@ -213,6 +211,13 @@ def _try(kind: object, value: object, key: str) -> tuple[bool, object]:
         return True, tuple(_value(item_kind, item, f"{key}[{i}]") for i, item in enumerate(items))
     # Exact, not isinstance: True is no whole number.
     return isinstance(kind, type) and type(value) is kind, value
+
+
+def _choice(choices: tuple[object, ...], value: object) -> object:
+    """Return the choice that ``value`` is, in type too ("1 == True" in Python); text may look like a number."""
+    text = str(value) if type(value) is int else None
+    same = (one for one in choices if (type(one) is type(value) and one == value) or one == text)
+    return next(same, None)
 
 
 def _number(value: object) -> float | None:

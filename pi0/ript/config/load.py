@@ -192,6 +192,8 @@ def _read(path: Path) -> object:
 
 def _with_override(data: object, key: str, text: str) -> object:
     """Return ``data`` with one dotted key replaced; what is no section is left for decoding to refuse."""
+    if isinstance(data, Mapping) and key in data:  # the file gives it dotted
+        return {**cast("Mapping[object, object]", data), key: Raw(text=text)}
     head, _, tail = key.partition(".")
     section = dict(cast("Mapping[object, object]", data)) if isinstance(data, Mapping) else {}
     if data is not None and not isinstance(data, Mapping):

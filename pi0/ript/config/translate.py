@@ -59,10 +59,14 @@ def _flat(data: Mapping[object, object], prefix: str) -> Settings:
     settings: Settings = {}
     for key, value in data.items():
         dotted = f"{prefix}{key}"
+        inner: Settings = {dotted: value}
         if isinstance(value, Mapping) and value:
-            settings |= _flat(cast("Mapping[object, object]", value), f"{dotted}.")
-        else:
-            settings[dotted] = value
+            inner = _flat(cast("Mapping[object, object]", value), f"{dotted}.")
+        if twice := settings.keys() & inner.keys():
+            raise ConfigError(
+                f"key {min(twice)!r} is given twice, dotted and in its section; keep one"
+            )
+        settings |= inner
     return settings
 
 
