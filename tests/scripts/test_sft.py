@@ -16,6 +16,7 @@ import pytest
 from pi0.checkpoint import load_policy, save_policy
 from pi0.ript.engine import torch_settings
 from pi0.ript.report.jsonl import read_metrics
+from pi0.ript.report.reporters import Reporters
 from pi0.ript.scripts.report import main as report
 from pi0.ript.scripts.sft import main
 from pi0.ript.sft.run import request_hash
@@ -175,7 +176,7 @@ def test_nothing_is_written_where_something_is_wrong(given: list[str], tmp_path:
 
 def test_a_directory_that_holds_a_run_is_left_alone(given: list[str], tmp_path: Path):
     (tmp_path / "sft.json").write_text("{}")
-    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/4").mkdir(parents=True)
 
     refused(
         [*given, "--output_dir", str(tmp_path), *FLAGS], "holds a fine-tuning already", "--resume"
@@ -203,6 +204,33 @@ def test_an_image_that_cannot_be_read_ends_the_run_in_one_line_and_it_can_be_beg
     data.write_bytes(content)
     main([*flags, "--num_steps", "2"])
     assert len(read_metrics(out / "metrics.jsonl")) == 2
+
+
+def test_a_run_whose_first_checkpoint_could_not_be_written_is_begun_again(
+    given: list[str], tmp_path: Path
+):
+    (tmp_path / "sft.json").write_text("{}")
+    (tmp_path / "checkpoints").mkdir()
+
+    main([*given, "--output_dir", str(tmp_path), *FLAGS, "--num_steps", "2"])
+
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_whatever_ends_it_leaves_the_steps_that_were_taken(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def log(_: Reporters, step: int, __: object) -> None:
+        if step == 3:
+            raise OSError("no space left on the disk")
+
+    monkeypatch.setattr(Reporters, "log", log)
+    out = tmp_path / "out"
+
+    with pytest.raises(OSError, match="no space left"):
+        main([*given, "--output_dir", str(out), *FLAGS, "--save_every", "0"])
+
+    assert (out / "checkpoints/3").is_dir()
 
 
 def test_settings_that_were_changed_by_hand_are_noticed(given: list[str], tmp_path: Path):

@@ -15,6 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -53,7 +54,7 @@ def new_directory(folder: Path, request: Request) -> None:
         ValueError: It holds one.
     """
     path = folder / SFT_NAME
-    if path.exists() and (folder / CHECKPOINTS).is_dir():
+    if path.exists() and any((folder / CHECKPOINTS).glob("[0-9]*")):
         raise ValueError(
             f"{folder} holds a fine-tuning already; go on with it (ript sft --resume {folder}) or choose another --output_dir"
         )
@@ -183,8 +184,9 @@ class SftRun:
             if self._saved_step:
                 text += f", go on with: ript sft --resume {self._folder}"
             raise Interruption(stop.number, text) from None
-        except ValueError:
-            self._save_interrupted()
+        except Exception:
+            with suppress(OSError):  # the first error says more
+                self._save_interrupted()
             raise
 
     def _finish(self) -> None:
