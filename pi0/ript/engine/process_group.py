@@ -167,6 +167,9 @@ class ProcessGroup:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        is_done = error is None or (isinstance(error, SystemExit) and not error.code)
+        if is_done and self._aside is None:  # nothing was to be done together: --check, --help
+            return
         if error is None:
             self._liveness.deregister()
             dist.destroy_process_group()
