@@ -12,10 +12,12 @@ from pi0.ript.env.suites import task_language
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.evaluation.episodes import (
     complete_by_task,
+    drop_evaluations_after,
     evaluate,
     evaluation_requests,
     read_evaluation,
     request_key,
+    set_aside,
     write_evaluation,
 )
 from pi0.ript.train.run import paired_outcomes
@@ -186,6 +188,17 @@ def path(tmp_path):
 
 def test_what_is_read_is_what_was_written(path):
     assert read_evaluation(path) == RECORDS
+
+
+def test_evaluations_of_steps_that_are_taken_again_go(path):
+    for step in (5, 10, 50):
+        write_evaluation(path.with_name(f"step_{step}.json"), {}, RECORDS)
+    set_aside(path.with_name("step_50.json"))
+
+    drop_evaluations_after(path.parents[1], 5)
+
+    left = sorted(one.name for one in path.parent.iterdir())
+    assert left == ["regressed_step_50.json", "step_0.json", "step_5.json"]
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,17 @@ def evaluation_path(run_dir: Path, step: int) -> Path:
     return run_dir / "evaluations" / f"step_{step}.json"
 
 
+def drop_evaluations_after(run_dir: Path, step: int) -> None:
+    """Delete the evaluations of later steps, which a run that goes on after ``step`` takes anew.
+
+    Elsewhere than on a CPU, or with other ranks, their policies may not come again bit for bit.
+    """
+    for path in evaluation_path(run_dir, 0).parent.glob("step_*.json"):
+        number = path.stem.removeprefix("step_")
+        if number.isdecimal() and int(number) > step:
+            path.unlink()
+
+
 def write_evaluation(
     path: Path, policy: Mapping[str, object], records: Sequence[EpisodeRecord]
 ) -> None:

@@ -14,6 +14,7 @@ from pi0.ript.algo.selection import StateSelection, state_selection
 from pi0.ript.config.same_run import CHANGEABLE, is_same_run
 from pi0.ript.config.schema import TrainConfig
 from pi0.ript.engine.engine import Engine
+from pi0.ript.evaluation.episodes import drop_evaluations_after
 from pi0.ript.interfaces import Ranks, Reporter
 from pi0.ript.learner.critic import Critic
 from pi0.ript.learner.replay import Replay
@@ -135,6 +136,8 @@ def resume(
     objective.load_state(dict(state.objective))
     if critic is not None:
         critic.load_state(state.critic)
+    if ranks.rank == 0:
+        drop_evaluations_after(run_dir, state.step)
     start = Start.restored(config, state)
     if config.algo.replay_steps:
         start.replay.kept = load_replay(checkpoint, ranks)
