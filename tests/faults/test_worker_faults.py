@@ -72,7 +72,7 @@ def test_faults_at_any_time_change_no_episode_and_leave_nothing_behind(mark):
         undisturbed = episodes(pool)
     faults = iter(
         PlannedFault(time_s=0.0, kind=kind, seed=seed)
-        for seed, kind in enumerate(["kill", "corrupt", "stop", "kill"])
+        for seed, kind in enumerate(["kill", "corrupt", "stop"])
     )
     stats = RolloutStats()
 
@@ -87,7 +87,7 @@ def test_faults_at_any_time_change_no_episode_and_leave_nothing_behind(mark):
         disturbed = episodes(pool, stats, inject_next)
 
     assert disturbed == undisturbed
-    assert stats.num_restarts >= 3, stats.restarts
+    assert stats.num_restarts >= 2, stats.restarts
     assert segments
     assert left_segments(segments) == set()
     assert marked_processes(mark) == []

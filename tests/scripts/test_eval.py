@@ -7,21 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from libero.libero import get_libero_path
 
-from pi0.checkpoint import load_policy
-from pi0.records import Sampling
-from pi0.ript.env.pi0_libero_runner_ript_vla import PI0LiberoRunner
-from pi0.ript.evaluation.episodes import evaluate, evaluation_requests
 from pi0.ript.report.action_log import read_rollouts
 from pi0.ript.report.launches import read_launches
 from pi0.ript.report.video import read_video
 from pi0.ript.scripts.eval import parse
-from pi0.ript.types import Episode
 from tests.programs import Program, run_program
 
 RIPT = "pi0.ript.scripts.cli:dispatch"
@@ -191,36 +185,6 @@ def test_killed_at_half_and_repeated_with_other_slots_gives_the_same_episodes(
     # The same policy on the same episodes: no pair disagrees, so no change.
     assert "+0.0 points" in done.stdout
     assert "gained 0, lost 0, p = 1" in done.stdout
-
-
-@pytest.mark.libero
-@pytest.mark.slow
-def test_eight_slots_and_a_killed_worker_give_the_same_episodes(evaluated: Path, tmp_path: Path):
-    settings = json.loads((evaluated / "results.json").read_text())["settings"]
-    policy = load_policy("builtin")
-    requests = evaluation_requests(
-        [tuple(task) for task in settings["tasks"][::-1]],
-        episodes_per_task=4, held_out=20, fixture_seed=None, seed=42, max_episode_length=40,
-        protocol=policy.protocol,
-    )  # fmt: skip
-    with PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=8) as runner:
-        pool = runner.create_env("turn_on_the_stove")
-        killed: list[int] = []
-
-        def on_episode(_: Episode) -> None:
-            if not killed:
-                killed.append(pool.pids[0])
-                os.kill(pool.pids[0], signal.SIGKILL)
-
-        with closing(pool):
-            records = evaluate(
-                lambda source: runner.run(source, Sampling(num_steps=4), pool), requests, on_episode
-            )
-
-    assert runner.stats.num_retries > 0
-    assert sorted((r.repeatable() for r in records), key=str) == sorted(
-        _episodes(evaluated), key=str
-    )
 
 
 @pytest.mark.libero

@@ -6,11 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "pi0/ript/scripts/train_ript_pi0.py"
 CONFIG = ROOT / "pi0/ript/config/debug_train_ript_vla.yaml"
 OVERRIDES = [
-    "--training.num_train_steps=3",
+    "--training.num_train_steps=2",
     "--evaluation.rollouts_per_task=2",
     "--task.max_episode_length=80",
 ]
@@ -74,15 +71,15 @@ def test_killed_in_the_middle_and_resumed_ends_with_the_same_bits(tmp_path: Path
     assert not (_run_dir(killed) / "checkpoints/2").exists(), "killed too late to show anything"
     _train("--resume", _run_dir(killed))
 
-    learned = [
-        line["update/num_optimizer_steps"] for line in repeatable_metrics(_run_dir(undisturbed))
-    ]
-    assert learned[1] + learned[2] > 0, "nothing was learned after the kill, so nothing was shown"
+    last = repeatable_metrics(_run_dir(undisturbed))[-1]
+    assert last["update/num_optimizer_steps"] > 0, (
+        "nothing was learned after the kill, so nothing was shown"
+    )
     assert repeatable_metrics(_run_dir(killed)) == repeatable_metrics(_run_dir(undisturbed))
     for name in (
-        "checkpoints/3/pretrained_model/model.safetensors",
-        "checkpoints/3/training_state/optimizer.safetensors",
-        "evaluations/step_3.json",
+        "checkpoints/2/pretrained_model/model.safetensors",
+        "checkpoints/2/training_state/optimizer.safetensors",
+        "evaluations/step_2.json",
         "episodes.jsonl",
     ):
         left, right = ((_run_dir(folder) / name).read_bytes() for folder in (killed, undisturbed))
@@ -121,28 +118,22 @@ def _num_networks_loaded() -> int:
 
 
 @pytest.fixture(scope="module")
-def parallel() -> Callable[[int], tuple[PI0LiberoRunner, list[Episode]]]:
-    """Return a function that gives the runner of so many slots and its episodes."""
-
-    @cache
-    def run(slots: int) -> tuple[PI0LiberoRunner, list[Episode]]:
-        config = read_config(CONFIG)
-        config = replace(config, task=replace(config.task, num_parallel_envs=slots))
-        policy = load_policy("builtin")
-        runner = PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=slots, config=config)
-        num_networks = _num_networks_loaded()
-        episodes = _episodes(runner)
-        assert _num_networks_loaded() == num_networks, "another copy of the policy was loaded"
-        return runner, episodes
-
-    return run
+def parallel() -> tuple[PI0LiberoRunner, list[Episode]]:
+    """The runner of five slots and its episodes; ``tests/env/test_runners.py`` has other numbers."""
+    config = read_config(CONFIG)
+    config = replace(config, task=replace(config.task, num_parallel_envs=5))
+    policy = load_policy("builtin")
+    runner = PI0LiberoRunner(policy, "libero_goal", num_parallel_envs=5, config=config)
+    num_networks = _num_networks_loaded()
+    episodes = _episodes(runner)
+    assert _num_networks_loaded() == num_networks, "another copy of the policy was loaded"
+    return runner, episodes
 
 
-@pytest.mark.parametrize("slots", [1, 2, 5])
 def test_serial_and_parallel_runners_give_the_same_episodes(
-    serial_episodes: list[Episode], parallel: Callable[..., Any], slots: int
+    serial_episodes: list[Episode], parallel: tuple[PI0LiberoRunner, list[Episode]]
 ):
-    _, episodes = parallel(slots)
+    _, episodes = parallel
 
     assert [e.outcome for e in episodes] == [e.outcome for e in serial_episodes]
     assert [len(e.policy_steps) for e in episodes] == [len(e.policy_steps) for e in serial_episodes]
@@ -152,8 +143,10 @@ def test_serial_and_parallel_runners_give_the_same_episodes(
             np.testing.assert_array_equal(left.observation.images, right.observation.images)
 
 
-def test_many_slots_fill_the_batches_of_one_policy(parallel: Callable[..., Any]):
-    runner, episodes = parallel(5)
+def test_many_slots_fill_the_batches_of_one_policy(
+    parallel: tuple[PI0LiberoRunner, list[Episode]],
+):
+    runner, episodes = parallel
 
     assert len(episodes) == 6
     assert runner.stats.policy_samples / runner.stats.policy_calls > 1

@@ -82,6 +82,6 @@ def test_the_page_names_the_command_and_shows_the_image(tmp_path, monkeypatch):
 
     publish({"stove": ([_curve(), _curve(arm="bc")], [200])}, "python x.py --publish")
 
-    assert "Measured by `python x.py --publish`" in page.read_text()
+    assert "Measured by calls like `python x.py --publish`" in page.read_text()
     assert "**stove**" in page.read_text()
     assert (tmp_path / "objectives_stove.png").stat().st_size > 1000

@@ -102,9 +102,8 @@ def test_without_settling_the_observation_is_that_of_the_set_state(peer):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("suite", "task"),
-    [("libero_10", 2), ("libero_10", 7), ("libero_goal", 3), ("libero_object", 0),
-     ("libero_spatial", 2)],
-)  # fmt: skip
+    [("libero_10", 2), ("libero_goal", 3), ("libero_object", 0), ("libero_spatial", 2)],
+)
 def test_other_suites_equal_libero(suite, task):
     scene, peer = open_scene(suite, task), open_peer(suite, task)
     initial_state = make_initial_state(suite, task, 11, fixture_seed=5)

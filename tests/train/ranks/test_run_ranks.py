@@ -13,21 +13,18 @@ TRAIN = [ROOT / "pi0/ript/scripts/train_ript_pi0.py", "--config_path"]
 CONFIG = ROOT / "pi0/ript/config/debug_train_ript_vla.yaml"
 
 
-def _torchrun(*flags: str) -> subprocess.CompletedProcess[str]:
-    command = [*TORCHRUN, *TRAIN, CONFIG, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 @pytest.mark.libero
 @pytest.mark.slow
 def test_two_ranks_share_practice_and_evaluation_and_leave_one_run_directory(tmp_path: Path):
-    done = _torchrun(
+    flags = [
         f"--output_dir={tmp_path}",
         "--training.num_train_steps=1",
         "--evaluation.rollouts_per_task=2",
         "--task.max_episode_length=20",
         "--task.num_parallel_envs=1",
-    )
+    ]
+    command = [*TORCHRUN, *TRAIN, CONFIG, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     assert done.returncode == 0, done.stderr
     (run_dir,) = tmp_path.iterdir()
@@ -36,14 +33,3 @@ def test_two_ranks_share_practice_and_evaluation_and_leave_one_run_directory(tmp
     assert step["rollout/num_episodes"] == 8
     records = json.loads((run_dir / "evaluations/step_1.json").read_text())["episodes"]
     assert len(records) == 2
-
-
-@pytest.mark.slow
-def test_groups_that_cannot_be_shared_are_refused_on_one_line(tmp_path: Path):
-    done = _torchrun(f"--output_dir={tmp_path}", "--algo.demo_batch_size=3")
-
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode != 0
-    assert len(errors) == 1, done.stderr
-    assert "2 ranks cannot share algo.demo_batch_size 3 evenly" in errors[0]
-    assert not list(tmp_path.iterdir())
