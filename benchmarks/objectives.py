@@ -27,6 +27,7 @@ from pi0.files import write_atomically
 TRAINING = "pi0.ript.scripts.train_ript_pi0"
 MEASURED = ROOT / "benchmarks" / "measured" / "objectives.json"
 FAST_BC = ("--algo.objective=bc", "--algo.lr=1e-4", "--algo.num_epochs=4")
+FAST_SDE = ("--algo.lr=1e-4", "--algo.num_epochs=4", "--algo.kl_stop=0.3")
 ARMS: dict[str, tuple[str, ...]] = {
     "flow_sde": (),
     # the preset's sampler with the optimizer settings of the other arms, so that only the rule differs
@@ -41,8 +42,11 @@ ARMS: dict[str, tuple[str, ...]] = {
     "bc replay": (*FAST_BC, "--algo.replay_steps=8", "--algo.num_minibatches=12"),
     # half as many rollouts per update, each used in two
     "bc fast half": (*FAST_BC, "--algo.demo_batch_size=3", "--algo.replay_steps=1"),
+    # the same without the second use
+    "bc fast small": (*FAST_BC, "--algo.demo_batch_size=3"),
     "bc fast advantage": (*FAST_BC, "--algo.success_weight=advantage"),
-    "flow_sde fast": ("--algo.lr=1e-4", "--algo.num_epochs=4", "--algo.kl_stop=0.3"),
+    "flow_sde fast": FAST_SDE,
+    "flow_sde fast half": (*FAST_SDE, "--algo.demo_batch_size=3", "--algo.replay_steps=1"),
     # credit within episodes, and rollouts used more than once
     "critic": ("--algo.critic=value",),
     "replay": ("--algo.replay_steps=2",),
@@ -69,6 +73,8 @@ CONTROLS = {
     "flipped": ("flipped", "flow_sde"),
     "bc fast permuted": ("permuted", "bc fast"),
     "bc fast flipped": ("flipped", "bc fast"),
+    "bc fast half permuted": ("permuted", "bc fast half"),
+    "bc fast half flipped": ("flipped", "bc fast half"),
 }
 TASKS = {
     # the quickstart's, with a base of about a third

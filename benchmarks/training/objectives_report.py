@@ -146,7 +146,7 @@ def publish(compared: Mapping[str, tuple[Sequence[Curve], Sequence[int]]], comma
     machine = describe_machine()
     num_episodes = len(next(iter(compared.values()))[0][0].outcomes[0])
     lines = [
-        f"Measured by `{command}` on {machine['cores']} cores ({machine['cpu']}), torch "
+        f"Measured by calls like `{command}`, the last one on {machine['cores']} cores ({machine['cpu']}), torch "
         f"{machine['torch']}: held-out success by ODE in percent, n = {num_episodes} per seed, the same "
         "episodes for every arm; mean over seeds, 95 % interval by bootstrap over seeds and episodes, and "
         "every seed. *Steps* are simulator steps of training, *minutes* those of rollouts and updates.",

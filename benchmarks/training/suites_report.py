@@ -85,6 +85,11 @@ def together(results: Sequence[SuiteResult]) -> list[str]:
     return lines
 
 
+def folded(title: str, lines: Sequence[str]) -> list[str]:
+    """Return lines of a page that a reader opens by their title."""
+    return ["", "<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
 def _pooled(parts: Sequence[ByTask]) -> ByTask:
     return {
         task: Outcomes(
@@ -162,10 +167,10 @@ def publish(results: Sequence[SuiteResult], command: str) -> None:
     """Write tables and the plot of all results into docs/results.md."""
     machine = describe_machine()
     lines = [
-        f"Measured by `{command}` on {machine['cores']} cores ({machine['cpu']}), torch {machine['torch']}: "
-        "held-out states, fixtures drawn per episode, the suite's limit, by ODE; the same episodes in every "
-        "column of a line. Intervals are 95 % and know that episodes share initial states; *minutes* are "
-        "those of rollouts and updates.",
+        "Held-out states, fixtures drawn per episode, the suite's limit, by ODE; the same episodes in every column "
+        "of a line. Intervals are 95 % and know that episodes share initial states; *minutes* are those of rollouts "
+        f"and updates. Every line was added by one call; the last one, on {machine['cores']} cores "
+        f"({machine['cpu']}), torch {machine['torch']}, was `{command}`.",
         *overview(results),
         "![held-out success of every task and their mean](images/suites.png)",
         *together(results),
@@ -174,11 +179,10 @@ def publish(results: Sequence[SuiteResult], command: str) -> None:
         # without more episodes those of the run itself have to do
         base = result.base or result.curve[0].tasks
         trained = result.trained or result.curve[-1].tasks
-        lines += [
-            "",
-            f"**{result.suite}, {result.arm}, seed {result.seed}**",
-            *task_table(base, trained),
-        ]
+        lines += folded(
+            f"{result.suite}, {result.arm}, seed {result.seed}, task by task",
+            task_table(base, trained),
+        )
         if result.variant_base:
             lines += [f"The same policies on LIBERO-PRO's variants of {result.suite}:"]
             lines += variant_table(result)

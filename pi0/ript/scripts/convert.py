@@ -1,7 +1,7 @@
 """Write a policy as another project stores it: openpi, LeRobot or transformers.
 
 Examples:
-    ript convert outputs/RUN/checkpoints/last/policy converted --format lerobot
+    ript convert outputs/RUN/checkpoints/last/pretrained_model converted --format lerobot
     ript convert DIR converted --format openpi --norm_stats_path norm_stats.json
 """
 
