@@ -33,11 +33,10 @@ class Codec:
 
         uint8, or float32 where the ``lerobot`` resize makes values between whole numbers.
         """
-        first = self._encode(observations[0])
-        encoded: NDArray[Any] = np.empty((len(observations), *first.shape), first.dtype)
-        encoded[0] = first
-        for sample, observation in enumerate(observations[1:], 1):
-            encoded[sample] = self._encode(observation)
+        # images of several sizes may come as both types: whole numbers become float32 then
+        encoded: NDArray[Any] = np.stack(
+            [self._encode(observation) for observation in observations]
+        )
         return encoded
 
     def encode_state(self, proprio: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -47,6 +47,19 @@ def test_other_sizes_are_fitted_with_black_bars():
     assert (encoded[21:] == 0).all()
 
 
+@pytest.mark.parametrize("order", [(28, 40), (40, 28)])
+def test_an_image_does_not_depend_on_the_size_of_its_neighbors(order):
+    def observation(size: int) -> Observation:
+        images = np.random.default_rng(size).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+        return Observation(images=images, proprio=np.zeros(9))
+
+    encode = codec(resize="lerobot").encode_images
+    together = encode([observation(size) for size in order])
+
+    for found, size in zip(together, order, strict=True):
+        np.testing.assert_array_equal(found, encode([observation(size)])[0])
+
+
 def test_missing_camera_is_refused():
     with pytest.raises(ValueError, match="2 cameras"):
         codec().encode_images([make_observation(np.random.default_rng(0), num_cameras=1)])

@@ -39,6 +39,7 @@ def _ript(
         (["eval", "--suite", "libero_goal", "--tasks", "turn_on_stove"], ["turn_on_the_stove"]),
         (["eval", "--suite", "libero_goal", "--policy", "nowhere"], ["nowhere"]),
         (["eval", "--suite", "libero_goal", "--compare", "nowhere"], ["--compare", "nowhere"]),
+        (["eval", "--suite", "libero_goal", "--compare", "."], ["model.safetensors", "not exist"]),
         (["eval", "--tasks", "7"], ["--suite", "ript eval --help"]),
         (["sft", "--demos", "nowhere", "--output_dir", "x"], ["nowhere", "ript demos"]),
     ],

@@ -13,10 +13,12 @@ from websockets.sync.client import connect
 
 from pi0.checkpoint import save_policy
 from pi0.client_observation import ClientObservation
+from pi0.ript.scripts.serve import read_key
 from pi0.ript.serve.acting import ServedPolicy
 from pi0.ript.serve.protocol import decode, encode
 from pi0.ript.serve.requests import ActionRequest
-from tests.policy_parts import small_policy
+from pi0.ript.serve.server import listen_at
+from tests.policy_parts import raises_one_line, small_policy
 from tests.programs import Program
 from tests.serve.servers import request_values
 
@@ -49,6 +51,25 @@ def program(tmp_path: Path, *arguments: str | Path):
     finally:
         started.kill()
         started.stderr.close()
+
+
+@pytest.mark.parametrize("content", ["word".encode("utf-16"), b"two words", b"", b"\xff"])
+def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ValueError, match="must hold one word of ASCII letters"):
+        read_key(tmp_path / "key")
+
+
+def test_a_key_is_read_without_the_end_of_its_line(tmp_path: Path):
+    (tmp_path / "key").write_text("word\n")
+    assert read_key(tmp_path / "key") == "word"
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64])
+def test_a_name_that_no_host_can_have_is_one_line(host: str):
+    with pytest.raises(OSError, match=f"--host {host}: .*use 127") as caught:
+        listen_at(host, 0)
+    assert raises_one_line(caught.value)
 
 
 def ask(address: str, values: dict) -> dict:

@@ -206,6 +206,15 @@ def test_an_image_that_cannot_be_read_ends_the_run_in_one_line_and_it_can_be_beg
     assert len(read_metrics(out / "metrics.jsonl")) == 2
 
 
+def test_a_folder_that_holds_a_policy_is_left_alone(given: list[str], tmp_path: Path):
+    save_policy(small_policy(), tmp_path)
+    before = weights(tmp_path)
+
+    refused([*given, "--output_dir", str(tmp_path), *FLAGS], "holds a policy", "--output_dir")
+
+    assert weights(tmp_path) == before
+
+
 def test_a_run_whose_first_checkpoint_could_not_be_written_is_begun_again(
     given: list[str], tmp_path: Path
 ):

@@ -19,6 +19,7 @@ from typing import get_args
 from rich.console import Console
 
 from pi0.checkpoint import find_folder
+from pi0.formats.folder import Choices, read_folder
 from pi0.ript.config.base import Auto
 from pi0.ript.config.env import EnvConfig, Exactness
 from pi0.ript.config.schema import SavedRollouts, TaskConfig, VideoConfig
@@ -206,7 +207,7 @@ def read_compared(other: str | None) -> Evaluation | None:
     """Return the results that ``--compare`` names; None without it, and for a policy to evaluate.
 
     Raises:
-        ValueError: It names a file that is neither.
+        ValueError: It names a file that is neither, or a folder without a policy.
         FileNotFoundError: There is nothing of that name.
     """
     if other is None:
@@ -215,12 +216,13 @@ def read_compared(other: str | None) -> Evaluation | None:
     if log is not None:
         return Evaluation(*read_log(log))
     try:
-        find_folder(other)
+        folder = find_folder(other)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"--compare {other!r} does not exist; use the --output_dir of an earlier evaluation, "
             "builtin or a checkpoint folder"
         ) from None
+    read_folder(folder, Choices())  # before the first episode rather than after the last
     return None
 
 

@@ -117,10 +117,10 @@ def read_key(path: Path | None) -> str | None:
     """
     if path is None:
         return None
-    key = path.read_text("utf-8").strip()
+    key = path.read_bytes().strip()
     if not key or not key.isascii() or len(key.split()) != 1:
         raise ValueError(f"--api_key_file {path} must hold one word of ASCII letters")
-    return key
+    return key.decode("ascii")
 
 
 def build_server(arguments: argparse.Namespace, api_key: str | None) -> PolicyServer:

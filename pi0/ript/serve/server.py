@@ -235,9 +235,10 @@ def listen_at(host: str, port: int) -> socket.socket:
         family, kind, number, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+        reason = error.strerror if isinstance(error, OSError) else error
         raise OSError(
-            f"--host {host}: {error.strerror}; use 127.0.0.1 or an address of this machine"
+            f"--host {host}: {reason}; use 127.0.0.1 or an address of this machine"
         ) from None
     listener = socket.socket(family, kind, number)
     try:

@@ -23,6 +23,8 @@ import torch
 from pi0.checkpoint import save_policy, save_trained
 from pi0.files import write_atomically
 from pi0.formats.base import Base
+from pi0.formats.folder import POLICY_CARD
+from pi0.formats.weight_files import weights_present
 from pi0.model.lora import trained_tensors
 from pi0.policy import Pi0Policy
 from pi0.ript.engine.sharded_tensors import is_sharded
@@ -51,12 +53,16 @@ def new_directory(folder: Path, request: Request) -> None:
     """Write what was asked for into a directory that holds no run that could go on.
 
     Raises:
-        ValueError: It holds one.
+        ValueError: It holds one, or a policy.
     """
     path = folder / SFT_NAME
     if path.exists() and any((folder / CHECKPOINTS).glob("[0-9]*")):
         raise ValueError(
             f"{folder} holds a fine-tuning already; go on with it (ript sft --resume {folder}) or choose another --output_dir"
+        )
+    if (folder / POLICY_CARD).exists() or weights_present(folder):
+        raise ValueError(
+            f"{folder} holds a policy, which would be written over; choose another --output_dir"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(request, indent=2) + "\n")

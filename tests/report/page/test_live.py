@@ -87,6 +87,15 @@ def test_server_responds_to_this_machine_only_and_with_nothing_but_the_page(tmp_
         assert status(address + "updates?cursor=x") == 400
 
 
+def test_run_that_is_gone_is_an_answer_and_the_server_goes_on(tmp_path):
+    folder = going_on(tmp_path)
+    with served(folder) as address:
+        folder.rename(tmp_path / "elsewhere")
+        assert status(address) == 500
+        (tmp_path / "elsewhere").rename(folder)
+        assert status(address) == 200
+
+
 def test_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"not a run directory, it has no config\.yaml"):
         make_server([tmp_path], 0)

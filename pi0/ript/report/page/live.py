@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,17 +88,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         url = urlsplit(self.path)
-        if url.path == "/":
-            self._send("text/html; charset=utf-8", self._runs.page())
-        elif url.path == "/updates":
-            self._send_updates(url.query)
-        else:
-            self.send_error(HTTPStatus.NOT_FOUND)
+        with suppress(ConnectionError):  # a tab that was closed meanwhile
+            if url.path == "/":
+                self._send_page()
+            elif url.path == "/updates":
+                self._send_updates(url.query)
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _send_page(self) -> None:
+        try:
+            page = self._runs.page()
+        except (ValueError, OSError) as error:  # a run directory that is gone
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, " ".join(str(error).split()))
+            return
+        self._send("text/html; charset=utf-8", page)
 
     def _send_updates(self, query: str) -> None:
         try:
             updates = self._runs.updates(json.loads(parse_qs(query)["cursor"][0]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self.send_error(HTTPStatus.BAD_REQUEST, "cursor is missing or damaged")
             return
         self._send("application/json", json.dumps(updates))

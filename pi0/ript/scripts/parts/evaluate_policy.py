@@ -85,6 +85,10 @@ def evaluate_policy(
         num_done = len(requests) - len(missing)
         if num_done:
             logger.info("%d of %d episodes are done", num_done, len(requests))
+            if arguments.save_videos or arguments.save_rollouts != "none":
+                logger.warning(
+                    "what is done is not recorded again; for all videos and rollouts choose another --output_dir"
+                )
         if missing:
             with (
                 create_env_runner(config, policy) as runner,
