@@ -1,6 +1,7 @@
 """Metrics of an update: what is reported of it, what one rank accumulates, and how those of all ranks are joined."""
 
 from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -82,6 +83,26 @@ class UpdateStats:
     critic: CriticStats | None = None
 
 
+Number = TypeVar("Number")
+
+
+class _Sent(NamedTuple, Generic[Number]):
+    """What a rank tells the others, besides ``ReplayTotals``: its own numbers, or those of all ranks, [ranks]."""
+
+    loss: Number
+    kl: Number
+    clipped: Number
+    num_processed: Number
+    log_ratio_max: Number
+    stale_kl: Number
+    num_audited: Number
+    z_mean: Number
+    z_variance: Number
+    off_mask_error: Number
+    log_ratio_mean: Number
+    log_ratio_std: Number
+
+
 @dataclass(slots=True)
 class UpdateMetrics:
     """What one rank accumulates; gradient norms are the same on every rank.
@@ -139,29 +160,34 @@ class UpdateMetrics:
             has_stopped_early: Whether the KL bound ended the update.
         """
         audit = self.audit or NOT_AUDITED
-        own = (self.loss, kl or 0.0, self.clipped, self.num_processed, self.log_ratio_max)
-        own += (audit.count, audit.z_mean, audit.z_variance, audit.off_mask_error, self.stale_kl)
-        own += (audit.log_ratio_mean, audit.log_ratio_std, *(self.replay or NOT_REPLAYED))
-        table = np.concatenate(ranks.gather(np.array([own], dtype=np.float64)))
-        loss, kl_sum, clipped, num_processed, _, count, _, _, _, stale_kl, *_ = table.sum(axis=0)
-        replay = ReplayTotals(*table[:, 12:].sum(axis=0).tolist())
-        audited = table[:, 5] / max(1.0, count)
+        own = _Sent(
+            loss=self.loss, kl=kl or 0.0, clipped=self.clipped, num_processed=self.num_processed,
+            log_ratio_max=self.log_ratio_max, stale_kl=self.stale_kl, num_audited=audit.count,
+            z_mean=audit.z_mean, z_variance=audit.z_variance, off_mask_error=audit.off_mask_error,
+            log_ratio_mean=audit.log_ratio_mean, log_ratio_std=audit.log_ratio_std,
+        )  # fmt: skip
+        message = np.array([*own, *(self.replay or NOT_REPLAYED)], dtype=np.float64)
+        table = np.stack(ranks.gather(message))
+        of_ranks = _Sent(*table.T[: len(own)])
+        replay = ReplayTotals(*table[:, len(own) :].sum(axis=0).tolist())
+        audited = of_ranks.num_audited / max(1.0, of_ranks.num_audited.sum())
+        num_processed = max(1.0, of_ranks.num_processed.sum())
         has_likelihood = kl is not None
         return UpdateStats(
-            loss=float(loss),
-            kl=float(kl_sum) if has_likelihood else None,
-            clip_fraction=float(clipped / max(1.0, num_processed)) if has_likelihood else None,
+            loss=float(of_ranks.loss.sum()),
+            kl=float(of_ranks.kl.sum()) if has_likelihood else None,
+            clip_fraction=float(of_ranks.clipped.sum() / num_processed) if has_likelihood else None,
             grad_norm=sum(self.grad_norms) / max(1, len(self.grad_norms)),
-            log_ratio_max=float(table[:, 4].max()) if has_likelihood else None,
+            log_ratio_max=float(of_ranks.log_ratio_max.max()) if has_likelihood else None,
             num_optimizer_steps=len(self.grad_norms),
             lr_share=self.lr_share,
             has_stopped_early=has_stopped_early,
-            z_mean=float(audited @ table[:, 6]),
-            z_variance=float(audited @ table[:, 7]),
-            off_mask_error=float(table[:, 8].max()),
-            rollout_log_ratio_mean=max(table[:, 10].tolist(), key=abs),
-            rollout_log_ratio_std=float(table[:, 11].max()),
-            stale_kl=float(stale_kl) if is_stale else None,
+            z_mean=float(audited @ of_ranks.z_mean),
+            z_variance=float(audited @ of_ranks.z_variance),
+            off_mask_error=float(of_ranks.off_mask_error.max()),
+            rollout_log_ratio_mean=max(of_ranks.log_ratio_mean.tolist(), key=abs),
+            rollout_log_ratio_std=float(of_ranks.log_ratio_std.max()),
+            stale_kl=float(of_ranks.stale_kl.sum()) if is_stale else None,
             num_replayed=int(replay.num_samples) or None,
             effective_samples=replay.effective_share,
             replay_kl=replay.mean_kl,

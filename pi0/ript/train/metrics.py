@@ -1,6 +1,8 @@
 """The metrics of a training step under the names they have in ``metrics.jsonl``."""
 
 from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
 
 from pi0.ript.episode_record import EpisodeRecord
 from pi0.ript.learner.stats import CriticStats, UpdateStats
@@ -64,36 +66,15 @@ def update_metrics(stats: UpdateStats | None) -> dict[str, float | str]:
     """Return the metrics that an update has; None had nothing to learn from and took no optimizer step."""
     if stats is None:
         return {"update/num_optimizer_steps": 0}
-    metrics = {
-        "update/loss": stats.loss,
-        "update/kl": stats.kl,
-        "update/clip_fraction": stats.clip_fraction,
-        "update/grad_norm": stats.grad_norm,
-        "update/log_ratio_max": stats.log_ratio_max,
-        "update/num_optimizer_steps": stats.num_optimizer_steps,
-        "update/lr_share": stats.lr_share,
-        "update/has_stopped_early": float(stats.has_stopped_early),
-        "update/z_mean": stats.z_mean,
-        "update/z_variance": stats.z_variance,
-        "update/off_mask_error": stats.off_mask_error,
-        "update/rollout_log_ratio_mean": stats.rollout_log_ratio_mean,
-        "update/rollout_log_ratio_std": stats.rollout_log_ratio_std,
-        "update/stale_kl": stats.stale_kl,
-        "update/num_replayed": stats.num_replayed,
-        "update/effective_samples": stats.effective_samples,
-        "update/replay_kl": stats.replay_kl,
-        **critic_metrics(stats.critic),
-    }
-    return {name: value for name, value in metrics.items() if value is not None}
+    update = {f"update/{name}": value for name, value in _fields(stats) if name != "critic"}
+    update["update/has_stopped_early"] = float(stats.has_stopped_early)
+    critic = {f"value/{name}": value for name, value in _fields(stats.critic)}
+    return {name: value for name, value in (update | critic).items() if value is not None}
 
 
-def critic_metrics(stats: CriticStats | None) -> dict[str, float | None]:
-    """Return the metrics of the critic; empty without one."""
-    if stats is None:
-        return {}
-    return {
-        "value/explained_variance": stats.explained_variance,
-        "value/mean": stats.mean,
-        "value/loss": stats.loss,
-        "value/shift": stats.shift,
-    }
+def _fields(stats: UpdateStats | CriticStats | None) -> list[tuple[str, Any]]:
+    return (
+        []
+        if stats is None
+        else [(field.name, getattr(stats, field.name)) for field in fields(stats)]
+    )
