@@ -16,9 +16,11 @@ from pi0.ript.report.jsonl import METRICS_NAME
 
 logger = logging.getLogger(__name__)
 
+DISTURBED, UNDISTURBED = "disturbed", "undisturbed"  # folders of the two runs
 ENDLESS = 10**6
 PAUSE_S = 0.2
 INTERRUPTED = 143
+REFUSED = 2  # wrong settings, a full disk: what another start does not mend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +88,14 @@ def soak(
         settings: Command line of the run without its length and folder.
         plan: The faults, in order of time.
         minutes: Least length of the disturbed run.
+
+    Raises:
+        ValueError: The disturbed run finished no step.
+        OSError: A trainer cannot start or go on; says what it said.
     """
     began = time.monotonic()
     disturbed = TrainingRun(
-        folder / "disturbed", _arguments(folder / "disturbed", settings, ENDLESS)
+        folder / DISTURBED, training_arguments(folder / DISTURBED, settings, ENDLESS)
     )
     with disturbed:
         done, unexpected = _run_with_faults(disturbed, plan, began + 60.0 * minutes)
@@ -99,15 +105,13 @@ def soak(
         raise ValueError(f"no step was finished in {took:.1f} minutes; raise --minutes")
     logger.info("with faults: %d steps in %.1f minutes; the same without", steps, took)
     undisturbed = TrainingRun(
-        folder / "undisturbed", _arguments(folder / "undisturbed", settings, steps)
+        folder / UNDISTURBED, training_arguments(folder / UNDISTURBED, settings, steps)
     )
     with undisturbed:
         undisturbed.start()
         status = undisturbed.wait()
     if status != 0 or undisturbed.run_dir is None:
-        raise OSError(
-            f"the undisturbed run ended with status {status}; see {undisturbed.output_dir}"
-        )
+        raise OSError(f"the undisturbed run ended with status {status}: {undisturbed.last_error}")
     return SoakResult(
         kills=done["kill"],
         stops=done["stop"],
@@ -126,7 +130,14 @@ def soak(
     )
 
 
-def _arguments(folder: Path, settings: Sequence[str], num_steps: int) -> list[str]:
+def training_arguments(folder: Path, settings: Sequence[str], num_steps: int) -> list[str]:
+    """Return the command line of a run of a soak.
+
+    Args:
+        folder: The run is written below it.
+        settings: Command line without length and folder.
+        num_steps: Length of the run.
+    """
     own = {
         "output_dir": folder,
         "training.num_train_steps": num_steps,
@@ -175,10 +186,16 @@ def _inject(run: TrainingRun, fault: PlannedFault) -> bool:
 
 
 def _watch(run: TrainingRun) -> int:
-    """Wait a little; start the trainer again if it has ended and return how often it had: 0 or 1."""
+    """Wait a little; start the trainer again if it has ended and return how often it had: 0 or 1.
+
+    Raises:
+        OSError: It was refused, as it would be again.
+    """
     time.sleep(PAUSE_S)
     if not run.is_running:
         status = run.wait()
+        if status == REFUSED:
+            raise OSError(f"the trainer ended with status {status}: {run.last_error}")
         logger.error("the trainer ended with status %d; see %s", status, run.output_dir)
         run.start()
         return 1

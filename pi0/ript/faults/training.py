@@ -25,6 +25,8 @@ from pi0.ript.report.launches import LAUNCHES_NAME
 PROGRAM = simulator_command(
     "pi0.ript.scripts.train_ript_pi0"
 )  # nothing of the current folder is imported
+LOG_NAME = "trainer.log"
+ERROR_MARK = "error: "
 ORPHAN_PATIENCE_S = 5.0
 END_PATIENCE_S = 120.0
 WARM_UP_SHARE = 0.2
@@ -83,7 +85,7 @@ class TrainingRun:
         self._num_launches = self._launches()
         arguments = ("--resume", str(run_dir)) if run_dir else self._arguments
         self._lifeline = Lifeline()
-        with (self.output_dir / "trainer.log").open("ab") as log:
+        with (self.output_dir / LOG_NAME).open("ab") as log:
             self._process = subprocess.Popen(
                 [*PROGRAM, *arguments],
                 env={**os.environ, MARK_VARIABLE: self._mark},
@@ -118,6 +120,14 @@ class TrainingRun:
         for process in marked_processes(self._mark):
             if self._process is not None and process.pid == self._process.pid:
                 self._trainer_rss.setdefault(process.pid, []).append(process.rss_bytes)
+
+    @property
+    def last_error(self) -> str:
+        """Return the last line with which a trainer ended; the log may be in a folder that is soon gone."""
+        log = self.output_dir / LOG_NAME
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith(ERROR_MARK)]
+        return errors[-1].removeprefix(ERROR_MARK) if errors else f"no reason is in {log}"
 
     @property
     def leaked_segments(self) -> int:

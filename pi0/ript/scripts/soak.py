@@ -9,22 +9,40 @@ Examples:
 """
 
 import argparse
+import math
+import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pi0.files import write_atomically
 from pi0.ript.config.command_line import parse_arguments
+from pi0.ript.config.load import load_launch
 from pi0.ript.faults.inject import FaultKind, plan_faults
-from pi0.ript.faults.soak import SoakResult, soak
-from pi0.ript.scripts.parts.flags import Parser, require_number
+from pi0.ript.faults.soak import (
+    DISTURBED,
+    ENDLESS,
+    UNDISTURBED,
+    SoakResult,
+    soak,
+    training_arguments,
+)
+from pi0.ript.scripts.parts.flags import Parser, require_number, require_output_file
 
 DEFAULT_CONFIG = "debug_train_ript_vla"
 KILLS_PER_MINUTE, STOPS_PER_MINUTE, CORRUPTIONS_PER_MINUTE = 100 / 30, 1.0, 0.5
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the parsed command line and what is passed on to the training run."""
+    """Return the parsed command line and what is passed on to the training run.
+
+    Both runs take long, so whatever would be refused after them, or by them, is refused here.
+
+    Raises:
+        ValueError: A flag or a setting is wrong, or an earlier soak is in the way.
+        OSError: The file for the result cannot be written, or there is no such configuration.
+    """
     parser = Parser(
         "ript soak",
         __doc__,
@@ -41,13 +59,34 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--trainer_kills", type=int, default=0, help="SIGKILLs of the trainer")
     parser.add_argument("--output_dir", type=Path, help="keeps both runs; default: not kept")
     arguments, settings = parser.parse_known_args(argv)
-    if not arguments.minutes > 0:
-        raise ValueError(f"--minutes must be > 0, got {arguments.minutes}")
+    if not (arguments.minutes > 0 and math.isfinite(arguments.minutes)):
+        raise ValueError(f"--minutes must be finite and > 0, got {arguments.minutes}")
     for name in ("kills", "stops", "corruptions", "trainer_kills"):
         require_number(arguments, name, least=0)
-    if parse_arguments(settings).config_path is None:
+    given = parse_arguments(settings)
+    if given.config_path is None:
         settings = [DEFAULT_CONFIG, *settings]
+    for flag, is_given in (
+        ("--resume", given.resume is not None),
+        ("--check", given.is_check),
+        ("--print_config", given.is_print),
+    ):
+        if is_given:
+            raise ValueError(f"{flag} is for ript train; a soak makes two new runs, leave it out")
+    load_launch(training_arguments(Path(DISTURBED), settings, ENDLESS), os.environ)
+    _require_no_earlier(arguments.output_dir)
+    require_output_file(arguments, "json")
     return arguments, settings
+
+
+def _require_no_earlier(folder: Path | None) -> None:
+    """Refuse a folder with runs of another soak, which a training would resume."""
+    runs = [] if folder is None else [folder / name for name in (DISTURBED, UNDISTURBED)]
+    if left := [run for run in runs if run.exists()]:
+        raise ValueError(
+            f"--output_dir {folder} holds an earlier soak; choose another folder, or remove its runs with: "
+            f"rm -r {shlex.join(map(str, left))}"
+        )
 
 
 def fault_counts(arguments: argparse.Namespace) -> dict[FaultKind, int]:
@@ -86,6 +125,6 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="ript-soak-") as temporary:
         folder = arguments.output_dir or Path(temporary)
         result = soak(folder, settings, plan, arguments.minutes)
+    print(report(result))  # first: the file may fail
     write_atomically(arguments.json, result.to_json())
-    print(report(result))
     return 0 if result.is_unharmed else 1

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_type_hints
@@ -81,6 +82,30 @@ def require_number(
         return
     allowed = f">= {least}" if most is None else f"in [{least}, {most}]"
     raise ValueError(f"--{name} must be {allowed}, got {value}")
+
+
+def require_output_file(arguments: argparse.Namespace, name: str) -> None:
+    """See before long work that the file that a flag names can be written; its folder is made.
+
+    Args:
+        arguments: The parsed command line.
+        name: Of the flag, without dashes.
+
+    Raises:
+        ValueError: It is a folder.
+        OSError: It cannot be written.
+    """
+    path: Path = getattr(arguments, name)
+    if path.is_dir():
+        raise ValueError(f"--{name} {path} is a folder; name a file, e.g. {path / name}.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"--{name} {path} cannot be written ({error.strerror}); name a file in a folder that can be"
+        ) from None
 
 
 def add_flags(parser: argparse.ArgumentParser, record: type[Any], title: str | None = None) -> None:
