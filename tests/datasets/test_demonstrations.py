@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from pi0.ript.datasets.demonstrations import (
     Demonstrations,
     load_demonstrations,
+    read_num_successes,
     save_demonstrations,
 )
 
@@ -44,6 +45,7 @@ def test_what_is_saved_is_loaded_in_name_order(tmp_path: Path):
         np.testing.assert_array_equal(getattr(second, name), getattr(_demos(7), name))
         assert getattr(second, name).dtype == getattr(_demos(7), name).dtype
     assert first.episode_index is None
+    assert read_num_successes(tmp_path, "libero_goal", 7) == 2
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
 
 

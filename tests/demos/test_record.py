@@ -1,5 +1,7 @@
 """Scripted experts on real LIBERO, and the labels made from what they did."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,8 @@ def test_labels_are_the_next_actions_and_hold_the_last_one():
         ("per_task", "0", ">= 1"),
         ("num_held_out_states", "50", r"in \[0, 49\]"),
         ("fixture_seed", "-1", r"in \[0, 4294967295\]"),
+        ("action_noise", "nan", "finite and >= 0"),
+        ("action_noise", "-0.1", "finite and >= 0"),
     ],
 )
 def test_a_bad_number_is_refused_before_the_folder_is_made(tmp_path, flag, value, allowed):
@@ -73,6 +77,20 @@ def test_a_machine_that_cannot_draw_is_named_in_one_line(tmp_path, monkeypatch, 
         record_all([("libero_goal", 7)], tiny_card().spec, DemoSettings(), tmp_path, num_workers=1)
     assert "error: MUJOCO_GL must be one of egl, osmesa" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.libero
+def test_an_attempt_whose_physics_diverge_has_failed():
+    scene = Scene("libero_goal", 7, tiny_card().spec, num_slots=1, num_steps_wait=0)
+    start = make_initial_state("libero_goal", 7, 0, 0)
+    state = start.state.copy()
+    state[-1] = 1e300  # of the velocities
+
+    episode = run_expert(scene, replace(start, state=state), 5, DemoSettings(max_steps=20))
+    scene.close()
+
+    assert not episode.is_success
+    assert len(episode.actions) < 20
 
 
 @pytest.mark.libero

@@ -55,7 +55,7 @@ _NUMBERS = ("task_id", "num_attempts", "num_successes", "num_steps")
 
 def save_demonstrations(demos: Demonstrations, folder: Path) -> Path:
     """Write ``<suite>_<task_id>.safetensors`` into ``folder``."""
-    path = folder / f"{demos.suite}_{demos.task_id}.safetensors"
+    path = _path(folder, demos.suite, demos.task_id)
     meta = {name: getattr(demos, name) for name in ("suite", "task", *_NUMBERS)}
     values = {name: getattr(demos, name) for name in (*_ARRAYS, *_ADDED_LATER)}
     arrays = {
@@ -64,6 +64,16 @@ def save_demonstrations(demos: Demonstrations, folder: Path) -> Path:
     # not safetensors' own save_file, whose files only their owner may read
     write_atomically(path, save(arrays, metadata={"demonstrations": json.dumps(meta)}))
     return path
+
+
+def read_num_successes(folder: Path, suite: str, task_id: int) -> int:
+    """Return how many episodes the file of a task holds; its arrays are not read."""
+    with safe_open(_path(folder, suite, task_id), framework="numpy") as file:
+        return json.loads(file.metadata()["demonstrations"])["num_successes"]
+
+
+def _path(folder: Path, suite: str, task_id: int) -> Path:
+    return folder / f"{suite}_{task_id}.safetensors"
 
 
 def load_demonstrations(folder: Path) -> list[Demonstrations]:

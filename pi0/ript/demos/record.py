@@ -16,6 +16,7 @@ from pi0.ript.demos.settings import DemoSettings
 from pi0.ript.env.initial_states import training_states
 from pi0.ript.env.libero.scene import Scene
 from pi0.ript.env.suites import step_limit
+from pi0.ript.interfaces import DivergedError
 from pi0.ript.seeding import derive_seed
 from pi0.ript.types import InitialState
 
@@ -55,25 +56,32 @@ class ExpertEpisode:
 def run_expert(
     scene: Scene, initial_state: InitialState, seed: int, settings: DemoSettings
 ) -> ExpertEpisode:
-    """Run the expert once from an initial state of the scene's task."""
+    """Run the expert once from an initial state of the scene's task; physics that diverge are a failure."""
     rng = np.random.Generator(np.random.Philox(seed))
     noise_std = rng.uniform(0, settings.action_noise) * np.array([1, 1, 1, 0.3, 0.3, 0.3, 0])
-    observation = scene.restore(0, initial_state)
     limit = step_limit(scene.suite, "openpi", settings.max_steps)
-    frames, steps, actions, done = [observation], [0], [], []
+    frames: list[Observation] = []
+    steps: list[int] = []
+    actions, done = [], []
     is_success = False
-    for action in EXPERTS[scene.suite, scene.task_id](ScenePoses(scene)):
-        actions.append(action)
-        executed = np.clip(action + noise_std * rng.standard_normal(7), -1, 1).astype(np.float32)
-        done.append(executed)
-        is_frame = len(actions) % settings.frame_every == 0
-        result = scene.execute(0, executed[None], observe=is_frame)
-        is_success = result.is_success
-        if is_success or len(actions) == limit:
-            break
-        if is_frame and result.observation is not None:
-            frames.append(result.observation)
-            steps.append(len(actions))
+    try:
+        frames.append(scene.restore(0, initial_state))
+        steps.append(0)
+        for action in EXPERTS[scene.suite, scene.task_id](ScenePoses(scene)):
+            actions.append(action)
+            noise = noise_std * rng.standard_normal(7)
+            executed = np.clip(action + noise, -1, 1).astype(np.float32)
+            done.append(executed)
+            is_frame = len(actions) % settings.frame_every == 0
+            result = scene.execute(0, executed[None], observe=is_frame)
+            is_success = result.is_success
+            if is_success or len(actions) == limit:
+                break
+            if is_frame and result.observation is not None:
+                frames.append(result.observation)
+                steps.append(len(actions))
+    except DivergedError as error:
+        logger.warning("an attempt failed: %s", error)
     return ExpertEpisode(
         frames=tuple(frames),
         frame_steps=tuple(steps),
@@ -139,7 +147,11 @@ def recorded_episodes(
 def record_task(
     suite: str, task_id: int, spec: ObservationSpec, settings: DemoSettings
 ) -> Demonstrations:
-    """Record one task until ``per_task`` successes are kept."""
+    """Record one task until ``per_task`` successes are kept.
+
+    Raises:
+        RuntimeError: No attempt succeeded.
+    """
     scene = Scene(suite, task_id, spec, num_slots=1, num_steps_wait=TaskConfig().num_steps_wait)
     kept: list[ExpertEpisode] = []
     num_attempts = 0
@@ -154,7 +166,8 @@ def record_task(
         scene.close()
     if not kept:
         raise RuntimeError(
-            f"the expert of {suite} {task_id} never succeeded in {num_attempts} attempts"
+            f"the expert of {suite}/{task_id} never succeeded in {num_attempts} attempts; raise --max_attempts or lower "
+            "--action_noise"
         )
     frames = [frame for episode in kept for frame in episode.frames]
     return Demonstrations(

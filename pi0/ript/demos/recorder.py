@@ -5,19 +5,20 @@ The processes are started as all simulators are; the program that starts them lo
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pi0.records import ObservationSpec
-from pi0.ript.datasets.demonstrations import save_demonstrations
+from pi0.ript.datasets.demonstrations import read_num_successes, save_demonstrations
 from pi0.ript.datasets.recorded import save_recorded
 from pi0.ript.demos.settings import DemoSettings
-from pi0.ript.env.libero.headless import RenderingError, require_rendering
+from pi0.ript.env.libero.headless import require_rendering
 from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,11 @@ def record_all(
 ) -> None:
     """Record several tasks, a process each, ``num_workers`` at a time; files are the only result.
 
-    With ``every_step`` they are one per episode (``datasets.recorded``), with an image per control step.
+    With ``every_step`` they are one per episode (``datasets.recorded``), with an image per control step. Tasks of
+    which fewer episodes were kept than wanted are named in one warning.
 
     Raises:
+        ValueError: No episode of any task was kept.
         ChildProcessError: A process ended early; what it wrote says why.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,32 @@ def record_all(
     }
     jobs = [{"suite": suite, "task_id": task_id, **common} for suite, task_id in tasks]
     run_jobs(__name__, jobs, num_workers)
+    num_kept = {task: _num_kept(folder, *task, every_step=every_step) for task in tasks}
+    report_missing(num_kept, settings)
     logger.info("recorded %d tasks in %s", len(tasks), folder)
+
+
+def _num_kept(folder: Path, suite: str, task_id: int, *, every_step: bool) -> int:
+    if every_step:
+        return len(list(folder.glob(f"{suite}_{task_id:03d}_*.safetensors")))
+    return read_num_successes(folder, suite, task_id)
+
+
+def report_missing(num_kept: Mapping[tuple[str, int], int], settings: DemoSettings) -> None:
+    """Name in one warning the tasks of which fewer episodes were kept than wanted.
+
+    Raises:
+        ValueError: None was kept of any task.
+    """
+    remedy = f"raise --max_attempts ({settings.max_attempts}) or lower --action_noise ({settings.action_noise})"
+    if not any(num_kept.values()):
+        names = ", ".join(f"{suite}/{task_id}" for suite, task_id in num_kept)
+        raise ValueError(f"the experts never succeeded, so nothing is kept of {names}; {remedy}")
+    wanted = settings.per_task
+    missing = {task: count for task, count in num_kept.items() if count < wanted}
+    if missing:
+        counts = ", ".join(f"{suite}/{task} {count}" for (suite, task), count in missing.items())
+        logger.warning("fewer than %d successes are kept of: %s; %s", wanted, counts, remedy)
 
 
 def run_jobs(module: str, jobs: Sequence[Mapping[str, Any]], num_workers: int) -> None:
@@ -88,6 +116,22 @@ def start_simulator(module: str, job: Mapping[str, Any]) -> "subprocess.Popen[by
     )
 
 
+def end_in_one_line(main: Callable[[Sequence[str]], None]) -> None:
+    """Run the ``main`` of a process with simulators; what goes wrong is one line, to which its parent refers.
+
+    Simulators raise ``RuntimeError``, diverged physics among them. ``RIPT_TRACEBACK=1`` shows where.
+
+    Raises:
+        SystemExit: With the line, which makes the status 1.
+    """
+    try:
+        main(sys.argv[1:])
+    except (ValueError, RuntimeError, OSError) as error:  # RenderingError is an OSError
+        if os.environ.get("RIPT_TRACEBACK"):
+            raise
+        sys.exit("error: " + (" ".join(str(error).split()) or type(error).__name__))
+
+
 def main(argv: Sequence[str]) -> None:
     """Record the task that the JSON names."""
     require_rendering()
@@ -109,7 +153,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except RenderingError as error:
-        sys.exit(f"error: {error}")
+    end_in_one_line(main)

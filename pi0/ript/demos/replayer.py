@@ -3,7 +3,6 @@
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 from pi0.records import ObservationSpec
 from pi0.ript.datasets.hdf5 import read_actions, recordings, task_of
 from pi0.ript.datasets.writer import SetLayout, require_free, write_lerobot
+from pi0.ript.demos.recorder import end_in_one_line
 from pi0.ript.demos.settings import ReplaySettings
 from pi0.ript.env.initial_states import initial_states
-from pi0.ript.env.libero.headless import RenderingError, require_rendering
+from pi0.ript.env.libero.headless import require_rendering
 from pi0.ript.env.pool.process_environment import simulator_command, worker_environment
 from pi0.ript.env.suites import find_suite, resolve_task
 
@@ -87,7 +87,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (RenderingError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    end_in_one_line(main)

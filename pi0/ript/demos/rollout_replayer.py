@@ -5,7 +5,6 @@ Physics repeat bit for bit, so an episode that ends in another way was recorded 
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy as np
 
 from pi0.records import ObservationSpec
 from pi0.ript.datasets.recorded import RecordedEpisode, save_recorded
-from pi0.ript.demos.recorder import start_simulator
+from pi0.ript.demos.recorder import end_in_one_line, start_simulator
 from pi0.ript.env.initial_states import make_initial_state
-from pi0.ript.env.libero.headless import RenderingError, require_rendering
+from pi0.ript.env.libero.headless import require_rendering
 from pi0.ript.report.action_log import StoredRollout, read_rollouts
 
 logger = logging.getLogger(__name__)
@@ -133,7 +132,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (RenderingError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    end_in_one_line(main)

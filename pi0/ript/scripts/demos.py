@@ -12,6 +12,7 @@ Examples:
 
 import argparse
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def main(argv: list[str]) -> None:
         require_number(arguments, name, least=1)
     require_number(arguments, "num_held_out_states", least=0, most=STATES_PER_TASK - 1)
     require_number(arguments, "fixture_seed", least=0, most=MAX_NUMPY_SEED - 1)
+    if not (math.isfinite(arguments.action_noise) and arguments.action_noise >= 0):
+        raise ValueError(f"--action_noise must be finite and >= 0, got {arguments.action_noise}")
     settings: DemoSettings = from_flags(arguments, DemoSettings)
     if arguments.from_hdf5 is not None:
         _replay(arguments, card, settings)
