@@ -55,6 +55,25 @@ def test_which_episode_a_frame_is_of_is_kept(tmp_path: Path):
     assert load_demonstrations(tmp_path)[0].episode_index.tolist() == [0, 1]
 
 
+def test_the_cameras_of_the_images_are_kept_and_must_be_as_many_names(tmp_path: Path):
+    save_demonstrations(replace(_demos(7), cameras=("agentview",)), tmp_path)
+    assert load_demonstrations(tmp_path)[0].cameras == ("agentview",)
+
+    for wrong in ((), ("agentview", "robot0_eye_in_hand"), (1,)):
+        save_demonstrations(replace(_demos(7), cameras=wrong), tmp_path)
+        with pytest.raises(
+            ValueError, match=r"damaged \(images .* are not of cameras .*ript demos"
+        ):
+            load_demonstrations(tmp_path)
+
+
+def test_a_file_of_an_earlier_version_says_no_cameras(tmp_path: Path):
+    path = save_demonstrations(_demos(7), tmp_path)
+
+    assert b"cameras" not in path.read_bytes()
+    assert load_demonstrations(tmp_path)[0].cameras is None
+
+
 def test_others_may_read_the_file_as_they_may_any_other(tmp_path: Path):
     plain = tmp_path / "plain"
     plain.touch()

@@ -11,6 +11,7 @@ from pi0.ript.datasets.demonstrations import Demonstrations, save_demonstrations
 from pi0.ript.datasets.frames import episode_slice, frames_of_episodes, require_horizon
 from pi0.ript.datasets.libero import proprio_of_state
 from pi0.ript.datasets.opening import open_frames
+from tests.policy_parts import raises_one_line
 
 
 def _demos(task_id: int, episodes: tuple[int, ...] | None = (0, 0, 1)) -> Demonstrations:
@@ -84,6 +85,22 @@ def test_what_does_not_fit_the_policy_is_refused(tmp_path: Path):
     _saved(tmp_path, replace(_demos(6), actions=np.zeros((3, 6, 7), np.float32)))
     with pytest.raises(ValueError, match="action chunks of several shapes"):
         open_frames(folder, ("agentview",))
+
+
+def test_images_of_other_cameras_or_in_another_order_are_refused(tmp_path: Path):
+    names = ("agentview", "robot0_eye_in_hand")
+    two = replace(_demos(1), images=np.zeros((3, 2, 4, 4, 3), np.uint8), cameras=names)
+    folder = _saved(tmp_path, two)
+
+    assert len(open_frames(folder, names)) == 3
+    with pytest.raises(ValueError, match="has images of agentview, robot0_eye_in_hand") as refused:
+        open_frames(folder, names[::-1])
+    assert raises_one_line(
+        refused.value,
+        f"{folder / 'libero_goal_1.safetensors'} has images of",
+        "the policy needs robot0_eye_in_hand, agentview, in this order",
+        "ript demos --policy DIR",
+    )
 
 
 def test_recordings_of_libero_are_refused_with_what_to_do(tmp_path: Path):

@@ -30,6 +30,7 @@ class Demonstrations:
         num_steps: Control steps of the kept episodes, summed.
         episode_index: int64 [F], which of the kept episodes, from 0, ascending; None in files of earlier
             versions, which do not say it.
+        cameras: LIBERO's names of the N cameras, in order; None in files of earlier versions.
     """
 
     suite: str
@@ -42,6 +43,7 @@ class Demonstrations:
     num_successes: int
     num_steps: int
     episode_index: NDArray[np.int64] | None = None
+    cameras: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -55,8 +57,9 @@ _NUMBERS = ("task_id", "num_attempts", "num_successes", "num_steps")
 
 def save_demonstrations(demos: Demonstrations, folder: Path) -> Path:
     """Write ``<suite>_<task_id>.safetensors`` into ``folder``."""
-    path = _path(folder, demos.suite, demos.task_id)
+    path = file_of(folder, demos.suite, demos.task_id)
     meta = {name: getattr(demos, name) for name in ("suite", "task", *_NUMBERS)}
+    meta |= {} if demos.cameras is None else {"cameras": demos.cameras}
     values = {name: getattr(demos, name) for name in (*_ARRAYS, *_ADDED_LATER)}
     arrays = {
         name: np.ascontiguousarray(value) for name, value in values.items() if value is not None
@@ -68,11 +71,12 @@ def save_demonstrations(demos: Demonstrations, folder: Path) -> Path:
 
 def read_num_successes(folder: Path, suite: str, task_id: int) -> int:
     """Return how many episodes the file of a task holds; its arrays are not read."""
-    with safe_open(_path(folder, suite, task_id), framework="numpy") as file:
+    with safe_open(file_of(folder, suite, task_id), framework="numpy") as file:
         return json.loads(file.metadata()["demonstrations"])["num_successes"]
 
 
-def _path(folder: Path, suite: str, task_id: int) -> Path:
+def file_of(folder: Path, suite: str, task_id: int) -> Path:
+    """Return where the demonstrations of a task are."""
     return folder / f"{suite}_{task_id}.safetensors"
 
 
@@ -96,7 +100,10 @@ def _load(path: Path) -> Demonstrations:
             if text is not None:
                 later = [name for name in _ADDED_LATER if name in file.keys()]  # noqa: SIM118
                 arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *later)}
-                return _checked(Demonstrations(**json.loads(text), **arrays))
+                values = json.loads(text)
+                if "cameras" in values:
+                    values["cameras"] = tuple(values["cameras"])
+                return _checked(Demonstrations(**values, **arrays))
     except (SafetensorError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged ({reason}); make it again with: ript demos") from None
@@ -112,6 +119,11 @@ def _checked(demos: Demonstrations) -> Demonstrations:
             f"images {list(demos.images.shape)}, proprio {list(demos.proprio.shape)} and actions "
             f"{list(demos.actions.shape)} do not belong together"
         )
+    names, shape = demos.cameras, demos.images.shape
+    if names is not None and (
+        shape[1:2] != (len(names),) or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"images {list(shape)} are not of cameras {list(names)}")
     if index is not None and (index.shape != (frames,) or (np.diff(index) < 0).any()):
         raise ValueError("episode_index must ascend, one number per frame")
     return demos

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pi0.files import is_there
-from pi0.ript.datasets.demonstrations import PATTERN, Demonstrations, load_demonstrations
+from pi0.ript.datasets.demonstrations import (
+    PATTERN,
+    Demonstrations,
+    file_of,
+    load_demonstrations,
+)
 from pi0.ript.datasets.frames import Frames, Indices
 from pi0.ript.datasets.lerobot import open_lerobot
 from pi0.ript.datasets.lerobot_meta import INFO
@@ -28,7 +33,7 @@ def open_frames(folder: Path, cameras: Sequence[str]) -> Frames:
     require_data_set(folder)
     if is_there(folder / INFO):
         return open_lerobot(folder, cameras)
-    return frames_of_demonstrations(load_demonstrations(folder), str(folder), cameras)
+    return frames_of_demonstrations(load_demonstrations(folder), folder, cameras)
 
 
 def require_data_set(folder: Path) -> None:
@@ -53,13 +58,19 @@ def require_data_set(folder: Path) -> None:
 
 
 def frames_of_demonstrations(
-    demos: Sequence[Demonstrations], source: str, cameras: Sequence[str]
+    demos: Sequence[Demonstrations], source: Path, cameras: Sequence[str]
 ) -> Frames:
     """Return the frames of several tasks, one task after the other.
 
     Raises:
-        ValueError: They have another number of cameras, or action chunks of several lengths.
+        ValueError: They have other cameras, or action chunks of several lengths.
     """
+    for demo in demos:
+        if demo.cameras is not None and demo.cameras != tuple(cameras):
+            raise ValueError(
+                f"{file_of(source, demo.suite, demo.task_id)} has images of {', '.join(demo.cameras)}, the policy needs "
+                f"{', '.join(cameras)}, in this order; record it for this policy with: ript demos --policy DIR"
+            )
     for what, shapes in (
         ("images", {demo.images.shape[1:] for demo in demos}),
         ("action chunks", {demo.actions.shape[1:] for demo in demos}),
@@ -77,7 +88,7 @@ def frames_of_demonstrations(
     starts = np.cumsum([0, *map(len, demos)])
     read = _Reader(demos, starts)
     return Frames(
-        source=source,
+        source=str(source),
         tasks=tuple(demo.task for demo in demos),
         task_index=np.repeat(np.arange(len(demos)), list(map(len, demos))),
         episode_index=_episode_index(demos),

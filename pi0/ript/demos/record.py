@@ -181,4 +181,5 @@ def record_task(
         num_successes=len(kept),
         num_steps=sum(len(episode.actions) for episode in kept),
         episode_index=np.repeat(np.arange(len(kept)), [len(episode.frames) for episode in kept]),
+        cameras=spec.cameras,
     )
