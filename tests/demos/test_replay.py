@@ -12,7 +12,8 @@ from pi0.ript.demos.experts.tables import EXPERTS
 from pi0.ript.demos.record import ScenePoses
 from pi0.ript.env.initial_states import initial_states, make_initial_state
 from pi0.ript.env.libero.scene import Scene
-from pi0.ript.scripts.demos import card_of, main
+from pi0.ript.scripts.demos import card_of, main, make_parser
+from pi0.ript.scripts.parts.dataset_flags import spec_and_layout
 from pi0.tiny import tiny_card
 from tests.policy_parts import raises_one_line
 
@@ -99,6 +100,40 @@ def test_recordings_that_cannot_be_played_are_refused_before_a_simulator_starts(
     assert not out.exists()
 
 
+def test_recordings_are_drawn_as_the_flags_say_where_no_policy_decides(tmp_path: Path):
+    flags = ["--from_hdf5", "none", "--suite", "libero_goal", "--output_dir", str(tmp_path / "out")]
+    refused([*flags, "--render_size", "95"], "--render_size 95 is odd", "use 96")
+
+    both = ["agentview", "robot0_eye_in_hand"]
+    arguments = make_parser().parse_args([*flags, "--cameras", *both, "--render_size", "32"])
+    spec, layout = spec_and_layout(arguments)
+    assert (spec.cameras, spec.height, spec.width) == (tuple(both), 32, 32)
+    assert layout.cameras == tuple(both)
+    assert spec_and_layout(arguments, tiny_card())[0] == tiny_card().spec
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--fps", "10"], ["--fps has no effect without --format lerobot"]),
+        (["--images", "video"], ["--images has no effect without --format lerobot"]),
+        (["--format", "lerobot", "--horizon", "5"], ["--horizon", "with --format lerobot"]),
+        (
+            ["--format", "lerobot", "--policy", "builtin", "--cameras", "agentview"],
+            ["--cameras has no effect with --policy", "card"],
+        ),
+        (["--from_hdf5", "D", "--policy", "P", "--render_size", "96"], ["--render_size", "--policy"]),
+        (["--from_hdf5", "D", "--seed", "0"], ["--seed has no effect with --from_hdf5"]),
+        (["--from_hdf5", "D", "--num_workers", "2"], ["--num_workers", "--from_hdf5"]),
+        (["--from_hdf5", "D", "--format", "ript"], ["--format ript has no effect with --from_hdf5"]),
+    ],
+)  # fmt: skip
+def test_a_flag_that_would_change_nothing_is_refused(
+    tmp_path: Path, flags: list[str], parts: list[str]
+):
+    refused(["--output_dir", str(tmp_path / "out"), *flags], *parts, "leave it out")
+
+
 @pytest.mark.libero
 @pytest.mark.slow
 def test_a_recording_succeeds_again_and_is_written_as_the_policy_sees_it(tmp_path: Path):
@@ -123,6 +158,8 @@ def test_a_recording_succeeds_again_and_is_written_as_the_policy_sees_it(tmp_pat
             "libero_goal",
             "--output_dir",
             str(out),
+            "--policy",
+            "builtin",
             "--images",
             "png",
         ]

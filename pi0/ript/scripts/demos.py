@@ -14,25 +14,38 @@ import argparse
 import logging
 import math
 import os
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from pi0.card import PolicyCard
 from pi0.checkpoint import find_folder
 from pi0.formats.folder import Choices, read_folder
 from pi0.ript.config.task import MAX_NUMPY_SEED, STATES_PER_TASK
-from pi0.ript.datasets.writer import SetLayout, require_free, write_lerobot
+from pi0.ript.datasets.writer import require_free, write_lerobot
 from pi0.ript.demos.experts.tables import EXPERTS, with_experts
 from pi0.ript.demos.recorder import record_all
 from pi0.ript.demos.replayer import replay_all
 from pi0.ript.demos.settings import DemoSettings, ReplaySettings
 from pi0.ript.env.suites import chosen_tasks
-from pi0.ript.scripts.parts.dataset_flags import add_dataset_flags, recordings_for, spec_and_layout
+from pi0.ript.scripts.parts.dataset_flags import (
+    DATASET_FLAGS,
+    IMAGE_FLAGS,
+    add_dataset_flags,
+    recordings_for,
+    spec_and_layout,
+)
 from pi0.ript.scripts.parts.flags import Parser, add_flags, from_flags, require_number
 from pi0.tiny import tiny_card
 
 logger = logging.getLogger(__name__)
 
 COUNTS = ("num_workers", "per_task", "max_attempts", "max_steps", "frame_every", "horizon")
+OF_RECORDINGS = ("max_attempts", "fixture_seed")  # of DemoSettings, what --from_hdf5 follows
+OF_EXPERTS = (
+    "num_workers",
+    *(field.name for field in fields(DemoSettings) if field.name not in OF_RECORDINGS),
+)
 
 
 def make_parser() -> Parser:
@@ -40,7 +53,10 @@ def make_parser() -> Parser:
     parser = Parser("ript demos", __doc__)
     parser.add_argument("--output_dir", type=Path, required=True, help="receives one file per task")
     parser.add_argument(
-        "--policy", default=None, help="for which images are drawn; default: the tiny policy"
+        "--policy",
+        default=None,
+        help="for which images are drawn; default: the tiny policy, and for a LeRobotDataset what --cameras and "
+        "--render_size say",
     )
     parser.add_argument(
         "--from_hdf5", type=Path, default=None, help="LIBERO's *_demo.hdf5, a file or their folder"
@@ -85,11 +101,11 @@ def card_of(policy: str | None) -> PolicyCard:
 def main(argv: list[str]) -> None:
     """Record experts, or play recordings again."""
     parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments, given = parser.parse_args(argv), parser.given(argv)
+    _refuse_unused(arguments, given)
     card = card_of(arguments.policy)
-    if arguments.policy:
-        parser.set_defaults(horizon=card.horizon)
-        arguments = parser.parse_args(argv)
+    if arguments.policy is not None and "horizon" not in given:
+        arguments.horizon = card.horizon
     for name in (*COUNTS, "fps", "render_size"):
         require_number(arguments, name, least=1)
     require_number(arguments, "num_held_out_states", least=0, most=STATES_PER_TASK - 1)
@@ -97,14 +113,39 @@ def main(argv: list[str]) -> None:
     if not (math.isfinite(arguments.action_noise) and arguments.action_noise >= 0):
         raise ValueError(f"--action_noise must be finite and >= 0, got {arguments.action_noise}")
     settings: DemoSettings = from_flags(arguments, DemoSettings)
+    look = None if arguments.policy is None else card  # of a LeRobotDataset
     if arguments.from_hdf5 is not None:
-        _replay(arguments, card, settings)
+        _replay(arguments, look, settings)
         return
     tasks = _tasks(arguments)
     if arguments.format == "lerobot":
-        _record_lerobot(arguments, tasks, card, settings)
+        _record_lerobot(arguments, tasks, look, settings)
         return
     record_all(tasks, card.spec, settings, arguments.output_dir, arguments.num_workers)
+
+
+def _refuse_unused(arguments: argparse.Namespace, given: set[str]) -> None:
+    """Raise ``ValueError`` for a flag that was given and would change nothing."""
+    rules: list[tuple[str, Sequence[str], str]] = []
+    if arguments.from_hdf5 is not None:
+        why = "it is about experts, recordings are played as they are"
+        rules.append(("with --from_hdf5", OF_EXPERTS, why))
+        if "format" in given and arguments.format != "lerobot":
+            raise ValueError(
+                f"--format {arguments.format} has no effect with --from_hdf5: recordings become a LeRobotDataset; "
+                "leave it out"
+            )
+    elif arguments.format == "lerobot":
+        why = "every control step is kept with the action as executed"
+        rules.append(("with --format lerobot", ("frame_every", "horizon"), why))
+    else:
+        rules.append(("without --format lerobot", DATASET_FLAGS, "it is about a LeRobotDataset"))
+    if arguments.policy is not None:
+        rules.append(("with --policy", IMAGE_FLAGS, "the policy's card decides what is drawn"))
+    for where, names, why in rules:
+        for name in names:
+            if name in given:
+                raise ValueError(f"--{name} has no effect {where}: {why}; leave it out")
 
 
 def _tasks(arguments: argparse.Namespace) -> list[tuple[str, int]]:
@@ -129,13 +170,11 @@ def _tasks(arguments: argparse.Namespace) -> list[tuple[str, int]]:
 def _record_lerobot(
     arguments: argparse.Namespace,
     tasks: list[tuple[str, int]],
-    card: PolicyCard,
+    card: PolicyCard | None,
     settings: DemoSettings,
 ) -> None:
     folder, workers = arguments.output_dir, arguments.num_workers
-    spec, layout = card.spec, _layout_for(arguments, card)
-    if arguments.policy is None:
-        spec, layout = spec_and_layout(arguments)
+    spec, layout = spec_and_layout(arguments, card)
     require_free(folder)
     with recordings_for(folder) as recordings:
         record_all(tasks, spec, settings, recordings.folder, workers, every_step=True)
@@ -143,25 +182,22 @@ def _record_lerobot(
     logger.info("%s: %d episodes", folder, count)
 
 
-def _layout_for(arguments: argparse.Namespace, card: PolicyCard) -> SetLayout:
-    return SetLayout(cameras=card.cameras, fps=arguments.fps, storage=arguments.images)
-
-
-def _replay(arguments: argparse.Namespace, card: PolicyCard, settings: DemoSettings) -> None:
+def _replay(arguments: argparse.Namespace, card: PolicyCard | None, settings: DemoSettings) -> None:
     if arguments.suite is None:
         raise ValueError(
             "--from_hdf5 needs --suite, e.g. --suite libero_goal: recordings do not say it"
         )
     if arguments.tasks:
         raise ValueError("--tasks is about experts; give --from_hdf5 the files of the tasks")
+    spec, layout = spec_and_layout(arguments, card)
     replay_all(
         arguments.from_hdf5,
-        card.spec,
+        spec,
         ReplaySettings(
             suite=arguments.suite,
             most=settings.max_attempts,
             fixture_seed=settings.fixture_seed or 0,
         ),
-        _layout_for(arguments, card),
+        layout,
         arguments.output_dir,
     )

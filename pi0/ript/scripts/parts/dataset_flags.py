@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from pi0.card import PolicyCard
 from pi0.records import ObservationSpec
 from pi0.ript.datasets.libero import CAMERA_KEYS
 from pi0.ript.datasets.recorded import RecordedEpisode, take_recorded
 from pi0.ript.datasets.writer import FPS, ImageStorage, SetLayout
 
 RENDER_SIZE = 256  # of the public sets
+IMAGE_FLAGS = ("cameras", "render_size")
+DATASET_FLAGS = (*IMAGE_FLAGS, "images", "fps")
 
 
 def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
@@ -46,17 +49,28 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def spec_and_layout(arguments: argparse.Namespace) -> tuple[ObservationSpec, SetLayout]:
+def spec_and_layout(
+    arguments: argparse.Namespace, card: PolicyCard | None = None
+) -> tuple[ObservationSpec, SetLayout]:
     """Return what is drawn, and how it is stored.
+
+    Args:
+        arguments: With the flags of ``add_dataset_flags``.
+        card: Of the policy for which images are drawn; None for those that the flags choose.
 
     Raises:
         ValueError: A video cannot have such images.
     """
+    spec = _chosen_spec(arguments) if card is None else card.spec
+    layout = SetLayout(cameras=spec.cameras, fps=arguments.fps, storage=arguments.images)
+    return spec, layout
+
+
+def _chosen_spec(arguments: argparse.Namespace) -> ObservationSpec:
     cameras, size = tuple(dict.fromkeys(arguments.cameras)), arguments.render_size
     if arguments.images == "video" and size % 2:
         raise ValueError(f"--render_size {size} is odd, which H.264 cannot store; use {size + 1}")
-    spec = ObservationSpec(cameras=cameras, height=size, width=size)
-    return spec, SetLayout(cameras=cameras, fps=arguments.fps, storage=arguments.images)
+    return ObservationSpec(cameras=cameras, height=size, width=size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

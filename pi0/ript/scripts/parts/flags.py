@@ -45,6 +45,17 @@ class Parser(argparse.ArgumentParser):
         require_filled_in(given)
         return arguments
 
+    def given(self, args: Sequence[str]) -> set[str]:
+        """Return the names of the flags that stand on a command line, whatever value they have there.
+
+        Raises:
+            ValueError: A flag is wrong.
+        """
+        absent = object()  # a default is only set where the namespace has nothing yet
+        empty = argparse.Namespace(**{action.dest: absent for action in self._actions})
+        parsed, _ = self.parse_known_args(args, empty)
+        return {name for name, value in vars(parsed).items() if value is not absent}
+
     def _unknown(self, argument: str) -> str:
         """Return what is wrong with an argument that nothing takes, with the flag that is probably meant."""
         if not argument.startswith("--"):
