@@ -188,6 +188,13 @@ def test_a_wrong_header_is_refused(tmp_path: Path, name: str):
     refused(folder, *parts)
 
 
+def test_a_set_is_read_through_a_path_that_leads_over_a_folder_above(tmp_path: Path):
+    write_set(tmp_path / "set")
+    (tmp_path / "elsewhere").mkdir()
+
+    assert len(open_lerobot(tmp_path / "elsewhere/../set", CAMERAS)) == 28
+
+
 def test_tasks_without_index_metadata_are_refused_not_read_as_row_numbers(tmp_path: Path):
     folder = write_set(tmp_path / "set")
     write_tasks(folder, has_metadata=False)

@@ -264,7 +264,7 @@ def _file(info: SetInfo, key: str, values: Mapping[str, Any]) -> Path:
         raise ValueError(
             f"{info.path}: {key} {pattern!r} is no pattern ({error}); {COPY_AGAIN}"
         ) from None
-    if ".." in path.parts or not path.is_relative_to(info.folder):
+    if not path.is_relative_to(info.folder) or ".." in path.relative_to(info.folder).parts:
         raise ValueError(f"{info.path}: {key} {pattern!r} leads out of the data set; {COPY_AGAIN}")
     return path
 
