@@ -15,6 +15,7 @@ from pi0.ript.datasets import writer
 from pi0.ript.datasets.opening import open_frames
 from pi0.ript.datasets.recorded import RecordedEpisode, load_recorded, save_recorded
 from pi0.ript.datasets.writer import SetLayout, write_lerobot
+from pi0.ript.scripts.parts.dataset_flags import recordings_for
 from pi0.ript.seeding import derive_seed
 from tests.datasets.lerobot_sets import CAMERAS
 from tests.policy_parts import make_observation, raises_one_line
@@ -116,6 +117,20 @@ def test_metadata_are_those_of_lerobot(tmp_path, storage):
     if storage == "video":
         key = "videos/observation.images.image"
         assert [row[f"{key}/from_timestamp"] for row in rows] == [0.0, 0.5, 0.8]
+
+
+def test_a_set_may_be_made_in_the_current_folder_and_through_a_link(tmp_path, monkeypatch):
+    layout = SetLayout(cameras=CAMERAS, storage="png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("other")
+    monkeypatch.chdir(tmp_path / "set")
+    for target in (Path(), Path("../link")):
+        with recordings_for(target) as recordings:
+            save_recorded(episode(0, 3, "open the drawer"), recordings.folder / "0.safetensors")
+            assert write_lerobot(target, recordings.take(), layout) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "set"]
+    assert [len(open_frames(folder, CAMERAS)) for folder in (Path(), Path("../other"))] == [3, 3]
 
 
 def test_statistics_are_exact(tmp_path):

@@ -112,6 +112,17 @@ def test_recordings_are_drawn_as_the_flags_say_where_no_policy_decides(tmp_path:
     assert spec_and_layout(arguments, tiny_card())[0] == tiny_card().spec
 
 
+def test_what_no_set_can_hold_is_refused_before_it_is_recorded():
+    arguments = make_parser().parse_args(["--output_dir", "out", "--format", "lerobot"])
+    for card, parts in (
+        (tiny_card(cameras=("agentview", "frontview")), ["camera frontview", "robot0_eye_in_hand"]),
+        (tiny_card(image_size=95), ["95 x 95 pixels", "--images png"]),
+    ):
+        with pytest.raises(ValueError, match="--policy draws") as found:
+            spec_and_layout(arguments, card)
+        assert raises_one_line(found.value, *parts)
+
+
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [

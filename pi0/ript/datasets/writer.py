@@ -82,6 +82,7 @@ def write_lerobot(folder: Path, episodes: Iterable[RecordedEpisode], layout: Set
         ValueError: Something lies at ``folder``, there is no episode, or pyarrow is not installed.
         OSError: It could not be written; nothing is left then.
     """
+    folder = folder.resolve()  # "." has no name, and a link cannot be replaced by a folder
     require_free(folder)
     import_for(folder, "pyarrow")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -94,10 +95,19 @@ def write_lerobot(folder: Path, episodes: Iterable[RecordedEpisode], layout: Set
         if not files.rows:
             raise ValueError(f"{folder}: there is no episode to write; nothing was written")
         files.finish()
-        temporary.replace(folder)
+        _put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(files.rows)
+
+
+def _put_in_place(finished: Path, folder: Path) -> None:
+    """Move a set to where it belongs; an empty folder stays the same one, as a shell may stand in it."""
+    if not folder.is_dir():
+        finished.replace(folder)
+        return
+    for part in sorted(finished.iterdir(), key=lambda part: part.name == "meta"):
+        part.replace(folder / part.name)  # meta last, without which nothing is taken for a set
 
 
 def require_free(folder: Path) -> None:

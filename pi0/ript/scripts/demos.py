@@ -173,7 +173,7 @@ def _record_lerobot(
     card: PolicyCard | None,
     settings: DemoSettings,
 ) -> None:
-    folder, workers = arguments.output_dir, arguments.num_workers
+    folder, workers = arguments.output_dir.resolve(), arguments.num_workers
     spec, layout = spec_and_layout(arguments, card)
     require_free(folder)
     with recordings_for(folder) as recordings:

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     steps, source, folder = (
         episode_slice(arguments.steps, "--steps"),
         arguments.source,
-        arguments.output_dir,
+        arguments.output_dir.resolve(),
     )
     require_free(folder)
     spec, layout = spec_and_layout(arguments)

@@ -59,9 +59,9 @@ def spec_and_layout(
         card: Of the policy for which images are drawn; None for those that the flags choose.
 
     Raises:
-        ValueError: A video cannot have such images.
+        ValueError: A video cannot have such images, or LeRobotDatasets have no name for a camera.
     """
-    spec = _chosen_spec(arguments) if card is None else card.spec
+    spec = _chosen_spec(arguments) if card is None else _storable(card.spec, arguments.images)
     layout = SetLayout(cameras=spec.cameras, fps=arguments.fps, storage=arguments.images)
     return spec, layout
 
@@ -71,6 +71,21 @@ def _chosen_spec(arguments: argparse.Namespace) -> ObservationSpec:
     if arguments.images == "video" and size % 2:
         raise ValueError(f"--render_size {size} is odd, which H.264 cannot store; use {size + 1}")
     return ObservationSpec(cameras=cameras, height=size, width=size)
+
+
+def _storable(spec: ObservationSpec, storage: ImageStorage) -> ObservationSpec:
+    """Refuse what a policy wants and no set can hold, before hours of episodes are recorded for it."""
+    for camera in spec.cameras:
+        if camera not in CAMERA_KEYS:
+            raise ValueError(
+                f"--policy draws camera {camera}, for which a LeRobotDataset has no name; it knows "
+                f"{', '.join(CAMERA_KEYS)}: leave --policy out and choose with --cameras"
+            )
+    if storage == "video" and (spec.height % 2 or spec.width % 2):
+        raise ValueError(
+            f"--policy draws {spec.width} x {spec.height} pixels, and H.264 cannot store odd sizes; add --images png"
+        )
+    return spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +102,7 @@ class Recordings:
 @contextmanager
 def recordings_for(data_set: Path) -> Iterator[Recordings]:
     """Give a folder beside a data set in the making, which is gone afterwards."""
+    data_set = data_set.resolve()  # beside ".", not inside of it
     data_set.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{data_set.name}.", dir=data_set.parent, ignore_cleanup_errors=True
