@@ -5,11 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import torch as torch_file
 from safetensors.numpy import save_file
 
 from pi0.ript.scripts.exits import run_main
-from pi0.ript.scripts.inspect_policy import main
+from pi0.ript.scripts.inspect_policy import main, read_observation
+from pi0.tiny import tiny_card
 from tests.formats.checkpoints import edit_json, reference_model, write_lerobot, write_openpi
+from tests.policy_parts import raises_one_line
 
 METADATA = {"task": "open the drawer"}
 SIZE = 256  # what the openpi protocol renders
@@ -109,6 +113,15 @@ def test_a_wrong_observation_is_one_line_and_exit_2(source, tmp_path, capsys, ch
     assert str(path) in line
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_a_number_format_that_numpy_does_not_know_is_named(tmp_path, kind):
+    path = tmp_path / "observation.safetensors"
+    torch_file.save_file({"proprio": torch.zeros(9).to(kind)}, path, metadata=METADATA)
+    with pytest.raises(ValueError, match=r"proprio is (BF16|F8_E4M3), which NumPy") as found:
+        read_observation(path, tiny_card())
+    assert raises_one_line(found.value, str(path), "uint8", "float64")
 
 
 @pytest.mark.libero

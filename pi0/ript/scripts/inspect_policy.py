@@ -130,7 +130,7 @@ def _open(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
     try:
         with safe_open(path, framework="np") as file:
             task = (file.metadata() or {}).get("task")
-            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            held = {name: _array(file, name, path) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"--observation {path} is damaged or not safetensors ({error})") from None
     if not task:
@@ -139,6 +139,18 @@ def _open(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
             "write it with save_file(arrays, path, metadata={'task': ...})"
         )
     return held, task
+
+
+def _array(file: Any, name: str, path: Path) -> NDArray[Any]:
+    """Return an array of an open file; NumPy knows neither bfloat16 nor the 8-bit floats of networks."""
+    try:
+        return file.get_tensor(name)
+    except (TypeError, AttributeError):
+        kind = file.get_slice(name).get_dtype()
+        raise ValueError(
+            f"--observation {path}: {name} is {kind}, which NumPy does not know; save images as uint8 and proprio "
+            "as float32 or float64"
+        ) from None
 
 
 def draw_observation(config: TrainConfig, policy: Pi0Policy) -> Reference:
