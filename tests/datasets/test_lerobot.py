@@ -158,6 +158,10 @@ INFO_CHANGES = {
         lambda i: i["features"]["action"].update(fps=20),
         ["fps of feature action is 20, fps of the data set is 10", "mixed fps"],
     ),
+    "details that are text": (
+        lambda i: i["features"]["action"].update(info="x"),
+        ["info of feature action must be a JSON object, got 'x'"],
+    ),
     "no wrist camera": (
         lambda i: i["features"].pop(KEYS[1]),
         ["camera 'robot0_eye_in_hand'", "observation.images.wrist_image", f"they have {KEYS[0]}"],

@@ -159,6 +159,10 @@ def _require_one_fps(info: SetInfo) -> None:
     """Features may repeat the frames per second, under several names; all of them must be the same."""
     for name, feature in info.features.items():
         details = feature.get("info") or feature.get("video_info") or {}
+        if not isinstance(details, dict):
+            raise ValueError(
+                f"{info.path}: info of feature {name} must be a JSON object, got {details!r}; {COPY_AGAIN}"
+            )
         for key, value in (("fps", feature.get("fps")), ("video.fps", details.get("video.fps"))):
             if value is not None and value != info.fps:
                 raise ValueError(
