@@ -8,10 +8,20 @@ from pi0.ript.scripts.probe import main, parse, report, to_config
 
 @pytest.mark.parametrize(("flag", "value"), [
     ("observations", "0"), ("draws", "1"), ("denoise_steps", "1"), ("noise_scale", "0"),
+    ("noise_scale", "nan"), ("noise_scale", "inf"),
 ])  # fmt: skip
 def test_a_number_that_makes_no_sense_is_refused_by_name(flag: str, value: str):
     with pytest.raises(ValueError, match=f"--{flag} must be"):
         parse(["--suite", "libero_goal", f"--{flag}", value])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "complaint"),
+    [(["--suite", "libero_gaol"], "libero_gaol"), (["--suite", "libero_goal", "--tasks", "70"], "70")],
+)  # fmt: skip
+def test_what_no_task_is_called_is_refused_before_a_policy_is_loaded(chosen, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        main([*chosen, "--policy", "nowhere"])
 
 
 def test_it_probes_the_policy_as_it_would_be_trained():

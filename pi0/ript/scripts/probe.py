@@ -7,6 +7,7 @@ Examples:
 
 import argparse
 import logging
+import math
 from collections.abc import Sequence
 
 from pi0.policy import Pi0Policy
@@ -54,8 +55,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     for name, least in (("observations", 1), ("draws", 2), ("denoise_steps", 2)):
         require_number(arguments, name, least)
-    if arguments.noise_scale <= 0:
-        raise ValueError(f"--noise_scale must be > 0, got {arguments.noise_scale}")
+    if not 0 < arguments.noise_scale < math.inf:
+        raise ValueError(f"--noise_scale must be > 0 and finite, got {arguments.noise_scale}")
     return arguments
 
 
@@ -131,6 +132,7 @@ def main(argv: Sequence[str]) -> None:
     """Parse, observe, probe, report."""
     arguments = parse(argv)
     config = to_config(arguments)
+    resolve_tasks(config)  # what can be refused is refused before a policy is loaded
     policy = build_policy(config)
     with create_env_runner(config, policy) as runner:
         num_steps = arguments.denoise_steps or policy.card.denoise_steps
