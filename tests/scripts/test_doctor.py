@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pi0.checkpoint import find_folder
+from pi0.ript.scripts.doctor import main
+from tests.policy_parts import raises_one_line
 from tests.programs import run_program
 
 
@@ -39,6 +41,21 @@ def test_lines_name_the_image_and_end_with_status_0_where_all_is_well(tmp_path: 
     assert done.returncode == 0, done.stdout
     assert "see frame.png" in done.stdout
     assert all(line.startswith(("ok ", "warning ", " ")) for line in done.stdout.splitlines())
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_drawn(tmp_path: Path):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    for name, parts in (
+        ("out", ["does not end like a picture", "--picture doctor.png"]),
+        (".", ["does not end like a picture"]),
+        ("file/out.png", ["is no folder"]),
+        ("nowhere/out.png", ["is no folder"]),
+        ("folder.png", ["cannot be written"]),
+    ):
+        with pytest.raises((ValueError, OSError)) as found:
+            main(["--picture", str(tmp_path / name)])
+        assert raises_one_line(found.value, f"--picture {tmp_path / name}", *parts)
 
 
 def test_a_wrong_flag_is_status_2(tmp_path: Path):

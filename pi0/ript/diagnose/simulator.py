@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.env.initial_states import initial_states
@@ -81,6 +82,30 @@ def check_drawing_variables(environment: Mapping[str, str] = os.environ) -> Find
     except RenderingError as error:
         return Finding(name="rendering", status="error", text=str(error), fix=DO_AS_SAID)
     return Finding(name="rendering", status="ok", text="no variable is in the way")
+
+
+def require_picture_file(image: Path) -> None:
+    """See that a picture can be written, so that a wrong file is not taken for a driver that does not draw.
+
+    Raises:
+        ValueError: The name has no suffix of a picture.
+        OSError: The folder is not there, or nothing may be written there.
+    """
+    formats = Image.registered_extensions()
+    if formats.get(image.suffix.lower()) not in Image.SAVE:
+        raise ValueError(
+            f"--picture {image} does not end like a picture that can be written (.png, .jpg and the like); "
+            "give e.g. --picture doctor.png"
+        )
+    if not image.parent.is_dir():
+        raise FileNotFoundError(
+            f"--picture {image}: {image.parent} is no folder; make it, or give another file"
+        )
+    place = image if image.exists() else image.parent
+    if image.is_dir() or not os.access(place, os.W_OK):
+        raise PermissionError(
+            f"--picture {image}: {place} cannot be written; give --picture FILE elsewhere"
+        )
 
 
 def check_rendering(image: Path, environment: Mapping[str, str] = os.environ) -> list[Finding]:

@@ -17,7 +17,7 @@ from pi0.ript.config.schema import TrainConfig
 from pi0.ript.diagnose.checkpoint import check_checkpoint
 from pi0.ript.diagnose.finding import Finding
 from pi0.ript.diagnose.machine import EXACT_SPEC, check_disk, check_memory, check_shared_memory
-from pi0.ript.diagnose.simulator import check_assets, check_rendering
+from pi0.ript.diagnose.simulator import check_assets, check_rendering, require_picture_file
 from pi0.ript.diagnose.software import (
     check_gpu,
     check_launchers,
@@ -70,6 +70,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
 def main(argv: Sequence[str]) -> int:
     """Print what was found; 1 if anything is an error."""
     arguments = parse(argv)
+    require_picture_file(arguments.image)
     findings: list[Finding] = []
     for finding in examine(arguments):
         findings.append(finding)
