@@ -76,6 +76,13 @@ def test_what_names_no_single_configuration_is_refused(argv: list[str], parts: l
     assert [part for part in parts if part not in message] == []
 
 
+@pytest.mark.parametrize("flag", ["--check", "--print_config"])
+@pytest.mark.parametrize("value", ["false", "true", ""])
+def test_a_flag_that_takes_no_value_is_not_given_one(flag: str, value: str):
+    message = message_of(["quickstart", f"{flag}={value}"])
+    assert message.startswith(f"{flag} takes no value, got {value!r}")
+
+
 @pytest.mark.parametrize(
     ("argv0", "name"),
     [

@@ -12,6 +12,7 @@ from pi0.ript.config.reference import all_settings
 
 SCRIPT_NAME = "train_ript_pi0.py"
 WIDTH = 100
+_WITHOUT_VALUE = ("--print_config", "--check")
 HELP = """\
 usage: {program} NAME [--<key> VALUE] ...
        {program} --config_path FILE [--<key> VALUE] ...
@@ -67,7 +68,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """Split a command line, without the program's name.
 
     Raises:
-        ConfigError: A flag without its value, two configurations, or a word that is neither a flag nor the
+        ConfigError: A flag without its value or with one that it does not take, two configurations, or a word that is neither a flag nor the
             name of a configuration.
     """
     arguments, names, rest = Arguments(), list[str](), list(argv)
@@ -76,6 +77,10 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         flag, equals, value = word.partition("=")
         if flag in ("-h", "--help"):
             return Arguments(is_help=True)
+        if equals and flag in _WITHOUT_VALUE:
+            raise ConfigError(
+                f"{flag} takes no value, got {value!r}; give {flag} alone or leave it out"
+            )
         if flag == "--print_config":
             arguments.is_print = True
         elif flag == "--check":
