@@ -95,6 +95,13 @@ def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path):
         load_demonstrations(tmp_path)
 
 
+def test_a_folder_that_is_called_like_a_file_is_named(tmp_path: Path):
+    (tmp_path / "x.safetensors").mkdir()
+
+    with pytest.raises(IsADirectoryError, match=r"x\.safetensors is a folder"):
+        load_demonstrations(tmp_path)
+
+
 def test_a_foreign_file_is_refused(tmp_path: Path):
     save_file({"x": np.zeros(1)}, tmp_path / "model.safetensors")
 

@@ -85,6 +85,7 @@ def load_demonstrations(folder: Path) -> list[Demonstrations]:
 
     Raises:
         FileNotFoundError: There is none.
+        IsADirectoryError: A folder is called like one.
         ValueError: One is damaged, or holds no demonstrations.
     """
     paths = sorted(folder.glob(PATTERN))
@@ -94,6 +95,10 @@ def load_demonstrations(folder: Path) -> list[Demonstrations]:
 
 
 def _load(path: Path) -> Demonstrations:
+    if path.is_dir():  # which safetensors calls a missing device, without a name
+        raise IsADirectoryError(
+            f"{path} is a folder, not a file of demonstrations; move it elsewhere, or give the folder that holds them"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("demonstrations")
