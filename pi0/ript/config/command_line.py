@@ -68,8 +68,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """Split a command line, without the program's name.
 
     Raises:
-        ConfigError: A flag without its value or with one that it does not take, two configurations, or a word that is neither a flag nor the
-            name of a configuration.
+        ConfigError: A flag without its value or with one that it does not take, two configurations, or a word
+            that is neither a flag nor the name of a configuration.
     """
     arguments, names, rest = Arguments(), list[str](), list(argv)
     while rest:
