@@ -33,10 +33,14 @@ class Codec:
 
         uint8, or float32 where the ``lerobot`` resize makes values between whole numbers.
         """
-        # images of several sizes may come as both types: whole numbers become float32 then
-        encoded: NDArray[Any] = np.stack(
-            [self._encode(observation) for observation in observations]
-        )
+        first = self._encode(observations[0])
+        encoded: NDArray[Any] = np.empty((len(observations), *first.shape), first.dtype)
+        encoded[0] = first
+        for sample, observation in enumerate(observations[1:], 1):
+            images = self._encode(observation)
+            if (both := np.result_type(encoded, images)) != encoded.dtype:
+                encoded = encoded.astype(both)  # images of several sizes: whole numbers and float32
+            encoded[sample] = images
         return encoded
 
     def encode_state(self, proprio: NDArray[np.float64]) -> NDArray[np.float32]:

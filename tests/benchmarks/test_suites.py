@@ -168,5 +168,5 @@ def test_publishing_writes_every_run_between_the_marks(tmp_path, monkeypatch):
     text = document.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert "**libero_goal, practice, seed 2**" in text
+    assert "<summary>libero_goal, practice, seed 2, task by task</summary>" in text
     assert (tmp_path / "suites.png").stat().st_size > 1000

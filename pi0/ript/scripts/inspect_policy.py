@@ -42,6 +42,20 @@ from pi0.ript.scripts.probe import collect_observations
 from pi0.ript.scripts.train_ript_pi0 import create_env_runner
 
 PROPRIO = 9
+NUMPY_FORMATS = (
+    "BOOL",
+    "U8",
+    "I8",
+    "U16",
+    "I16",
+    "F16",
+    "U32",
+    "I32",
+    "F32",
+    "U64",
+    "I64",
+    "F64",
+)  # of safetensors
 
 
 class Reference(NamedTuple):
@@ -142,15 +156,17 @@ def _open(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
 
 
 def _array(file: Any, name: str, path: Path) -> NDArray[Any]:
-    """Return an array of an open file; NumPy knows neither bfloat16 nor the 8-bit floats of networks."""
-    try:
-        return file.get_tensor(name)
-    except (TypeError, AttributeError):
-        kind = file.get_slice(name).get_dtype()
+    """Return an array of an open file; NumPy knows neither bfloat16 nor the 8-bit floats of networks.
+
+    It does once a package that adds them is loaded; what is refused must not depend on that.
+    """
+    kind = file.get_slice(name).get_dtype()
+    if kind not in NUMPY_FORMATS:
         raise ValueError(
             f"--observation {path}: {name} is {kind}, which NumPy does not know; save images as uint8 and proprio "
             "as float32 or float64"
-        ) from None
+        )
+    return file.get_tensor(name)
 
 
 def draw_observation(config: TrainConfig, policy: Pi0Policy) -> Reference:
