@@ -81,7 +81,8 @@ def test_faults_at_any_time_change_no_episode_and_leave_nothing_behind(mark):
         if (fault := next(faults, None)) is not None:
             inject(fault, workers)
 
-    with process_pool(num_slots=4, num_workers=2) as pool:
+    # a stopped worker is missed after ten times what a scene took to build, or after this
+    with process_pool(num_slots=4, num_workers=2, timeout_s=60.0) as pool:
         pool.wait_until_ready()
         segments = shared_segments(mark)
         disturbed = episodes(pool, stats, inject_next)
