@@ -190,7 +190,7 @@ class SftRun:
             if self._saved_step:
                 text += f", go on with: ript sft --resume {self._folder}"
             raise Interruption(stop.number, text) from None
-        except Exception:
+        except Exception:  # raised again: whatever ends it, steps that were taken are kept
             with suppress(OSError):  # the first error says more
                 self._save_interrupted()
             raise
